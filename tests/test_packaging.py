@@ -1,0 +1,103 @@
+"""What an installed nemo-distill offers, and that it declares what it imports."""
+
+import ast
+import importlib.metadata
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("nemo_distill", "evaluator", "recipes", "tests")
+LIGHT = ("nemo_distill", "nemo_distill.blend", "nemo_distill.sources", "nemo_distill.schedule", "nemo_distill.step")
+HEAVY = {"torch", "nemo", "megatron", "modelopt", "transformers", "nemo_evaluator", "nemo_run"}
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked(name: str) -> dict[str, str]:
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    pins = [line.split()[0].split("==") for line in lines if line and not line.startswith("#")]
+    assert all(len(pin) == 2 for pin in pins)
+    assert len({name for name, _ in pins}) == len(pins)
+    return dict(pins)
+
+
+def declared(extra: str | None = None) -> dict[str, str]:
+    """Requirements of the installed package, of one extra or of none, by name."""
+    found = {}
+    for text in importlib.metadata.requires("nemo-distill"):
+        requirement, _, marker = text.partition(";")
+        if (f'extra == "{extra}"' in marker) if extra else not marker:
+            found[normalised(re.match(r"[\w.-]+", requirement)[0])] = requirement
+    return found
+
+
+def test_nemo_evaluator_finds_our_tasks_in_the_namespace():
+    import core_evals
+
+    assert "nemo_distill" in {module.name for module in pkgutil.iter_modules(core_evals.__path__)}
+
+
+@pytest.mark.slow
+def test_nemo_evaluator_lists_our_tasks():
+    command = [str(Path(sys.executable).parent / "nemo-evaluator"), "ls"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ours = listed.partition("nemo_distill:")[2]
+    for task in ("knowledge", "science", "math", "ifeval", "code"):
+        assert f"* offline_{task}\n" in ours
+
+
+def test_nemo_run_is_the_console_script():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="nemo-run")
+    assert script.value == "nemo_distill.cli:main"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_plans_a_run_imports_nothing_heavy(module):
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert HEAVY & set(loaded) == set()
+
+
+def test_every_package_that_is_imported_is_declared():
+    distributions = importlib.metadata.packages_distributions()
+    optional = {normalised(name) for extra in ("gpu", "harnesses", "test") for name in declared(extra)}
+    missing = set()
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            else:
+                continue
+            for name in {name.partition(".")[0] for name in names}:
+                owners = {normalised(owner) for owner in distributions.get(name, [])}
+                known = owners & (set(declared()) | optional | {"nemo-distill"})
+                if name not in sys.stdlib_module_names and name not in PACKAGES and not known:
+                    missing.add(f"{path.relative_to(ROOT)} imports {name}")
+    assert missing == set()
+
+
+@pytest.mark.parametrize("lock", ["lock.txt", "harnesses.txt"])
+def test_a_lock_holds_every_requirement_no_cuda_package_and_no_host(lock):
+    pins = locked(lock)
+    wanted = set(declared()) | set(declared("test")) | (set(declared("harnesses")) if lock != "lock.txt" else set())
+    assert wanted <= set(pins)
+    assert not {name for name in pins if re.match(r"triton|cuda-toolkit|nvidia-(cu|nc|nv)", name)}
+    assert "://" not in (ROOT / "requirements" / lock).read_text()
+
+
+def test_the_two_locks_agree():
+    base, harnesses = locked("lock.txt"), locked("harnesses.txt")
+    assert base.items() <= harnesses.items()
+
+
+def test_torch_is_installed_first_in_the_version_of_the_lock():
+    assert f"torch=={locked('lock.txt')['torch']}" in (ROOT / "Makefile").read_text()
