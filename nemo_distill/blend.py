@@ -1,0 +1,93 @@
+"""A blend: which sources the student learns from, and which share of its tokens each one gives.
+
+>>> from nemo_distill.blend import Blend, megatron_blend
+>>> blend = Blend(name="mine", shares={"math-v2-part00": 60, "science-mcq": 40})
+>>> blend.tokens_drawn(10e9)
+{'math-v2-part00': 6000000000.0, 'science-mcq': 4000000000.0}
+>>> {source: round(passes, 2) for source, passes in blend.epochs(10e9).items()}
+{'math-v2-part00': 0.67, 'science-mcq': 8.05}
+>>> megatron_blend(blend.shares, {"math-v2-part00": "runs/math", "science-mcq": "runs/mcq"})
+['60.0', 'runs/math', '40.0', 'runs/mcq']
+
+A blend is checked when it is made: `UserError` names the value that cannot be.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nemo_distill.errors import UserError
+from nemo_distill.sources import find
+
+SUM_TOLERANCE = 1e-6
+"""In percent points: what the shares may be off 100 by, for thirds and the like."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Sources and their shares."""
+
+    name: str
+    """What runs and reports call it."""
+    shares: dict[str, float]
+    """Percent of the tokens by source (`nemo_distill.sources`); they sum to 100. May be given as pairs, too."""
+    provenance: str | dict[str, str] = "not stated"
+    """Where the shares come from, e.g. `published`: one sentence for all of them, or one by source."""
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise UserError(f"a blend needs a name, not {self.name!r}.")
+        shares: dict[str, float] = {}
+        for source, share in self.shares.items() if isinstance(self.shares, Mapping) else self.shares:
+            find(source)
+            if source in shares:
+                raise UserError(f"blend {self.name!r} names the source {source!r} twice.")
+            shares[source] = _percent(share, f"the share of {source!r} in blend {self.name!r}")
+        if not shares:
+            raise UserError(f"blend {self.name!r} has no sources.")
+        total = math.fsum(shares.values())
+        if abs(total - 100) > SUM_TOLERANCE:
+            raise UserError(f"the shares of blend {self.name!r} sum to {total:g} percent, not 100.")
+        if isinstance(self.provenance, Mapping) and set(self.provenance) != set(shares):
+            odd = sorted(set(self.provenance) ^ set(shares))
+            raise UserError(f"blend {self.name!r} has shares and provenance of different sources: {', '.join(odd)}.")
+        object.__setattr__(self, "shares", shares)
+
+    def provenance_of(self, source: str) -> str:
+        """Where the share of `source` comes from."""
+        return self.provenance if isinstance(self.provenance, str) else self.provenance[source]
+
+    def tokens_drawn(self, tokens: float) -> dict[str, float]:
+        """Tokens drawn from each source in a run of `tokens` tokens."""
+        return {source: tokens * share / 100 for source, share in self.shares.items()}
+
+    def epochs(self, tokens: float, available: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Passes over each source in a run of `tokens` tokens; past 1 a source repeats, which Megatron does silently.
+
+        `available` is what each source holds in tokens; by default what the catalogue says.
+        """
+        drawn = self.tokens_drawn(tokens)
+        return {
+            source: drawn[source] / (find(source).tokens if available is None else available[source])
+            for source in self.shares
+        }
+
+
+def megatron_blend(shares: Mapping[str, float], prefixes: Mapping[str, str]) -> list[str]:
+    """Megatron's flat list `[weight, prefix, weight, prefix, ...]` of the sources in `shares`.
+
+    `prefixes` is the path of each source's .bin and .idx, without the ending. Megatron reads a list of odd length, or
+    one with a weight that is no number, as unweighted prefixes, so both are kept from happening here.
+    """
+    missing = sorted(set(shares) - set(prefixes))
+    if missing:
+        raise UserError(f"no tokenised data of {', '.join(missing)}: prepare did not see them.")
+    return [word for source, share in shares.items() for word in (str(float(share)), str(prefixes[source]))]
+
+
+def _percent(value, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{what} is {value!r}, not a number.")
+    if not 0 < value <= 100:  # NaN fails it too
+        raise UserError(f"{what} is {value}; a share is above 0 and at most 100 percent.")
+    return float(value)

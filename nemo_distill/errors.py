@@ -1,0 +1,46 @@
+"""The one error a user is meant to read: a sentence with the offending value and the nearest right one.
+
+>>> from nemo_distill.errors import UserError, nearest
+>>> nearest("locla", ["local", "slurm"])
+"Did you mean 'local'?"
+>>> raise UserError("no executor is called 'locla'. " + nearest("locla", ["local", "slurm"]))
+Traceback (most recent call last):
+    ...
+nemo_distill.errors.UserError: no executor is called 'locla'. Did you mean 'local'?
+"""
+
+import difflib
+import sys
+from collections.abc import Iterable
+
+EXIT_FAILED = 1
+"""A step of the run failed."""
+EXIT_USER_ERROR = 2
+"""What was asked for cannot be done as asked; nothing was written."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C, or SIGTERM."""
+
+
+class UserError(ValueError):
+    """What the user asked for cannot be done as asked; its text is one sentence, the exit code is 2."""
+
+
+def nearest(word: str, options: Iterable[str], *, most: int = 12) -> str:
+    """A hint that follows a refusal: the option nearest to `word`, or else all of them (at most `most`)."""
+    known = sorted(set(options))
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    if not known:
+        return "There is none."
+    listed = ", ".join(f"'{option}'" for option in known[:most])
+    return f"Known: {listed}{', ...' if len(known) > most else ''}."
+
+
+def say_error(sentence: str) -> None:
+    """Print `sentence` to standard error, whole, however narrow the terminal."""
+    # Imported here: steps raise UserError too and have no use for rich.
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(file=sys.stderr, soft_wrap=True).print(Text.assemble(("nemo-run: ", "bold red"), sentence))

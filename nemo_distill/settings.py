@@ -1,0 +1,106 @@
+"""What a recipe or a command may set.
+
+    distill = Distill(learning_rate=5e-5)              # in a recipe
+    nemo-run recipes/distill_v1v3.py distill.learning_rate=5e-5 evaluate.repeats=8
+
+A field left at None takes the value of the scale (`nemo_distill.scale`).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nemo_distill.errors import UserError, nearest
+
+T = TypeVar("T")
+
+SCORES = ("mmlu", "next_token_loss")
+"""What can rank the candidates of the pruning search."""
+PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
+"""What ModelOpt can make smaller in a Nemotron-H."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """How the teacher becomes the student (`nemo_distill.pruning`)."""
+
+    parameters: float | None = None
+    """Target of the search: the student's parameters at most; up to 1.0, as a fraction of the teacher's."""
+    export_config: dict[str, int] | None = None
+    """Sizes after pruning, by ModelOpt's names, in place of a search."""
+    score: str | None = None
+    """What ranks the candidates: `mmlu` (a tenth of it, as in the study) or `next_token_loss` on held-out text."""
+    candidates: int | None = None
+    """How many candidates, the largest first, are scored."""
+    calibration_sequences: int | None = None
+    """Sequences over which activations are ranked."""
+
+    def __post_init__(self):
+        if self.export_config is not None and self.parameters is not None:
+            raise UserError("prune takes parameters or export_config, not both.")
+        if self.score is not None and self.score not in SCORES:
+            raise UserError(f"there is no prune.score '{self.score}'. {nearest(self.score, SCORES)}")
+        for name in self.export_config or ():
+            if name not in PRUNABLE:
+                raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
+        _positive(self, "parameters", "candidates", "calibration_sequences")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """How the student learns from the teacher (`nemo_distill.training`)."""
+
+    milestones: tuple[int, ...] | None = None
+    """Iterations after which the student is kept, exported and evaluated; the last one ends the run."""
+    max_iterations: int | None = None
+    """Iterations of the learning-rate schedule, which the last milestone may stop short of."""
+    global_batch_size: int | None = None
+    """Sequences per iteration."""
+    micro_batch_size: int | None = None
+    """Sequences per forward pass and device."""
+    seq_length: int | None = None
+    """Tokens per sequence."""
+    learning_rate: float | None = None
+    """At the end of the warm-up."""
+    min_learning_rate: float | None = None
+    """At the end of the schedule."""
+    warmup_iterations: int | None = None
+    """Iterations over which the learning rate rises from 0."""
+
+    def __post_init__(self):
+        _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How every milestone is judged (`evaluator.suite`)."""
+
+    suite: str | None = None
+    """Name of the suite of benchmarks."""
+    repeats: int | None = None
+    """Answers drawn per question, each with its own seed; None: the suite's number for each benchmark."""
+
+    def __post_init__(self):
+        _positive(self, "repeats")
+
+
+def filled(given: T, default: T) -> T:
+    """`given` with every field that is None taken from `default`, a value of the same dataclass."""
+    assert type(given) is type(default)
+    left = {
+        field.name: getattr(default, field.name)
+        for field in dataclasses.fields(given)
+        if getattr(given, field.name) is None
+    }
+    if isinstance(given, Prune) and (given.parameters is not None or given.export_config is not None):
+        # The two are ways to say the same thing: the one that is given displaces the other.
+        left.pop("parameters", None)
+        left.pop("export_config", None)
+    return dataclasses.replace(given, **left)
+
+
+def _positive(settings, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be above 0.")

@@ -1,0 +1,89 @@
+"""The preview."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from nemo_distill.blend import Blend
+from nemo_distill.manifest import Run
+from nemo_distill.plan import blend_table, decide, milestone_table, tokens_available
+from nemo_distill.schedule import Schedule
+from nemo_distill.step import Step, mark_done, place
+
+STUDY = Schedule(
+    seq_length=8192,
+    global_batch_size=768,
+    max_iterations=16_000,
+    warmup_iterations=100,
+    learning_rate=1e-4,
+    min_learning_rate=1e-5,
+)
+
+
+def shown(renderable) -> str:
+    console = Console(width=120, file=io.StringIO())
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def run(tmp_path, small_steps):
+    steps = [
+        Step("a", small_steps, {}),
+        Step("b", small_steps, {}, ("a",)),
+        Step("c", small_steps, {}, ("a", "b")),
+    ]
+    return Run(name="test", runs=tmp_path, specs=place(steps, runs=tmp_path), facts={"scale": "debug"})
+
+
+def test_the_learning_rate_at_80b_tokens_is_the_studys():
+    text = shown(milestone_table(STUDY, STUDY.milestones([400, 12_800])))
+    assert "1.87e-05" in text and "12,800" in text and "80,530,636,800" in text
+
+
+def test_epochs_are_counted_with_the_tokens_that_are_there():
+    blend = Blend("b", {"stem": 60, "science-mcq": 40})
+    (last,) = STUDY.milestones([12_800])
+    assert "9.66" in shown(blend_table(blend, last, available={"stem": 5e9, "science-mcq": 1e9}))
+    assert "once prepared" in shown(blend_table(blend, last, available=None))
+
+
+def test_a_step_without_upstream_runs_and_the_others_wait_for_it(run):
+    assert decide(run, "a") == ("run", "not done yet")
+    assert decide(run, "b") == ("wait", "for a")
+    assert decide(run, "c") == ("wait", "for a and 1 more")
+
+
+def test_a_finished_step_is_skipped_and_what_it_held_up_runs(run):
+    run.specs["a"].save()
+    mark_done(run.specs["a"].folder, seconds=1.0)
+    assert decide(run, "a") == ("skip", "done")
+    assert decide(run, "b") == ("run", "not done yet")
+
+
+def test_a_step_that_was_cut_or_failed_resumes(run):
+    folder = run.specs["a"].save().parent
+    (folder / "log.txt").write_text("started\n")
+    assert decide(run, "a") == ("resume", "was cut")
+    (folder / "_FAILED").write_text(json.dumps({"error": "x", "refused": False}))
+    assert decide(run, "a") == ("resume", "failed before")
+
+
+def test_a_step_done_with_other_settings_is_said_to_run_for_that(run):
+    (run.runs / "a" / "0123456789ab").mkdir(parents=True)
+    assert decide(run, "a") == ("run", "new settings")
+
+
+def test_tokens_are_counted_at_debug_scale_and_the_catalogues_at_full_scale(tmp_path, small_steps):
+    config = {"sources": [{"name": "stem"}]}
+    specs = place([Step("prepare", small_steps, config)], runs=tmp_path)
+    debug = Run(name="t", runs=tmp_path, specs=specs, facts={"scale": "debug"})
+    full = Run(name="t", runs=tmp_path, specs=specs, facts={"scale": "full"})
+    assert tokens_available(debug) is None
+    assert tokens_available(full) == {"stem": 20_000_000_000}
+    folder = specs["prepare"].save().parent
+    (folder / "sources.json").write_text(json.dumps({"stem": {"tokens": 7}}))
+    mark_done(folder)
+    assert tokens_available(debug) == {"stem": 7}
