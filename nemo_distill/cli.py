@@ -1,0 +1,199 @@
+"""The `nemo-run` command: recipes, and looking at the runs they made.
+
+    nemo-run recipes/distill_v1v3.py --executor local
+    nemo-run recipes/distill_v1v3.py --dryrun prune.parameters=0.7 blend.shares.stem=5 blend.shares.science-mcq=8
+    nemo-run status
+    nemo-run report distill_v1v3-debug
+
+NeMo-Run, and the torch it imports, are loaded only to run a recipe: help and refusals answer at once.
+"""
+
+import ast
+import dataclasses
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nemo_distill import settings as kinds
+from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
+
+RECIPES_FOLDER = Path("recipes")
+RUNS_FOLDER = Path("runs")
+
+# Typer does not export the error that its parser raises for what a user typed, only one of its kinds.
+UsageError = typer.BadParameter.__base__
+
+RunsOption = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line `arguments` (without the program's name) and return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if arguments[:1] == ["experiment"]:
+            return _nemo_run_itself(arguments)
+        return command_line(arguments)(arguments or ["--help"], standalone_mode=False) or 0
+    except UsageError as error:
+        say_error(error.format_message())
+        return EXIT_USER_ERROR
+    except UserError as error:
+        say_error(str(error))
+        return EXIT_USER_ERROR
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+
+
+def command_line(arguments: list[str]) -> typer.Typer:
+    """The commands: one per recipe at hand, and those that look at runs.
+
+    Raises `UserError` when `arguments` begin with something that is neither.
+    """
+    app = typer.Typer(
+        name="nemo-run",
+        help="Prune and distil Nemotron-H models, one data blend at a time.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command("status", rich_help_panel="Runs")(status)
+    app.command("report", rich_help_panel="Runs")(report)
+    app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
+    commands = ["status", "report", "experiment"]
+    recipes = recipe_files()
+    first = arguments[0] if arguments else "--help"
+    if not first.startswith("-") and first not in commands:
+        chosen = Path(first)
+        known = [*map(str, recipes), *commands]
+        if chosen.suffix != ".py" or not chosen.is_file():
+            raise UserError(f"there is no recipe or command '{first}'. {nearest(first, known)}")
+        recipes = [chosen, *(path for path in recipes if path != chosen)]
+    for path in recipes:
+        add = app.command(
+            first if path == Path(first) else str(path),  # as it was typed: ./recipes/x.py is recipes/x.py too
+            help=summary(path),
+            epilog=f"Settings: {', '.join(setting_names())}.",
+            rich_help_panel="Recipes",
+        )
+        add(_recipe_command(path, ["nemo-run", *arguments]))
+    return app
+
+
+def setting_names() -> list[str]:
+    """What a recipe of this package lets the command set, dotted."""
+    parts = {"prune": kinds.Prune, "distill": kinds.Distill, "evaluate": kinds.Evaluate}
+    dotted = [f"{part}.{field.name}" for part, kind in parts.items() for field in dataclasses.fields(kind)]
+    return ["blend.shares.SOURCE", *dotted, "scale", "runs", "seed"]
+
+
+def recipe_files() -> list[Path]:
+    """The recipes in ./recipes."""
+    return sorted(path for path in RECIPES_FOLDER.glob("*.py") if not path.name.startswith("_"))
+
+
+def summary(path: Path) -> str:
+    """The first line of a recipe's docstring, read without importing it."""
+    try:
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        return f"cannot be read: {error}"
+    return (docstring or "").partition("\n")[0]
+
+
+def status(
+    run: Annotated[str | None, typer.Argument(help="A run's name or file; without it, the one begun last.")] = None,
+    runs: RunsOption = RUNS_FOLDER,
+) -> None:
+    """Show how far a run is, step by step."""
+    from nemo_distill.display import print_status
+    from nemo_distill.manifest import find
+
+    print_status(find(run, runs=runs), Console())
+
+
+def report(
+    run: Annotated[list[str], typer.Argument(help="Names or files of runs.")],
+    runs: RunsOption = RUNS_FOLDER,
+) -> None:
+    """Print the table of scores of finished runs and where their reports are."""
+    from nemo_distill.display import print_outcome
+    from nemo_distill.manifest import find
+
+    found = [find(name, runs=runs) for name in run]
+    for one in found:
+        if "report" not in one.specs or not one.specs["report"].done:
+            raise UserError(f"{one.name} has no report yet: nemo-run status {one.name} shows how far it is.")
+    for one in found:
+        print_outcome(one, Console())
+
+
+def _recipe_command(path: Path, command: list[str]) -> Callable:
+    def run_recipe(
+        settings: Annotated[
+            list[str] | None,
+            typer.Argument(metavar="key.sub=value", help="Settings, and executor.attr=value for the executor's."),
+        ] = None,
+        executor: Annotated[str, typer.Option("--executor", "-e", help="local, slurm, or the recipe's own.")] = "local",
+        dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
+        name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",
+    ) -> None:
+        words = []
+        for word in settings or []:
+            if word.startswith("executor="):
+                executor = word.removeprefix("executor=")
+            else:
+                words.append(f"run.{word}" if word.startswith("executor.") else word)
+        entrypoint = load_recipe(path)
+        context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or path.stem, dryrun=dryrun)
+        context.command = command
+        context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")
+
+    return run_recipe
+
+
+def load_recipe(path: Path) -> Callable:
+    """Import the recipe and return its NeMo-Run entrypoint."""
+    # So that a dry run leaves no __pycache__ beside the recipe.
+    writes_bytecode, sys.dont_write_bytecode = not sys.dont_write_bytecode, True
+    # torch says it of a package that NeMo depends on; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{path}:{error.lineno}: {error.msg}.") from None
+    finally:
+        sys.dont_write_bytecode = not writes_bytecode
+    entrypoints = {
+        name: value
+        for name, value in vars(module).items()
+        if hasattr(value, "cli_entrypoint") and value.__module__ == path.stem
+    }
+    if len(entrypoints) != 1:
+        raise UserError(f"{path} has {len(entrypoints)} functions under @run.cli.entrypoint; a recipe has one.")
+    return entrypoints.popitem()[1]
+
+
+def _nemo_run_itself(arguments: list[str]) -> int:
+    home = RUNS_FOLDER / ".nemo-run"
+    if home.is_dir():
+        os.environ.setdefault("NEMORUN_HOME", str(home.resolve()))
+    from nemo_run.__main__ import app
+
+    sys.argv = ["nemo-run", *arguments]
+    return app(standalone_mode=False) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""A NeMo-Run experiment whose local tasks start the moment what they depend on has succeeded.
+
+NeMo-Run's own way with dependencies on the local executor is level by level: it waits for every task of a level,
+polls every two seconds, and starts the next level whatever became of the last. Here a task starts when its own
+dependencies have succeeded, a few run at once, in the order in which they were added, and after a failure nothing
+more is started. Everything else (packaging, processes, logs, `nemo-run experiment status`) is NeMo-Run's.
+"""
+
+import contextlib
+import time
+
+import nemo_run as run
+from nemo_run.run.job import Job
+from torchx.specs.api import AppState, is_terminal
+
+POLL_SECONDS = 0.1
+
+
+class LocalExperiment(run.Experiment):
+    """`run.Experiment` for tasks on this machine; its executor is a `nemo_distill.executors.LocalExecutor`."""
+
+    failed: tuple[Job, ...] = ()
+    """After the run: the tasks that ended otherwise than well, in the order in which they did."""
+
+    def _run_dag(self, detach: bool, tail_logs: bool, executors: set) -> None:
+        assert not detach, "a local experiment ends with the process that started it"
+        waiting: dict[str, Job] = {job.id: job for job in self._jobs}
+        running: dict[str, Job] = {}
+        states: dict[str, AppState] = {}
+        self._launched = self._waited = True
+        try:
+            while running or waiting:
+                for name, job in list(running.items()):
+                    job.state = job.status(runner=self._runner)
+                    if is_terminal(job.state):
+                        states[name] = running.pop(name).state
+                        job.cleanup()
+                        if job.state != AppState.SUCCEEDED:
+                            self.failed += (job,)
+                if self.failed:
+                    waiting.clear()
+                for name, job in list(waiting.items()):
+                    if len(running) >= self.executor.parallel_steps:
+                        break
+                    if all(states.get(upstream) == AppState.SUCCEEDED for upstream in job.dependencies):
+                        running[name] = waiting.pop(name)
+                        job.launch(wait=False, runner=self._runner)
+                assert running or not waiting, f"no task can start among {sorted(waiting)}"
+                if running:
+                    time.sleep(POLL_SECONDS)
+        finally:
+            # After Ctrl-C, or an error here: the tasks get SIGTERM and, ten seconds later, SIGKILL.
+            for job in running.values():
+                with contextlib.suppress(ProcessLookupError):
+                    job.cancel(runner=self._runner)
+                job.state = AppState.CANCELLED
+            self._save_jobs()

@@ -1,0 +1,167 @@
+"""What a person sees of a run: its steps while they run, why one failed, and the table at the end.
+
+On a terminal a live table; elsewhere a line when a step changes and, every ten seconds, a line on each that runs.
+Both are read off the steps' folders, so `nemo-run status` shows the same from another terminal.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nemo_distill.manifest import Run, State, failure_of, last_lines, state_of
+from nemo_distill.progress import Progress
+from nemo_distill.step import LOG_FILE, SUCCESS, Spec
+
+LINE_SECONDS = 10.0
+"""Without a terminal, how often a running step says how far it is."""
+
+_STYLE = {
+    State.DONE: "green",
+    State.RUNNING: "cyan",
+    State.FAILED: "bold red",
+    State.CUT: "yellow",
+    State.WAITING: "dim",
+}
+
+
+class Display:
+    """Shows `run` from a thread of its own until the block ends."""
+
+    def __init__(self, run: Run, console: Console):
+        self.run, self.console = run, console
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._live if console.is_terminal else self._lines, daemon=True)
+
+    def __enter__(self) -> "Display":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        with Live(console=self.console, get_renderable=lambda: status_table(self.run), refresh_per_second=2):
+            self._stop.wait()
+
+    def _lines(self) -> None:
+        states = {name: state_of(spec) for name, spec in self.run.specs.items()}
+        said: dict[str, float] = {}
+        while True:
+            stopping = self._stop.wait(0.3)
+            for name, spec in self.run.specs.items():
+                before, states[name] = states[name], state_of(spec)
+                if states[name] != before:
+                    said[name] = time.monotonic()
+                    self._print_change(spec, states)
+                elif states[name] == State.RUNNING and time.monotonic() - said.get(name, 0) >= LINE_SECONDS:
+                    said[name] = time.monotonic()
+                    self.console.print(f"{name}: {progress_line(spec)}", highlight=False, soft_wrap=True)
+            if stopping:
+                return
+
+    def _print_change(self, spec: Spec, states: dict[str, State]) -> None:
+        state = states[spec.name]
+        done = sum(one == State.DONE for one in states.values())
+        detail = f" in {took(spec)}, {done} of {len(states)} steps" if state == State.DONE else ""
+        word = "started" if state == State.RUNNING else state.value
+        self.console.print(f"{spec.name}: {word}{detail}", highlight=False, soft_wrap=True)
+
+
+def status_table(run: Run) -> Group:
+    """The steps of a run with their state, how far they are, tokens/s, and the time left or taken."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("step", "state", "progress", "", "tokens/s", "time"):
+        table.add_column(column, justify="right" if column in ("tokens/s", "time") else "left", no_wrap=True)
+    states = {name: state_of(spec) for name, spec in run.specs.items()}
+    for name, spec in run.specs.items():
+        bar, words, speed, left = "", "", "", ""
+        if states[name] == State.DONE:
+            left = took(spec)
+        elif states[name] != State.WAITING and (record := Progress.read(spec.folder)):
+            bar = ProgressBar(total=record["total"], completed=record["done"], width=20)
+            words = f"{record['done']:g}/{record['total']:g} {record['unit']}"
+            speed = f"{record['tokens_per_second']:,.0f}" if record["tokens_per_second"] else ""
+            if record["seconds_left"] is not None and states[name] == State.RUNNING:
+                left = f"{duration(record['seconds_left'])} left"
+        table.add_row(name, Text(states[name].value, style=_STYLE[states[name]]), bar, words, speed, left)
+    done = sum(state == State.DONE for state in states.values())
+    return Group(table, Text(f"{run.name}: {done} of {len(states)} steps done"))
+
+
+def print_status(run: Run, console: Console) -> None:
+    """The table of steps, and what the failed ones said."""
+    console.print(status_table(run))
+    for spec in run.specs.values():
+        if state_of(spec) in (State.FAILED, State.CUT):
+            console.print(Text.assemble((f"{spec.name}: ", "bold red"), failure_of(spec).error), soft_wrap=True)
+    if "report" in run.specs and run.specs["report"].done:
+        console.print(f"Report: {run.specs['report'].folder / 'report.md'}", highlight=False, soft_wrap=True)
+
+
+def progress_line(spec: Spec) -> str:
+    """How far a running step is, in a line."""
+    record = Progress.read(spec.folder)
+    if record is None:
+        return "running"
+    parts = [f"{record['done']:g} of {record['total']:g} {record['unit']}"]
+    if record["tokens_per_second"]:
+        parts.append(f"{record['tokens_per_second']:,.0f} tokens/s")
+    if record["seconds_left"] is not None:
+        parts.append(f"{duration(record['seconds_left'])} left")
+    if record["note"]:
+        parts.append(record["note"])
+    return ", ".join(parts)
+
+
+def took(spec: Spec) -> str:
+    """How long a finished step took."""
+    return duration(json.loads((spec.folder / SUCCESS).read_text(encoding="utf-8"))["seconds"])
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_failure(run: Run, console: Console, *, stillborn: Mapping[str, Path] = MappingProxyType({})) -> None:
+    """Say which steps failed and why, with the end of their logs, and what was not started for it.
+
+    `stillborn` are steps whose process ended before there was a log in their folder, with the log there is instead.
+    """
+    ended = {spec.name: failure_of(spec) for spec in run.specs.values() if state_of(spec) in (State.FAILED, State.CUT)}
+    ended |= {name: failure_of(run.specs[name]) for name in stillborn}
+    at_fault = [name for name, failure in ended.items() if not failure.refused] or list(ended)
+    for name in at_fault:
+        log = stillborn.get(name) or run.specs[name].folder / LOG_FILE
+        console.print(Text.assemble((f"\n{name} failed: ", "bold red"), ended[name].error), soft_wrap=True)
+        for line in last_lines(log):
+            console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  all of it: {log}"), soft_wrap=True)
+    waiting = [name for name, spec in run.specs.items() if not spec.done and name not in at_fault]
+    if waiting:
+        console.print(f"Not started: {', '.join(waiting)}.", highlight=False)
+    console.print("The same command goes on from here.", highlight=False)
+
+
+def print_outcome(run: Run, console: Console) -> None:
+    """The table of scores of a finished run and the path of its report."""
+    if "report" not in run.specs or not run.specs["report"].done:
+        return
+    from evaluator.report import terminal_table
+
+    folder = run.specs["report"].folder
+    console.print(terminal_table(folder))
+    console.print(f"Report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"        {folder / 'report.html'}", highlight=False, soft_wrap=True)

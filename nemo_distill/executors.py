@@ -1,0 +1,139 @@
+"""Where steps run: the executors `local` and `slurm`, registered with NeMo-Run as factories.
+
+    nemo-run recipes/distill_v1v3.py --executor slurm executor.account=nvr executor.time=04:00:00
+
+What a site fills in is in `executors/NAME.yaml` beside the recipe, or else in `recipes/executors/NAME.yaml` under the
+current folder (OmegaConf: `${oc.env:VARIABLE}` resolves); `executor.attr=value` on the command line comes last.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+import nemo_run as run
+from nemo_run.run.torchx_backend.schedulers.api import EXECUTOR_MAPPING
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nemo_distill.errors import UserError, nearest
+
+MISSING = "???"
+"""OmegaConf's mark of a value that has to be filled in."""
+
+SCALE_OF = {"local": "debug", "slurm": "full"}
+"""The scale that an executor stands for when the command does not say `scale=`."""
+
+
+_recipe_folder: ContextVar[Path] = ContextVar("recipe_folder", default=Path("recipes"))
+
+
+@dataclass(kw_only=True)
+class LocalExecutor(run.LocalExecutor):
+    """NeMo-Run's local executor, told how many steps may run at once."""
+
+    parallel_steps: int = 2
+    """Steps that run at the same time: a milestone is evaluated while the next one trains."""
+
+
+# NeMo-Run picks the scheduler by the executor's exact class.
+EXECUTOR_MAPPING[LocalExecutor] = EXECUTOR_MAPPING[run.LocalExecutor]
+
+
+@run.cli.factory
+def local() -> run.Config[run.Executor]:
+    """Steps as processes on this machine."""
+    settings = site_settings("local", LocalExecutor)
+    environment = {
+        "PATH": f"{_python_folder()}:{os.environ['PATH']}",
+        # One thread per step: two run at once, and sums come out in the same order every time.
+        "OMP_NUM_THREADS": "1",
+    }
+    environment |= settings.pop("env_vars", {})
+    return run.Config(LocalExecutor, **settings, env_vars=environment)
+
+
+@run.cli.factory
+def slurm() -> run.Config[run.Executor]:
+    """Steps as Slurm jobs, submitted here or through SSH."""
+    settings = site_settings("slurm", run.SlurmExecutor)
+    tunnel = {key: value for key, value in (settings.pop("tunnel", None) or {}).items() if value is not None}
+    kind = run.SSHTunnel if "host" in tunnel else run.LocalTunnel
+    environment = {"PATH": f"{_python_folder()}:$PATH"} | settings.pop("env_vars", {})
+    return run.Config(
+        run.SlurmExecutor,
+        **settings,
+        tunnel=run.Config(kind, **{"job_dir": "", **tunnel}),
+        env_vars=environment,
+        # Jobs run what is installed in the environment they share with this process.
+        packager=run.Config(run.Packager),
+        # Without it a job whose dependency failed waits for ever.
+        additional_parameters={"kill_on_invalid_dep": "yes"},
+        poll_estimated_start_time=False,
+    )
+
+
+@contextlib.contextmanager
+def settings_beside(recipe: Path) -> Iterator[None]:
+    """Within the block, site settings are looked for beside `recipe` first; NeMo-Run's factories take no arguments."""
+    token = _recipe_folder.set(recipe.parent)
+    try:
+        yield
+    finally:
+        _recipe_folder.reset(token)
+
+
+def name_of(executor: run.Executor) -> str:
+    """The name that `--executor` knows it by."""
+    return "slurm" if isinstance(executor, run.SlurmExecutor) else "local"
+
+
+def missing(executor: run.Executor) -> str | None:
+    """The sentence, with file and line, on what the site's settings leave to be filled in; None: nothing."""
+    for field in dataclasses.fields(executor):
+        if getattr(executor, field.name, None) == MISSING:
+            path = site_file(name_of(executor))
+            line = _line_of(path, field.name)
+            return f"{path}:{line}: fill in {field.name}, or give executor.{field.name}=... on the command line."
+    return None
+
+
+def site_file(name: str) -> Path | None:
+    """Where the settings of the executor `name` are; None when there is no such file."""
+    for folder in (_recipe_folder.get(), Path("recipes")):
+        path = folder / "executors" / f"{name}.yaml"
+        if path.is_file():
+            return path
+    return None
+
+
+def site_settings(name: str, kind: type) -> dict:
+    """The settings of the executor `name`, its keys checked against the fields of `kind`."""
+    path = site_file(name)
+    if path is None:
+        if name == "slurm":
+            raise UserError("there is no recipes/executors/slurm.yaml here to say which account and partition to use.")
+        return {}
+    try:
+        settings = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
+    known = {field.name for field in dataclasses.fields(kind) if field.init}
+    for key in settings or {}:
+        if key not in known:
+            raise UserError(f"{path}:{_line_of(path, key)}: there is no setting '{key}'. {nearest(key, known)}")
+    return settings or {}
+
+
+def _line_of(path: Path, key: str) -> int:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)
+
+
+def _python_folder() -> str:
+    """The folder of this Python, which steps are to be run with too."""
+    return str(Path(sys.executable).parent)

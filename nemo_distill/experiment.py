@@ -1,0 +1,280 @@
+r"""From a recipe to the steps of its run: what each step is told, and what it waits for.
+
+    world -> prepare ----------------+
+      \                              v
+       +-> prune -> distill-2.5B -> distill-5B -> distill-20B         one job per milestone, each resuming the last
+           ^   \           \              \              \
+    import-teacher         export-2.5B    ...            ...          teacher, pruned student and every milestone
+                           evaluate-2.5B                              while the next segment trains
+                                              \-> report
+
+The blend reaches `prepare` and the `distill-*` only, so changing it re-runs those and what follows from them, never the
+pruning. `run_experiment` is what a recipe calls.
+"""
+
+import dataclasses
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from nemo_distill.blend import Blend
+from nemo_distill.context import Context
+from nemo_distill.executors import SCALE_OF, name_of
+from nemo_distill.launch import check_folder, launch
+from nemo_distill.manifest import Run
+from nemo_distill.plan import print_preview
+from nemo_distill.provenance import redact
+from nemo_distill.scale import Scale, get_scale
+from nemo_distill.schedule import Milestone, Schedule
+from nemo_distill.settings import Distill, Evaluate, Prune, filled
+from nemo_distill.sources import find
+from nemo_distill.step import Step, fingerprint, place, resolve_package_paths
+from nemo_distill.steps import evaluate as evaluate_step
+
+TEACHER, PRUNED = "teacher", "pruned"
+"""Labels of the two checkpoints that are evaluated beside the milestones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A blend with a value for every setting: all that decides the steps."""
+
+    name: str
+    """What its runs are called."""
+    blend: Blend
+    prune: Prune
+    distill: Distill
+    evaluate: Evaluate
+    scale: Scale
+    seed: int
+    """Of the sample order and of the answers."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Tokens, iterations and learning rate of the whole distillation."""
+        settings = dataclasses.asdict(self.distill)
+        return Schedule(**{field.name: settings[field.name] for field in dataclasses.fields(Schedule)})
+
+    @property
+    def milestones(self) -> tuple[Milestone, ...]:
+        """Where the distillation is cut, in order."""
+        return self.schedule.milestones(self.distill.milestones)
+
+
+def run_experiment(
+    ctx: Context,
+    *,
+    blend: Blend,
+    prune: Prune,
+    distill: Distill,
+    evaluate: Evaluate,
+    scale: str,
+    runs: str,
+    seed: int,
+) -> None:
+    """Preview the run and, unless it is a dry one, make it.
+
+    Args:
+        ctx: What NeMo-Run hands to a recipe.
+        blend: The data.
+        prune: What the recipe sets; the rest is the scale's. So with `distill` and `evaluate`.
+        scale: `full`, `debug`, or empty for the one that the executor stands for.
+        runs: The folder of all runs.
+        seed: Of the sample order and of the answers.
+    """
+    chosen = get_scale(scale or SCALE_OF[name_of(ctx.executor)])
+    recipe = Recipe(
+        name=ctx.name if ctx.name.endswith(chosen.name) else f"{ctx.name}-{chosen.name}",
+        blend=blend,
+        prune=filled(prune, chosen.prune),
+        distill=filled(distill, chosen.distill),
+        evaluate=filled(evaluate, chosen.evaluate),
+        scale=chosen,
+        seed=seed,
+    )
+    folder = Path(runs).resolve()
+    check_folder(folder)
+    run = Run(
+        name=recipe.name,
+        runs=folder,
+        specs=place(build_steps(recipe), runs=folder),
+        facts={
+            "executor": name_of(ctx.executor),
+            "scale": chosen.name,
+            "blend": dataclasses.asdict(blend),
+            "prune": dataclasses.asdict(recipe.prune),
+            "distill": dataclasses.asdict(recipe.distill),
+            "evaluate": dataclasses.asdict(recipe.evaluate),
+            "seed": seed,
+            "command": redact(ctx.command),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        },
+    )
+    console = Console()
+    print_preview(run, console, blend=blend, schedule=recipe.schedule, milestones=recipe.milestones)
+    launch(ctx, run, console=console)
+
+
+def build_steps(recipe: Recipe) -> list[Step]:
+    """The steps of the run, each after its upstream; where several can start, the earlier in the list goes first."""
+    scale, distill = recipe.scale, recipe.distill
+    world = (Step("world", _module("debug_world"), scale.world),) if scale.world else ()
+    reads = tuple(step.name for step in world)
+    import_teacher = Step(
+        "import-teacher",
+        _module("import_teacher"),
+        {
+            **_teacher(scale),
+            "seq_length": distill.seq_length,
+            "precision": scale.precision,
+            "layer_spec": scale.layer_spec,
+        },
+    )
+    prune = Step("prune", _module("prune"), _prune_config(recipe), ("import-teacher", *reads))
+    prepare = Step("prepare", _module("prepare"), _prepare_config(recipe), reads)
+    segments = _segments(recipe)
+    exports, evaluations = [], [_evaluation(recipe, TEACHER)]
+    for label, source in [(PRUNED, "prune"), *((m.label, f"distill-{m.label}") for m in recipe.milestones)]:
+        dtype = "bfloat16" if scale.precision == "bf16-mixed" else "float32"
+        exports.append(Step(f"export-{label}", _module("export"), {"dtype": dtype}, (source,)))
+        evaluations.append(_evaluation(recipe, label))
+    judged = [evaluations[0]]
+    for export, evaluation in zip(exports, evaluations[1:], strict=True):
+        judged += [export, evaluation]
+    report = Step(
+        "report",
+        _module("report"),
+        _report_config(recipe),
+        tuple(step.name for step in (*evaluations, *segments)),
+    )
+    return [*world, import_teacher, prune, prepare, *segments, *judged, report]
+
+
+def _prune_config(recipe: Recipe) -> dict:
+    scale, prune = recipe.scale, recipe.prune
+    return {
+        "request": {
+            "parameters": prune.parameters,
+            "export_config": prune.export_config,
+            "candidates": prune.candidates,
+            "divisors": scale.divisors,
+        },
+        "score": prune.score,
+        "mmlu_fraction": scale.mmlu_fraction,
+        "calibration": {
+            "source": _source(scale.calibration_source, scale),
+            "sequences": prune.calibration_sequences,
+            "seq_length": scale.calibration_seq_length,
+        },
+        "precision": scale.precision,
+        "student_runtime": {
+            "precision": scale.precision,
+            "layer_spec": scale.layer_spec,
+            "seq_length": recipe.distill.seq_length,
+        },
+    }
+
+
+def _prepare_config(recipe: Recipe) -> dict:
+    scale = recipe.scale
+    teacher = _teacher(scale)
+    return {
+        "tokenizer": teacher["checkpoint"],
+        "tokenizer_sha256": teacher["sha256"],
+        "sources": [_source(name, scale) for name in sorted(recipe.blend.shares)],
+        "max_document_tokens": scale.max_document_tokens,
+    }
+
+
+def _segments(recipe: Recipe) -> list[Step]:
+    scale, distill = recipe.scale, recipe.distill
+    course = {
+        "max_iterations": distill.max_iterations,
+        "global_batch_size": distill.global_batch_size,
+        "micro_batch_size": distill.micro_batch_size,
+        "seq_length": distill.seq_length,
+        "learning_rate": distill.learning_rate,
+        "min_learning_rate": distill.min_learning_rate,
+        "warmup_iterations": distill.warmup_iterations,
+        "weight_decay": scale.weight_decay,
+        "clip_grad": scale.clip_grad,
+        "seed": recipe.seed,
+        "precision": scale.precision,
+    }
+    segments, first, before = [], 0, ()
+    for milestone in recipe.milestones:
+        config = {
+            "course": course,
+            "first": first,
+            "until": milestone.iteration,
+            "shares": recipe.blend.shares,
+            "intermediate_layers": [],
+            "save_interval": scale.save_interval,
+        }
+        upstream = ("import-teacher", "prune", "prepare", *before)
+        segments.append(Step(f"distill-{milestone.label}", _module("distill"), config, upstream))
+        first, before = milestone.iteration, (segments[-1].name,)
+    return segments
+
+
+def _evaluation(recipe: Recipe, label: str) -> Step:
+    settings = recipe.evaluate
+    config = {
+        "label": label,
+        "suite": settings.suite,
+        "repeats": settings.repeats,
+        "protocol": evaluate_step.protocol(settings.suite, settings.repeats),
+        "seed": recipe.seed,
+        "threads": 1,
+    }
+    if label == TEACHER:
+        return Step(f"evaluate-{label}", _module("evaluate"), config | _teacher(recipe.scale))
+    export = f"export-{label}"
+    return Step(f"evaluate-{label}", _module("evaluate"), config | {"checkpoint": export}, (export,))
+
+
+def _report_config(recipe: Recipe) -> dict:
+    rows = [(TEACHER, TEACHER, None, None), (PRUNED, PRUNED, 0, 0)]
+    rows += [(m.label, "milestone", m.tokens, m.iteration) for m in recipe.milestones]
+    return {
+        "title": f"{recipe.blend.name} ({recipe.scale.name} scale)",
+        "suite": recipe.evaluate.suite,
+        "repeats": recipe.evaluate.repeats,
+        "blend": recipe.blend.shares,
+        "checkpoints": [
+            {"step": f"evaluate-{label}", "role": role, "tokens": tokens, "iteration": iteration}
+            for label, role, tokens, iteration in rows
+        ],
+        "distill": [f"distill-{milestone.label}" for milestone in recipe.milestones],
+    }
+
+
+def _source(name: str, scale: Scale) -> dict:
+    """Where `prepare` reads a source: the debug world's file, or the hub."""
+    source = find(name)
+    if scale.world:
+        return {"name": name, "field": source.field, "files": [f"world:corpora/{name}.jsonl"]}
+    return {
+        "name": name,
+        "field": source.field,
+        "dataset": source.dataset,
+        "subset": source.subset,
+        "split": source.split,
+        "files": list(source.files),
+        "samples": source.samples,
+    }
+
+
+def _teacher(scale: Scale) -> dict:
+    """The teacher's checkpoint and, where it is a folder, a hash of what is in it: another teacher is another run."""
+    folder = Path(resolve_package_paths(scale.teacher))
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    return {"checkpoint": scale.teacher, "sha256": fingerprint(hashes) if hashes else None}
+
+
+def _module(name: str) -> str:
+    return f"nemo_distill.steps.{name}"

@@ -1,0 +1,153 @@
+"""A run, from its placed steps to its outcome, through one NeMo-Run experiment.
+
+    launch(ctx, Run(name="test", runs=folder, specs=place(steps, runs=folder)))
+
+Steps whose mark of success stands are not launched at all, so the same command again finishes what was cut, or says
+that there is nothing to do.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import nemo_run
+from filelock import FileLock, Timeout
+from nemo_run.run.torchx_backend.schedulers import local as local_scheduler
+from rich.console import Console
+
+from nemo_distill import executors
+from nemo_distill.context import Context, RunFailed
+from nemo_distill.dispatch import LocalExperiment
+from nemo_distill.display import Display, print_failure, print_outcome
+from nemo_distill.errors import UserError
+from nemo_distill.manifest import Run, State, state_of
+from nemo_distill.provenance import redact
+from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, damage
+
+NEMORUN_FOLDER = ".nemo-run"
+"""NeMo-Run's own records, inside the runs folder unless NEMORUN_HOME says otherwise."""
+
+
+def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
+    """Run every step of `run` that is not done and show its outcome.
+
+    Raises:
+        UserError: Before anything is written, when the run cannot be made as asked.
+        RunFailed: When a step failed; the failure has been printed.
+    """
+    console = console or Console()
+    check(run)
+    unfilled = executors.missing(ctx.executor)
+    if ctx.dryrun:
+        if unfilled:
+            console.print(f"Before it can run: {unfilled}", style="yellow", highlight=False, soft_wrap=True)
+        return
+    if unfilled:
+        raise UserError(unfilled)
+    with _only_one(run, console):
+        left = {name: spec for name, spec in run.specs.items() if not spec.done}
+        if left:
+            for spec in left.values():
+                if state_of(spec) != State.RUNNING:  # by a process that a killed command left behind
+                    spec.save(command=redact(ctx.command))
+                    (spec.folder / FAILED).unlink(missing_ok=True)
+            run.save()
+            with Display(run, console), _terminated_like_interrupted():
+                stillborn = _run_experiment(ctx, run, left)
+            # A mark of success, not an exit code, is what the next step goes by.
+            if not all(spec.done for spec in left.values()):
+                print_failure(run, console, stillborn=stillborn)
+                raise RunFailed(run.name)
+        else:
+            run.save()
+            console.print(f"Nothing to do: all {len(run.specs)} steps of {run.name} are done.", highlight=False)
+        print_outcome(run, console)
+
+
+def check(run: Run) -> None:
+    """Raise `UserError` for a name or folder that cannot be used and for finished steps whose output is damaged."""
+    if not NAME.fullmatch(run.name):
+        raise UserError(f"a run cannot be called '{run.name}': letters, digits, '.', '_' and '-' make a name.")
+    check_folder(run.runs)
+    for spec in run.specs.values():
+        broken = damage(spec.folder) if spec.done else None
+        if broken:
+            raise UserError(
+                f"the output of {spec.name} is damaged: {broken}. Remove {spec.folder} and run again to make it anew."
+            )
+
+
+def check_folder(runs: Path) -> None:
+    """Raise `UserError` when runs cannot be written to `runs`; makes nothing."""
+    if any(character.isspace() for character in str(runs)):
+        raise UserError(f"runs='{runs}' has a space in it, which Slurm jobs break on; choose another folder.")
+    nearest_there = next(folder for folder in (runs, *runs.parents) if folder.exists())
+    if not nearest_there.is_dir():
+        raise UserError(f"runs='{runs}' cannot be made: {nearest_there} is no folder.")
+    if not os.access(nearest_there, os.W_OK | os.X_OK):
+        raise UserError(f"runs='{runs}' cannot be written: no permission in {nearest_there}.")
+
+
+@contextlib.contextmanager
+def _only_one(run: Run, console: Console) -> Iterator[None]:
+    """Hold the run; while another command holds it, say so and wait. The steps' own locks guard what runs share."""
+    lock = FileLock(run.runs / f".{run.name}.lock")
+    try:
+        run.runs.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"Another nemo-run is at work on {run.name}; waiting for it (nemo-run status {run.name}).")
+        lock.acquire(poll_interval=0.5)
+    except OSError as error:
+        raise UserError(f"runs='{run.runs}' cannot be written: {error.strerror}.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, Path]:
+    """One task per step that is left, through NeMo-Run; returns when all have ended.
+
+    What it returns are the steps whose process ended before it could say anything in the step's folder, with the
+    file that holds what it said instead.
+    """
+    if "NEMORUN_HOME" not in os.environ:
+        home = run.runs / NEMORUN_FOLDER
+        nemo_run.config.set_nemorun_home(str(home))
+        # Fixed by NeMo-Run when it is imported, before the runs folder is known.
+        local_scheduler.LOCAL_JOB_DIRS = str(home / ".local_jobs.json")
+    kind = LocalExperiment if isinstance(ctx.executor, executors.LocalExecutor) else nemo_run.Experiment
+    with kind(
+        run.name,
+        executor=ctx.executor,
+        log_level="WARNING",
+        clean_mode=True,
+        enable_goodbye_message=False,
+        skip_status_at_exit=True,
+        serialize_metadata_for_scripts=False,
+    ) as experiment:
+        for name, spec in left.items():
+            spec_file = str(spec.folder / SPEC_FILE)
+            task = nemo_run.Script(path="nemo_distill.step", m=True, entrypoint="python", args=[spec_file])
+            dependencies = [upstream for upstream in spec.upstream if upstream in left]
+            experiment.add(task, name=name, dependencies=dependencies)
+        experiment.run()
+    silent = [job for job in getattr(experiment, "failed", ()) if state_of(left[job.id]) == State.WAITING]
+    return {job.id: next(Path(job.executor.job_dir).rglob("combined.log"), None) for job in silent}
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends the steps too, as Ctrl-C does."""
+
+    def interrupt(signal_number: int, frame) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,153 @@
+"""A run on disk: RUNS/NAME.json says what was asked for and which folders its steps have.
+
+    run = find("distill_v1v3-debug", runs=Path("runs"))
+    [(spec.name, state_of(spec)) for spec in run.specs.values()]
+
+The folders are the truth: what is done, running or cut is read off them, so any process, today or next week, on any
+machine that sees the folder, gives the same answer.
+"""
+
+import enum
+import fcntl
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nemo_distill.errors import UserError, nearest
+from nemo_distill.progress import write_atomically
+from nemo_distill.step import FAILED, LOCK_FILE, LOG_FILE, Spec
+
+
+class State(enum.Enum):
+    """Of a step."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    CUT = "cut"
+    """Started once, ended without a word: killed, or its machine went away. It resumes."""
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: a name and its steps, placed."""
+
+    name: str
+    """Of the run; its file is RUNS/NAME.json."""
+    runs: Path
+    """The folder of all runs, absolute."""
+    specs: dict[str, Spec]
+    """The steps, upstream first."""
+    facts: dict = field(default_factory=dict)
+    """What was asked for, as plain JSON data: recipe, executor, scale, blend, settings, command."""
+
+    @property
+    def path(self) -> Path:
+        """The run's file."""
+        return self.runs / f"{self.name}.json"
+
+    def save(self) -> None:
+        """Write the run's file; folders in it are relative to it."""
+        steps = [
+            {
+                "name": spec.name,
+                "module": spec.module,
+                "config": spec.config,
+                "upstream": list(spec.upstream),
+                "fingerprint": spec.fingerprint,
+                "folder": os.path.relpath(spec.folder, self.runs),
+            }
+            for spec in self.specs.values()
+        ]
+        self.runs.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps({"name": self.name, **self.facts, "steps": steps}, indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> "Run":
+        """Read a run's file; raises `UserError` when it is none."""
+        runs = path.resolve().parent
+        specs: dict[str, Spec] = {}
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            name = facts.pop("name")
+            for step in facts.pop("steps"):
+                upstream = {name: specs[name].folder for name in step["upstream"]}
+                folder = (runs / step["folder"]).resolve()
+                specs[step["name"]] = Spec(**{**step, "folder": folder, "upstream": upstream})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is no run's file: {error}.") from None
+        return cls(name=name, runs=runs, specs=specs, facts=facts)
+
+
+def find(argument: str | None, *, runs: Path) -> Run:
+    """The run of that name or file; None: the one begun last. Raises `UserError` with the nearest name."""
+    files = {path.stem: path for path in sorted(runs.glob("*.json"))}
+    if argument is None:
+        if not files:
+            raise UserError(f"there is no run in {runs}.")
+        return Run.load(max(files.values(), key=lambda path: path.stat().st_mtime))
+    if argument in files:
+        return Run.load(files[argument])
+    path = Path(argument)
+    if path.is_dir():
+        return find(None, runs=path)
+    if path.suffix == ".json" and path.is_file():
+        return Run.load(path)
+    raise UserError(f"there is no run '{argument}' in {runs}. {nearest(argument, files)}")
+
+
+def state_of(spec: Spec) -> State:
+    """What the step's folder says of it."""
+    if spec.done:
+        return State.DONE
+    if _is_locked(spec.folder / LOCK_FILE):
+        return State.RUNNING
+    if (spec.folder / FAILED).exists():
+        return State.FAILED
+    if (spec.folder / LOG_FILE).exists():
+        return State.CUT
+    return State.WAITING
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step is not done."""
+
+    error: str
+    """In a line, or what the exception said."""
+    refused: bool = False
+    """It did not start, for want of what comes before it: the failure is elsewhere."""
+
+
+def failure_of(spec: Spec) -> Failure:
+    """What a failed or cut step left to say."""
+    try:
+        record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Failure("its process ended without a word: killed, or out of memory?")
+    return Failure(record["error"], record["refused"])
+
+
+def last_lines(log: Path, lines: int = 15) -> list[str]:
+    """The end of a log; empty when there is none."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    # Of a line that a progress bar wrote over and over, what was last to be seen.
+    return [line.rpartition("\r")[2] for line in text.splitlines()][-lines:]
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

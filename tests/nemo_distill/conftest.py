@@ -1,0 +1,71 @@
+"""What the tests of the machinery share: steps that do next to nothing, and a recipe of them in a folder of its own."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """Make `steps_for_tests` importable here and in the processes that run steps; returns the module's name."""
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    yield "steps_for_tests"
+    sys.modules.pop("steps_for_tests", None)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, small_steps):
+    """A folder with recipes/small.py, recipes/executors and nothing else; the current one, and HOME is empty."""
+    place = tmp_path / "work"
+    (place / "recipes").mkdir(parents=True)
+    shutil.copy(HERE / "recipe_for_tests.py", place / "recipes" / "small.py")
+    shutil.copytree(ROOT / "recipes" / "executors", place / "recipes" / "executors")
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NEMORUN_HOME", raising=False)
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def nemo_run(workplace, capsys):
+    """Run the command in this process; returns exit code, standard output and error."""
+    from nemo_distill import cli
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = cli.main(list(arguments))
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def attempts():
+    """How often the step of that name was run, over all its folders, in a runs folder."""
+
+    def count(runs: Path, step: str) -> int:
+        return sum(len(path.read_text().splitlines()) for path in Path(runs).glob(f"{step}/*/attempts.txt"))
+
+    return count
+
+
+@pytest.fixture
+def listing():
+    """Every file below a folder with its size, to compare before and after."""
+
+    def files(folder: Path) -> str:
+        return json.dumps(sorted((str(path), path.stat().st_size) for path in Path(folder).rglob("*")), indent=1)
+
+    return files

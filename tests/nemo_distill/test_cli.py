@@ -1,0 +1,154 @@
+"""The command line: help, refusals, and a dry run of the real recipe."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = "recipes/distill_v1v3.py"
+
+
+@pytest.fixture
+def nemo_run(workplace, nemo_run):
+    """The command where the real recipe is, too."""
+    (workplace / RECIPE).write_text((ROOT / RECIPE).read_text())
+    return nemo_run
+
+
+def timed(*arguments: str, cwd: Path) -> tuple[float, subprocess.CompletedProcess]:
+    """The command in a process of its own: its processor seconds, which other work on this machine leaves as they are.
+
+    On an idle machine it takes as long by the clock: it waits for nothing.
+    """
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, "-m", "nemo_distill.cli", *arguments],
+        cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return spent, done
+
+
+def test_help_lists_the_recipes_with_what_they_say_of_themselves(nemo_run):
+    code, out, _ = nemo_run("--help")
+    assert code == 0
+    assert "recipes/small.py" in out and "Small steps in the shape of a real run" in out
+    assert "recipes/distill_v1v3.py" in out
+    assert nemo_run()[1] == out
+
+
+def test_help_answers_within_a_second(workplace):
+    seconds, done = timed("--help", cwd=workplace)
+    assert done.returncode == 0 and seconds < 1.0
+
+
+def test_a_recipe_is_listed_even_when_it_cannot_be_imported(nemo_run, workplace):
+    (workplace / "recipes" / "broken.py").write_text('"""Does not import."""\nraise RuntimeError\n')
+    assert "Does not import." in nemo_run("--help")[1]
+
+
+def test_a_dry_run_shows_the_plan_within_six_seconds_asks_nothing_and_writes_nothing(nemo_run, workplace, listing):
+    before = listing(workplace.parent)
+    seconds, done = timed(RECIPE, "--executor", "local", "--dryrun", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert seconds < 6.0
+    assert done.stderr == ""
+    for shown in ("math-v2-part00", "learning rate", "import-teacher", "wait", "debug scale"):
+        assert shown in done.stdout
+    assert listing(workplace.parent) == before
+
+
+def test_the_slurm_executor_stands_for_the_full_scale_and_says_what_to_fill_in(nemo_run):
+    code, out, _ = nemo_run(RECIPE, "--executor", "slurm", "--dryrun")
+    assert code == 0 and "full scale, executor slurm" in out
+    assert "recipes/executors/slurm.yaml:4: fill in account" in out
+    _, out, _ = nemo_run(RECIPE, "-e", "slurm", "--dryrun", "executor.account=a", "executor.partition=p", "scale=debug")
+    assert "debug scale, executor slurm" in out and "fill in" not in out
+
+
+def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
+    code, _, err = nemo_run(RECIPE, "--executor", "slurm")
+    assert code == 2 and "slurm.yaml:4: fill in account" in err
+    assert not (workplace / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["recipes/distill_v1v2.py"],
+            "no recipe or command 'recipes/distill_v1v2.py'. Did you mean 'recipes/distill_v1v3",
+        ),
+        (["statsu"], "no recipe or command 'statsu'. Did you mean 'status'?"),
+        (["my recipe.py"], "no recipe or command 'my recipe.py'"),
+        ([RECIPE, "--dryrn"], "No such option: --dryrn"),
+        ([RECIPE, "--executor"], "--executor"),
+        ([RECIPE, "--executor", "locla"], "no executor 'locla'. Did you mean 'local'?"),
+        ([RECIPE, "executor=slrm"], "no executor 'slrm'. Did you mean 'slurm'?"),
+        ([RECIPE, "executor.parallel_stps=1"], "Did you mean 'executor.parallel_steps'?"),
+        ([RECIPE, "executor.parallel_steps=two"], "executor.parallel_steps=two cannot be: it has to be a whole number"),
+        ([RECIPE, "distill.learning_rte=1"], "Did you mean 'distill.learning_rate'?"),
+        ([RECIPE, "distill.learning_rate=fast"], "distill.learning_rate=fast cannot be: it has to be a number"),
+        ([RECIPE, "distill.learning_rate=-1"], "learning_rate"),
+        ([RECIPE, "distill.milestones=1,99999"], "milestone 99,999 lies past the schedule"),
+        ([RECIPE, "distill.milestones=20,10"], "milestone 10 does not come after 20"),
+        ([RECIPE, "evaluate.suite=ofline"], "offline"),
+        ([RECIPE, "evaluate.repeats=0"], "evaluate.repeats=0 has to be above 0"),
+        ([RECIPE, "scale=dbug"], "no scale 'dbug'. Did you mean 'debug'?"),
+        ([RECIPE, "seed=x"], "seed=x cannot be: it has to be a whole number"),
+        ([RECIPE, "blend.shares.stem=-3"], "-3"),
+        ([RECIPE, "blend.shares.stem=15"], "105 percent"),
+        ([RECIPE, "blend.shares.stm=1"], "Did you mean 'stem'?"),
+        ([RECIPE, "runs=a b"], "space"),
+        ([RECIPE, "stray"], "'stray' is no setting"),
+        (["status", "nothing"], "no run 'nothing' in runs"),
+        (["report", "nothing"], "no run 'nothing' in runs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence_exit_2_and_nothing_written(nemo_run, workplace, listing, arguments, sentence):
+    nemo_run("--help")
+    before = listing(workplace)
+    code, out, err = nemo_run(*arguments)
+    assert code == 2
+    assert sentence in err and err.startswith("nemo-run: ") and err.count("\n") == 1
+    assert out == ""
+    assert listing(workplace) == before
+
+
+def test_a_misspelt_environment_variable_in_the_site_settings_is_named(nemo_run, workplace):
+    (workplace / "recipes/executors/slurm.yaml").write_text("account: ${oc.env:NO_SUCH_ACCOUNT}\n")
+    code, _, err = nemo_run(RECIPE, "-e", "slurm", "--dryrun")
+    assert code == 2 and "slurm.yaml" in err and "NO_SUCH_ACCOUNT" in err
+
+
+def test_an_unknown_key_in_the_site_settings_is_named_with_its_line(nemo_run, workplace):
+    (workplace / "recipes/executors/slurm.yaml").write_text("account: a\npartitoin: p\n")
+    code, _, err = nemo_run(RECIPE, "-e", "slurm", "--dryrun")
+    assert code == 2 and "slurm.yaml:2: there is no setting 'partitoin'. Did you mean 'partition'?" in err
+
+
+def test_a_recipe_that_python_cannot_read_is_named_with_its_line(nemo_run, workplace):
+    (workplace / "recipes/half.py").write_text("x = (\n")
+    code, _, err = nemo_run("recipes/half.py")
+    assert code == 2 and "recipes/half.py:1:" in err
+
+
+def test_a_recipe_works_from_any_folder(nemo_run, workplace, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    code, out, _ = nemo_run(str(workplace / RECIPE), "--dryrun")
+    assert code == 0 and f"in {elsewhere}/runs" in out
+
+
+def test_the_console_script_is_this_command():
+    script = Path(sys.executable).parent / "nemo-run"
+    done = subprocess.run(
+        [script, "--help"], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "COLUMNS": "100"}
+    )
+    assert done.returncode == 0 and "recipes/distill_v1v3.py" in done.stdout

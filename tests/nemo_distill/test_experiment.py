@@ -1,0 +1,121 @@
+"""The steps of the real recipe: what depends on what, and what a change re-runs."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from nemo_distill.blend import Blend
+from nemo_distill.experiment import Recipe, build_steps
+from nemo_distill.scale import SCALES, get_scale
+from nemo_distill.settings import Distill, Evaluate, Prune, filled
+from nemo_distill.step import place
+
+SHARES = {"sft-general": 30, "math-v2-part00": 40, "stem": 30}
+
+
+def recipe(scale="debug", *, shares=SHARES, prune=None, distill=None, evaluate=None, seed=1) -> Recipe:
+    chosen = get_scale(scale)
+    return Recipe(
+        name="test",
+        blend=Blend("test", shares),
+        prune=filled(prune or Prune(), chosen.prune),
+        distill=filled(distill or Distill(), chosen.distill),
+        evaluate=filled(evaluate or Evaluate(), chosen.evaluate),
+        scale=chosen,
+        seed=seed,
+    )
+
+
+def fingerprints(chosen: Recipe) -> dict[str, str]:
+    return {name: spec.fingerprint for name, spec in place(build_steps(chosen), runs=Path("runs")).items()}
+
+
+def changed(before: Recipe, after: Recipe) -> set[str]:
+    """The kinds of steps whose fingerprint differs."""
+    old, new = fingerprints(before), fingerprints(after)
+    return {name.partition("-")[0] for name in new if old.get(name) != new[name]}
+
+
+def test_the_debug_run_has_these_steps_in_this_order():
+    steps = {step.name: step for step in build_steps(recipe())}
+    first, second, last = (milestone.label for milestone in recipe().milestones)
+    assert list(steps) == [
+        "world", "import-teacher", "prune", "prepare",
+        f"distill-{first}", f"distill-{second}", f"distill-{last}",
+        "evaluate-teacher", "export-pruned", "evaluate-pruned",
+        *(f"{kind}-{label}" for label in (first, second, last) for kind in ("export", "evaluate")),
+        "report",
+    ]  # fmt: skip
+    assert steps["prune"].upstream == ("import-teacher", "world")
+    assert steps[f"distill-{second}"].upstream == ("import-teacher", "prune", "prepare", f"distill-{first}")
+    assert steps[f"export-{last}"].upstream == (f"distill-{last}",)
+    assert {f"evaluate-{label}" for label in ("teacher", "pruned", first, second, last)} < set(steps["report"].upstream)
+
+
+def test_the_segments_cover_the_schedule_without_a_gap():
+    chosen = recipe()
+    segments = [step.config for step in build_steps(chosen) if step.name.startswith("distill-")]
+    bounds = [(config["first"], config["until"]) for config in segments]
+    assert bounds == list(zip((0, *chosen.distill.milestones), chosen.distill.milestones, strict=False))
+    assert all(config["course"] == segments[0]["course"] for config in segments)
+
+
+def test_another_blend_never_prunes_again():
+    assert changed(recipe(), recipe(shares={**SHARES, "stem": 20, "sft-general": 40})) == {
+        "distill", "export", "evaluate", "report",
+    }  # fmt: skip
+    assert "prepare" in changed(recipe(), recipe(shares={"stem": 100}))
+    assert not {"prune", "import", "world"} & changed(recipe(), recipe(shares={"stem": 100}))
+
+
+def test_another_blend_leaves_teacher_and_pruned_student_judged():
+    old, new = fingerprints(recipe()), fingerprints(recipe(shares={"stem": 100}))
+    for name in ("evaluate-teacher", "export-pruned", "evaluate-pruned"):
+        assert old[name] == new[name]
+
+
+def test_a_milestone_more_leaves_the_earlier_ones_alone():
+    before, after = recipe(distill=Distill(milestones=(50, 100))), recipe(distill=Distill(milestones=(50, 100, 150)))
+    old, new = fingerprints(before), fingerprints(after)
+    assert {name for name in old if old[name] != new[name]} == {"report"}
+
+
+def test_another_way_to_evaluate_trains_nothing_again():
+    assert changed(recipe(), recipe(evaluate=Evaluate(repeats=8))) == {"evaluate", "report"}
+
+
+def test_another_student_size_prunes_and_distils_but_imports_nothing_again():
+    assert changed(recipe(), recipe(prune=Prune(parameters=0.6))) == {
+        "prune", "distill", "export", "evaluate", "report",
+    }  # fmt: skip
+
+
+def test_sizes_given_outright_displace_the_scales_target():
+    request = next(
+        step for step in build_steps(recipe(prune=Prune(export_config={"num_layers": 8}))) if step.name == "prune"
+    )
+    assert request.config["request"]["parameters"] is None
+    assert request.config["request"]["export_config"] == {"num_layers": 8}
+
+
+def test_the_full_scale_is_the_studys():
+    chosen = recipe("full")
+    assert [milestone.label for milestone in chosen.milestones] == ["2.5B", "5B", "20B", "40B", "60B", "80B", "100B"]
+    assert chosen.schedule.tokens_per_iteration == 6_291_456
+    assert "world" not in {step.name for step in build_steps(chosen)}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_every_scale_leaves_nothing_open(name):
+    scale = get_scale(name)
+    assert (scale.prune.parameters is None) != (scale.prune.export_config is None)
+    for settings, may_be_open in ((scale.prune, {"parameters", "export_config"}), (scale.distill, set())):
+        left_open = {key for key, value in dataclasses.asdict(settings).items() if value is None}
+        assert left_open <= may_be_open
+    assert scale.evaluate.suite is not None
+
+
+def test_no_fingerprint_depends_on_where_the_package_lies():
+    text = repr([step.config for step in build_steps(recipe())])
+    assert str(Path(__file__).resolve().parents[2]) not in text
