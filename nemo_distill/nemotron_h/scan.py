@@ -1,0 +1,120 @@
+"""Mamba-2's state-space operations in plain torch, for machines without mamba-ssm's Triton kernels.
+
+`chunk_scan` is the chunked form of the state-space duality (Mamba-2, arXiv:2405.21060, section 6): inside a chunk the
+recurrence is a masked matrix product, between chunks only the states are carried. The call signatures are those of
+`mamba_ssm.ops.triton`, so Megatron's mixer runs on them unchanged.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHUNK = 32
+"""Tokens per chunk. Any value gives the same result; on CPU 32 costs least, for the in-chunk product grows with it."""
+
+
+def chunk_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    chunk_size: int,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    dt_limit: tuple[float, float] = (0.0, float("inf")),
+    return_final_states: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """y of the recurrence `h_t = exp(A dt_t) h_{t-1} + dt_t B_t x_t`, `y_t = C_t h_t + D x_t`, gated by silu(z).
+
+    Shapes: x (batch, length, heads, head dim); dt (batch, length, heads); A (heads); B and C (batch, length, groups,
+    state); D (heads) or (heads, head dim); z as x. Computes in float32 and returns y in x's type; with
+    `return_final_states` also the state after the last token, (batch, heads, head dim, state).
+    `chunk_size` bounds the chunk. (upstream: `mamba_ssm.ops.triton.ssd_combined.mamba_chunk_scan_combined`)
+    """
+    batch, length, heads, head_dim = x.shape
+    groups, state = B.shape[2:]
+    per_group = heads // groups
+    q = min(chunk_size, CHUNK, length)
+    dt = dt.float()
+    if dt_bias is not None:
+        dt = dt + dt_bias.float()
+    if dt_softplus:
+        dt = F.softplus(dt)
+    if tuple(dt_limit) != (0.0, float("inf")):
+        dt = dt.clamp(*dt_limit)
+    x32, pad = x.float(), -length % q
+    chunks = (length + pad) // q
+
+    def chunked(t: Tensor, *sizes: int) -> Tensor:
+        """(batch, length, n, k) -> (batch, chunks, n, q, k), zero-padded: dt = 0 neither decays nor feeds the state."""
+        t = F.pad(t.float(), (0, 0, 0, 0, 0, pad)) if pad else t.float()
+        return t.view(batch, chunks, q, *sizes).transpose(2, 3)
+
+    Bc, Cc = chunked(B, groups, state), chunked(C, groups, state)
+    xdt = chunked(x32 * dt[..., None], heads, head_dim).unflatten(2, (groups, per_group))
+    log_decay = chunked((dt * A.float())[..., None], heads, 1).squeeze(-1).cumsum(-1)  # (batch, chunks, heads, q)
+    log_decay = log_decay.unflatten(2, (groups, per_group))
+
+    causal = torch.ones(q, q, dtype=torch.bool, device=x.device).tril()
+    span = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, float("-inf"))
+    scores = (Cc @ Bc.transpose(-1, -2)).unsqueeze(3) * span.exp()
+    y = scores @ xdt
+
+    to_end = (log_decay[..., -1:] - log_decay).exp()  # decay from each token to the end of its chunk
+    states = (xdt * to_end[..., None]).transpose(-1, -2) @ Bc.unsqueeze(3)
+    whole_chunk = log_decay[..., -1].exp()[..., None, None]
+    carried = torch.zeros_like(states[:, 0])
+    entering = []
+    for c in range(chunks):
+        entering.append(carried)
+        carried = carried * whole_chunk[:, c] + states[:, c]
+    y = y + (Cc.unsqueeze(3) @ torch.stack(entering, 1).transpose(-1, -2)) * log_decay.exp()[..., None]
+
+    y = y.flatten(2, 3).transpose(2, 3).reshape(batch, chunks * q, heads, head_dim)[:, :length]
+    if D is not None:
+        y = y + x32 * (D.float() if D.dim() == 2 else D.float()[:, None])
+    if z is not None:
+        y = y * F.silu(z.float())
+    y = y.to(x.dtype)
+    return (y, carried.flatten(1, 2)) if return_final_states else y
+
+
+def gated_rms_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    z: Tensor | None = None,
+    eps: float = 1e-6,
+    group_size: int | None = None,
+    norm_before_gate: bool = True,
+) -> Tensor:
+    """RMS norm over groups of `group_size` channels, gated by silu(z) before or after. x, z (..., channels).
+
+    (upstream: `mamba_ssm.ops.triton.layernorm_gated.rmsnorm_fn`)
+    """
+    dtype, x = x.dtype, x.float()
+    if z is not None and not norm_before_gate:
+        x = x * F.silu(z.float())
+    grouped = x.unflatten(-1, (-1, group_size or x.shape[-1]))
+    y = F.rms_norm(grouped, grouped.shape[-1:], eps=eps).flatten(-2) * weight.float()
+    if bias is not None:
+        y = y + bias.float()
+    if z is not None and norm_before_gate:
+        y = y * F.silu(z.float())
+    return y.to(dtype)
+
+
+class GatedRMSNorm(nn.Module):
+    """Module form of `gated_rms_norm`, with the attributes Megatron and ModelOpt read from upstream's `RMSNorm`."""
+
+    def __init__(self, hidden_size, eps=1e-5, group_size=None, norm_before_gate=True, device=None, dtype=None):
+        super().__init__()
+        self.eps, self.group_size, self.norm_before_gate = eps, group_size, norm_before_gate
+        self.weight = nn.Parameter(torch.ones(hidden_size, device=device, dtype=dtype))
+        self.register_parameter("bias", None)
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        return gated_rms_norm(x, self.weight, self.bias, z, self.eps, self.group_size, self.norm_before_gate)

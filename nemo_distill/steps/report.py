@@ -1,0 +1,134 @@
+"""Step: the run's report: scores of teacher, pruned student and milestones, learning curves, blend, pruning, origin.
+
+Config: `title`; `suite` and `repeats` as in `steps.evaluate`; `blend` (source -> percent); `checkpoints`, a list of
+{`step`: the evaluation, `role`: teacher | pruned | milestone, `tokens`, `iteration`} with the milestones last and in
+order, tokens and iteration None for the teacher and 0 for the pruned student; `distill` (names of the segments).
+Upstream: the evaluations and the segments. Output: report.md, report.html, learning_curves.png, scores.csv.
+"""
+
+import json
+from pathlib import Path
+
+from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
+
+VERSION = 1
+SHOWN_PACKAGES = (
+    "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
+)  # fmt: skip
+
+
+def main(spec) -> None:
+    """Gather what the upstream steps left and write the report."""
+    from evaluator.report import Report, Row, write_report
+    from evaluator.results import CheckpointResult
+    from evaluator.suite import get_suite
+
+    config = spec.config
+    suite = get_suite(config["suite"])
+    if config["repeats"] is not None:
+        suite = suite.with_repeats(config["repeats"])
+    rows = tuple(
+        Row(
+            role=checkpoint["role"],
+            result=CheckpointResult.load(spec.upstream[checkpoint["step"]]),
+            tokens=checkpoint["tokens"],
+            iteration=checkpoint["iteration"],
+        )
+        for checkpoint in config["checkpoints"]
+    )
+    steps = all_upstream(spec)
+    report = Report(
+        title=config["title"],
+        suite=suite,
+        rows=rows,
+        losses=tuple(loss for name in config["distill"] for loss in _losses(spec.upstream[name])),
+        blend=_blend(config["blend"], steps, tokens=rows[-1].tokens),
+        pruning=_pruning(steps["prune"].folder),
+        steps=_records(steps),
+        facts=_facts(spec),
+    )
+    spec.progress.update(done=0, total=1, unit="reports")
+    write_report(report, spec.folder)
+    spec.progress.update(done=1, total=1, unit="reports")
+
+
+def all_upstream(spec: Spec) -> dict[str, Spec]:
+    """Every step that `spec` rests on, directly or not, by name, each after those it rests on itself."""
+    found: dict[str, Spec] = {}
+
+    def visit(folder: Path) -> None:
+        step = Spec.load(folder / SPEC_FILE)
+        if step.name in found:
+            return
+        for upstream in step.upstream.values():
+            visit(upstream)
+        found[step.name] = step
+
+    for folder in spec.upstream.values():
+        visit(folder)
+    return found
+
+
+def _losses(segment: Path) -> list[dict]:
+    return [json.loads(line) for line in (segment / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _blend(shares: dict[str, float], steps: dict[str, Spec], *, tokens: int) -> tuple:
+    from evaluator.report import BlendPart
+
+    sources = json.loads((steps["prepare"].folder / "sources.json").read_text(encoding="utf-8"))
+    return tuple(
+        BlendPart(
+            source=name,
+            percent=percent,
+            tokens_available=sources[name]["tokens"],
+            tokens_used=tokens * percent / sum(shares.values()),
+        )
+        for name, percent in shares.items()
+    )
+
+
+def _pruning(folder: Path):
+    from evaluator.report import Pruning
+
+    layers = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
+    return Pruning(
+        parameters_before=layers["parameters_before"],
+        parameters_after=layers["parameters_after"],
+        pattern_before=layers["pattern_before"],
+        pattern_after=layers["pattern_after"],
+        dropped=tuple(layers["dropped"]),
+        candidates=tuple(json.loads((folder / "candidates.json").read_text(encoding="utf-8"))),
+    )
+
+
+def _records(steps: dict[str, Spec]) -> tuple:
+    from evaluator.report import StepRecord
+
+    def seconds(step: Spec) -> float | None:
+        return json.loads((step.folder / SUCCESS).read_text(encoding="utf-8")).get("seconds")
+
+    return tuple(
+        StepRecord(name=name, folder=f"{step.folder.parent.name}/{step.folder.name}", seconds=seconds(step))
+        for name, step in steps.items()
+    )
+
+
+def _facts(spec: Spec) -> dict[str, str]:
+    """Command, commit, packages and machine from this step's own spec.json, as far as it knows them."""
+    record = json.loads((spec.folder / SPEC_FILE).read_text(encoding="utf-8"))
+    provenance = record.get("provenance", {})
+    facts = {}
+    if record.get("command"):
+        facts["Command"] = " ".join(record["command"])
+    git = provenance.get("git") or {}
+    if git.get("commit"):
+        changes = ", with changes kept in spec.json" if git.get("dirty") else ""
+        facts["Commit"] = git["commit"] + changes
+    packages = {name.replace("-", "_").lower(): version for name, version in provenance.get("packages", {}).items()}
+    shown = [f"{name} {packages[name]}" for name in SHOWN_PACKAGES if name in packages]
+    if shown:
+        facts["Packages"] = ", ".join(shown)
+    if "python" in provenance:
+        facts["Machine"] = f"Python {provenance['python']}, {provenance.get('platform', '')}"
+    return facts

@@ -1,0 +1,129 @@
+"""Megatron's model against transformers' NemotronHForCausalLM: the same logits, both ways, for any shape."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nemo_distill.nemotron_h import checkpoint, mapping
+from nemo_distill.nemotron_h.shape import Shape
+
+pytestmark = pytest.mark.slow
+
+SHAPES = {
+    "as the debug teacher": Shape(
+        pattern="M-M*-M-M*-", hidden_size=128, ffn_hidden_size=256, mamba_num_heads=8, mamba_head_dim=32,
+        mamba_state_dim=16, mamba_num_groups=2, num_attention_heads=4, num_query_groups=2,
+        kv_channels=32, vocab_size=640,
+    ),
+    "pruned to odd sizes": Shape(
+        pattern="M-*MM-", hidden_size=112, ffn_hidden_size=200, mamba_num_heads=6, mamba_head_dim=20,
+        mamba_state_dim=16, mamba_num_groups=2, num_attention_heads=4, num_query_groups=2,
+        kv_channels=32, vocab_size=520,
+    ),
+    "one group, one key-value head": Shape(
+        pattern="*-M", hidden_size=64, ffn_hidden_size=64, mamba_num_heads=3, mamba_head_dim=16,
+        mamba_state_dim=8, mamba_num_groups=1, num_attention_heads=3, num_query_groups=1,
+        kv_channels=16, vocab_size=100,
+    ),
+}  # fmt: skip
+
+
+def random_checkpoint(folder, shape: Shape, tokenizer_folder) -> dict[str, torch.Tensor]:
+    """Write a Hugging Face checkpoint of `shape` with random weights of a trained model's size; return its tensors."""
+    g = torch.Generator().manual_seed(0)
+    state = {}
+    for name, size in mapping.tensor_sizes(shape).items():
+        t = torch.randn(size, generator=g)
+        if "norm" in name or name.endswith(".D"):
+            t = 1 + 0.1 * t
+        elif name.endswith("A_log"):
+            t = torch.rand(size, generator=g).mul(15).add(1).log()
+        elif name.endswith("dt_bias"):
+            t = t - 4
+        elif len(size) == 2:
+            t = t / size[1] ** 0.5
+        state[name] = t
+    checkpoint.write_hf(folder, shape, state, dtype="float32", tokenizer=tokenizer_folder)
+    return state
+
+
+def transformers_logits(folder, tokens):
+    """Logits of the checkpoint by transformers alone, in a process that has not seen our backend.
+
+    In this process transformers would find our stand-in for mamba-ssm and call it: we would be compared with ourselves.
+    """
+    script = (
+        "import sys, torch; from transformers import NemotronHForCausalLM as M; "
+        "m = M.from_pretrained(sys.argv[1], dtype=torch.float32).eval(); "
+        "assert 'nemo_distill' not in sys.modules; "
+        "torch.save(m(torch.load(sys.argv[2])).logits.detach(), sys.argv[3])"
+    )
+    given, out = folder.parent / "tokens.pt", folder.parent / "logits.pt"
+    torch.save(tokens, given)
+    subprocess.run([sys.executable, "-c", script, folder, given, out], check=True)
+    return torch.load(out)
+
+
+def tokens_of(shape: Shape):
+    tokens = torch.randint(0, shape.vocab_size, (2, 70), generator=torch.Generator().manual_seed(1))
+    return tokens, torch.arange(70).expand_as(tokens)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_logits_agree_in_both_directions(name, tokenizer_folder, tmp_path):
+    from nemo_distill.nemotron_h import model
+
+    shape = SHAPES[name]
+    state = random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
+    tokens, positions = tokens_of(shape)
+    expected = transformers_logits(tmp_path / "hf", tokens)
+    assert expected.abs().max() > 1
+    runtime = model.Runtime(seq_length=128)
+    with model.session(runtime) as trainer, torch.no_grad():
+        nemo_model = model.build(trainer, shape, tokenizer=tokenizer_folder, runtime=runtime)
+        model.load(nemo_model, mapping.to_megatron(state, shape))
+        megatron = model.megatron(nemo_model).eval()(tokens, positions, None)
+        model.save(trainer, nemo_model, tmp_path / "nemo")
+    assert (megatron - expected).abs().max() < 1e-4
+
+    exported = mapping.to_hf(checkpoint.read_nemo(tmp_path / "nemo"), shape)
+    assert all(torch.equal(exported[key], state[key]) for key in state)
+    checkpoint.write_hf(tmp_path / "again", shape, exported, dtype="float32", tokenizer=tokenizer_folder)
+    assert (transformers_logits(tmp_path / "again", tokens) - megatron).abs().max() < 1e-4
+
+
+def test_transformers_floor_under_dt_changes_logits_and_an_export_lifts_it(tokenizer_folder, tmp_path):
+    """NVIDIA's configs say time_step_min 0.001; transformers reads it as a floor, nothing else does."""
+    shape = SHAPES["as the debug teacher"]
+    random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
+    tokens, _ = tokens_of(shape)
+    free = transformers_logits(tmp_path / "hf", tokens)
+    config = tmp_path / "hf" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"time_step_min": 0.001}))
+    assert (transformers_logits(tmp_path / "hf", tokens) - free).abs().max() > 1e-4
+    again, _ = checkpoint.read_hf(tmp_path / "hf")
+    config.write_text(json.dumps(again.to_hf_config(dtype="float32")))
+    assert torch.equal(transformers_logits(tmp_path / "hf", tokens), free)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_nemo_checkpoint_is_refused_by_name(damage, tokenizer_folder, tmp_path):
+    from nemo_distill.nemotron_h import model
+
+    shape = SHAPES["one group, one key-value head"]
+    runtime = model.Runtime(seq_length=128)
+    with model.session(runtime) as trainer:
+        nemo_model = model.build(trainer, shape, tokenizer=tokenizer_folder, runtime=runtime)
+        model.save(trainer, nemo_model, tmp_path / "nemo")
+    weights = max((tmp_path / "nemo" / "weights").glob("*.distcp"), key=lambda path: path.stat().st_size)
+    if damage == "missing":
+        weights.unlink()
+        with pytest.raises(ValueError, match=f"weights/{weights.name} is missing"):
+            checkpoint.read_nemo(tmp_path / "nemo")
+    else:
+        weights.write_bytes(weights.read_bytes()[:-200])
+        with pytest.raises(ValueError, match="cut short or damaged"):
+            checkpoint.read_nemo(tmp_path / "nemo")
