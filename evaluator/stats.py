@@ -1,0 +1,89 @@
+"""Means, standard errors and differences of scores, over questions.
+
+A benchmark is a sample of questions, so how far its score may be off is judged from how questions differ. Asking a
+question again says only how much the answers scatter: that is kept apart, as re-run noise.
+
+>>> table = [[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]        # 3 questions, each asked 4 times
+>>> summary = summarize(table)
+>>> round(summary.mean, 4), round(summary.stderr, 4), round(summary.rerun_sd, 4)
+(0.5833, 0.0833, 0.1667)
+
+Formulas: E. Miller, "Adding Error Bars to Evals", 2024.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One benchmark's score for one checkpoint, on the scale of its scores."""
+
+    mean: float
+    """Mean over questions and repeats."""
+    stderr: float
+    """Standard error of the mean over questions: sd of the questions' means (ddof 1) / sqrt(questions)."""
+    rerun_sd: float | None
+    """Standard deviation (ddof 1) of the score from one repeat to the next; None when asked once."""
+    questions: int
+    """Number of questions."""
+    repeats: int
+    """Times each was asked."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error."""
+
+    mean: float
+    """The value."""
+    stderr: float
+    """Its standard error."""
+
+
+def summarize(scores) -> Summary:
+    """The score of a table (questions, repeats). Raises ValueError for fewer than two questions or a gap."""
+    table = _table(scores)
+    questions, repeats = table.shape
+    return Summary(
+        mean=float(table.mean()),
+        stderr=_stderr(table.mean(axis=1)),
+        rerun_sd=float(table.mean(axis=0).std(ddof=1)) if repeats > 1 else None,
+        questions=questions,
+        repeats=repeats,
+    )
+
+
+def paired_difference(scores, others) -> Estimate:
+    """How much `scores` is above `others`, two tables (questions, repeats) over the same questions in one order.
+
+    The questions are the same, so what makes one hard for both cancels: the error is that of the differences.
+    """
+    one, other = _table(scores), _table(others)
+    if len(one) != len(other):
+        raise ValueError(f"a paired difference is over the same questions, not {len(one)} and {len(other)}.")
+    differences = one.mean(axis=1) - other.mean(axis=1)
+    return Estimate(mean=float(differences.mean()), stderr=_stderr(differences))
+
+
+def average(parts: Sequence[Summary | Estimate]) -> Estimate:
+    """The unweighted mean of benchmarks that share no question, each counting alike whatever its size."""
+    return Estimate(
+        mean=float(np.mean([part.mean for part in parts])),
+        stderr=float(np.sqrt(np.sum([part.stderr**2 for part in parts])) / len(parts)),
+    )
+
+
+def _stderr(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _table(scores) -> np.ndarray:
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2 or len(table) < 2 or table.shape[1] < 1:
+        raise ValueError(f"scores must be a table of at least two questions x repeats, not of shape {table.shape}.")
+    if not np.isfinite(table).all():
+        raise ValueError("scores have a gap: a question was not answered in every repeat.")
+    return table

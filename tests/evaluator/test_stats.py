@@ -1,0 +1,65 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from evaluator.stats import Estimate, average, paired_difference, summarize
+
+THREE_QUESTIONS = [[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
+
+
+def test_the_worked_example_has_the_known_mean_error_and_rerun_noise():
+    summary = summarize(THREE_QUESTIONS)
+    assert summary.mean == pytest.approx(7 / 12)
+    assert summary.stderr == pytest.approx(0.083333, abs=1e-6)
+    assert summary.rerun_sd == pytest.approx(0.166667, abs=1e-6)
+    assert (summary.questions, summary.repeats) == (3, 4)
+
+
+def test_the_standard_error_is_scipys_over_the_questions_means():
+    table = np.random.default_rng(0).random((37, 5))
+    assert summarize(table).stderr == pytest.approx(scipy.stats.sem(table.mean(axis=1)))
+
+
+def test_the_standard_error_is_the_spread_of_resampled_suites():
+    rng = np.random.default_rng(0)
+    table = (rng.random((200, 4)) < rng.random((200, 1))).astype(float)
+    resampled = scipy.stats.bootstrap((table.mean(axis=1),), np.mean, n_resamples=4000, rng=rng)
+    assert summarize(table).stderr == pytest.approx(resampled.standard_error, rel=0.05)
+
+
+def test_asking_once_leaves_rerun_noise_unknown_rather_than_zero():
+    assert summarize([[1], [0], [1]]).rerun_sd is None
+
+
+def test_a_paired_difference_is_scipys_paired_t_statistic():
+    rng = np.random.default_rng(1)
+    one, other = rng.random((30, 4)), rng.random((30, 4))
+    difference = paired_difference(one, other)
+    expected = scipy.stats.ttest_rel(one.mean(axis=1), other.mean(axis=1)).statistic
+    assert difference.mean / difference.stderr == pytest.approx(expected)
+
+
+def test_pairing_takes_out_what_makes_a_question_hard_for_both():
+    hardness = np.linspace(0, 1, 50)[:, None]
+    difference = paired_difference(hardness + 0.1, hardness)
+    assert difference.mean == pytest.approx(0.1)
+    assert difference.stderr == pytest.approx(0, abs=1e-12)
+
+
+def test_the_suite_average_weighs_benchmarks_alike_and_adds_their_errors_in_squares():
+    both = average([Estimate(mean=0.2, stderr=0.03), Estimate(mean=0.6, stderr=0.04)])
+    assert both.mean == pytest.approx(0.4)
+    assert both.stderr == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("table", [[[1, 0]], [1, 0, 1], [[1, math.nan], [0, 1]], np.zeros((3, 0))])
+def test_a_table_with_one_question_or_a_gap_is_refused(table):
+    with pytest.raises(ValueError, match=r"table|gap"):
+        summarize(table)
+
+
+def test_a_paired_difference_over_other_questions_is_refused():
+    with pytest.raises(ValueError, match="not 2 and 3"):
+        paired_difference([[1], [0]], [[1], [0], [1]])
