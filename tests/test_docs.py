@@ -1,0 +1,28 @@
+"""The documentation points at what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert broken == []
+
+
+def test_the_reference_lists_every_step():
+    reference = (ROOT / "docs" / "reference" / "steps.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (ROOT / "nemo_distill" / "steps").glob("*.py")} - {"__init__"}
+    assert {module for module in modules if f"| `{module}` |" not in reference} == set()
+
+
+def test_every_file_of_ours_that_is_named_exists():
+    for page in PAGES:
+        for name in re.findall(r"`((?:nemo_distill|evaluator|recipes|docs|tests)/[\w./-]+)`", page.read_text("utf-8")):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
