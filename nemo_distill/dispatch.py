@@ -7,7 +7,9 @@ more is started. Everything else (packaging, processes, logs, `nemo-run experime
 """
 
 import contextlib
+import signal
 import time
+from collections.abc import Callable, Iterator
 
 import nemo_run as run
 from nemo_run.run.job import Job
@@ -29,25 +31,28 @@ class LocalExperiment(run.Experiment):
         states: dict[str, AppState] = {}
         self._launched = self._waited = True
         try:
-            while running or waiting:
-                for name, job in list(running.items()):
-                    job.state = job.status(runner=self._runner)
-                    if is_terminal(job.state):
-                        states[name] = running.pop(name).state
-                        job.cleanup()
-                        if job.state != AppState.SUCCEEDED:
-                            self.failed += (job,)
-                if self.failed:
-                    waiting.clear()
-                for name, job in list(waiting.items()):
-                    if len(running) >= self.executor.parallel_steps:
-                        break
-                    if all(states.get(upstream) == AppState.SUCCEEDED for upstream in job.dependencies):
-                        running[name] = waiting.pop(name)
-                        job.launch(wait=False, runner=self._runner)
-                assert running or not waiting, f"no task can start among {sorted(waiting)}"
-                if running:
-                    time.sleep(POLL_SECONDS)
+            with interrupts_kept() as interrupted:
+                while running or waiting:
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    for name, job in list(running.items()):
+                        job.state = job.status(runner=self._runner)
+                        if is_terminal(job.state):
+                            states[name] = running.pop(name).state
+                            job.cleanup()
+                            if job.state != AppState.SUCCEEDED:
+                                self.failed += (job,)
+                    if self.failed:
+                        waiting.clear()
+                    for name, job in list(waiting.items()):
+                        if len(running) >= self.executor.parallel_steps:
+                            break
+                        if all(states.get(upstream) == AppState.SUCCEEDED for upstream in job.dependencies):
+                            running[name] = waiting.pop(name)
+                            job.launch(wait=False, runner=self._runner)
+                    assert running or not waiting, f"no task can start among {sorted(waiting)}"
+                    if running:
+                        time.sleep(POLL_SECONDS)
         finally:
             # After Ctrl-C, or an error here: the tasks get SIGTERM and, ten seconds later, SIGKILL.
             for job in running.values():
@@ -55,3 +60,21 @@ class LocalExperiment(run.Experiment):
                     job.cancel(runner=self._runner)
                 job.state = AppState.CANCELLED
             self._save_jobs()
+
+
+@contextlib.contextmanager
+def interrupts_kept() -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C and SIGTERM raise nothing; the callable that it gives says whether one has come.
+
+    An exception raised wherever the signal happens to meet us can be lost: NeMo-Run asks for a job's state in a
+    `finally` that returns, which drops a KeyboardInterrupt as well.
+    """
+    come: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, frame: come.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: bool(come)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -191,6 +191,25 @@ def test_sigterm_ends_the_steps_too(workplace):
     wait_for(lambda: not alive(step_pid("distill-1")), 2)
 
 
+def test_an_interrupt_that_meets_nemo_run_looking_up_a_state_is_not_lost(nemo_run, monkeypatch):
+    from nemo_run.run.torchx_backend.runner import Runner
+
+    look_up = Runner.status
+
+    def interrupted_once(runner, handle):
+        if step_pid("distill-1"):
+            monkeypatch.setattr(Runner, "status", look_up)
+            os.kill(os.getpid(), signal.SIGTERM)  # the handler runs here, inside NeMo-Run's `finally: return`
+        return look_up(runner, handle)
+
+    monkeypatch.setattr(Runner, "status", interrupted_once)
+    began = time.monotonic()
+    code, _, err = nemo_run(RECIPE, "small.seconds=30")
+    assert code == 130 and "interrupted" in err
+    assert time.monotonic() - began < 25
+    assert not alive(step_pid("distill-1"))
+
+
 def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplace, attempts):
     first = start(RECIPE, "small.seconds=2")
     wait_for(lambda: step_pid("world"))
