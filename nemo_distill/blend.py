@@ -9,6 +9,12 @@
 >>> megatron_blend(blend.shares, {"math-v2-part00": "runs/math", "science-mcq": "runs/mcq"})
 ['60.0', 'runs/math', '40.0', 'runs/mcq']
 
+A recipe writes it as a table, a row per source, with where each share comes from:
+
+>>> blend = Blend.of("mine", ("math-v2-part00", 60, PUBLISHED), ("science-mcq", 40, reconstructed("14 passes")))
+>>> blend.provenance_of("science-mcq")
+'reconstructed: 14 passes'
+
 A blend is checked when it is made: `UserError` names the value that cannot be.
 """
 
@@ -21,6 +27,13 @@ from nemo_distill.sources import find
 
 SUM_TOLERANCE = 1e-6
 """In percent points: what the shares may be off 100 by, for thirds and the like."""
+PUBLISHED = "published"
+"""The provenance of a share that the study's tables state."""
+
+
+def reconstructed(because: str) -> str:
+    """The provenance of a share that is not published, with the reason for its value."""
+    return f"reconstructed: {because}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,12 @@ class Blend:
             raise UserError(f"blend {self.name!r} has shares and provenance of different sources: {', '.join(odd)}.")
         object.__setattr__(self, "shares", shares)
 
+    @classmethod
+    def of(cls, name: str, *rows: tuple[str, float, str]) -> "Blend":
+        """The blend of `rows`, (source, percent, provenance) each."""
+        shares = tuple((source, share) for source, share, _ in rows)
+        return cls(name=name, shares=shares, provenance={source: provenance for source, _, provenance in rows})
+
     def provenance_of(self, source: str) -> str:
         """Where the share of `source` comes from."""
         return self.provenance if isinstance(self.provenance, str) else self.provenance[source]
@@ -66,11 +85,23 @@ class Blend:
 
         `available` is what each source holds in tokens; by default what the catalogue says.
         """
-        drawn = self.tokens_drawn(tokens)
-        return {
-            source: drawn[source] / (find(source).tokens if available is None else available[source])
-            for source in self.shares
-        }
+        held = {source: find(source).tokens for source in self.shares} if available is None else available
+        for source in self.shares:
+            if source not in held:
+                raise UserError(f"how many tokens {source!r} holds is not known, so its epochs cannot be counted.")
+            if not held[source] > 0:
+                raise UserError(f"{source!r} holds {held[source]} tokens: nothing can be drawn from it.")
+        return {source: drawn / held[source] for source, drawn in self.tokens_drawn(tokens).items()}
+
+    def difference(self, other: "Blend") -> dict[str, tuple[float, float]]:
+        """(share here, share in `other`), in percent, of each source in which the two differ; 0 where it is absent.
+
+        >>> Blend("a", {"stem": 100}).difference(Blend("b", {"stem": 60, "science-mcq": 40}))
+        {'stem': (100.0, 60.0), 'science-mcq': (0.0, 40.0)}
+        """
+        sources = dict.fromkeys([*self.shares, *other.shares])
+        pairs = {source: (self.shares.get(source, 0.0), other.shares.get(source, 0.0)) for source in sources}
+        return {source: pair for source, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def megatron_blend(shares: Mapping[str, float], prefixes: Mapping[str, str]) -> list[str]:

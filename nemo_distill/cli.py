@@ -21,8 +21,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nemo_distill import settings as kinds
 from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
+from nemo_distill.settings import Settings
 
 RECIPES_FOLDER = Path("recipes")
 RUNS_FOLDER = Path("runs")
@@ -89,9 +89,15 @@ def command_line(arguments: list[str]) -> typer.Typer:
 
 def setting_names() -> list[str]:
     """What a recipe of this package lets the command set, dotted."""
-    parts = {"prune": kinds.Prune, "distill": kinds.Distill, "evaluate": kinds.Evaluate}
-    dotted = [f"{part}.{field.name}" for part, kind in parts.items() for field in dataclasses.fields(kind)]
-    return ["blend.shares.SOURCE", *dotted, "scale", "runs", "seed"]
+    dotted = []
+    for field in dataclasses.fields(Settings):
+        if field.name == "blend":
+            dotted.append("blend.shares.SOURCE")
+        elif dataclasses.is_dataclass(field.default):
+            dotted += [f"{field.name}.{inner.name}" for inner in dataclasses.fields(field.default)]
+        else:
+            dotted.append(field.name)
+    return dotted
 
 
 def recipe_files() -> list[Path]:

@@ -1,7 +1,9 @@
 """NeMo-Run's run context with our manners: settings checked, one sentence for a mistake, an honest exit code.
 
     @run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
-    def distill_v1v3(ctx: Context, distill: Distill = Distill(), seed: int = 1): ...
+    def distill_v1v3(ctx: Context, settings: Settings = Settings(blend=BLEND)): ...
+
+A parameter that is a `Settings` is set by its fields, `distill.learning_rate=1e-3`; any other by its own name.
 
 Both ways to start a recipe, `nemo-run recipes/x.py --executor local` and NeMo-Run's `python recipes/x.py
 run.executor=local`, come through `cli_execute`. NeMo-Run's own version prints every argument twice, asks before it
@@ -20,9 +22,9 @@ import nemo_run as run
 from nemo_run.config import get_type_namespace
 
 from nemo_distill import executors  # registers the factories
-from nemo_distill.blend import Blend
 from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
 from nemo_distill.overrides import override
+from nemo_distill.settings import Settings
 
 
 class RunFailed(Exception):
@@ -44,11 +46,9 @@ class Context(run.cli.RunContext):
         settings = [word for word in args if not word.startswith("run.")]
         try:
             self.command = self.command or list(sys.argv)
-            parameters = inspect.signature(fn).parameters.values()
-            defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
             with executors.settings_beside(Path(inspect.getfile(fn))):
                 self._choose_executor(own)
-                fn(ctx=self, **_provenance_kept_true(defaults, override(defaults, settings)))
+                fn(ctx=self, **_overridden(fn, settings))
         except UserError as error:
             say_error(str(error))
             sys.exit(EXIT_USER_ERROR)
@@ -69,14 +69,20 @@ class Context(run.cli.RunContext):
         self.plugins = []
 
 
-def _provenance_kept_true(defaults: dict, chosen: dict) -> dict:
-    """`chosen`, in which a blend whose shares are no longer the recipe's no longer claims its sources for them."""
-    return {
-        name: dataclasses.replace(value, provenance="set on the command line")
-        if isinstance(value, Blend) and value.shares != defaults[name].shares
-        else value
-        for name, value in chosen.items()
-    }
+def _overridden(fn: Callable, words: list[str]) -> dict:
+    """The arguments of the entrypoint `fn`: its defaults, with every `key=value` of `words` applied."""
+    parameters = inspect.signature(fn).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    spread = next((name for name, value in defaults.items() if isinstance(value, Settings)), None)
+    if spread is None:
+        return override(defaults, words)
+    settings = defaults.pop(spread)
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
+    chosen = override(defaults | fields, words)
+    if chosen["blend"].shares != settings.blend.shares:
+        # Other shares than the recipe's cannot claim its sources for them.
+        chosen["blend"] = dataclasses.replace(chosen["blend"], provenance="set on the command line")
+    return {**{name: chosen[name] for name in defaults}, spread: Settings(**{name: chosen[name] for name in fields})}
 
 
 def executor_factories() -> dict[str, Callable[[], run.Config[run.Executor]]]:

@@ -80,7 +80,8 @@ def slurm() -> run.Config[run.Executor]:
 @contextlib.contextmanager
 def settings_beside(recipe: Path) -> Iterator[None]:
     """Within the block, site settings are looked for beside `recipe` first; NeMo-Run's factories take no arguments."""
-    token = _recipe_folder.set(recipe.parent)
+    folder, here = recipe.resolve().parent, Path.cwd()
+    token = _recipe_folder.set(folder.relative_to(here) if folder.is_relative_to(here) else folder)
     try:
         yield
     finally:

@@ -29,13 +29,15 @@ from nemo_distill.plan import print_preview
 from nemo_distill.provenance import redact
 from nemo_distill.scale import Scale, get_scale
 from nemo_distill.schedule import Milestone, Schedule
-from nemo_distill.settings import Distill, Evaluate, Prune, filled
+from nemo_distill.settings import Distill, Evaluate, Layout, Prune, Settings, filled
 from nemo_distill.sources import find
 from nemo_distill.step import Step, fingerprint, place, resolve_package_paths
 from nemo_distill.steps import evaluate as evaluate_step
 
 TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
+PARTS = ("blend", "prune", "distill", "evaluate", "layout")
+"""Parts of a recipe that the run's file keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +50,24 @@ class Recipe:
     prune: Prune
     distill: Distill
     evaluate: Evaluate
+    layout: Layout
     scale: Scale
     seed: int
     """Of the sample order and of the answers."""
+
+    @classmethod
+    def of(cls, name: str, settings: Settings, scale: Scale) -> "Recipe":
+        """The recipe that `settings` are at `scale`, which fills in what they leave open."""
+        return cls(
+            name=name,
+            blend=settings.blend,
+            prune=filled(settings.prune, scale.prune, scale=scale.name),
+            distill=filled(settings.distill, scale.distill, scale=scale.name),
+            evaluate=filled(settings.evaluate, scale.evaluate, scale=scale.name),
+            layout=filled(settings.layout, scale.layout, scale=scale.name),
+            scale=scale,
+            seed=settings.seed,
+        )
 
     @property
     def schedule(self) -> Schedule:
@@ -64,38 +81,12 @@ class Recipe:
         return self.schedule.milestones(self.distill.milestones)
 
 
-def run_experiment(
-    ctx: Context,
-    *,
-    blend: Blend,
-    prune: Prune,
-    distill: Distill,
-    evaluate: Evaluate,
-    scale: str,
-    runs: str,
-    seed: int,
-) -> None:
-    """Preview the run and, unless it is a dry one, make it.
-
-    Args:
-        ctx: What NeMo-Run hands to a recipe.
-        blend: The data.
-        prune: What the recipe sets; the rest is the scale's. So with `distill` and `evaluate`.
-        scale: `full`, `debug`, or empty for the one that the executor stands for.
-        runs: The folder of all runs.
-        seed: Of the sample order and of the answers.
-    """
-    chosen = get_scale(scale or SCALE_OF[name_of(ctx.executor)])
-    recipe = Recipe(
-        name=ctx.name if ctx.name.endswith(chosen.name) else f"{ctx.name}-{chosen.name}",
-        blend=blend,
-        prune=filled(prune, chosen.prune),
-        distill=filled(distill, chosen.distill),
-        evaluate=filled(evaluate, chosen.evaluate),
-        scale=chosen,
-        seed=seed,
-    )
-    folder = Path(runs).resolve()
+def run_experiment(ctx: Context, settings: Settings) -> None:
+    """Preview the run that `settings` describe and, unless it is a dry one, make it. `ctx` is NeMo-Run's."""
+    scale = get_scale(settings.scale or SCALE_OF[name_of(ctx.executor)])
+    name = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
+    recipe = Recipe.of(name, settings, scale)
+    folder = Path(settings.runs).resolve()
     check_folder(folder)
     run = Run(
         name=recipe.name,
@@ -103,18 +94,15 @@ def run_experiment(
         specs=place(build_steps(recipe), runs=folder),
         facts={
             "executor": name_of(ctx.executor),
-            "scale": chosen.name,
-            "blend": dataclasses.asdict(blend),
-            "prune": dataclasses.asdict(recipe.prune),
-            "distill": dataclasses.asdict(recipe.distill),
-            "evaluate": dataclasses.asdict(recipe.evaluate),
-            "seed": seed,
+            "scale": scale.name,
+            **{part: dataclasses.asdict(getattr(recipe, part)) for part in PARTS},
+            "seed": recipe.seed,
             "command": redact(ctx.command),
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },
     )
     console = Console()
-    print_preview(run, console, blend=blend, schedule=recipe.schedule, milestones=recipe.milestones)
+    print_preview(run, console, blend=recipe.blend, schedule=recipe.schedule, milestones=recipe.milestones)
     launch(ctx, run, console=console)
 
 

@@ -11,7 +11,7 @@ No step asks which scale it is in.
 from dataclasses import dataclass, field
 
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.settings import Distill, Evaluate, Prune
+from nemo_distill.settings import Distill, Evaluate, Layout, Prune
 from nemo_distill.sources import SOURCES
 
 
@@ -51,6 +51,8 @@ class Scale:
     """Iterations between the checkpoints within a segment that a cut segment resumes from."""
     evaluate: Evaluate
     """A value for every field but `repeats`."""
+    layout: Layout
+    """A value for every field; of the debug scale, for none: it runs on CPUs."""
 
 
 FULL = Scale(
@@ -78,6 +80,7 @@ FULL = Scale(
     clip_grad=1.0,
     save_interval=200,
     evaluate=Evaluate(suite="study"),
+    layout=Layout(gpu="H100", nodes=96, gpus_per_node=8, tensor_parallel=8),
 )
 """The study's shapes and sizes; the milestones are its 2.5B, 5B, 20B, 40B, 60B, 80B and 100B tokens."""
 
@@ -112,6 +115,7 @@ DEBUG = Scale(
     clip_grad=1.0,
     save_interval=50,
     evaluate=Evaluate(suite="offline"),
+    layout=Layout(),
 )
 """A million parameters and 0.6M tokens: the whole run in minutes on two CPU cores."""
 

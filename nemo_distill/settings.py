@@ -1,6 +1,6 @@
 """What a recipe or a command may set.
 
-    distill = Distill(learning_rate=5e-5)              # in a recipe
+    Settings(blend=BLEND, distill=Distill(learning_rate=5e-5))              # in a recipe
     nemo-run recipes/distill_v1v3.py distill.learning_rate=5e-5 evaluate.repeats=8
 
 A field left at None takes the value of the scale (`nemo_distill.scale`).
@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TypeVar
 
+from nemo_distill.blend import Blend
 from nemo_distill.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -18,6 +19,13 @@ SCORES = ("mmlu", "next_token_loss")
 """What can rank the candidates of the pruning search."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
+
+
+def _positive(settings, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +58,9 @@ class Prune:
 class Distill:
     """How the student learns from the teacher (`nemo_distill.training`)."""
 
-    milestones: tuple[int, ...] | None = None
-    """Iterations after which the student is kept, exported and evaluated; the last one ends the run."""
+    milestones: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
+    """Iterations after which the student is kept, exported and evaluated; the last one ends the run. A dict gives them
+    by the name of a scale, and leaves those of other scales open."""
     max_iterations: int | None = None
     """Iterations of the learning-rate schedule, which the last milestone may stop short of."""
     global_batch_size: int | None = None
@@ -84,9 +93,51 @@ class Evaluate:
         _positive(self, "repeats")
 
 
-def filled(given: T, default: T) -> T:
-    """`given` with every field that is None taken from `default`, a value of the same dataclass."""
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the distillation is spread over. No output depends on it, so it is in no fingerprint."""
+
+    gpu: str | None = None
+    """Kind of GPU: a name in `nemo_distill.hardware.GPUS`."""
+    nodes: int | None = None
+    """Machines."""
+    gpus_per_node: int | None = None
+    """GPUs of each that the job uses."""
+    tensor_parallel: int | None = None
+    """GPUs that share one copy of the model; all others share the batch."""
+
+    def __post_init__(self):
+        _positive(self, "nodes", "gpus_per_node", "tensor_parallel")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all."""
+        return self.nodes * self.gpus_per_node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that a recipe says and a command may change; on the command line its fields are the first part of a key."""
+
+    blend: Blend
+    """The data."""
+    prune: Prune = Prune()
+    distill: Distill = Distill()
+    evaluate: Evaluate = Evaluate()
+    layout: Layout = Layout()
+    scale: str = ""
+    """`full` or `debug`; empty for the one that the executor stands for."""
+    runs: str = "runs"
+    """The folder of all runs."""
+    seed: int = 1234
+    """Of the sample order and of the answers."""
+
+
+def filled(given: T, default: T, *, scale: str) -> T:
+    """`given` with every field that is None taken from `default`, a value of the same dataclass, at that scale."""
     assert type(given) is type(default)
+    if isinstance(given, Distill) and isinstance(given.milestones, dict):
+        given = dataclasses.replace(given, milestones=given.milestones.get(scale))
     left = {
         field.name: getattr(default, field.name)
         for field in dataclasses.fields(given)
@@ -97,10 +148,3 @@ def filled(given: T, default: T) -> T:
         left.pop("parameters", None)
         left.pop("export_config", None)
     return dataclasses.replace(given, **left)
-
-
-def _positive(settings, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not value > 0:
-            raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be above 0.")

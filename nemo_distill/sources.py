@@ -5,14 +5,18 @@
 >>> source.where, source.field, source.tokens
 ('nvidia/Nemotron-Science-v1 / data/MCQ.jsonl', 'messages', 497000000)
 
-Token counts are the study's, with the teacher's tokenizer. Where a run reads a source from, the hub or files at hand,
-is a matter of its scale (`nemo_distill.scale`); the names are the same at every scale.
+Token counts are the study's, with the teacher's tokenizer, unless `tokens_from` says otherwise. Where a run reads a
+source from, the hub or files at hand, is a matter of its scale (`nemo_distill.scale`); the names are the same at every
+scale.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from nemo_distill.errors import UserError, nearest
+
+FIELDS = ("text", "messages")
+"""What a row of a data set may hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,8 @@ class Source:
     """What a row holds: plain `text`, or chat `messages` with the assistant's `reasoning_content`."""
     tokens: int
     """Tokens available with the teacher's tokenizer, after the cap on samples."""
+    tokens_from: str = "published"
+    """Where that number comes from; what `prepare` counts takes its place."""
     subset: str | None = None
     """Configuration of the data set; None for its only one."""
     split: str | None = None
@@ -35,6 +41,12 @@ class Source:
     """Files within the repository; empty for all of the split."""
     samples: int | None = None
     """Rows taken at most; None for all of them."""
+
+    def __post_init__(self):
+        if not self.tokens > 0:
+            raise UserError(f"source {self.name!r} holds {self.tokens} tokens: nothing can be drawn from it.")
+        if self.field not in FIELDS:
+            raise UserError(f"source {self.name!r} has the field {self.field!r}. {nearest(self.field, FIELDS)}")
 
     @property
     def where(self) -> str:
@@ -92,6 +104,22 @@ _CATALOGUE = (
         files=("data/competitive_programming_cpp_00.jsonl",),
         field="messages",
         tokens=7 * _B,
+    ),
+    Source(
+        name="exercism",
+        dataset=_COMPETITIVE,
+        files=("data/exercism.jsonl",),
+        field="messages",
+        tokens=120 * _M,
+        tokens_from="estimated: 79,244 samples (data set card) of about 1,500 tokens, without reasoning",
+    ),
+    Source(
+        name="text-to-sql",
+        dataset=_COMPETITIVE,
+        files=("data/text_to_sql.jsonl",),
+        field="messages",
+        tokens=190 * _M,
+        tokens_from="estimated: 96,564 samples (data set card) of about 2,000 tokens, with reasoning",
     ),
     Source(
         name="stem",

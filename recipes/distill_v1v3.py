@@ -3,51 +3,43 @@
     nemo-run recipes/distill_v1v3.py --executor slurm       the study, on a cluster
     nemo-run recipes/distill_v1v3.py --executor local       the same code on a laptop, in minutes
 
-Every weight is published.
+The only blend whose weights are published, all of them.
 """
 
 import nemo_run as run
 
-from nemo_distill.blend import Blend
+from nemo_distill.blend import PUBLISHED, Blend
 from nemo_distill.context import Context
 from nemo_distill.experiment import run_experiment
-from nemo_distill.settings import Distill, Evaluate, Prune
+from nemo_distill.settings import Distill, Settings
 
-BLEND = Blend(
-    name="30pre_70post_v1v3",
-    shares={
-        # pre-training data: 30%
-        "sft-code": 5,
-        "sft-general": 20,
-        "sft-math": 5,
-        # post-training data: 70%
-        "math-v2-part00": 15,
-        "math-v2-part01": 15,
-        "competitive-python": 15,
-        "competitive-cpp": 5,
-        "stem": 10,
-        "science-mcq": 3,
-        "science-rqa": 2,
-        "instruction-reasoning-on": 3,
-        "instruction-reasoning-off": 2,
-    },
-    provenance="published",
+# fmt: off
+BLEND = Blend.of(
+    "30pre_70post_v1v3",
+    # pre-training data: 30%
+    ("sft-code",                    5, PUBLISHED),
+    ("sft-general",                20, PUBLISHED),
+    ("sft-math",                    5, PUBLISHED),
+    # post-training data: 70%
+    ("math-v2-part00",             15, PUBLISHED),
+    ("math-v2-part01",             15, PUBLISHED),
+    ("competitive-python",         15, PUBLISHED),
+    ("competitive-cpp",             5, PUBLISHED),
+    ("stem",                       10, PUBLISHED),
+    ("science-mcq",                 3, PUBLISHED),
+    ("science-rqa",                 2, PUBLISHED),
+    ("instruction-reasoning-on",    3, PUBLISHED),
+    ("instruction-reasoning-off",   2, PUBLISHED),
 )
+# fmt: on
+MILESTONES = (400, 3_200, 6_400, 9_600, 12_800)  # 2.5B, 20B, 40B, 60B, 80B tokens
+SETTINGS = Settings(blend=BLEND, distill=Distill(milestones={"full": MILESTONES}))
 
 
 @run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
-def distill_v1v3(
-    ctx: Context,
-    blend: Blend = BLEND,
-    prune: Prune = Prune(),
-    distill: Distill = Distill(),
-    evaluate: Evaluate = Evaluate(),
-    scale: str = "",
-    runs: str = "runs",
-    seed: int = 1234,
-) -> None:
+def distill_v1v3(ctx: Context, settings: Settings = SETTINGS) -> None:
     """Prune the teacher, distil it on the blend, evaluate every milestone."""
-    run_experiment(ctx, blend=blend, prune=prune, distill=distill, evaluate=evaluate, scale=scale, runs=runs, seed=seed)
+    run_experiment(ctx, settings)
 
 
 if __name__ == "__main__":

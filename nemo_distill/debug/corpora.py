@@ -53,6 +53,8 @@ STAND_INS = {
     "math-v2-part01": StandIn("messages", ((1, skills.subtraction),)),
     "competitive-python": StandIn("messages", ((1, skills.code),)),
     "competitive-cpp": StandIn("messages", ((1, _cpp),)),
+    "exercism": StandIn("messages", ((1, skills.code),), reasoning=False),
+    "text-to-sql": StandIn("messages", ((1, skills.code),)),
     "stem": StandIn("messages", ((2, skills.knowledge), (1, skills.science))),
     "science-mcq": StandIn("messages", ((1, skills.science),)),
     "science-rqa": StandIn("messages", ((1, skills.open_science),)),

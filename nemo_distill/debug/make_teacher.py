@@ -59,7 +59,7 @@ def texts() -> Iterator[str]:
     import jinja2
 
     template = jinja2.Template(tokenizer.CHAT_TEMPLATE)
-    for source in corpora.STAND_INS:
+    for source in SHARES:
         for row in corpora.documents(source, seed=SEED, count=TOKENIZER_DOCUMENTS_PER_SOURCE):
             if "text" in row:
                 yield row["text"].replace("\n", " ")
@@ -85,11 +85,11 @@ def make_data(work: Path, tokenizer_folder: Path) -> dict[str, str]:
     from nemo_distill.step import Step, place
     from nemo_distill.steps import debug_world, prepare
 
-    counts = dict.fromkeys(corpora.STAND_INS, DOCUMENTS_PER_SOURCE)
+    counts = dict.fromkeys(SHARES, DOCUMENTS_PER_SOURCE)
     world = Step("world", debug_world.__name__, {"seed": SEED, "documents": counts})
     sources = [
-        {"name": name, "field": stand_in.field, "files": [f"world:corpora/{name}.jsonl"]}
-        for name, stand_in in corpora.STAND_INS.items()
+        {"name": name, "field": corpora.STAND_INS[name].field, "files": [f"world:corpora/{name}.jsonl"]}
+        for name in SHARES
     ]
     config = {"tokenizer": str(tokenizer_folder), "sources": sources, "max_document_tokens": SEQ_LENGTH}
     specs = place([world, Step("prepare", prepare.__name__, config, upstream=("world",))], runs=work)

@@ -21,11 +21,14 @@ class Small:
     lines: int = 0
 
 
+DISTILL = Distill(learning_rate=1e-3)
+
+
 @run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
 def small(
     ctx: Context,
     small: Small = Small(lines=3),
-    distill: Distill = Distill(learning_rate=1e-3),
+    distill: Distill = DISTILL,
     runs: str = "runs",
 ) -> None:
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""

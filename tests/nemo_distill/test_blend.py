@@ -5,7 +5,7 @@ import pytest
 
 from nemo_distill import blend as blend_module
 from nemo_distill import sources as sources_module
-from nemo_distill.blend import Blend, megatron_blend
+from nemo_distill.blend import Blend, megatron_blend, reconstructed
 from nemo_distill.errors import UserError
 from nemo_distill.sources import SOURCES, find
 
@@ -37,7 +37,6 @@ def test_the_published_blend_is_30_percent_pretraining_and_passes_over_science_a
     assert round(epochs["science-mcq"], 1) == 4.8
     # The study writes 5.3, which its own 2 percent of 80B out of 0.278B tokens does not give.
     assert epochs["science-rqa"] == pytest.approx(5.755, abs=0.001)
-    assert set(blend.shares) == set(SOURCES)
 
 
 def test_tokens_drawn_add_up_to_the_run():
@@ -96,6 +95,33 @@ def test_provenance_is_kept_for_all_shares_or_for_each():
         Blend("b", one.shares, provenance={"stem": "published"})
 
 
+def test_a_table_of_rows_makes_the_blend_that_its_columns_do():
+    blend = Blend.of("b", ("stem", 60, "published"), ("science-mcq", 40, reconstructed("14 passes")))
+    assert blend.shares == {"stem": 60, "science-mcq": 40}
+    assert blend.provenance == {"stem": "published", "science-mcq": "reconstructed: 14 passes"}
+    with pytest.raises(UserError, match="names the source 'stem' twice"):
+        Blend.of("b", ("stem", 50, "published"), ("stem", 50, "published"))
+
+
+@pytest.mark.parametrize(
+    ("available", "complaint"),
+    [
+        ({"stem": 5}, "'science-mcq' holds is not known"),
+        ({"stem": 5, "science-mcq": 0}, "'science-mcq' holds 0 tokens"),
+    ],
+)
+def test_epochs_over_a_source_of_unknown_size_or_of_none_are_refused(available, complaint):
+    with pytest.raises(UserError, match=complaint):
+        Blend("b", {"stem": 60, "science-mcq": 40}).epochs(100, available)
+
+
+def test_the_difference_of_two_blends_leaves_out_what_they_share_alike():
+    one = Blend("one", {"stem": 50, "science-mcq": 30, "science-rqa": 20})
+    other = Blend("other", {"stem": 50, "sft-math": 40, "science-rqa": 10})
+    assert one.difference(other) == {"science-mcq": (30, 0), "science-rqa": (20, 10), "sft-math": (0, 40)}
+    assert one.difference(one) == {}
+
+
 def test_megatron_reads_the_weights_back():
     from megatron.core.datasets.utils import get_blend_from_list
 
@@ -112,6 +138,13 @@ def test_a_source_that_was_not_prepared_is_named():
 def test_an_unknown_source_is_refused_with_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'science-mcq'"):
         find("science-mqc")
+
+
+def test_a_source_that_holds_nothing_or_has_another_field_is_refused():
+    with pytest.raises(UserError, match="holds 0 tokens"):
+        dataclasses.replace(find("stem"), tokens=0)
+    with pytest.raises(UserError, match="Did you mean 'messages'"):
+        dataclasses.replace(find("stem"), field="message")
 
 
 def test_every_source_of_messages_or_text_lies_somewhere_and_holds_something():

@@ -2,15 +2,17 @@
 
 from nemo_distill.blend import Blend
 from nemo_distill.context import Context
+from nemo_distill.settings import Settings
 
 BLEND = Blend(name="a_blend", shares={"stem": 60, "science-mcq": 40}, provenance="published")
+SETTINGS = Settings(blend=BLEND)
 
 
 def blend_given(*words: str) -> Blend:
     given = []
 
-    def recipe(ctx, blend: Blend = BLEND):
-        given.append(blend)
+    def recipe(ctx, settings: Settings = SETTINGS):
+        given.append(settings.blend)
 
     Context(name="x").cli_execute(recipe, list(words))
     return given[0]

@@ -8,23 +8,14 @@ import pytest
 from nemo_distill.blend import Blend
 from nemo_distill.experiment import Recipe, build_steps
 from nemo_distill.scale import SCALES, get_scale
-from nemo_distill.settings import Distill, Evaluate, Prune, filled
+from nemo_distill.settings import Distill, Evaluate, Prune, Settings
 from nemo_distill.step import place
 
 SHARES = {"sft-general": 30, "math-v2-part00": 40, "stem": 30}
 
 
-def recipe(scale="debug", *, shares=SHARES, prune=None, distill=None, evaluate=None, seed=1) -> Recipe:
-    chosen = get_scale(scale)
-    return Recipe(
-        name="test",
-        blend=Blend("test", shares),
-        prune=filled(prune or Prune(), chosen.prune),
-        distill=filled(distill or Distill(), chosen.distill),
-        evaluate=filled(evaluate or Evaluate(), chosen.evaluate),
-        scale=chosen,
-        seed=seed,
-    )
+def recipe(scale="debug", *, shares=SHARES, **settings) -> Recipe:
+    return Recipe.of("test", Settings(blend=Blend("test", shares), **settings), get_scale(scale))
 
 
 def fingerprints(chosen: Recipe) -> dict[str, str]:

@@ -30,7 +30,7 @@ def test_the_checkpoint_has_the_shape_and_the_settings_of_the_script():
     assert set(shape.pattern) == {"M", "*", "-"}
     assert (made["seed"], made["shares"]) == (make_teacher.SEED, make_teacher.SHARES)
     assert sum(make_teacher.SHARES.values()) == 100
-    assert make_teacher.SHARES.keys() == corpora.STAND_INS.keys()
+    assert make_teacher.SHARES.keys() <= corpora.STAND_INS.keys()
 
 
 def test_the_log_ends_where_the_card_says():
