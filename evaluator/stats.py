@@ -8,13 +8,24 @@ question again says only how much the answers scatter: that is kept apart, as re
 >>> round(summary.mean, 4), round(summary.stderr, 4), round(summary.rerun_sd, 4)
 (0.5833, 0.0833, 0.1667)
 
-Formulas: E. Miller, "Adding Error Bars to Evals", 2024.
+Before anything is asked, how small a difference could be seen at all:
+
+>>> round(detectable_difference(198, 1), 4), round(detectable_difference(198, 10), 4)
+(0.1327, 0.0757)
+
+Formulas: E. Miller, "Adding Error Bars to Evals", 2024 (arXiv:2411.00640).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+
+BETWEEN, WITHIN = 1 / 9, 1 / 6
+"""Variances to plan with before there are answers (Miller, section 5): of the difference between two checkpoints from
+question to question, and of one answer about its question's mean. The second is that of right or wrong where chances
+are spread evenly from 0 to 1; the first, that of two such checkpoints whose chances correlate at a third."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,33 @@ def average(parts: Sequence[Summary | Estimate]) -> Estimate:
         mean=float(np.mean([part.mean for part in parts])),
         stderr=float(np.sqrt(np.sum([part.stderr**2 for part in parts])) / len(parts)),
     )
+
+
+def detectable_difference(
+    questions: int,
+    repeats: float,
+    between: float = BETWEEN,
+    within: float = WITHIN,
+    *,
+    significance: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """The smallest true difference of two checkpoints that a paired, two-sided test finds, on the scale of the scores.
+
+    Args:
+        questions: Asked of both, the same ones.
+        repeats: Times each is asked of each; `math.inf` for what no asking again betters.
+        between: Variance, from question to question, of the difference between the two checkpoints' chances.
+        within: Variance of one answer about the chance of its question.
+        significance: How often a difference is seen where there is none.
+        power: How often a difference of this size is seen.
+
+    Raises ValueError for fewer than two questions or less than one repeat.
+    """
+    if questions < 2 or repeats < 1:
+        raise ValueError(f"{questions} questions asked {repeats} times tell nothing apart.")
+    quantile = NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(power)
+    return quantile * float(np.sqrt((between + 2 * within / repeats) / questions))
 
 
 def _stderr(values: np.ndarray) -> float:
