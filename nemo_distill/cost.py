@@ -8,11 +8,10 @@
 >>> round(study.gpu_hours(1_000)), round(sum(study.memory().values()))
 (600, 42)
 
-A microbatch is a forward pass of the teacher and a forward and backward pass of the student. What every kernel of it
-computes and moves is counted below from the code that runs (NeMo 2.7, Megatron 0.15, Transformer Engine, mamba-ssm's
-memory-efficient scan, ModelOpt's distillation; nothing is recomputed). Kernels run one after another, so their times
-add up; each is FLOPs or bytes over a peak of `hardware`, times one of the four fractions of `Rates`. The fractions come
-from measured figures (`calibration`); memory has nothing fitted to it.
+A microbatch is a forward pass of the teacher and a forward and backward pass of the student. What its kernels compute
+and move is counted in `work`. They run one after another, so their times add up: each is FLOPs or bytes over a peak of
+`hardware` times one of the four fractions of `Rates`, which come from measured figures (`calibration`). Memory has
+nothing fitted to it.
 
 Tensor parallelism is taken to be Megatron's with sequence parallelism, data parallelism its distributed optimizer with
 gradients in fp32, reduced while the last microbatch's backward pass runs.
@@ -24,11 +23,9 @@ from functools import cached_property
 
 from nemo_distill.hardware import Gpu
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.work import BF16, FP32, Work, backward, forward, saved_elements, scan_flops
 
 GIB = 2**30
-BF16, FP32 = 2, 4
-"""Bytes."""
-
 LOSS_TRAFFIC = 146
 """Bytes that NeMo's LogitsKLLoss moves per logit. Both logits to fp32 and over the temperature: 28; log-softmax and
 softmax, three reads and a write each: 32; x log x, the product, their difference, the sum: 36; backward through the
@@ -55,105 +52,17 @@ class Rates:
     links: float
     """Of the links between GPUs, by collectives, the waiting for one another and all else that only a cluster adds."""
 
-
-CALIBRATED = Rates(matmul=0.696, scan=0.0526, memory=0.797, links=0.2187)
-"""`calibration.fit()`, rounded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What has to be done, whoever does it."""
-
-    matmul: float = 0.0
-    """FLOPs."""
-    scan: float = 0.0
-    """FLOPs."""
-    memory: float = 0.0
-    """Bytes moved between a GPU and its memory."""
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(matmul=self.matmul + other.matmul, scan=self.scan + other.scan, memory=self.memory + other.memory)
-
-    def __mul__(self, times: float) -> "Work":
-        return Work(matmul=self.matmul * times, scan=self.scan * times, memory=self.memory * times)
-
-    def seconds(self, gpu: Gpu, rates: Rates) -> float:
-        """On one GPU."""
+    def seconds(self, work: Work, gpu: Gpu) -> float:
+        """What `work` takes on one GPU."""
         return (
-            self.matmul / (gpu.bf16_flops * rates.matmul)
-            + self.scan / (gpu.bf16_flops * rates.scan)
-            + self.memory / (gpu.memory_bandwidth * rates.memory)
+            work.matmul / (gpu.bf16_flops * self.matmul)
+            + work.scan / (gpu.bf16_flops * self.scan)
+            + work.memory / (gpu.memory_bandwidth * self.memory)
         )
 
 
-def matmul_weights(shape: Shape, kind: str) -> int:
-    """Elements of the matrices that a token is multiplied with in a layer of `kind`."""
-    h = shape.hidden_size
-    if kind == "M":
-        return h * (shape.mamba_in_proj_size + shape.mamba_inner_size)
-    if kind == "*":
-        return 2 * h * shape.kv_channels * (shape.num_attention_heads + shape.num_query_groups)
-    assert kind == "-", kind
-    return 2 * h * shape.ffn_hidden_size
-
-
-def layer_forward(shape: Shape, kind: str, seq_length: int) -> Work:
-    """Of one token through one layer."""
-    # Every layer: its norm reads and writes h, the residual addition reads two and writes one.
-    elements = 5 * shape.hidden_size
-    attention = scan = 0.0
-    if kind == "M":
-        elements += 2 * shape.mamba_conv_size + 2 * shape.mamba_inner_size  # convolution, gated norm
-        scan = _scan(shape)
-    elif kind == "*":
-        elements += 3 * _qkv(shape) + shape.num_attention_heads * shape.kv_channels  # q, k, v copied; attention
-        attention = _attention(shape, seq_length)
-    else:
-        elements += 4 * shape.ffn_hidden_size  # ReLU, square
-    return Work(matmul=2 * matmul_weights(shape, kind) + attention, scan=scan, memory=BF16 * elements)
-
-
-def layer_backward(shape: Shape, kind: str, seq_length: int) -> Work:
-    """Of one token: gradients by inputs and by weights."""
-    # Every layer: the norm's backward reads two and writes one, and so does adding the residual's gradient.
-    elements = 6 * shape.hidden_size
-    attention = scan = 0.0
-    if kind == "M":
-        elements += 5 * shape.mamba_conv_size + 3 * shape.mamba_inner_size  # convolution again and back, gated norm
-        scan = 3 * _scan(shape)  # once more forward, then by both factors of every product
-    elif kind == "*":
-        elements += 6 * _qkv(shape) + 3 * shape.num_attention_heads * shape.kv_channels
-        attention = 2.5 * _attention(shape, seq_length)  # FlashAttention computes the scores again
-    else:
-        elements += 10 * shape.ffn_hidden_size  # PyTorch differentiates the square in three kernels, ReLU in one
-    return Work(matmul=4 * matmul_weights(shape, kind) + attention, scan=scan, memory=BF16 * elements)
-
-
-def forward(shape: Shape, seq_length: int) -> Work:
-    """Of one token through the whole model, its logits included."""
-    h, total = shape.hidden_size, Work()
-    for kind in shape.pattern:
-        total += layer_forward(shape, kind, seq_length)
-    return total + Work(matmul=2 * h * shape.vocab_size, memory=BF16 * 4 * h)  # embedding and final norm
-
-
-def backward(shape: Shape, seq_length: int) -> Work:
-    """Of one token through the whole model, without what it does per parameter."""
-    h, total = shape.hidden_size, Work()
-    for kind in shape.pattern:
-        total += layer_backward(shape, kind, seq_length)
-    return total + Work(matmul=4 * h * shape.vocab_size, memory=BF16 * 5 * h)
-
-
-def saved_elements(shape: Shape, kind: str) -> int:
-    """What one layer keeps of one token for the backward pass, in bf16 elements: its input, normed, and then these."""
-    if kind == "M":
-        # in_proj's output, and of the inner size: the scan's output, the same gated, and that normed for out_proj.
-        return 2 * shape.hidden_size + shape.mamba_in_proj_size + 3 * shape.mamba_inner_size
-    if kind == "*":
-        return 2 * shape.hidden_size + _qkv(shape) + shape.num_attention_heads * shape.kv_channels
-    assert kind == "-", kind
-    return 2 * shape.hidden_size + 2 * shape.ffn_hidden_size  # ReLU's output and its square
+CALIBRATED = Rates(matmul=0.696, scan=0.0526, memory=0.797, links=0.2187)
+"""`calibration.fit()`, rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,8 +120,8 @@ class Job:
     @property
     def scan_seconds(self) -> float:
         """Of the Mamba-2 scans in a microbatch."""
-        scans = self.teacher.pattern.count("M") * _scan(self.teacher)
-        return self._seconds(Work(scan=scans + 4 * self.student.pattern.count("M") * _scan(self.student)))
+        scans = self.teacher.pattern.count("M") * scan_flops(self.teacher)
+        return self._seconds(Work(scan=scans + 4 * self.student.pattern.count("M") * scan_flops(self.student)))
 
     @cached_property
     def forward_seconds(self) -> float:
@@ -226,7 +135,7 @@ class Job:
         per_token = self._seconds(backward(self.student, self.seq_length))
         # A gradient is added to what the microbatches before it gave: read both, write one.
         added = self.student.parameters() / self.tensor_parallel * (BF16 + 2 * self.gradient_bytes)
-        return per_token + Work(memory=added).seconds(self.gpu, self.rates) + self._collectives(student=3)
+        return per_token + self.rates.seconds(Work(memory=added), self.gpu) + self._collectives(student=3)
 
     @property
     def microbatch_seconds(self) -> float:
@@ -243,7 +152,7 @@ class Job:
         reduced = max(0.0, travels * self.gradient_bytes - self.backward_seconds)
         gathered = max(0.0, travels * BF16 - self.forward_seconds)
         step = Work(memory=own / self.data_parallel * (self.gradient_bytes + 6 * FP32 + BF16))
-        optimizer = step.seconds(self.gpu, self.rates) if self.optimizer else 0.0
+        optimizer = self.rates.seconds(step, self.gpu) if self.optimizer else 0.0
         return microbatches * self.microbatch_seconds + reduced + gathered + optimizer
 
     @property
@@ -284,7 +193,7 @@ class Job:
         return self.tokens * vocab * (2 * BF16 + temporaries)
 
     def _seconds(self, per_token: Work) -> float:
-        return (per_token * (self.tokens / self.tensor_parallel)).seconds(self.gpu, self.rates)
+        return self.rates.seconds(per_token * (self.tokens / self.tensor_parallel), self.gpu)
 
     def _collectives(self, *, teacher: int = 0, student: int = 0) -> float:
         """Seconds of so many all-gathers and reduce-scatters of a microbatch per layer of each model.
@@ -304,21 +213,3 @@ class Job:
 def with_rates(job: Job, rates: Rates) -> Job:
     """The same job where other fractions of the peaks are reached."""
     return dataclasses.replace(job, rates=rates)
-
-
-def _qkv(shape: Shape) -> int:
-    return shape.kv_channels * (shape.num_attention_heads + 2 * shape.num_query_groups)
-
-
-def _attention(shape: Shape, seq_length: int) -> float:
-    """FLOPs of one token: scores and their product with the values, over the half of the sequence that is before it."""
-    return 2 * seq_length * shape.num_attention_heads * shape.kv_channels
-
-
-def _scan(shape: Shape) -> float:
-    """FLOPs of one token in the chunked form of Mamba-2 (arXiv:2405.21060, section 6).
-
-    C B^T within a chunk, its product with x, the chunk's state, and C times the state that came in.
-    """
-    groups = shape.mamba_num_groups * shape.mamba_state_dim
-    return 2 * shape.chunk_size * (groups + shape.mamba_inner_size) + 4 * shape.mamba_state_dim * shape.mamba_inner_size

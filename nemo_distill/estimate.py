@@ -12,15 +12,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from nemo_distill import calibration
+from nemo_distill import calibration, layouts
 from nemo_distill.cost import Job, with_rates
+from nemo_distill.hardware import get_gpu
 from nemo_distill.layouts import RESERVED_GIB, fits, needed_gib
+from nemo_distill.manifest import Run
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.schedule import format_tokens
-from nemo_distill.steps.evaluate import Load
+from nemo_distill.step import resolve_package_paths
+from nemo_distill.steps.evaluate import Load, loads
+
+if TYPE_CHECKING:
+    from nemo_distill.experiment import Recipe
 
 PRUNE_GPU_HOURS = 8.0
 """The study's search: about an hour on 8 H100."""
@@ -28,7 +35,7 @@ STUDY_GPU_HOURS, STUDY_TOKENS = 9_000, 12_800 * 768 * 8192
 """What the study spent: about 9,000 H100-hours for the tokens of 12,800 iterations, "80B"."""
 VLLM_TOKENS_PER_SECOND = ((NANO_9B_V2.parameters(), 794), (NANO_7B_PRUNED.parameters(), 963))
 """(parameters, output tokens/s of one H100), the study's, where each 1,024 tokens written had 32,768 to be read first.
-The suite's prompts are far shorter, so that an evaluation takes less than these say, never more."""
+The suite's prompts are far shorter, so that these are low for it."""
 ANSWER_TOKENS = 4_096
 """Mean length of an answer with its reasoning: an assumption, an eighth of the suite's limit. Three fifths of the
 answers are MMLU Pro's, which need little thought; competition mathematics takes several times as long. Nothing is
@@ -63,7 +70,7 @@ class Estimate:
         return self.job.gpu_hours(self.segments[label])
 
     def evaluation_gpu_hours(self, parameters: int) -> float:
-        """GPU-hours of one checkpoint's whole suite, at most."""
+        """GPU-hours of one checkpoint's whole suite, as far as `ANSWER_TOKENS` is right."""
         tokens = sum(load.answers * answer_tokens(load) for load in self.loads)
         return tokens / vllm_tokens_per_second(parameters) / 3600
 
@@ -76,7 +83,7 @@ class Estimate:
         return [
             ("prune", {"prune": PRUNE_GPU_HOURS}),
             ("distil", {f"distill-{label}": self.segment_gpu_hours(label) for label in self.segments}),
-            (f"evaluate {len(evaluations)} checkpoints, at most", evaluations),
+            (f"evaluate {len(evaluations)} checkpoints, roughly", evaluations),
         ]
 
     def cost_table(self) -> Table:
@@ -100,7 +107,6 @@ class Estimate:
         job, (gpu_hours, gib) = self.job, calibration.held_out_errors()
         listed = ", ".join(f"{part} {size:.1f}" for part, size in job.memory().items())
         iterations = sum(self.segments.values())
-        tokens = iterations * job.global_batch_size * job.seq_length
         remarks = [
             (
                 f"Memory per GPU: {needed_gib(job):.0f} of {job.gpu.memory_gib:.0f} GiB ({listed}, "
@@ -111,15 +117,11 @@ class Estimate:
                 f"Student: {billions(job.student)}, {self.student_from}; teacher: {billions(job.teacher)} parameters.",
                 "",
             ),
-            (
-                f"At what the study reports, about {STUDY_GPU_HOURS:,.0f} H100-hours for 80B tokens, "
-                f"{format_tokens(tokens)} would be {STUDY_GPU_HOURS * tokens / STUDY_TOKENS:,.0f}.",
-                "dim",
-            ),
+            (self._beside_the_study(iterations * job.global_batch_size * job.seq_length), "dim"),
         ]
         if calibration.was_measured(job):
-            off = f"GPU-hours are right within about {gpu_hours:.0%}, memory within {gib:.0%} on one GPU"
-            remarks.append((f"{off}: errors on figures that nothing was fitted to.", "dim"))
+            off = f"Right within about {gpu_hours:.0%} (GPU-hours) and {gib:.0%} (memory, on one GPU)"
+            remarks.append((f"{off}: the largest errors on figures that nothing was fitted to.", "dim"))
         else:
             free = with_rates(job, dataclasses.replace(job.rates, links=1.0)).gpu_hours(iterations)
             remarks.append(
@@ -131,20 +133,63 @@ class Estimate:
             )
         return remarks
 
+    def _beside_the_study(self, tokens: int) -> str:
+        words = f"The study reports about {STUDY_GPU_HOURS:,.0f} H100-hours for 80B tokens"
+        if tokens == STUDY_TOKENS:
+            return f"{words}."
+        return f"{words}, at which {format_tokens(tokens)} would be {STUDY_GPU_HOURS * tokens / STUDY_TOKENS:,.0f}."
 
-def detectable_table(loads: Sequence[Load]) -> Table:
+
+def estimate_of(recipe: "Recipe", run: Run) -> Estimate | None:
+    """The estimate of a run; None where the layout asks for no GPU.
+
+    None, too, while the teacher's shape is not known: one on the hub that is neither the study's nor imported yet.
+    Raises `UserError` for a GPU that is not known and where the layout does not divide (`layouts.check`).
+    """
+    layout, distill = recipe.layout, recipe.distill
+    if layout.gpu is None:
+        return None
+    gpu = get_gpu(layout.gpu)
+    checkpoint = resolve_package_paths(recipe.scale.teacher)
+    teacher = layouts.teacher_shape(checkpoint, imported=run.specs["import-teacher"].folder)
+    if teacher is None:
+        return None
+    student, student_from = layouts.student_shape(teacher, recipe.prune, pruned=run.specs["prune"].folder)
+    job = Job(
+        teacher=teacher,
+        student=student,
+        gpu=gpu,
+        nodes=layout.nodes,
+        gpus_per_node=layout.gpus_per_node,
+        tensor_parallel=layout.tensor_parallel,
+        micro_batch_size=distill.micro_batch_size,
+        global_batch_size=distill.global_batch_size,
+        seq_length=distill.seq_length,
+    )
+    layouts.check(job)
+    ends = [milestone.iteration for milestone in recipe.milestones]
+    return Estimate(
+        job=job,
+        student_from=student_from,
+        segments={m.label: m.iteration - begin for begin, m in zip([0, *ends], recipe.milestones, strict=False)},
+        loads=loads(recipe.evaluate.suite, recipe.evaluate.repeats),
+        done=frozenset(name for name, spec in run.specs.items() if spec.done),
+    )
+
+
+def detectable_table(suite: Sequence[Load]) -> Table:
     """How far apart the scores of two blends have to be, in points, before the suite can tell."""
     table = new_table(
-        "Two blends are told apart (5% significance, 80% power) when they differ by",
+        "What tells two blends apart, in points (5% significance, 80% power)",
         "benchmark", ">questions", ">asked", ">points", ">asked forever", f">questions for {100 * GAP:g}",
     )  # fmt: skip
-    for load in loads:
+    for load in suite:
         enough = math.ceil(load.questions * (load.detectable / GAP) ** 2)
         points, best = _points(load.detectable), _points(load.detectable_at_best)
         table.add_row(load.title, f"{load.questions:,}", f"{load.repeats}x", points, best, f"{enough:,}")
     whole, best = (
-        math.sqrt(sum(value**2 for value in values)) / len(loads)  # no benchmark shares a question with another
-        for values in ([load.detectable for load in loads], [load.detectable_at_best for load in loads])
+        math.sqrt(sum(value**2 for value in values)) / len(suite)  # no benchmark shares a question with another
+        for values in ([load.detectable for load in suite], [load.detectable_at_best for load in suite])
     )
     table.add_row("average of all", "", "", _points(whole), _points(best), "", style="bold")
     return table

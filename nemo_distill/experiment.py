@@ -20,15 +20,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nemo_distill import layouts
 from nemo_distill.blend import Blend
 from nemo_distill.context import Context
-from nemo_distill.cost import Job
 from nemo_distill.errors import UserError
-from nemo_distill.estimate import Estimate
+from nemo_distill.estimate import estimate_of
 from nemo_distill.executors import SCALE_OF, name_of
-from nemo_distill.hardware import get_gpu
 from nemo_distill.launch import check_folder, launch
+from nemo_distill.layouts import misfit
 from nemo_distill.manifest import Run
 from nemo_distill.plan import print_preview
 from nemo_distill.provenance import redact
@@ -106,65 +104,12 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },
     )
-    job, student_from = _job(recipe, run)
-    if job:
-        layouts.check(job)
+    estimate = estimate_of(recipe, run)
     console = Console()
-    loads = evaluate_step.loads(recipe.evaluate.suite, recipe.evaluate.repeats)
-    print_preview(
-        run,
-        console,
-        blend=recipe.blend,
-        schedule=recipe.schedule,
-        milestones=recipe.milestones,
-        loads=loads,
-        estimate=_estimate(recipe, run, job, student_from, loads) if job else None,
-    )
-    if job and (problem := layouts.misfit(job)):
+    print_preview(run, console, recipe=recipe, estimate=estimate)
+    if estimate and (problem := misfit(estimate.job)):
         raise UserError(problem)
     launch(ctx, run, console=console)
-
-
-def _job(recipe: Recipe, run: Run) -> tuple[Job | None, str]:
-    """The distillation on its layout and where the student's shape comes from; None where no GPU is asked for.
-
-    None, too, while nobody knows the teacher's shape: one on the hub that is neither the study's nor imported yet.
-    """
-    layout, distill = recipe.layout, recipe.distill
-    if layout.gpu is None:
-        return None, ""
-    gpu = get_gpu(layout.gpu)
-    checkpoint = resolve_package_paths(recipe.scale.teacher)
-    teacher = layouts.teacher_shape(checkpoint, imported=run.specs["import-teacher"].folder)
-    if teacher is None:
-        return None, ""
-    student, student_from = layouts.student_shape(teacher, recipe.prune, pruned=run.specs["prune"].folder)
-    job = Job(
-        teacher=teacher,
-        student=student,
-        gpu=gpu,
-        nodes=layout.nodes,
-        gpus_per_node=layout.gpus_per_node,
-        tensor_parallel=layout.tensor_parallel,
-        micro_batch_size=distill.micro_batch_size,
-        global_batch_size=distill.global_batch_size,
-        seq_length=distill.seq_length,
-    )
-    return job, student_from
-
-
-def _estimate(recipe: Recipe, run: Run, job: Job, student_from: str, loads: list[evaluate_step.Load]) -> Estimate:
-    iterations = [milestone.iteration for milestone in recipe.milestones]
-    return Estimate(
-        job=job,
-        student_from=student_from,
-        segments={
-            milestone.label: milestone.iteration - before
-            for before, milestone in zip([0, *iterations], recipe.milestones, strict=False)
-        },
-        loads=loads,
-        done=frozenset(name for name, spec in run.specs.items() if spec.done),
-    )
 
 
 def build_steps(recipe: Recipe) -> list[Step]:

@@ -1,8 +1,8 @@
 """The GPUs a run can be planned for: what their makers state.
 
 >>> from nemo_distill.hardware import get_gpu
->>> get_gpu("H200").memory_bandwidth / get_gpu("H100").memory_bandwidth
-1.432835820895522
+>>> get_gpu("H100").memory_gib, get_gpu("H200").memory_gib
+(79.1, 139.8)
 """
 
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ def check(job: Job) -> None:
     parallel = job.tensor_parallel
     reason = _indivisible(job, parallel)
     if reason:
-        near = min(_parallels(job), key=lambda other: (abs(other - parallel), other))
+        near = min(_parallels(job), key=lambda other: (abs(other - parallel), -other))
         raise UserError(f"layout.tensor_parallel={parallel} does not divide {reason}; the nearest that does is {near}.")
     if job.global_batch_size % (job.data_parallel * job.micro_batch_size):
         raise UserError(

@@ -1,6 +1,6 @@
 """The preview of a run, before anything is spent: blend, milestones, cost, what scores can show, what each step does.
 
-    print_preview(run, console, blend=blend, schedule=schedule, milestones=milestones, estimate=estimate, loads=loads)
+    print_preview(run, console, recipe=recipe, estimate=estimate_of(recipe, run))
 
 It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.estimate`.
 """
@@ -8,6 +8,7 @@ It reads the runs folder and writes nothing. What a run costs is in `nemo_distil
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,10 @@ from nemo_distill.estimate import Estimate, detectable_table, duration_in_words,
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.sources import find
-from nemo_distill.steps.evaluate import Load
+from nemo_distill.steps.evaluate import loads
+
+if TYPE_CHECKING:
+    from nemo_distill.experiment import Recipe
 
 MOST_EPOCHS = 4
 """Passes over a source that are worth nearly as much as new data (Muennighoff et al. 2023, arXiv:2305.16264)."""
@@ -26,38 +30,32 @@ _STYLE = {"skip": "dim", "run": "bold cyan", "resume": "bold yellow", "wait": ""
 _FROM = {"published": "publ.", "reconstructed": "recon."}
 
 
-def print_preview(
-    run: Run,
-    console: Console,
-    *,
-    blend: Blend,
-    schedule: Schedule,
-    milestones: tuple[Milestone, ...],
-    estimate: Estimate | None,
-    loads: Sequence[Load],
-) -> None:
-    """Everything, the dearest first. `estimate` is None where no GPU is asked for, or nobody knows the shapes yet."""
-    facts = run.facts
-    available = tokens_available(run)
-    console.print(f"[bold]{run.name}[/]: {facts['scale']} scale, executor {facts['executor']}, seed {facts['seed']}")
+def print_preview(run: Run, console: Console, *, recipe: "Recipe", estimate: Estimate | None) -> None:
+    """Everything, what decides most first. `estimate` is None where no GPU is asked for or the shapes are not known."""
+    blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run)
+    executor = run.facts["executor"]
+    console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
-    for sentence, style in blend_remarks(blend, milestones, available=available):
-        console.print(Text(sentence, style=style))
+    _print_remarks(console, blend_remarks(blend, milestones, available=available))
     console.print()
-    console.print(milestone_table(schedule, milestones, estimate))
+    console.print(milestone_table(recipe.schedule, milestones, estimate))
     if estimate:
         console.print()
         console.print(estimate.cost_table())
-        for sentence, style in estimate.remarks():
-            console.print(Text(sentence, style=style))
-    elif facts.get("layout", {}).get("gpu"):
+        _print_remarks(console, estimate.remarks())
+    elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
-    for table in (detectable_table(loads), step_table(run)):
+    for table in (detectable_table(loads(recipe.evaluate.suite, recipe.evaluate.repeats)), step_table(run)):
         console.print()
         console.print(table)
     console.print()
+
+
+def _print_remarks(console: Console, remarks: Iterable[tuple[str, str]]) -> None:
+    for sentence, style in remarks:
+        console.print(Text(sentence, style=style))
 
 
 def blend_table(blend: Blend, milestones: Sequence[Milestone], *, available: dict[str, int] | None) -> Table:
@@ -69,7 +67,7 @@ def blend_table(blend: Blend, milestones: Sequence[Milestone], *, available: dic
         available: Tokens that each source holds; None while they have not been counted.
     """
     table = new_table(
-        f"Blend {blend.name}: epochs of each source at each milestone",
+        f"Blend {blend.name}: epochs by milestone",
         "source", ">%", "from", ">holds", *(f">{milestone.label}" for milestone in milestones), gap=1,
     )  # fmt: skip
     epochs = {milestone: blend.epochs(milestone.tokens, available) for milestone in milestones} if available else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nemo_distill.manifest import State, find, state_of
+from nemo_distill.step import Step, place
 
 RECIPE = "recipes/small.py"
 
@@ -63,10 +64,8 @@ def test_a_run_makes_every_step_and_the_same_command_again_makes_none(nemo_run, 
     assert (run.specs["evaluate-2"].folder / "output.txt").read_text() == (
         "evaluate-2(distill-2(distill-1(prune(world()))))"
     )
-    started = time.perf_counter()
     code, out, _ = nemo_run(RECIPE)
     assert code == 0 and "Nothing to do: all 6 steps of small are done." in out
-    assert time.perf_counter() - started < 5
     assert [attempts("runs", step) for step in run.specs] == [1] * 6
 
 
@@ -102,11 +101,16 @@ def test_steps_run_one_at_a_time_when_told(nemo_run):
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
-def test_a_step_costs_little_beyond_itself(nemo_run):
-    nemo_run(RECIPE, "runs=warm")
-    started = time.perf_counter()
-    nemo_run(RECIPE, "executor.parallel_steps=1")
-    assert time.perf_counter() - started < 6 * 1.0 + 1
+def test_the_process_of_a_step_loads_neither_nemo_run_nor_torch_for_itself(tmp_path, small_steps):
+    (spec,) = place([Step("a", small_steps, {})], runs=tmp_path).values()
+    code = (
+        "import sys\n"
+        "from nemo_distill.step_process import main\n"
+        "failed = main(sys.argv[1:])\n"
+        "sys.exit(failed or str({'nemo_run', 'torch', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, spec.save()], capture_output=True, text=True)
+    assert spec.done and done.stderr.strip() == "set()"
 
 
 def test_a_failing_step_fails_the_run_shows_its_log_and_starts_nothing_more(nemo_run, attempts):
@@ -203,10 +207,8 @@ def test_an_interrupt_that_meets_nemo_run_looking_up_a_state_is_not_lost(nemo_ru
         return look_up(runner, handle)
 
     monkeypatch.setattr(Runner, "status", interrupted_once)
-    began = time.monotonic()
     code, _, err = nemo_run(RECIPE, "small.seconds=30")
     assert code == 130 and "interrupted" in err
-    assert time.monotonic() - began < 25
     assert not alive(step_pid("distill-1"))
 
 
