@@ -7,7 +7,7 @@
               "boilerplate": 0.01,               n-grams in a larger share of a benchmark's questions are dropped
               "max_bytes": null,                 of a source that are read, from its head; null for all of them
               "max_malformed": 0.01}             share of a source's rows that may be malformed
-    folder:  contamination.json    `nemo_distill.contamination.Contamination`
+    folder:  contamination.json    a `nemo_distill.overlap.Contamination`
 
 `sources` are those of `prepare`, and a file is a path, or STEP:PATH inside the folder of an upstream step; of questions
 it may also be core_evals:NAME, a file of our own offline tasks. `nemo_distill.questions` makes the entries.
@@ -24,9 +24,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_distill import contamination
-from nemo_distill.contamination import Contamination, Index, Overlap, Reading
+from nemo_distill.contamination import Index
 from nemo_distill.documents import Tally, rows
 from nemo_distill.errors import UserError
+from nemo_distill.overlap import Contamination, Overlap, Reading, overlap_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.questions import check_names, offline_path, read_questions
 from nemo_distill.step import Spec, fingerprint, mark_done
@@ -109,7 +110,7 @@ def _overlaps(placed: Spec, files: list[Path], index: Index, *, say) -> tuple[Re
         if placed.done:
             logger.info("%s: already there, %s", placed.name, placed.folder)
             found = json.loads(record.read_text(encoding="utf-8"))
-            return Reading(**found["reading"]), [contamination.overlap_of(one) for one in found["overlaps"]]
+            return Reading(**found["reading"]), [overlap_of(one) for one in found["overlaps"]]
         placed.save()
         reading, overlaps = _scan(placed, files, index, say=say)
         write_atomically(

@@ -5,9 +5,11 @@ import string
 
 import pytest
 
-from nemo_distill import contamination
-from nemo_distill.contamination import Contamination, Index, Reading, normalised, terminal_table
+from nemo_distill import ngrams
+from nemo_distill.contamination import Index
 from nemo_distill.errors import UserError
+from nemo_distill.ngrams import normalised
+from nemo_distill.overlap import Contamination, Reading, terminal_table
 from nemo_distill.questions import Question
 
 ASKED = "In which year did the old harbour master of Bergen write that long letter about herring?"
@@ -81,8 +83,13 @@ def test_twelve_of_thirteen_words_are_not_enough():
     assert overlap(question, f"{words(6)} x {words(7, start=6)}").touched == ()
 
 
-def test_a_long_question_is_found_by_any_thirteen_of_its_words():
-    assert overlap(words(50), f"x {words(13, start=20)} x").touched == ("q1",)
+def test_a_long_question_is_found_by_any_thirteen_of_its_words_and_whole_only_when_all_of_it_is_there():
+    part = overlap(words(50), f"x {words(13, start=20)} x")
+    assert (part.touched, part.whole) == (("q1",), ())
+    almost = overlap(words(50), words(49), words(48, start=1))
+    assert (almost.touched, almost.whole) == (("q1",), ())
+    whole = overlap(words(50), f"x {words(50)} x")
+    assert (whole.touched, whole.whole) == (("q1",), ("q1",))
 
 
 def test_words_of_two_documents_make_no_ngram():
@@ -148,13 +155,14 @@ def test_each_benchmark_is_reported_and_a_document_counts_once_for_it():
 def random_text(rng, count):
     """Words of so few kinds that n-grams of five repeat."""
     return " ".join(
-        rng.choice(["Aa", "b", "ccc,", "d-", "é", "ff"]) + rng.choice(["", "", ".", "\n"]) for _ in range(count)
+        rng.choice(["Aa", "b", "ccc,", "d-", "é", "ff", " ", "-"]) + rng.choice(["", "", ".", "\n"])
+        for _ in range(count)
     )
 
 
 @pytest.mark.parametrize("batch", [1, 100, 1 << 18])
 def test_a_plain_scan_over_tuples_finds_the_same_whatever_the_batches(batch, monkeypatch):
-    monkeypatch.setattr(contamination, "_BATCH", batch)
+    monkeypatch.setattr(ngrams, "BATCH", batch)
     rng = random.Random(0)
     benchmarks = {
         name: [Question(f"{name}{number}", random_text(rng, rng.randint(0, 12))) for number in range(60)]
@@ -183,7 +191,7 @@ def test_a_plain_scan_over_tuples_finds_the_same_whatever_the_batches(batch, mon
 
 
 def test_two_questions_of_one_hash_are_told_apart_by_their_words(monkeypatch):
-    monkeypatch.setattr(contamination._Hashed, "grams", lambda self, size: (self.starts[size:] * 0).astype("uint64"))
+    monkeypatch.setattr(ngrams.Hashed, "grams", lambda self, size: (self.starts[size:] * 0).astype("uint64"))
     assert overlap(words(13), words(13, start=1)).touched == ()
     assert overlap(words(13), words(13)).touched == ("q1",)
 
@@ -206,13 +214,16 @@ def test_settings_without_sense_are_refused(settings, complaint):
 def test_the_table_gives_questions_and_share_by_source_and_benchmark_and_says_what_is_not_in_it(tmp_path):
     questions = [Question(str(number), words(20, start=100 * number)) for number in range(4)]
     index = Index({"exam": questions, "quiz": [*questions[:1], Question("s", "Too short?")]})
-    overlaps = [*index.scan("stem", [words(20)]), *index.scan("web", ["nothing"])]
+    overlaps = [*index.scan("stem", [words(13)]), *index.scan("web", [words(20)])]
     readings = (Reading("stem", 1, 150, True), Reading("web", 1, 7, False))
     found = Contamination(13, tuple(index.benchmarks), readings, tuple(overlaps))
-    assert found.table() == (["Source", "exam", "quiz"], [["stem", "1 (25.0%)", "1 (100.0%)"], ["web", "0", "0"]])
+    assert found.table() == (
+        ["Source", "exam", "quiz"],
+        [["stem", "1 (25%)", "1 (100%)"], ["web", "1 (25%), 1 whole", "1 (100%), 1 whole"]],
+    )
     assert found.notes()[1:] == [
-        "quiz: 1 of 2 questions judged, 1 too short, 0 all template; 0 n-grams dropped as template.",
-        "web: only its first 7 bytes were read.",
+        "quiz: 1 of its 2 questions are too short to judge.",
+        "web: only the first 7 bytes were read.",
     ]
     found.save(tmp_path / "contamination.json")
     assert Contamination.load(tmp_path / "contamination.json") == found

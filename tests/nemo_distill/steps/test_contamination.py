@@ -1,4 +1,4 @@
-"""The step over the debug world: its corpora hold no question of its tasks, unless one is planted."""
+"""The step over the debug world: its corpora hold no question of its tasks whole, unless one is planted."""
 
 import json
 
@@ -38,14 +38,21 @@ def found(spec):
     return result, {(overlap.source, overlap.benchmark): overlap for overlap in result.overlaps}
 
 
-def test_the_debug_worlds_corpora_hold_no_question_though_they_share_their_templates(tmp_path):
+def test_the_debug_worlds_corpora_hold_no_question_whole_though_code_shares_phrases_of_thirteen_words(tmp_path):
     names = tuple(corpora.STAND_INS)
     result, overlaps = found(spec_of(tmp_path, *names))
     judged = {benchmark.name: benchmark.judged for benchmark in result.benchmarks}
     assert judged["offline_knowledge"] == judged["offline_science"] == 40
     assert judged["offline_math"] < 20  # most are sums of three words
     assert len(overlaps) == len(names) * len(judged)
-    assert {pair: overlap.touched for pair, overlap in overlaps.items() if overlap.touched} == {}
+    assert {pair: overlap.whole for pair, overlap in overlaps.items() if overlap.whole} == {}
+    touched = {pair for pair, overlap in overlaps.items() if overlap.touched}
+    assert touched == {(name, "offline_code") for name in ("sft-code", "competitive-python", "competitive-cpp")}
+    for source, benchmark in touched:
+        for example in overlaps[source, benchmark].examples:
+            document = corpora.documents(source, seed=0, count=COUNT)[example.document - 1]
+            letters = json.dumps(document).lower()
+            assert example.words in "".join(letter for letter in letters if letter.isalnum() or letter == " ")
     assert all(reading.whole and reading.documents == COUNT for reading in result.sources)
 
 
@@ -58,7 +65,7 @@ def test_a_planted_question_is_found_in_text_and_in_messages(tmp_path, source):
         file.write(json.dumps(row) + "\n")
     _, overlaps = found(spec)
     overlap = overlaps[source, "offline_knowledge"]
-    assert overlap.touched == ("offline_knowledge-005",)
+    assert overlap.touched == overlap.whole == ("offline_knowledge-005",)
     assert overlap.examples[0].document == COUNT + 1
     assert overlap.documents == 1
 
@@ -94,7 +101,7 @@ def test_what_is_read_of_a_source_can_be_limited_and_is_said(tmp_path):
         >= 5_000
         > reading.bytes - len(lines[reading.documents - 1])
     )
-    assert result.notes()[-1] == f"stem: only its first {reading.bytes:,} bytes were read."
+    assert result.notes()[-1] == f"stem: only the first {reading.bytes:,} bytes were read."
 
 
 def test_questions_of_a_user_are_looked_for_too(tmp_path):
