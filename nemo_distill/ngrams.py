@@ -26,7 +26,8 @@ _FOLD = bytes.maketrans(
     (string.ascii_lowercase + " " * len(string.whitespace)).encode(),
 )
 _NO_WORD = bytes(code for code in range(128) if not (chr(code).isalnum() or chr(code) in string.whitespace))
-_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+_BEYOND_ASCII = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
+"""With the letter before it, for accents that are characters of their own."""
 
 
 def normalised(text: str) -> bytes:
@@ -41,13 +42,13 @@ def normalised(text: str) -> bytes:
 def _spread(text: str) -> bytes:
     """`normalised` but for the number of spaces between words."""
     if not text.isascii():
-        text = _BEYOND_ASCII.sub(lambda run: _words_of(run[0]), unicodedata.normalize("NFKC", text)).lower()
+        text = _BEYOND_ASCII.sub(lambda run: _words_of(run[0]), text)
     return text.encode().translate(_FOLD, _NO_WORD)
 
 
-@functools.lru_cache(maxsize=4096)  # few runs of such characters in a language make up most of them
+@functools.lru_cache(maxsize=1 << 14)  # a few such runs make up most of them
 def _words_of(run: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"[^\w\s]+", "", run))
+    return re.sub(r"\s+", " ", re.sub(r"[^\w\s]+", "", unicodedata.normalize("NFKC", run))).casefold()
 
 
 def text_of(document: str | list[dict]) -> str:
