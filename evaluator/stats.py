@@ -16,6 +16,7 @@ Before anything is asked, how small a difference could be seen at all:
 Formulas: E. Miller, "Adding Error Bars to Evals", 2024 (arXiv:2411.00640).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -112,6 +113,40 @@ def detectable_difference(
         raise ValueError(f"{questions} questions asked {repeats} times tell nothing apart.")
     quantile = NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(power)
     return quantile * float(np.sqrt((between + 2 * within / repeats) / questions))
+
+
+@dataclass(frozen=True)
+class ErrorRange:
+    """Where a standard error lies when only the score is known and not the single answers."""
+
+    least: float
+    """If all questions were alike, so that asking one again says as much as asking another."""
+    most: float
+    """If a question were always or never answered rightly, so that asking it again says nothing."""
+
+    def with_other(self, other: "ErrorRange") -> "ErrorRange":
+        """Of the difference of two scores with these errors, whose answers are independent."""
+        return ErrorRange(math.hypot(self.least, other.least), math.hypot(self.most, other.most))
+
+
+def binomial_stderr(mean: float, *, questions: int, repeats: int) -> ErrorRange:
+    """The standard error of a share of right answers, from 0 to 1, that was published without the answers.
+
+    Each answer is right or wrong, so the variance of a question's mean lies between p(1-p)/repeats and p(1-p).
+    """
+    if not 0 <= mean <= 1 or questions < 1 or repeats < 1:
+        raise ValueError(f"no share of right answers: {mean} of {questions} questions asked {repeats} times.")
+    variance = mean * (1 - mean) / questions
+    return ErrorRange(least=math.sqrt(variance / repeats), most=math.sqrt(variance))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given: below 0.05 each stands although so many were tested."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def _stderr(values: np.ndarray) -> float:

@@ -5,6 +5,7 @@
     nemo-run recipes/*.py --executor slurm --dryrun
     nemo-run status
     nemo-run report distill_v1v3-debug
+    nemo-run report --published
 
 NeMo-Run, and the torch it imports, are loaded only to run a recipe: help and refusals answer at once.
 """
@@ -127,19 +128,52 @@ def status(
 
 
 def report(
-    run: Annotated[list[str], typer.Argument(help="Names or files of runs.")],
+    run: Annotated[list[str] | None, typer.Argument(help="Names or files of runs.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="The study's own tables, which need no run.")] = False,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Print the table of scores of finished runs and where their reports are."""
-    from nemo_distill.display import print_outcome
+    from nemo_distill.display import print_outcome, print_published
     from nemo_distill.manifest import find
 
+    if published and run:
+        raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
+    if published:
+        print_published(*write_published_report(runs), Console())
+        return
+    if not run:
+        raise UserError("name a run, as nemo-run status does, or give --published for the study's own tables.")
     found = [find(name, runs=runs) for name in run]
     for one in found:
         if "report" not in one.specs or not one.specs["report"].done:
             raise UserError(f"{one.name} has no report yet: nemo-run status {one.name} shows how far it is.")
     for one in found:
         print_outcome(one, Console())
+
+
+def write_published_report(runs: Path):
+    """Write the report of the study's own tables into RUNS/published and return it with its folder.
+
+    Blends whose recipes lie in ./recipes are shown with what they are made of.
+    """
+    from evaluator.published import load_study
+    from evaluator.published_report import PublishedReport, write_published
+    from nemo_distill.recipes import blend_of
+    from nemo_distill.sources import find as find_source
+
+    blends = [blend for blend in map(blend_of, recipe_files()) if blend]
+    compositions = {
+        blend.name: [
+            (source, share, find_source(source).tokens, blend.provenance_of(source))
+            for source, share in blend.shares.items()
+        ]
+        for blend in blends
+    }
+    made = PublishedReport.of(load_study(), compositions)
+    folder = runs / "published"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_published(made, folder)
+    return made, folder
 
 
 def _recipe_command(path: Path, command: list[str]) -> Callable:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from evaluator.stats import Estimate, average, detectable_difference, paired_difference, summarize
+from evaluator.stats import (
+    Estimate,
+    average,
+    binomial_stderr,
+    detectable_difference,
+    holm,
+    paired_difference,
+    summarize,
+)
 
 THREE_QUESTIONS = [[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
 
@@ -92,3 +100,24 @@ def test_asking_without_end_leaves_what_questions_differ_by():
 def test_what_tells_nothing_apart_is_refused(questions, repeats):
     with pytest.raises(ValueError, match="tell nothing apart"):
         detectable_difference(questions, repeats)
+
+
+def test_the_error_of_a_published_share_is_least_when_questions_are_alike_and_most_when_repeats_say_nothing():
+    rng = np.random.default_rng(3)
+    chances = {"alike": np.full(50, 0.3), "decided": (np.arange(50) < 15).astype(float)}
+    bounds = binomial_stderr(0.3, questions=50, repeats=8)
+    for kind, bound in (("alike", bounds.least), ("decided", bounds.most)):
+        means = [rng.binomial(8, rng.choice(chances[kind], 50)).mean() / 8 for _ in range(4000)]
+        assert np.std(means) == pytest.approx(bound, rel=0.05), kind
+
+
+@pytest.mark.parametrize(("mean", "questions", "repeats"), [(1.1, 10, 1), (math.nan, 10, 1), (0.5, 0, 1), (0.5, 10, 0)])
+def test_a_share_that_cannot_be_is_refused(mean, questions, repeats):
+    with pytest.raises(ValueError, match="no share of right answers"):
+        binomial_stderr(mean, questions=questions, repeats=repeats)
+
+
+def test_holms_p_values_are_the_known_ones_in_the_order_given():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
