@@ -155,7 +155,7 @@ def test_status_tells_what_became_of_a_run(nemo_run):
 def test_nemo_runs_own_commands_find_the_experiment(workplace, nemo_run):
     nemo_run(RECIPE)
     process = start("experiment", "list", "small")
-    assert "small_" in process.communicate(timeout=60)[0] and process.returncode == 0
+    assert "small_" in process.communicate(timeout=120)[0] and process.returncode == 0
 
 
 def test_an_unwritable_runs_folder_is_said_in_a_sentence(nemo_run):
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_the_steps_and_exits_130(workplace):
     process = start(RECIPE, "small.seconds=90")
     wait_for(lambda: step_pid("distill-1") and list(Path("runs").glob("distill-1/*/log.txt")))
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "the same command goes on from here" in output
     wait_for(lambda: not alive(step_pid("distill-1")))
     assert state_of(find("small", runs=Path("runs")).specs["distill-1"]) == State.CUT
@@ -190,7 +190,7 @@ def test_sigterm_ends_the_steps_too(workplace):
     process = start(RECIPE, "small.seconds=90")
     wait_for(lambda: step_pid("distill-1") and list(Path("runs").glob("distill-1/*/log.txt")))
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 130
     wait_for(lambda: not alive(step_pid("distill-1")))
 
@@ -234,7 +234,7 @@ def test_a_command_killed_outright_is_taken_up_by_the_next(workplace, attempts):
 
 def test_nemo_runs_own_way_to_start_a_recipe_works_and_fails_alike(workplace):
     def python(*arguments):
-        return subprocess.run([sys.executable, RECIPE, *arguments], capture_output=True, text=True, timeout=60)
+        return subprocess.run([sys.executable, RECIPE, *arguments], capture_output=True, text=True, timeout=120)
 
     assert python("run.executor=local").returncode == 0
     assert state_of(find("small", runs=Path("runs")).specs["evaluate-2"]) == State.DONE
