@@ -30,6 +30,7 @@ from nemo_distill.layouts import misfit
 from nemo_distill.manifest import Run
 from nemo_distill.plan import print_preview
 from nemo_distill.provenance import redact
+from nemo_distill.ranks import check_layout
 from nemo_distill.scale import Scale, get_scale
 from nemo_distill.schedule import Milestone, Schedule
 from nemo_distill.settings import Distill, Evaluate, Layout, Prune, Settings, filled
@@ -91,6 +92,13 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     recipe = Recipe.of(name, settings, scale)
     folder = Path(settings.runs).resolve()
     check_folder(folder)
+    layout, distill = recipe.layout, recipe.distill
+    check_layout(
+        ranks=(layout.nodes or 1) * (layout.gpus_per_node or 1),
+        tensor_parallel=layout.tensor_parallel or 1,
+        global_batch_size=distill.global_batch_size,
+        micro_batch_size=distill.micro_batch_size,
+    )
     run = Run(
         name=recipe.name,
         runs=folder,

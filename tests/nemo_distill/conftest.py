@@ -51,6 +51,20 @@ def nemo_run(workplace, capsys):
     return call
 
 
+@pytest.fixture(scope="session")
+def course(tmp_path_factory):
+    """A folder with the small course of `segments`: what comes before it, the uncut segment `distill-whole`, and
+    `distill-1`, cut at the milestone; each trained on one rank."""
+    from tests.nemo_distill import segments
+
+    folder = tmp_path_factory.mktemp("course")
+    whole, cut = segments.segment("distill-whole"), segments.segment("distill-1", until=segments.CUT)
+    placed = segments.placed(folder, whole, cut)
+    segments.run_all([placed["import-teacher"], placed["prune"]], [placed["prepare"]])
+    segments.run_all([placed["distill-whole"]], [placed["distill-1"]])
+    return folder
+
+
 @pytest.fixture
 def attempts():
     """How often the step of that name was run, over all its folders, in a runs folder."""

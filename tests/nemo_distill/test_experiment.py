@@ -11,6 +11,7 @@ from nemo_distill.scale import SCALES, get_scale
 from nemo_distill.settings import Distill, Evaluate, Prune, Settings
 from nemo_distill.step import place
 
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SHARES = {"sft-general": 30, "math-v2-part00": 40, "stem": 30}
 
 
@@ -95,6 +96,20 @@ def test_the_full_scale_is_the_studys():
     assert [milestone.label for milestone in chosen.milestones] == ["2.5B", "5B", "20B", "40B", "60B", "80B", "100B"]
     assert chosen.schedule.tokens_per_iteration == 6_291_456
     assert "world" not in {step.name for step in build_steps(chosen)}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["layout.gpus_per_node=2"], "take distill.micro_batch_size=8"),
+        (["layout.nodes=2", "distill.micro_batch_size=8"], "layout.nodes=2, and --executor local has one machine"),
+    ],
+)
+def test_a_layout_that_cannot_be_had_is_refused_before_anything_is_written(nemo_run, workplace, listing, words, said):
+    before = listing(workplace)
+    code, _, err = nemo_run(str(RECIPES / "distill_v1v3.py"), "--executor", "local", *words)
+    assert code == 2 and said in err
+    assert listing(workplace) == before
 
 
 @pytest.mark.parametrize("name", SCALES)
