@@ -92,13 +92,6 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     recipe = Recipe.of(name, settings, scale)
     folder = Path(settings.runs).resolve()
     check_folder(folder)
-    layout, distill = recipe.layout, recipe.distill
-    check_layout(
-        ranks=(layout.nodes or 1) * (layout.gpus_per_node or 1),
-        tensor_parallel=layout.tensor_parallel or 1,
-        global_batch_size=distill.global_batch_size,
-        micro_batch_size=distill.micro_batch_size,
-    )
     run = Run(
         name=recipe.name,
         runs=folder,
@@ -112,7 +105,15 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },
     )
-    estimate = estimate_of(recipe, run)
+    estimate = estimate_of(recipe, run)  # where there are GPUs to reckon with, it has checked the layout too
+    if estimate is None:
+        layout, distill = recipe.layout, recipe.distill
+        check_layout(
+            ranks=(layout.nodes or 1) * (layout.gpus_per_node or 1),
+            tensor_parallel=layout.tensor_parallel or 1,
+            global_batch_size=distill.global_batch_size,
+            micro_batch_size=distill.micro_batch_size,
+        )
     console = Console()
     print_preview(run, console, recipe=recipe, estimate=estimate)
     if estimate and (problem := misfit(estimate.job)):
