@@ -41,6 +41,11 @@ class Draw:
         """Of the source's documents, expected to be drawn."""
         return self.threshold / BINS
 
+    @property
+    def tokens(self) -> int:
+        """Below the threshold so far; 0 without a budget."""
+        return int(self._tokens[: self.threshold].sum())
+
     def bins(self, *, file: int, rows: Sequence[int]) -> np.ndarray:
         """The bin of each row, by the file's place in the source and the row's number; zeros without a budget."""
         if self.budget is None:

@@ -162,7 +162,7 @@ def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, 
         checkpoint()
         try:
             at.tally.check(allowed=job.max_malformed, where=f"source {job.source!r}")
-            if draw.threshold == 0:
+            if job.budget is not None and not draw.tokens:
                 raise UserError(f"source {job.source!r} has no document within its budget of {job.budget:,} tokens.")
         except UserError:
             writer.discard()
