@@ -213,6 +213,11 @@ class _Repository:
             return opened.read().decode("utf-8")
 
 
+def forget() -> None:
+    """Ask the hub anew from now on."""
+    _Repository.at.cache_clear()
+
+
 def _choose(source: dict, listing: list[str], readme) -> list[str]:
     """Which of the data set's files `source` names, by pattern or as a split of a configuration."""
     dataset = source["dataset"]

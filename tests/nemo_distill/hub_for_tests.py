@@ -61,7 +61,7 @@ class Hub(ThreadingHTTPServer):
 
     def fetched(self) -> list[str]:
         """Data files whose content was asked for."""
-        return [request.split("/", 7)[-1] for request in self.requests if request.startswith("GET /datasets/")]
+        return [request.split("/", 6)[-1] for request in self.requests if request.startswith("GET /datasets/")]
 
     def handle_error(self, request, client_address) -> None:
         """A client that goes away is no error here."""

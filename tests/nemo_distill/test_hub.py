@@ -9,13 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import constants
 
 from nemo_distill import hub as hub_module
 from nemo_distill.documents import Tally, rows
 from nemo_distill.errors import UserError
 from nemo_distill.hub import locate
-from tests.nemo_distill.hub_for_tests import Hub
 
 README = """---
 license: cc-by-4.0
@@ -76,18 +74,10 @@ def mirror(tmp_path) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A hub that answers, with an empty cache and no token here."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", hub_module.MIRROR, hub_module.STREAMING):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    hub_module._Repository.at.cache_clear()
-    with Hub() as served:
-        monkeypatch.setenv("HF_ENDPOINT", served.url)
-        served.add(NAME, FILES)
-        yield served
-    hub_module._Repository.at.cache_clear()
+def hub(local_hub):
+    """A hub that holds the data set, with an empty cache and no token here."""
+    local_hub.add(NAME, FILES)
+    return local_hub
 
 
 SPLITS = [
@@ -112,7 +102,7 @@ def test_a_mirror_reads_as_the_hub_does(mirror, hub, which, expected):
 @pytest.mark.parametrize(("which", "expected"), SPLITS)
 def test_reading_by_ranges_gives_the_same_and_keeps_nothing(hub, tmp_path, which, expected):
     assert texts(locate(source(**which), streaming=True)) == expected
-    kept = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    kept = [path.name for path in (tmp_path / "hub-cache").rglob("*") if path.is_file()]
     assert not [name for name in kept if name.endswith((".jsonl", ".parquet", ".gz"))]
 
 
