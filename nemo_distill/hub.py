@@ -15,24 +15,20 @@ The endpoint, the token and the cache are those of `huggingface_hub`: HF_ENDPOIN
 HF_HOME. Raises `UserError` for whatever is not there, not allowed, or cannot be reached.
 """
 
-import contextlib
-import errno
 import fnmatch
 import functools
 import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from nemo_distill.documents import ENDINGS
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.hub_errors import MIRROR, endpoint, refusals
 
-MIRROR = "NEMO_DISTILL_MIRROR"
-"""Environment variable: the mirror's folder. Where bytes come from is a site's affair and in no fingerprint."""
 STREAMING = "NEMO_DISTILL_STREAMING"
 """Environment variable: 1 to read from the hub as it is needed, with nothing kept in its cache."""
 _README = "README.md"
@@ -87,18 +83,18 @@ class HubFile:
         """The file, to read; fetched now unless it streams. A connection that drops is taken up again; what
         was fetched whole is not fetched twice."""
         assert mode == "rb", mode
-        with _refusals(self.dataset):
+        with refusals(self.dataset):
             if self.streaming:
                 from huggingface_hub import HfFileSystem
 
-                system = HfFileSystem(endpoint=_endpoint())
+                system = HfFileSystem(endpoint=endpoint())
                 path = f"datasets/{self.dataset}@{self.revision}/{self.name}"
                 return _Streamed(system.open(path, "rb", block_size=_STREAMED_AT_ONCE), self.dataset)
             from huggingface_hub import hf_hub_download
 
             return open(
                 hf_hub_download(
-                    self.dataset, self.name, repo_type="dataset", revision=self.revision, endpoint=_endpoint()
+                    self.dataset, self.name, repo_type="dataset", revision=self.revision, endpoint=endpoint()
                 ),
                 "rb",
             )
@@ -131,7 +127,7 @@ class _Raw(io.RawIOBase):
         return self._file.tell()
 
     def readinto(self, buffer) -> int:
-        with _refusals(self._dataset):
+        with refusals(self._dataset):
             return self._file.readinto(buffer)
 
     def close(self) -> None:
@@ -193,8 +189,8 @@ class _Repository:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
-        api = HfApi(endpoint=_endpoint())
-        with _refusals(dataset, revision):
+        api = HfApi(endpoint=endpoint())
+        with refusals(dataset, revision):
             commit = api.dataset_info(dataset, revision=revision).sha
             tree = api.list_repo_tree(dataset, recursive=True, revision=commit, repo_type="dataset")
             files = {
@@ -284,60 +280,3 @@ def _mirrored(mirror: Path, dataset: str) -> Path:
             f"`hf download {dataset} --repo-type dataset --local-dir {folder}` again."
         )
     return folder
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT")
-
-
-@contextlib.contextmanager
-def _refusals(dataset: str, revision: str | None = None) -> Iterator[None]:
-    """Turn what `huggingface_hub` raises into sentences that say what to do."""
-    from huggingface_hub import errors, get_token
-
-    from nemo_distill.sources import SOURCES
-
-    site = (_endpoint() or "https://huggingface.co").rstrip("/")
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        state = (
-            "the token that is set has no access to it"
-            if get_token()
-            else "no token is set (HF_TOKEN, or `hf auth login`)"
-        )
-        raise UserError(
-            f"the data set {dataset} is gated and {state}: ask for access at {site}/datasets/{dataset} and set "
-            "HF_TOKEN to a token of that account that may read it."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"the data set {dataset} has no revision {revision!r}.") from error
-    except errors.EntryNotFoundError as error:
-        if not isinstance(error, errors.LocalEntryNotFoundError):
-            raise UserError(f"the data set {dataset} has no such file any more: {error}.") from error
-        raise _unreachable(site, dataset, error) from error
-    except errors.HfHubHTTPError as error:
-        # An anonymous client is told 401 for a name that does not exist, so that private names do not leak.
-        if not isinstance(error, errors.RepositoryNotFoundError) and error.response.status_code not in (401, 404):
-            raise _unreachable(site, dataset, error) from error
-        known = {source.dataset for source in SOURCES.values()} - {dataset}
-        hint = "" if get_token() else " If it is private, set HF_TOKEN."
-        raise UserError(f"there is no data set {dataset} at {site}. {nearest(dataset, known)}{hint}") from error
-    except errors.HFValidationError as error:
-        raise UserError(f"{dataset!r} is no name of a data set, which is ORG/NAME.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _unreachable(site, dataset, error) from error
-    except (errors.HTTPError, errors.XetDownloadError, RuntimeError) as error:
-        if f"os error {errno.ENOSPC}" in str(error):  # as hf_xet says it, which is written in Rust
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise _unreachable(site, dataset, error) from error
-
-
-def _unreachable(site: str, dataset: str, error: Exception) -> UserError:
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
-    return UserError(
-        f"{site} could not be reached for the data set {dataset} ({reason}): run again to go on, or, where there is no "
-        f"network, set {MIRROR} to a folder that holds {dataset} as `hf download` leaves it."
-    )

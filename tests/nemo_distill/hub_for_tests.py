@@ -12,6 +12,7 @@ It answers on 127.0.0.1 as huggingface.co does, headers of its errors included, 
 import hashlib
 import json
 import re
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -151,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.server.die_after is not None and self.server.sent + len(part) > self.server.die_after:
                 self.server.sent = self.server.die_after
                 self.close_connection = True
-                self.connection.close()
+                self.connection.shutdown(socket.SHUT_RDWR)
                 return
             self.wfile.write(part)
             self.server.sent += len(part)
