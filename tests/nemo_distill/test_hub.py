@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -104,6 +105,16 @@ def test_reading_by_ranges_gives_the_same_and_keeps_nothing(hub, tmp_path, which
     assert texts(locate(source(**which), streaming=True)) == expected
     kept = [path.name for path in (tmp_path / "hub-cache").rglob("*") if path.is_file()]
     assert not [name for name in kept if name.endswith((".jsonl", ".parquet", ".gz"))]
+
+
+def test_what_hf_download_leaves_is_a_mirror(hub, tmp_path):
+    folder = tmp_path / "fetched" / NAME
+    command = ["hf", "download", NAME, "--repo-type", "dataset", "--local-dir", str(folder)]
+    subprocess.run(command, env=os.environ | {"HF_HOME": str(tmp_path / "home")}, check=True, capture_output=True)
+    hub.requests.clear()
+    found = locate(source(split="stem"), mirror=str(tmp_path / "fetched"))
+    assert texts(found) == ["s1", "s2", "s3", "s4"]
+    assert hub.requests == []
 
 
 def test_nothing_but_the_readme_is_fetched_to_find_out_what_there_is(hub):
