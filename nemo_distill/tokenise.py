@@ -11,6 +11,7 @@ way, so memory grows neither with a file nor with the source.
 
 import collections
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -221,6 +222,8 @@ def _start(tokenizer: Tokenizer, parent: int) -> None:
     global _tokenizer
     _tokenizer = tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process per core
+    gc.freeze()
+    gc.set_threshold(1_000_000)  # hundreds of thousands of remembered pieces are no garbage to look through
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends these
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

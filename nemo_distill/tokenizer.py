@@ -88,6 +88,19 @@ class Tokenizer:
         return [before + ids + after for ids in found] if before or after else found
 
 
+class _Remembered(dict):
+    """Piece -> its token ids; `backend` is asked when one is looked up that is not there."""
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.characters = 0
+
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        ids = self[piece] = tuple(self._backend.encode(piece, add_special_tokens=False).ids)
+        self.characters += len(piece)
+        return ids
+
+
 class Pieces:
     """A byte-level backend, asked once for each piece that its pre-tokenizer cuts texts into."""
 
@@ -99,8 +112,7 @@ class Pieces:
         self._added = (
             regex.compile("|".join(map(regex.escape, sorted(added, key=len, reverse=True)))) if added else None
         )
-        self._ids: dict[str, list[int]] = {}
-        self._characters = 0
+        self._ids = _Remembered(backend)
 
     @classmethod
     def of(cls, backend) -> "Pieces | None":
@@ -122,17 +134,10 @@ class Pieces:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens around it."""
-        cut = [self._pieces_of(text) for text in texts]
-        new = list(set(itertools.chain.from_iterable(cut)).difference(self._ids))
-        for piece, encoding in zip(new, self._backend.encode_batch_fast(new, add_special_tokens=False), strict=True):
-            self._ids[piece] = encoding.ids
+        if self._ids.characters > _REMEMBERED_CHARACTERS:
+            self._ids = _Remembered(self._backend)
         look_up = self._ids.__getitem__
-        found = [list(itertools.chain.from_iterable(map(look_up, pieces))) for pieces in cut]
-        self._characters += sum(map(len, new))
-        if self._characters > _REMEMBERED_CHARACTERS:
-            self._ids.clear()
-            self._characters = 0
-        return found
+        return [list(itertools.chain.from_iterable(map(look_up, self._pieces_of(text)))) for text in texts]
 
     def _pieces_of(self, text: str) -> list[str]:
         if not (text.isascii() or settled_characters().issuperset(text)):
