@@ -245,7 +245,9 @@ def _ending_with_the_others(spec: Spec, ranks: Ranks) -> Iterator[None]:
 
 def _mark_failed(spec: Spec, error: str, *, refused: bool) -> None:
     record = {"error": error, "refused": refused, "time": time.time()}
-    write_atomically(spec.folder / FAILED, json.dumps(record))
+    # On a disk that is full there may be no room for this either; the sentence and the exit code stand without it.
+    with contextlib.suppress(OSError):
+        write_atomically(spec.folder / FAILED, json.dumps(record))
 
 
 def _kept(spec: Spec) -> dict:

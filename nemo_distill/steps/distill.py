@@ -72,13 +72,14 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     from nemo.collections import llm
 
     from nemo_distill.blend import megatron_blend
+    from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.steps.prepare import read_sources
 
     config = spec.config
     student, teacher = (spec.upstream[name] / "checkpoint" for name in ("prune", "import-teacher"))
     course = training.Course(**config["course"])
     until = config["until"]
-    sources = read_sources(spec.upstream["prepare"])
+    sources = read_sources(spec.upstream["prepare"], tokenizer=context_tokenizer(teacher))
     prefixes = {name: source["prefix"] for name, source in sources.items()}
     if resume_from:
         logger.info("going on from %s", resume_from)

@@ -83,3 +83,22 @@ def listing():
         return json.dumps(sorted((str(path), path.stat().st_size) for path in Path(folder).rglob("*")), indent=1)
 
     return files
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch):
+    """A hub on this machine that `huggingface_hub` asks, with an empty cache and no token."""
+    from huggingface_hub import constants
+
+    from nemo_distill import hub
+    from tests.nemo_distill.hub_for_tests import Hub
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", hub.MIRROR, hub.STREAMING):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    hub.forget()
+    with Hub() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        yield served
+    hub.forget()
