@@ -139,6 +139,9 @@ class Report:
     """Commit, command, versions and the like, by name."""
     pruning: Pruning | None = None
     """How the student came about."""
+    contamination: object | None = None
+    """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
+    `notes()`, sentences."""
 
     def row(self, role: str) -> Row:
         """The teacher's or the pruned student's row."""

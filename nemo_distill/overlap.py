@@ -78,8 +78,6 @@ class Reading:
 
     source: str
     documents: int
-    bytes: int
-    """Unpacked."""
     whole: bool
     """False when a limit ended the reading."""
 
@@ -134,7 +132,9 @@ class Contamination:
             if any(count for count, _ in parts):
                 said.append(f"{one.name}: {'; '.join(text for count, text in parts if count)}.")
         said += [
-            f"{one.source}: only the first {one.bytes:,} bytes were read." for one in self.sources if not one.whole
+            f"{one.source}: only the first {one.documents:,} documents were read."
+            for one in self.sources
+            if not one.whole
         ]
         return said
 

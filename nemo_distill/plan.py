@@ -6,6 +6,7 @@ It reads the runs folder and writes nothing. What a run costs is in `nemo_distil
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,13 +151,19 @@ def decide(run: Run, name: str) -> tuple[str, str]:
 
 
 def tokens_available(run: Run) -> dict[str, int] | None:
-    """Tokens that each source holds: counted, once they are prepared, or the catalogue's at full scale."""
+    """Tokens that each source holds: counted, once they are prepared, or the catalogue's at full scale.
+
+    Of a source of which only a budget is drawn, it is that budget.
+    """
     prepare = run.specs["prepare"]
-    names = [source["name"] for source in prepare.config["sources"]]
+    budgets = {source["name"]: source.get("tokens") for source in prepare.config["sources"]}
+    names = list(budgets)
     if prepare.done:
         counted = json.loads(Path(prepare.folder, "sources.json").read_text(encoding="utf-8"))
         return {name: counted[name]["tokens"] for name in names}
-    return None if run.facts["scale"] != "full" else {name: find(name).tokens for name in names}
+    if run.facts["scale"] != "full":
+        return None
+    return {name: min(find(name).tokens, budgets[name] or math.inf) for name in names}
 
 
 def _passes(number: float | None) -> Text:

@@ -8,7 +8,7 @@
               "join_newlines": true,             `text` only: newlines become spaces
               "reasoning": "inline",             `messages` only: inline, native or stripped
               "max_malformed": 0.01,             share of a source's rows that may be malformed or empty
-              "seed": 0}                         of the draws
+              "seed": 0}                         of the draws; null where no source has a budget
     folder:  sources.json    {source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to it
 
 A source at hand has `files`, each a path or STEP:PATH inside the folder of an upstream step; one on the hub has a

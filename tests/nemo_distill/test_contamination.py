@@ -110,7 +110,7 @@ def test_a_benchmark_too_short_to_judge_has_no_share_and_a_dash_in_the_table():
     index = Index({"sums": [Question("1", "Compute 465 + 111.")]})
     overlaps = index.scan("stem", ["Compute 465 + 111."])
     assert overlaps[0].share is None
-    found = Contamination(13, tuple(index.benchmarks), (Reading("stem", 1, 18, True),), tuple(overlaps))
+    found = Contamination(13, tuple(index.benchmarks), (Reading("stem", 1, True),), tuple(overlaps))
     assert found.table() == (["Source", "sums"], [["stem", "–"]])
 
 
@@ -215,7 +215,7 @@ def test_the_table_gives_questions_and_share_by_source_and_benchmark_and_says_wh
     questions = [Question(str(number), words(20, start=100 * number)) for number in range(4)]
     index = Index({"exam": questions, "quiz": [*questions[:1], Question("s", "Too short?")]})
     overlaps = [*index.scan("stem", [words(13)]), *index.scan("web", [words(20)])]
-    readings = (Reading("stem", 1, 150, True), Reading("web", 1, 7, False))
+    readings = (Reading("stem", 1, True), Reading("web", 1, False))
     found = Contamination(13, tuple(index.benchmarks), readings, tuple(overlaps))
     assert found.table() == (
         ["Source", "exam", "quiz"],
@@ -223,7 +223,7 @@ def test_the_table_gives_questions_and_share_by_source_and_benchmark_and_says_wh
     )
     assert found.notes()[1:] == [
         "quiz: 1 of its 2 questions are too short to judge.",
-        "web: only the first 7 bytes were read.",
+        "web: only the first 1 documents were read.",
     ]
     found.save(tmp_path / "contamination.json")
     assert Contamination.load(tmp_path / "contamination.json") == found

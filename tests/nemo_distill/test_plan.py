@@ -121,6 +121,8 @@ def test_tokens_are_counted_at_debug_scale_and_the_catalogues_at_full_scale(tmp_
     full = Run(name="t", runs=tmp_path, specs=specs, facts={"scale": "full"})
     assert tokens_available(debug) is None
     assert tokens_available(full) == {"stem": 20_000_000_000}
+    full.specs["prepare"].config["sources"][0]["tokens"] = 3_000_000
+    assert tokens_available(full) == {"stem": 3_000_000}
     folder = specs["prepare"].save().parent
     (folder / "sources.json").write_text(json.dumps({"stem": {"tokens": 7}}))
     mark_done(folder)
