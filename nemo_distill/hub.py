@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 from nemo_distill.documents import ENDINGS
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.hub_errors import MIRROR, endpoint, refusals
+from nemo_distill.hub_errors import DATA_SET, MIRROR, MODEL, endpoint, refusals
 
 STREAMING = "NEMO_DISTILL_STREAMING"
 """Environment variable: 1 to read from the hub as it is needed, with nothing kept in its cache."""
@@ -174,6 +174,23 @@ def locate(source: dict, *, streaming: bool | None = None, mirror: str | None = 
     return found
 
 
+def model_folder(name: str, *, weights: bool = True) -> Path:
+    """The folder of the checkpoint `name`: a folder, or a model of the mirror or the hub, whose files are fetched now.
+
+    `weights` says whether more than its configuration and tokenizer is wanted. Fetched files stay in the hub's cache.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    mirror = os.environ.get(MIRROR)
+    if mirror:
+        return _mirrored(Path(mirror), name, kind=MODEL)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.jinja", *(["*.safetensors"] if weights else [])]
+    with refusals(name, kind=MODEL):
+        return Path(snapshot_download(name, allow_patterns=wanted, endpoint=endpoint()))
+
+
 @dataclass(frozen=True)
 class _Repository:
     """What the hub says of a data set at one commit."""
@@ -268,7 +285,7 @@ def _configurations(datasets, folder: Path) -> list[str]:
         return []
 
 
-def _mirrored(mirror: Path, dataset: str) -> Path:
+def _mirrored(mirror: Path, dataset: str, *, kind: str = DATA_SET) -> Path:
     folder = mirror / dataset
     if not folder.is_dir():
         there = [str(path.relative_to(mirror)) for path in mirror.glob("*/*") if path.is_dir()]
@@ -277,6 +294,6 @@ def _mirrored(mirror: Path, dataset: str) -> Path:
     if cut:
         raise UserError(
             f"the mirror's {folder} was not fetched to its end ({cut.name} is there): run "
-            f"`hf download {dataset} --repo-type dataset --local-dir {folder}` again."
+            f"`hf download {dataset} --repo-type {kind.replace('data set', 'dataset')} --local-dir {folder}` again."
         )
     return folder

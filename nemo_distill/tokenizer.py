@@ -39,12 +39,13 @@ _REMEMBERED_CHARACTERS = 2_000_000
 class Tokenizer:
     """A Hugging Face tokenizer with a fast backend."""
 
-    def __init__(self, name_or_path: str | Path):
+    def __init__(self, folder: str | Path, *, name: str | None = None):
         # What AutoTokenizer gives for a Nemotron-H checkpoint; AutoTokenizer itself imports torch.
         from transformers import PreTrainedTokenizerFast
 
-        self.name = str(name_or_path)
-        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(self.name)
+        self.name = name or str(folder)
+        """What cards and messages call it."""
+        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self._backend = self._tokenizer.backend_tokenizer
         self._backend.no_truncation()  # documents are capped by the caller, and a cap in the file is not the user's
         self._backend.no_padding()

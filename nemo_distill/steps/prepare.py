@@ -32,7 +32,7 @@ from pathlib import Path
 
 from nemo_distill import cards
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.hub import LocalFile, Located, locate
+from nemo_distill.hub import LocalFile, Located, locate, model_folder
 from nemo_distill.indexed import lengths_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import provenance
@@ -63,7 +63,7 @@ def _main(spec: Spec) -> None:
     check_reasoning(config.get("reasoning", "inline"))
     located = {source["name"]: find_files(spec, source) for source in config["sources"]}
     sizes = {name: sum(file.bytes for file in found.files) for name, found in located.items()}
-    tokenizer = Tokenizer(config["tokenizer"])
+    tokenizer = Tokenizer(model_folder(config["tokenizer"], weights=False), name=config["tokenizer"])
     total, done, listed = sum(sizes.values()), 0, {}
     with Workers(tokenizer) as workers:
         for source in config["sources"]:

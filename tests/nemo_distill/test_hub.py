@@ -14,7 +14,7 @@ import pytest
 from nemo_distill import hub as hub_module
 from nemo_distill.documents import Tally, rows
 from nemo_distill.errors import UserError
-from nemo_distill.hub import locate
+from nemo_distill.hub import locate, model_folder
 
 README = """---
 license: cc-by-4.0
@@ -105,6 +105,41 @@ def test_reading_by_ranges_gives_the_same_and_keeps_nothing(hub, tmp_path, which
     assert texts(locate(source(**which), streaming=True)) == expected
     kept = [path.name for path in (tmp_path / "hub-cache").rglob("*") if path.is_file()]
     assert not [name for name in kept if name.endswith((".jsonl", ".parquet", ".gz"))]
+
+
+MODEL = {"config.json": b"{}", "tokenizer.json": b"[]", "a.safetensors": b"weights", "pytorch_model.bin": b"not read"}
+
+
+def test_a_model_is_fetched_once_and_without_its_weights_where_they_are_not_wanted(local_hub):
+    local_hub.add("org/model", MODEL)
+    folder = model_folder("org/model", weights=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "tokenizer.json"]
+    folder = model_folder("org/model")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.safetensors", "config.json", "tokenizer.json"]
+    asked = [request for request in local_hub.requests if request.startswith("GET") and "resolve" in request]
+    assert sorted(request.rpartition("/")[2] for request in asked) == ["a.safetensors", "config.json", "tokenizer.json"]
+
+
+def test_a_model_at_hand_or_in_the_mirror_asks_no_hub(local_hub, tmp_path, monkeypatch):
+    folder = tmp_path / "mirror" / "org" / "model"
+    folder.mkdir(parents=True)
+    assert model_folder(str(folder)) == folder
+    monkeypatch.setenv(hub_module.MIRROR, str(tmp_path / "mirror"))
+    assert model_folder("org/model") == folder
+    with pytest.raises(UserError, match="Did you mean 'org/model'"):
+        model_folder("org/modle")
+    assert local_hub.requests == []
+
+
+def test_a_model_that_is_gated_not_there_or_out_of_reach_is_refused_in_a_sentence(local_hub, monkeypatch):
+    local_hub.add("org/gated", MODEL, gated=True)
+    with pytest.raises(UserError, match="the model org/gated is gated and no token is set .*/org/gated and set"):
+        model_folder("org/gated")
+    with pytest.raises(UserError, match="there is no model org/none at"):
+        model_folder("org/none")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="could not be reached for the model org/other"):
+        model_folder("org/other")
 
 
 def test_what_hf_download_leaves_is_a_mirror(hub, tmp_path):
