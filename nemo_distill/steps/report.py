@@ -6,9 +6,11 @@ order, tokens and iteration None for the teacher and 0 for the pruned student; `
 Upstream: the evaluations and the segments. Output: report.md, report.html, learning_curves.png, scores.csv.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
+from nemo_distill.schedule import Schedule
 from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
 
 VERSION = 1
@@ -19,7 +21,16 @@ SHOWN_PACKAGES = (
 
 def main(spec) -> None:
     """Gather what the upstream steps left and write the report."""
-    from evaluator.report import Report, Row, write_report
+    from evaluator.report import write_report
+
+    spec.progress.update(done=0, total=1, unit="reports")
+    write_report(gather(spec), spec.folder)
+    spec.progress.update(done=1, total=1, unit="reports")
+
+
+def gather(spec: Spec):
+    """The `evaluator.report.Report` of what the upstream steps left."""
+    from evaluator.report import Report, Row
     from evaluator.results import CheckpointResult
     from evaluator.suite import get_suite
 
@@ -27,17 +38,19 @@ def main(spec) -> None:
     suite = get_suite(config["suite"])
     if config["repeats"] is not None:
         suite = suite.with_repeats(config["repeats"])
+    steps = all_upstream(spec)
+    course = steps[config["distill"][-1]].config.get("course", {})
     rows = tuple(
         Row(
             role=checkpoint["role"],
             result=CheckpointResult.load(spec.upstream[checkpoint["step"]]),
             tokens=checkpoint["tokens"],
             iteration=checkpoint["iteration"],
+            learning_rate=_learning_rate(course, checkpoint["iteration"]),
         )
         for checkpoint in config["checkpoints"]
     )
-    steps = all_upstream(spec)
-    report = Report(
+    return Report(
         title=config["title"],
         suite=suite,
         rows=rows,
@@ -46,10 +59,9 @@ def main(spec) -> None:
         pruning=_pruning(steps["prune"].folder),
         steps=_records(steps),
         facts=_facts(spec),
+        min_learning_rate=course.get("min_learning_rate"),
+        protocol=steps[config["checkpoints"][-1]["step"]].config.get("protocol", ""),
     )
-    spec.progress.update(done=0, total=1, unit="reports")
-    write_report(report, spec.folder)
-    spec.progress.update(done=1, total=1, unit="reports")
 
 
 def all_upstream(spec: Spec) -> dict[str, Spec]:
@@ -67,6 +79,14 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
     for folder in spec.upstream.values():
         visit(folder)
     return found
+
+
+def _learning_rate(course: dict, iteration: int | None) -> float | None:
+    """At which a checkpoint was read, of segments that say what they were trained with."""
+    if not course or iteration is None:
+        return None
+    names = [field.name for field in dataclasses.fields(Schedule)]
+    return Schedule(**{name: course[name] for name in names}).learning_rate_after(iteration)
 
 
 def _losses(segment: Path) -> list[dict]:
