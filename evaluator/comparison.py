@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluator.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
 from evaluator.pages import MARKERS, PNG, SYMBOLS, change_text, plain_table, write_pages
 from evaluator.report import AVERAGE, CSV_COLUMNS, ROLE_TITLES, SCORES, BlendPart, Report, Row, score_lines
-from evaluator.stats import Estimate, Needed, Summary
-from evaluator.verdict import BETTER, OPEN, SUSPECT, WORSE, Contrast, Judgement, Standing
+from evaluator.stats import Estimate, Summary
+from evaluator.verdict import Judgement, Standing
 
 VERDICTS = "verdicts.csv"
 VERDICT_COLUMNS = (

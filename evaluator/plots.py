@@ -29,7 +29,8 @@ from evaluator.pages import tokens_text
 
 COLORS = {"curve": "#2f6690", "teacher": "#c07f2a", "pruned": "#7d8590", "ink": "#23272f", "muted": "#6e7681",
           "rule": "#e3e5e9", "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e",
-          "blend4": "#3a8a66", "blend5": "#2f6691", "blend6": "#a8642c", "blend7": "#4f5d75", "blend8": "#b0457f"}  # fmt: skip
+          "blend4": "#3a8a66", "blend5": "#2f6691", "blend6": "#a8642c",
+          "blend7": "#4f5d75", "blend8": "#b0457f"}  # fmt: skip
 """Name of a CSS variable in the page and its colour on paper; no two alike, for they are told apart by it."""
 DASHES = {"teacher": (6, 3), "pruned": (1.5, 2.5)}
 """How the lines of these colours are dashed."""

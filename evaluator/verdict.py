@@ -4,62 +4,23 @@
     contrast = judgement.between[0]
     contrast.at, contrast.column, contrast.one, contrast.other, contrast.verdict    # "0.61M", "Code", ..., WORSE
 
-Two checkpoints are compared by their paired answers (`evaluator.stats.sign_flip`). All contrasts of one kind (between
-blends, against the teacher, within a run) are a family: with Holm's procedure, at most `LEVEL` of such families have
-even one verdict that chance made. What no test here sees is training noise: each blend was distilled once.
+Checkpoints are compared as in `evaluator.contrasts`; all contrasts of one kind (between blends, against the teacher,
+within a run) are tested together. What no test here sees is training noise: each blend was distilled once.
 """
 
 import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
+from evaluator.contrasts import BETTER, LEVEL, WORSE, Contrast, by_tokens, check_comparable, family, seen_from
 from evaluator.findings import Finding, repeated_sources
 from evaluator.pages import change_text, points_text, rate_text
-from evaluator.report import AVERAGE, Report, Row, check
-from evaluator.stats import Estimate, Needed, average, differences, holm, needed, paired_difference, sign_flip, wilson
+from evaluator.report import AVERAGE, Report, Row
+from evaluator.stats import wilson
 
-LEVEL = 0.05
-"""Chance of a verdict, anywhere in a family, where nothing differs."""
-BETTER, WORSE, OPEN = "better", "worse", "cannot be told apart"
-SUSPECT = "suspected failure"
-"""Verdict on a score that may be of an evaluation that failed: none."""
 COLLAPSE = 0.2
 """A score below this share of the milestone's before it is a collapse, if the fall is clear, too."""
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """One checkpoint less another, in one column."""
-
-    one: str
-    """Name of a run, or title of a milestone within a run."""
-    other: str
-    """Name of a run, `teacher`, or title of a milestone."""
-    at: str
-    """Title of the milestone; of the later one within a run."""
-    column: str
-    """Title of the benchmark, or `Average`."""
-    difference: Estimate
-    """`one` less `other`, paired, from -1 to 1."""
-    p_value: float
-    """After Holm's procedure, over the family."""
-    suspect: bool = False
-    """One of the two scores may be of an evaluation that failed."""
-    needed: Needed | None = None
-    """What would tell them apart if they differ as much as was seen; None where they are apart, or average, or equal."""
-
-    @property
-    def verdict(self) -> str:
-        """`better`, `worse`, `cannot be told apart` or `suspected failure`, of `one`."""
-        if self.suspect:
-            return SUSPECT
-        if self.p_value >= LEVEL:
-            return OPEN
-        return BETTER if self.difference.mean > 0 else WORSE
 
 
 @dataclass(frozen=True)
@@ -138,7 +99,7 @@ class Judgement:
     @cached_property
     def shared(self) -> dict[int, dict[str, Row]]:
         """Rows of each number of tokens by the run's name, fewest tokens first."""
-        return _by_tokens(self.reports)
+        return by_tokens(self.reports)
 
     @cached_property
     def last_common(self) -> int:
@@ -164,20 +125,12 @@ class Judgement:
             yield Standing(column, leader, above, tuple(contrast for contrast in own if contrast not in above))
 
 
-def seen_from(name: str, contrast: Contrast) -> Contrast:
-    """The contrast with `name` as its one."""
-    if contrast.one == name:
-        return contrast
-    difference = Estimate(-contrast.difference.mean, contrast.difference.stderr)
-    return replace(contrast, one=contrast.other, other=contrast.one, difference=difference)
-
-
 def judge(reports: Mapping[str, Report]) -> Judgement:
     """Compare runs, by the names that they go by. Raises ValueError, in a sentence, when they cannot be compared."""
     check_comparable(reports)
     columns = next(iter(reports.values())).columns
     within = {
-        name: _family(
+        name: family(
             columns,
             (
                 ((late.title, early.title, late.title), late, early)
@@ -187,8 +140,8 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
         for name, report in reports.items()
     }
     failures = {name: _collapses(report, within[name]) for name, report in reports.items()}
-    shared = _by_tokens(reports)
-    between = _family(
+    shared = by_tokens(reports)
+    between = family(
         columns,
         (
             ((one, other, _title(rows)), rows[one], rows[other])
@@ -197,7 +150,7 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
         ),
         failures,
     )
-    teacher = _family(
+    teacher = family(
         columns,
         (
             ((name, "teacher", _title(rows)), row, reports[name].row("teacher"))
@@ -214,82 +167,6 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
         stopping=tuple(_stopping(name, report, within[name], failures[name]) for name, report in reports.items()),
         flags=tuple(_flags(reports, within, failures)),
     )
-
-
-def check_comparable(reports: Mapping[str, Report]) -> None:
-    """Raise ValueError unless all runs were asked the same, in the same way, as often, and have one teacher."""
-    for report in reports.values():
-        check(report)
-    (first, mine), *others = reports.items()
-    for name, report in others:
-        both, row, other = f"'{first}' and '{name}'", mine.rows[0], report.rows[0]
-        if (mine.suite.name, mine.columns) != (report.suite.name, report.columns):
-            raise ValueError(
-                f"{both} are not compared: they were scored with two suites, '{mine.suite.name}' ({_titles(mine)}) and "
-                f"'{report.suite.name}' ({_titles(report)})."
-            )
-        for task, theirs, (_, title) in zip(row.result.tasks, other.result.tasks, mine.columns, strict=True):
-            repeats = [one.table.shape[1] for one in (task, theirs)]
-            if repeats[0] != repeats[1]:
-                raise ValueError(
-                    f"{both} are not compared: {title} was asked {repeats[0]} and {repeats[1]} times a question, and "
-                    f"single shots and averages of several never meet; set evaluate.repeats alike."
-                )
-            if task.questions != theirs.questions or task.clusters != theirs.clusters:
-                raise ValueError(f"{both} are not compared: they were asked other questions in {title}.")
-        if mine.protocol != report.protocol:
-            raise ValueError(
-                f"{both} are not compared: questions, prompts, sampling or scoring changed between them (protocols "
-                f"{mine.protocol or 'unknown'} and {report.protocol or 'unknown'}); evaluate both anew."
-            )
-        if row.result.seed != other.result.seed:
-            raise ValueError(
-                f"{both} are not compared: their answers were drawn with two seeds, {row.result.seed} and "
-                f"{other.result.seed}."
-            )
-        answers = (
-            (task.table, theirs.table) for task, theirs in zip(row.result.tasks, other.result.tasks, strict=True)
-        )
-        if not all(np.array_equal(*tables) for tables in answers):
-            raise ValueError(f"{both} are not compared: their teachers answered differently.")
-    shared = _by_tokens(reports)
-    for name, report in reports.items():
-        if not any(len(rows) > 1 and name in rows for rows in shared.values()):
-            titles = ", ".join(row.title for row in report.milestones)
-            raise ValueError(f"'{name}' is not compared: no other run has a milestone of as many tokens ({titles}).")
-
-
-def _family(columns, pairs: Iterable, failures: Mapping[str, Mapping] | None = None) -> tuple[Contrast, ...]:
-    """Contrasts of `pairs`, each ((one, other, at), row, row), in every column, tested together."""
-    found, tables = [], []
-    for (one, other, at), row, rival in pairs:
-        ids = ((one, row.title), (other, rival.title))
-        estimates = []
-        for (task, title), mine, theirs in zip(columns, row.result.tasks, rival.result.tasks, strict=True):
-            estimates.append(paired_difference(mine.table, theirs.table, mine.clusters))
-            p_value = sign_flip(differences(mine.table, theirs.table, mine.clusters))
-            suspect = any((title, checkpoint) in (failures or {}).get(name, ()) for name, checkpoint in ids)
-            found.append(Contrast(one, other, at, title, estimates[-1], p_value, suspect))
-            tables.append((mine.table, theirs.table))
-        whole = average(estimates)
-        suspect = any(contrast.suspect for contrast in found[-len(columns) :])
-        found.append(Contrast(one, other, at, AVERAGE, whole, _normal(whole), suspect))
-        tables.append(None)
-    adjusted = holm([contrast.p_value for contrast in found])
-    # Holm asks of the smallest p value that does not stand yet that it be below this.
-    significance = LEVEL / max(1, sum(p_value >= LEVEL for p_value in adjusted))
-    judged = []
-    for contrast, p_value, pair in zip(found, adjusted, tables, strict=True):
-        more = needed(*pair, significance=significance) if pair and p_value >= LEVEL else None
-        judged.append(replace(contrast, p_value=p_value, needed=more))
-    return tuple(judged)
-
-
-def _normal(estimate: Estimate) -> float:
-    """Two-sided p value of an average over all questions of a suite, which are many."""
-    if estimate.stderr == 0:
-        return float(estimate.mean == 0)
-    return math.erfc(abs(estimate.mean) / estimate.stderr / math.sqrt(2))
 
 
 def _collapses(report: Report, within: tuple[Contrast, ...]) -> dict[tuple[str, str], str]:
@@ -340,8 +217,8 @@ def _failed(name: str, report: Report, failures: Mapping) -> Iterator[Finding]:
         task = next(task for task, title in report.columns if title == column)
         yield Finding(
             f"{column} of {name} at {at} may be a failed evaluation.",
-            f"It falls to {100 * row.summaries[task].mean:.1f} from {100 * healthy.summaries[task].mean:.1f} at {before}. "
-            f"Nothing is concluded from it: evaluate the checkpoint again.",
+            f"It falls to {100 * row.summaries[task].mean:.1f} from {100 * healthy.summaries[task].mean:.1f} at "
+            f"{before}. Nothing is concluded from it: evaluate the checkpoint again.",
             f"below {COLLAPSE:.0%} of the milestone before, by more than error",
         )
     for task, column in report.columns:
@@ -387,20 +264,8 @@ def _fall_text(contrast: Contrast) -> str:
     return f"From {contrast.other} to {contrast.at} it changes by {size} points"
 
 
-def _by_tokens(reports: Mapping[str, Report]) -> dict[int, dict[str, Row]]:
-    found: dict[int, dict[str, Row]] = {}
-    for name, report in reports.items():
-        for row in report.milestones:
-            found.setdefault(row.tokens, {})[name] = row
-    return dict(sorted(found.items()))
-
-
 def _title(rows: Mapping[str, Row]) -> str:
     return next(iter(rows.values())).title
-
-
-def _titles(report: Report) -> str:
-    return ", ".join(title for _, title in report.columns)
 
 
 def _of(name: str, contrasts: list[Contrast]) -> list[Contrast]:
