@@ -145,6 +145,9 @@ class Report:
     """Learning rate at the end of the schedule, where the run says it."""
     protocol: str = ""
     """A hash of all that decides a score besides the checkpoint, where the run says it."""
+    contamination: object | None = None
+    """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
+    `notes()`, sentences."""
 
     def row(self, role: str) -> Row:
         """The teacher's or the pruned student's row."""

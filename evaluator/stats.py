@@ -15,7 +15,12 @@ Two checkpoints that answered the same questions are compared question by questi
 >>> round(difference.mean, 4), sign_flip(differences(one, other))
 (0.7143, 0.125)
 
-Formulas: E. Miller, "Adding Error Bars to Evals", 2024.
+Before anything is asked, how small a difference could be seen at all:
+
+>>> round(detectable_difference(198, 1), 4), round(detectable_difference(198, 10), 4)
+(0.1327, 0.0757)
+
+Formulas: E. Miller, "Adding Error Bars to Evals", 2024 (arXiv:2411.00640).
 """
 
 import math
@@ -29,6 +34,10 @@ SMALLEST_P = 1e-12
 """The sign-flip test tells no p value from a smaller one."""
 _MOST_STEPS = 2**14
 """Sign-flip sums are counted on a grid of at most so many steps."""
+BETWEEN, WITHIN = 1 / 9, 1 / 6
+"""Variances to plan with before there are answers (Miller, section 5): of the difference between two checkpoints from
+question to question, and of one answer about its question's mean. The second is that of right or wrong where chances
+are spread evenly from 0 to 1; the first, that of two such checkpoints whose chances correlate at a third."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,33 @@ def average(parts: Sequence[Summary | Estimate]) -> Estimate:
         mean=float(np.mean([part.mean for part in parts])),
         stderr=float(np.sqrt(np.sum([part.stderr**2 for part in parts])) / len(parts)),
     )
+
+
+def detectable_difference(
+    questions: int,
+    repeats: float,
+    between: float = BETWEEN,
+    within: float = WITHIN,
+    *,
+    significance: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """The smallest true difference of two checkpoints that a paired, two-sided test finds, on the scale of the scores.
+
+    Args:
+        questions: Asked of both, the same ones.
+        repeats: Times each is asked of each; `math.inf` for what no asking again betters.
+        between: Variance, from question to question, of the difference between the two checkpoints' chances.
+        within: Variance of one answer about the chance of its question.
+        significance: How often a difference is seen where there is none.
+        power: How often a difference of this size is seen.
+
+    Raises ValueError for fewer than two questions or less than one repeat.
+    """
+    if questions < 2 or repeats < 1:
+        raise ValueError(f"{questions} questions asked {repeats} times tell nothing apart.")
+    quantile = NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(power)
+    return quantile * float(np.sqrt((between + 2 * within / repeats) / questions))
 
 
 @dataclass(frozen=True)

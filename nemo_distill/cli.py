@@ -2,6 +2,7 @@
 
     nemo-run recipes/distill_v1v3.py --executor local
     nemo-run recipes/distill_v1v3.py --dryrun prune.parameters=0.7 blend.shares.stem=5 blend.shares.science-mcq=8
+    nemo-run recipes/*.py --executor slurm --dryrun
     nemo-run status
     nemo-run report distill_v1v3-debug
     nemo-run report --published
@@ -219,24 +220,49 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
     def run_recipe(
         settings: Annotated[
             list[str] | None,
-            typer.Argument(metavar="key.sub=value", help="Settings, and executor.attr=value for the executor's."),
+            typer.Argument(
+                metavar="key.sub=value",
+                help="Settings, and executor.attr=value for the executor's; with --dryrun, more recipes too.",
+            ),
         ] = None,
         executor: Annotated[str, typer.Option("--executor", "-e", help="local, slurm, or the recipe's own.")] = "local",
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
         name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",
     ) -> None:
-        words = []
+        paths, words = [path], []
         for word in settings or []:
             if word.startswith("executor="):
                 executor = word.removeprefix("executor=")
+            elif word.endswith(".py") and "=" not in word:
+                paths.append(Path(word))
             else:
                 words.append(f"run.{word}" if word.startswith("executor.") else word)
-        entrypoint = load_recipe(path)
-        context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or path.stem, dryrun=dryrun)
-        context.command = command
-        context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")
+        if len(paths) > 1:
+            _check_recipes(paths, dryrun=dryrun, name=name)
+        worst = 0
+        for recipe in paths:
+            entrypoint = load_recipe(recipe)
+            context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or recipe.stem, dryrun=dryrun)
+            context.command = command
+            try:
+                context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")
+            except SystemExit as refused:
+                worst = max(worst, refused.code)
+        if worst:
+            sys.exit(worst)
 
     return run_recipe
+
+
+def _check_recipes(paths: list[Path], *, dryrun: bool, name: str) -> None:
+    """Raise `UserError` for what several recipes cannot be done with in one command."""
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"there is no recipe '{path}'. {nearest(str(path), map(str, recipe_files()))}")
+    if not dryrun:
+        raise UserError(f"{len(paths)} recipes are previewed together, with --dryrun, but run one at a time.")
+    if name:
+        raise UserError(f"--name {name} cannot be the name of {len(paths)} runs.")
 
 
 def load_recipe(path: Path) -> Callable:

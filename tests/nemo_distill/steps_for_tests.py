@@ -1,20 +1,29 @@
 """A step for the tests of the machinery: waits, reports progress, writes a file, or fails, as its config says."""
 
 import os
+import signal
 import sys
 import time
 
 from nemo_distill.errors import UserError
+from nemo_distill.ranks import Ranks
 
 VERSION = 1
+MANY_RANKS = True
 
 
 def main(spec) -> None:
     """Config, all of which may be left out: `seconds` to take, `lines` to print, `fail`.
 
-    `fail` is "error", "user", "exit", or "unless-mended": fail as long as there is a file called broken.
+    `fail` is "error", "user", "exit", "killed", or "unless-mended": fail as long as there is a file called broken.
+    Of several ranks, that of number `on_rank` fails, and with `stuck` the others wait for it whatever they are told.
     """
-    config = spec.config
+    config, ranks = spec.config, Ranks.here()
+    if ranks.rank != config.get("on_rank", 0):
+        if config.get("stuck"):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(120)
+        return
     (spec.folder / "attempts.txt").open("a").write(f"{os.getpid()} {time.time()}\n")
     for line in range(config.get("lines", 0)):
         print(f"line {line} of {spec.name}", flush=True)
@@ -29,6 +38,8 @@ def main(spec) -> None:
         raise RuntimeError("broken")
     if config.get("fail") == "user":
         raise UserError("there is no source 'mth'. Did you mean 'math'?")
+    if config.get("fail") == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if config.get("fail") == "exit":
         sys.exit(0)
     (spec.folder / "output.txt").write_text(f"{spec.name}({', '.join(inputs.values())})")
