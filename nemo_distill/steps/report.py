@@ -100,7 +100,8 @@ def _losses(segment: Path) -> list[dict]:
 def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple:
     from evaluator.report import BlendPart
 
-    shares, provenance = config["blend"], config["provenance"]
+    shares = config["blend"]
+    provenance = config.get("provenance", {})  # version 1 of this step had none; its runs are compared as well
     sources = json.loads((steps["prepare"].folder / "sources.json").read_text(encoding="utf-8"))
     return tuple(
         BlendPart(
@@ -108,7 +109,7 @@ def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple:
             percent=percent,
             tokens_available=sources[name]["tokens"],
             tokens_used=tokens * percent / sum(shares.values()),
-            provenance=provenance[name],
+            provenance=provenance.get(name, ""),
         )
         for name, percent in shares.items()
     )
