@@ -4,7 +4,8 @@
 
 Makes up finished runs with every question of the study's suite (MMLU 14,042, AIME 30 asked 32 times, ...), then times
 `nemo-run report RUN RUN ...`, the whole command, in a process of its own. Prints a Markdown table: how long the command
-took, how much of it reading the answers, judging, and drawing, measured within one process, and the page's size.
+took, by the clock and of a processor, which is what it would take on a machine that is not shared; then, of a processor
+and within one process, reading the answers, judging, and drawing; and the page's size.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def main() -> None:
         made = [
             make_run(
                 runs,
-                f"blend-{number}",
+                f"run-{number}",
                 suite=suite,
                 skills=[0.3 * step + 0.05 * number for step in range(options.milestones)],
                 shares={"stem": 100},
@@ -43,11 +44,10 @@ def main() -> None:
             for number in range(options.runs)
         ]
         command = ["report", *(run.name for run in made), "--runs", str(runs)]
-        whole = timed(
-            lambda: subprocess.run(
-                [sys.executable, "-m", "nemo_distill.cli", *command], stdout=subprocess.DEVNULL, check=True
-            )
-        )
+        begin, before = time.perf_counter(), os.times()
+        subprocess.run([sys.executable, "-m", "nemo_distill.cli", *command], stdout=subprocess.DEVNULL, check=True)
+        whole, after = time.perf_counter() - begin, os.times()
+        busy = after.children_user + after.children_system - before.children_user - before.children_system
         page = next(runs.glob("comparisons/*/report.html"))
         reports: dict = {}
         reading = timed(lambda: reports.update({run.name: gather(run.specs["report"]) for run in made}))
@@ -59,17 +59,18 @@ def main() -> None:
         size = f"{options.runs} blends, {options.milestones} milestones"
         print(f"| {size}, {answers:,} answers, {contrasts:,} contrasts | |")
         print("|---|---:|")
-        print(f"| the command | {whole:.1f} s |")
+        print(f"| the command, by the clock | {whole:.1f} s |")
+        print(f"| the command, of a processor | {busy:.1f} s |")
         for name, seconds in (("reading", reading), ("judging", judging), ("writing and drawing", writing)):
             print(f"| {name} | {seconds:.1f} s |")
         print(f"| report.html | {os.path.getsize(page) / 1e6:.2f} MB |")
 
 
 def timed(work) -> float:
-    """Seconds that `work` takes."""
-    begin = time.perf_counter()
+    """Seconds of a processor that `work` takes."""
+    begin = time.process_time()
     work()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 if __name__ == "__main__":
