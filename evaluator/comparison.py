@@ -232,6 +232,8 @@ def p_text(p_value: float) -> str:
 
 
 def _rounded(count: int) -> str:
-    """In two digits, rounded up: it is no more exact than that."""
+    """In two digits, rounded up: it is no more exact than that, and nobody asks a million questions."""
+    if count > 1_000_000:
+        return "over 1,000,000"
     step = 10 ** max(0, len(str(count)) - 2)
     return f"{-(-count // step) * step:,}"

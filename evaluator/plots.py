@@ -303,10 +303,12 @@ def _token_axis(axes: Axes, marks: list[float] | None) -> None:
         axes.set_xscale("log")
         axes.set_xticks(_apart(marks, ratio=1.4))
         axes.xaxis.set_minor_locator(NullLocator())
+        # In two digits, as milestones are named: 40.3B beside 60.4B would touch.
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(float(f"{tokens:.2g}"))))
     else:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(tokens)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(tokens)))
     axes.set_xlabel("tokens")
 
 
