@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluator.results import CheckpointResult, TaskResult
-from evaluator.suite import Suite
+from evaluator.suite import Benchmark, Suite
 from nemo_distill.manifest import Run
 from nemo_distill.schedule import Schedule
 from nemo_distill.step import Spec, Step, mark_done, place
@@ -109,7 +109,7 @@ def make_run(
             TaskResult(
                 task=benchmark.task,
                 questions=tuple(f"{benchmark.task}-{number}" for number in range(benchmark.questions)),
-                scores=_answers(benchmark, skill + own.get(benchmark.task, 0), drawn, wrong == benchmark.task),
+                scores=answers(benchmark, skill + own.get(benchmark.task, 0), drawn, wrong == benchmark.task),
                 mean_tokens=100.0,
                 cut_share=0.0,
             )
@@ -123,7 +123,8 @@ def make_run(
     return run
 
 
-def _answers(benchmark, skill: float, drawn: np.random.Generator, wrong: bool) -> tuple:
+def answers(benchmark: Benchmark, skill: float, drawn: np.random.Generator, wrong: bool = False) -> tuple:
+    """Scores, question by repeat, of a checkpoint of that skill; all 0 when it is `wrong`."""
     hardness = np.random.default_rng(zlib.crc32(benchmark.task.encode())).normal(0, 1.5, (benchmark.questions, 1))
     chances = 1 / (1 + np.exp(hardness - skill))
     right = drawn.random((benchmark.questions, benchmark.repeats)) < chances

@@ -116,10 +116,8 @@ class Judgement:
         for column in dict.fromkeys(contrast.column for contrast in contrasts):
             found = [contrast for contrast in contrasts if contrast.column == column]
             names = dict.fromkeys(name for contrast in found for name in (contrast.one, contrast.other))
-            # The highest loses to none; of those that are equal, the first.
-            leader = next(
-                name for name in names if all(seen_from(name, c).difference.mean >= 0 for c in _of(name, found))
-            )
+            # The highest is below none; of those that are equal, the first.
+            leader = max(names, key=lambda name: min(seen_from(name, c).difference.mean for c in _of(name, found)))
             own = [seen_from(leader, contrast) for contrast in _of(leader, found)]
             above = tuple(contrast for contrast in own if contrast.verdict == BETTER)
             yield Standing(column, leader, above, tuple(contrast for contrast in own if contrast not in above))
