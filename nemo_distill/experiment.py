@@ -23,6 +23,7 @@ from rich.console import Console
 
 from nemo_distill.blend import Blend
 from nemo_distill.context import Context
+from nemo_distill.data.questions import check_names, offline_questions, questions_in
 from nemo_distill.errors import UserError
 from nemo_distill.estimate import estimate_of
 from nemo_distill.executors import SCALE_OF, name_of
@@ -31,7 +32,6 @@ from nemo_distill.layouts import misfit
 from nemo_distill.manifest import Run
 from nemo_distill.plan import print_preview
 from nemo_distill.provenance import redact
-from nemo_distill.questions import check_names, offline_questions, questions_in
 from nemo_distill.ranks import check_layout
 from nemo_distill.scale import Scale, get_scale
 from nemo_distill.schedule import Milestone, Schedule, parse_tokens

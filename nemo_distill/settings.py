@@ -19,7 +19,7 @@ T = TypeVar("T")
 SCORES = ("mmlu", "next_token_loss")
 """What can rank the candidates of the pruning search."""
 REASONINGS = ("inline", "native", "stripped")
-"""What can become of the reasoning in a chat (`nemo_distill.tokenizer`)."""
+"""What can become of the reasoning in a chat (`nemo_distill.data.tokenizer`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
 
@@ -68,7 +68,7 @@ class Prepare:
     max_malformed: float | None = None
     """Share of a source's rows that may be unusable, of 1; above it the step fails."""
     questions: str | None = None
-    """Folder of benchmark questions to search the sources for (`nemo_distill.questions`)."""
+    """Folder of benchmark questions to search the sources for (`nemo_distill.data.questions`)."""
 
     def __post_init__(self):
         if self.tokens is not None:

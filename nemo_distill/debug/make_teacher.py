@@ -16,8 +16,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from nemo_distill.data.documents import with_inline_reasoning
 from nemo_distill.debug import corpora, tokenizer
-from nemo_distill.documents import with_inline_reasoning
 from nemo_distill.nemotron_h.shape import Shape
 
 SHIPPED = Path(__file__).resolve().parent / "teacher"

@@ -1,6 +1,6 @@
 """Step: the Hugging Face teacher as a NeMo checkpoint.
 
-Config: `checkpoint` (a folder, or the name of a model on the hub: `nemo_distill.hub.model_folder`), `seq_length`
+Config: `checkpoint` (a folder, or the name of a model on the hub: `nemo_distill.data.hub.model_folder`), `seq_length`
 (tokens), `precision`, `layer_spec` (see `nemotron_h.model.Runtime`). Output: `checkpoint/` (NeMo), `shape.json`.
 """
 
@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 
-from nemo_distill.hub import model_folder
+from nemo_distill.data.hub import model_folder
 
 VERSION = 1
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@
     folder:  sources.json    {source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to it
 
 A source at hand has `files`, each a path or STEP:PATH inside the folder of an upstream step; one on the hub has a
-`dataset` and what `nemo_distill.hub` takes. Either may have `tokens`, a budget that is drawn from all of it
-(`nemo_distill.draw`), or `samples`, how many of its first rows are read.
+`dataset` and what `nemo_distill.data.hub` takes. Either may have `tokens`, a budget that is drawn from all of it
+(`nemo_distill.data.draw`), or `samples`, how many of its first rows are read.
 
 Each source has a folder of its own, RUNS/sources/NAME/FINGERPRINT, named by the content of its files, the tokenizer and
 what else decides its tokens, under the same contract as a step's: blends that share a source share its folder. Nothing
@@ -30,16 +30,16 @@ import os
 import shutil
 from pathlib import Path
 
-from nemo_distill import cards
+from nemo_distill.data import cards
+from nemo_distill.data.hub import LocalFile, Located, locate, model_folder
+from nemo_distill.data.indexed import lengths_of
+from nemo_distill.data.tokenise import Job, Treatment, Workers, tokenise
+from nemo_distill.data.tokenizer import Tokenizer, check_reasoning, vocabulary_of
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.hub import LocalFile, Located, locate, model_folder
-from nemo_distill.indexed import lengths_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import provenance
 from nemo_distill.step import SUCCESS, Spec, damage, fingerprint, mark_done
 from nemo_distill.step_process import locked
-from nemo_distill.tokenise import Job, Treatment, Workers, tokenise
-from nemo_distill.tokenizer import Tokenizer, check_reasoning, vocabulary_of
 
 VERSION = 2
 SOURCES_FILE = "sources.json"

@@ -93,9 +93,9 @@ def calibration_tokens(spec, tokenizer_folder: Path):
     """Token ids over which activations are ranked, (sequences, tokens): documents of the source, end to end."""
     import torch
 
-    from nemo_distill.documents import Tally, batches, parse
+    from nemo_distill.data.documents import Tally, batches, parse
+    from nemo_distill.data.tokenizer import Tokenizer
     from nemo_distill.steps.prepare import find_files
-    from nemo_distill.tokenizer import Tokenizer
 
     wanted, source = spec.config["calibration"], spec.config["calibration"]["source"]
     count = wanted["sequences"] * wanted["seq_length"]

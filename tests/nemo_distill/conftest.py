@@ -90,8 +90,8 @@ def local_hub(tmp_path, monkeypatch):
     """A hub on this machine that `huggingface_hub` asks, with an empty cache and no token."""
     from huggingface_hub import constants
 
-    from nemo_distill import hub
-    from tests.nemo_distill.hub_for_tests import Hub
+    from nemo_distill.data import hub
+    from tests.nemo_distill.data.hub_for_tests import Hub
 
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", hub.MIRROR, hub.STREAMING):
         monkeypatch.delenv(name, raising=False)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nemo_distill import hub
+from nemo_distill.data import hub
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
 from nemo_distill.step import Step, place, resolve_package_paths

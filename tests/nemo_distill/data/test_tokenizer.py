@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from nemo_distill.documents import Document
+from nemo_distill.data.documents import Document
+from nemo_distill.data.tokenizer import Pieces, Tokenizer, check_reasoning, settled_characters, vocabulary_of
 from nemo_distill.errors import UserError
 from nemo_distill.step import resolve_package_paths
-from nemo_distill.tokenizer import Pieces, Tokenizer, check_reasoning, settled_characters, vocabulary_of
 
 TEACHER = resolve_package_paths("package:debug/teacher")
 ENDS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -99,7 +99,7 @@ def test_texts_of_anything_at_all_give_the_librarys_tokens(backend):
 
 
 def test_what_was_forgotten_is_asked_for_again(backend, monkeypatch):
-    monkeypatch.setattr("nemo_distill.tokenizer._REMEMBERED_CHARACTERS", 50)
+    monkeypatch.setattr("nemo_distill.data.tokenizer._REMEMBERED_CHARACTERS", 50)
     pieces = Pieces.of(backend)
     texts = [f"def f{number}(x): return {number}" for number in range(200)]
     assert [pieces.encode([text])[0] for text in texts] == whole(backend, texts)

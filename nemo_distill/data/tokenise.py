@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_distill.documents import Batch, Tally, batches, parse
-from nemo_distill.draw import Draw
+from nemo_distill.data.documents import Batch, Tally, batches, parse
+from nemo_distill.data.draw import Draw
+from nemo_distill.data.indexed import MARK, IndexedWriter
+from nemo_distill.data.tokenizer import Tokenizer, lengths_and_ids
 from nemo_distill.errors import UserError
-from nemo_distill.indexed import MARK, IndexedWriter
-from nemo_distill.tokenizer import Tokenizer, lengths_and_ids
 
 _CHECKPOINT_TOKENS = 1 << 26
 """Tokens between two checkpoints at most, but for the batches under way."""

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemo_distill import documents, tokenise
+from nemo_distill.data import documents, tokenise
+from nemo_distill.data.hub import LocalFile
+from nemo_distill.data.indexed import lengths_of
+from nemo_distill.data.tokenise import Job, Treatment, Workers
+from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
-from nemo_distill.hub import LocalFile
-from nemo_distill.indexed import lengths_of
 from nemo_distill.step import SUCCESS, Step, place, resolve_package_paths
 from nemo_distill.steps import prepare
-from nemo_distill.tokenise import Job, Treatment, Workers
-from nemo_distill.tokenizer import Tokenizer
 
 TEACHER = resolve_package_paths("package:debug/teacher")
 ROWS = 3_000

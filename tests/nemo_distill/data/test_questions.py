@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from nemo_distill.data.questions import Question, offline_path, offline_questions, questions_in, read_questions
 from nemo_distill.debug import questions as debug_questions
 from nemo_distill.errors import UserError
-from nemo_distill.questions import Question, offline_path, offline_questions, questions_in, read_questions
 
 
 def write(path, *rows):

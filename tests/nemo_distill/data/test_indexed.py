@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nemo_distill.indexed import MARK, IndexedWriter, lengths_of
+from nemo_distill.data.indexed import MARK, IndexedWriter, lengths_of
 
 
 def arrays(documents: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from nemo_distill.documents import ENDINGS
+from nemo_distill.data.documents import ENDINGS
+from nemo_distill.data.hub_errors import DATA_SET, MIRROR, MODEL, endpoint, refusals
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.hub_errors import DATA_SET, MIRROR, MODEL, endpoint, refusals
 
 STREAMING = "NEMO_DISTILL_STREAMING"
 """Environment variable: 1 to read from the hub as it is needed, with nothing kept in its cache."""

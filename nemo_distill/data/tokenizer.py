@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_distill.documents import Document, with_inline_reasoning, without_reasoning
+from nemo_distill.data.documents import Document, with_inline_reasoning, without_reasoning
 from nemo_distill.errors import UserError, nearest
 
 REASONING: dict[str, Callable[[list[dict]], list[dict]]] = {

@@ -5,12 +5,12 @@ import string
 
 import pytest
 
-from nemo_distill import ngrams
-from nemo_distill.contamination import Index
+from nemo_distill.data import ngrams
+from nemo_distill.data.contamination import Index
+from nemo_distill.data.ngrams import normalised
+from nemo_distill.data.overlap import Contamination, Reading, terminal_table
+from nemo_distill.data.questions import Question
 from nemo_distill.errors import UserError
-from nemo_distill.ngrams import normalised
-from nemo_distill.overlap import Contamination, Reading, terminal_table
-from nemo_distill.questions import Question
 
 ASKED = "In which year did the old harbour master of Bergen write that long letter about herring?"
 FILLER = (

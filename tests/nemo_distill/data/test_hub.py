@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nemo_distill import hub as hub_module
-from nemo_distill.documents import Tally, rows
+from nemo_distill.data import hub as hub_module
+from nemo_distill.data.documents import Tally, rows
+from nemo_distill.data.hub import locate, model_folder
 from nemo_distill.errors import UserError
-from nemo_distill.hub import locate, model_folder
 
 README = """---
 license: cc-by-4.0

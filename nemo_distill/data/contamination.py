@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from nemo_distill.data.ngrams import NEXT, Hashed, batches, normalised
+from nemo_distill.data.overlap import Benchmark, Example, Overlap
+from nemo_distill.data.questions import Question
 from nemo_distill.errors import UserError
-from nemo_distill.ngrams import NEXT, Hashed, batches, normalised
-from nemo_distill.overlap import Benchmark, Example, Overlap
-from nemo_distill.questions import Question
 
 WORDS = 13
 """Words of an n-gram."""

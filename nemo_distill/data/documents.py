@@ -1,7 +1,6 @@
 """Rows of a source's files, one after another, and the document that each one holds.
 
-A file is a `Path`, or anything else with `name` and `open("rb")` (`nemo_distill.hub.HubFile`): .jsonl, .jsonl.gz or
-.parquet. A row that cannot be used is counted by its reason and dropped; `Tally.check` fails when too many were.
+A file is a `Path`, or anything else with `name` and `open("rb")` (`hub.HubFile`): .jsonl, .jsonl.gz or .parquet. A row that cannot be used is counted by its reason and dropped; `Tally.check` fails when too many were.
 
     tally = Tally()
     for messages in rows([Path("corpora/math.jsonl")], field="messages", tally=tally):
@@ -29,7 +28,7 @@ from nemo_distill.errors import UserError
 if TYPE_CHECKING:
     import pyarrow
 
-    from nemo_distill.hub import HubFile
+    from nemo_distill.data.hub import HubFile
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 """Of the files that can be read."""

@@ -4,7 +4,7 @@
     headings, rows = found.table()              # for Markdown and HTML
     rich.print(terminal_table(found))
 
-`nemo_distill.contamination` finds it.
+`nemo_distill.data.contamination` finds it.
 """
 
 import json

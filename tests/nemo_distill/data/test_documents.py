@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nemo_distill.documents import Tally, batches, parse, rows, with_inline_reasoning, without_reasoning
+from nemo_distill.data.documents import Tally, batches, parse, rows, with_inline_reasoning, without_reasoning
 from nemo_distill.errors import UserError
 
 MESSAGES = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4", "reasoning_content": "easy"}]
