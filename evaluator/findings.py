@@ -9,7 +9,7 @@ rule here can see is training noise: each blend was distilled once.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from evaluator.claims import largest_fall
@@ -239,11 +239,15 @@ def gaps(study: Study) -> Iterator[Finding]:
 
 def repetition(study: Study, parts: Mapping[str, tuple[BlendPart, ...]]) -> Iterator[Finding]:
     """Sources that a blend passes over many times by its last row."""
+    yield from repeated_sources({f"{b.name} at {b.last.title}": parts.get(b.name, ()) for b in study.blends})
+
+
+def repeated_sources(parts: Mapping[str, Iterable[BlendPart]]) -> Iterator[Finding]:
+    """Sources that are passed over many times, of blends by what they are called."""
     lines = [
-        f"{blend.name} at {blend.last.title}: "
-        + ", ".join(f"{part.source} {part.epochs:.1f} times ({part.provenance.partition(':')[0]})" for part in many)
-        for blend in study.blends
-        if (many := [part for part in parts.get(blend.name, ()) if part.epochs > MANY_EPOCHS])
+        f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.1f} times{_origin(part)}" for part in many)
+        for blend, sources in parts.items()
+        if (many := [part for part in sources if part.epochs > MANY_EPOCHS])
     ]
     if lines:
         yield Finding(
@@ -252,6 +256,11 @@ def repetition(study: Study, parts: Mapping[str, tuple[BlendPart, ...]]) -> Iter
             f"{'; '.join(lines)}. Megatron repeats silently.",
             "share of the tokens at the last row over the tokens available",
         )
+
+
+def _origin(part: BlendPart) -> str:
+    """Whether its share is published or reconstructed, in brackets, where that is said."""
+    return f" ({part.provenance.partition(':')[0]})" if part.provenance else ""
 
 
 def detectable(column: Benchmark, points: float) -> float:

@@ -14,6 +14,10 @@ from evaluator.stats import Estimate, Summary
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
 """The files of every report."""
+MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
+"""One per blend, by matplotlib's names, so that colours are not all that tells blends apart."""
+SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
+"""The same as letters."""
 
 
 def write_pages(folder: Path, template: str, **context) -> None:
@@ -34,6 +38,7 @@ def write_pages(folder: Path, template: str, **context) -> None:
         "score": score_text,
         "points": points_text,
         "change": change_text,
+        "rate": rate_text,
         "tokens": tokens_text,
         "span": span_text,
     }

@@ -29,10 +29,13 @@ from evaluator.pages import tokens_text
 
 COLORS = {"curve": "#2f6690", "teacher": "#c07f2a", "pruned": "#7d8590", "ink": "#23272f", "muted": "#6e7681",
           "rule": "#e3e5e9", "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e",
-          "blend4": "#3a8a66", "blend5": "#2f6691"}  # fmt: skip
+          "blend4": "#3a8a66", "blend5": "#2f6691", "blend6": "#a8642c",
+          "blend7": "#4f5d75", "blend8": "#b0457f"}  # fmt: skip
 """Name of a CSS variable in the page and its colour on paper; no two alike, for they are told apart by it."""
 DASHES = {"teacher": (6, 3), "pruned": (1.5, 2.5)}
 """How the lines of these colours are dashed."""
+LEAST_SHARE = 0.5
+"""A line far below the curves is drawn only if they keep this share of the panel's height."""
 LOG_SPAN = 20
 """Milestones further apart than this, last over first, are drawn on a logarithmic axis."""
 COLUMNS = 3
@@ -136,6 +139,30 @@ class Panel:
     def label(self) -> str:
         """What the drawing shows, for those who do not see it."""
         return f"{self.title}: score over tokens; the numbers are in the table of scores"
+
+
+def fit_panel(
+    title: str, curves: Sequence[Curve], lines: Sequence[Line], *, error: float | None = None, foot: str = ""
+) -> Panel:
+    """A panel whose score axis ends where its curves do, and its lines as far as they leave room for the curves.
+
+    A line that is too far below is said at the foot instead, after `foot`. `error` is as in `Panel`.
+    """
+    bands = [(m, e) for c in curves for m, e in zip(c.means, c.errors or [0.0] * len(c.means), strict=True)]
+    low, high = min(m - e for m, e in bands), max(m + e for m, e in bands)
+    if error is not None:
+        middle = _last_middle(curves)
+        low, high = min(low, middle - error), max(high, middle + error)
+    drawn, feet = [], [foot] if foot else []
+    for line in lines:
+        if line.mean < low and high - low < LEAST_SHARE * (high - line.mean):
+            feet.append(f"{line.label} at {line.mean:.1f}, below the scale")
+        else:
+            low, high = min(low, line.mean), max(high, line.mean)
+            drawn.append(line)
+    room = 0.06 * (high - low) or 1.0
+    limits = (low - room, high + room)
+    return Panel(title, tuple(curves), tuple(drawn), limits, ticks=None, foot=", ".join(feet), error=error)
 
 
 def is_logarithmic(tokens: Sequence[float]) -> bool:
@@ -276,10 +303,12 @@ def _token_axis(axes: Axes, marks: list[float] | None) -> None:
         axes.set_xscale("log")
         axes.set_xticks(_apart(marks, ratio=1.4))
         axes.xaxis.set_minor_locator(NullLocator())
+        # In two digits, as milestones are named: 40.3B beside 60.4B would touch.
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(float(f"{tokens:.2g}"))))
     else:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(tokens)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(tokens)))
     axes.set_xlabel("tokens")
 
 
@@ -287,7 +316,7 @@ def _error_bar(axes: Axes, panel: Panel) -> None:
     """A bar of one standard error up and down, beyond the last points and as high as their middle."""
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * (high / low) ** 0.07 if axes.get_xscale() == "log" else high + 0.07 * (high - low))
-    middle = sum(curve.means[-1] for curve in panel.curves) / len(panel.curves)
+    middle = _last_middle(panel.curves)
     ends = [middle - panel.error, middle + panel.error]
     axes.plot(
         [0.97, 0.97],
@@ -299,6 +328,10 @@ def _error_bar(axes: Axes, panel: Panel) -> None:
         markersize=6,
         label="± one standard error of a score, at most",
     )
+
+
+def _last_middle(curves: Sequence[Curve]) -> float:
+    return sum(curve.means[-1] for curve in curves) / len(curves)
 
 
 def _apart(values: list[float], *, ratio: float) -> list[float]:

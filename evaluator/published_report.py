@@ -15,21 +15,15 @@ from pathlib import Path
 
 from evaluator.claims import Checked, check
 from evaluator.findings import Finding, Pair, detectable, findings, pairs
-from evaluator.pages import PNG, plain_table, write_pages
+from evaluator.pages import MARKERS, PNG, SYMBOLS, plain_table, write_pages
 from evaluator.published import Blend, Checkpoint, Score, Study, common_benchmark, repeats_text
 from evaluator.report import BlendPart, recovered
 from evaluator.suite import Benchmark
 
-MARKERS = ("s", "^", "D", "v", "o")
-"""One per blend, so that colours are not all that tells them apart."""
-SYMBOLS = ("■", "▲", "◆", "▼", "●")
-"""The same as letters."""
 MARK = "†"
 """Marks a column of a protocol that is not the reference models'."""
 EMPTY = "–"
 """Stands where there is no score."""
-LEAST_SHARE = 0.5
-"""A reference far below the curves is drawn only if they keep this share of the panel's height."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +177,10 @@ def terminal_tables(report: PublishedReport) -> list:
 
 
 def _panel(study: Study, column: Benchmark):
-    from evaluator.plots import Curve, Line, Panel
+    from evaluator.plots import Curve, Line, fit_panel
 
     shown: list[Score] = []
-    curves, lines = [], []
+    curves, lines, missing = [], [], []
     for index, blend in enumerate(study.blends):
         if column in blend.columns:
             scores = [row.score(column.title) for row in blend.evaluated]
@@ -200,33 +194,20 @@ def _panel(study: Study, column: Benchmark):
                     marker=MARKERS[index],
                 )
             )
-    error = max(blend.last.score(column.title).stderr.most for blend in study.blends if column in blend.columns)
-    middle = sum(curve.means[-1] for curve in curves) / len(curves)
-    low = min(middle - error, *(score.points for score in shown))
-    high = max(middle + error, *(score.points for score in shown))
-    feet = []
     for role, label in (("teacher", "teacher"), ("pruned", "pruned student")):
         reference = study.reference(role).score(column.title)
-        if reference.benchmark.repeats != column.repeats:
-            feet.append(f"no {label}")
-            continue
-        shown.append(reference)
-        points = reference.points
-        if points < low and high - low < LEAST_SHARE * (high - points):
-            feet.append(f"{label} at {points}, below the scale")
-            continue
-        low, high = min(low, points), max(high, points)
-        lines.append(Line(label, points, color=role))
+        if reference.benchmark.repeats == column.repeats:
+            shown.append(reference)
+            lines.append(Line(label, reference.points, color=role))
+        else:
+            missing.append(label)
     common_benchmark(shown)
-    room = 0.06 * (high - low)
-    return Panel(
-        title=study.column_title(column),
-        curves=tuple(curves),
-        lines=tuple(lines),
-        limits=(low - room, high + room),
-        ticks=None,
-        foot=", ".join(feet) + " in this protocol" * (not lines),
-        error=error,
+    return fit_panel(
+        study.column_title(column),
+        curves,
+        lines,
+        error=max(blend.last.score(column.title).stderr.most for blend in study.blends if column in blend.columns),
+        foot=f"no {', no '.join(missing)} in this protocol" if missing else "",
     )
 
 

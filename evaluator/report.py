@@ -48,6 +48,8 @@ class Row:
     """Tokens of distillation it has seen; None for the teacher."""
     iteration: int | None = None
     """Iterations of distillation; None for the teacher."""
+    learning_rate: float | None = None
+    """Learning rate at which it was read; None for the teacher, and where the run does not say it."""
 
     @property
     def title(self) -> str:
@@ -139,6 +141,10 @@ class Report:
     """Commit, command, versions and the like, by name."""
     pruning: Pruning | None = None
     """How the student came about."""
+    min_learning_rate: float | None = None
+    """Learning rate at the end of the schedule, where the run says it."""
+    protocol: str = ""
+    """A hash of all that decides a score besides the checkpoint, where the run says it."""
     contamination: object | None = None
     """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
     `notes()`, sentences."""
@@ -168,7 +174,7 @@ class Report:
         others = [self.row("pruned"), *self.milestones[-2:-1], self.row("teacher")]
         for other in others:
             differences = [
-                paired_difference(mine.scores, theirs.scores)
+                paired_difference(mine.table, theirs.table, mine.clusters)
                 for mine, theirs in zip(last.result.tasks, other.result.tasks, strict=True)
             ]
             name = other.title if other.role == "milestone" else f"the {other.title.lower()}"
@@ -238,13 +244,18 @@ def write_scores(report: Report, path: Path) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
-        for row in report.rows:
-            for benchmark in report.suite.benchmarks:
-                s = row.summaries[benchmark.task]
-                values = [_digits(s.mean), _digits(s.stderr), _digits(s.rerun_sd), s.questions, s.repeats]
-                writer.writerow([row.title, row.role, row.tokens, benchmark.title, benchmark.key, *values])
-            mean = [_digits(row.average.mean), _digits(row.average.stderr)]
-            writer.writerow([row.title, row.role, row.tokens, AVERAGE, "", *mean, "", "", ""])
+        writer.writerows(score_lines(report))
+
+
+def score_lines(report: Report) -> Iterator[list]:
+    """The scores, a line per checkpoint and benchmark, in the order of `CSV_COLUMNS`."""
+    for row in report.rows:
+        for benchmark in report.suite.benchmarks:
+            s = row.summaries[benchmark.task]
+            values = [_digits(s.mean), _digits(s.stderr), _digits(s.rerun_sd), s.questions, s.repeats]
+            yield [row.title, row.role, row.tokens, benchmark.title, benchmark.key, *values]
+        mean = [_digits(row.average.mean), _digits(row.average.stderr)]
+        yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, "", "", ""]
 
 
 def terminal_table(folder: Path):

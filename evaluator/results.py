@@ -10,8 +10,10 @@ that answered, the number of repeats, every request answered, and the score nemo
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from evaluator.stats import Summary, summarize
@@ -34,11 +36,18 @@ class TaskResult:
     """Mean length of an answer in tokens."""
     cut_share: float
     """Share of answers, from 0 to 1, that were cut at the token limit."""
+    clusters: tuple[str, ...] = ()
+    """Per question the passage or problem that it shares with others; empty when no two share one."""
 
-    @property
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The scores as an array (questions, repeats)."""
+        return np.array(self.scores, dtype=np.float64)
+
+    @cached_property
     def summary(self) -> Summary:
         """Mean, standard error and re-run noise, from 0 to 1."""
-        return summarize(self.scores)
+        return summarize(self.table, self.clusters)
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,12 @@ class CheckpointResult:
         record = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
         tasks = tuple(
             TaskResult(
-                **task | {"questions": tuple(task["questions"]), "scores": tuple(tuple(row) for row in task["scores"])}
+                **task
+                | {
+                    "questions": tuple(task["questions"]),
+                    "scores": tuple(map(tuple, task["scores"])),
+                    "clusters": tuple(task.get("clusters", ())),
+                }
             )
             for task in record["tasks"]
         )

@@ -12,6 +12,7 @@ NeMo-Run, and the torch it imports, are loaded only to run a recipe: help and re
 
 import ast
 import dataclasses
+import hashlib
 import importlib.util
 import os
 import sys
@@ -128,12 +129,12 @@ def status(
 
 
 def report(
-    run: Annotated[list[str] | None, typer.Argument(help="Names or files of runs.")] = None,
+    run: Annotated[list[str] | None, typer.Argument(help="Names or files of runs; two or more are compared.")] = None,
     published: Annotated[bool, typer.Option("--published", help="The study's own tables, which need no run.")] = False,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
-    """Print the table of scores of finished runs and where their reports are."""
-    from nemo_distill.display import print_outcome, print_published
+    """Show the scores of a finished run and where its report is, or compare several runs."""
+    from nemo_distill.display import print_comparison, print_outcome, print_published
     from nemo_distill.manifest import find
 
     if published and run:
@@ -147,8 +148,47 @@ def report(
     for one in found:
         if "report" not in one.specs or not one.specs["report"].done:
             raise UserError(f"{one.name} has no report yet: nemo-run status {one.name} shows how far it is.")
-    for one in found:
-        print_outcome(one, Console())
+    if len(found) == 1:
+        print_outcome(found[0], Console())
+    else:
+        print_comparison(*write_comparison_report(found, runs), Console())
+
+
+def write_comparison_report(found: list, runs: Path):
+    """Write the comparison of finished runs into RUNS/comparisons/NAME-vs-NAME and return it with its folder.
+
+    Raises `UserError` when they cannot be compared; nothing is written then.
+    """
+    from evaluator.comparison import MOST_RUNS, Comparison, write_comparison
+    from evaluator.verdict import judge
+    from nemo_distill.steps.report import gather
+
+    names = [one.name for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"'{name}' is named twice: a run is compared with others.")
+    if len(found) > MOST_RUNS:
+        raise UserError(f"{len(found)} runs are too many for one page; at most {MOST_RUNS} are compared.")
+    blends = [(one.facts.get("blend") or {}).get("name") for one in found]
+    # A reader knows the blends; the run's name is needed where two runs have one.
+    labels = blends if None not in blends and len(set(blends)) == len(blends) else names
+    try:
+        judgement = judge({label: gather(one.specs["report"]) for label, one in zip(labels, found, strict=True)})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    elsewhere = f" --runs {runs}" if runs != RUNS_FOLDER else ""
+    commands = {label: f"nemo-run report {one.name}{elsewhere}" for label, one in zip(labels, found, strict=True)}
+    made = Comparison(judgement, commands)
+    folder = runs / "comparisons" / comparison_name(names)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_comparison(made, folder)
+    return made, folder
+
+
+def comparison_name(names: list[str]) -> str:
+    """Name of the folder of a comparison; a long one is cut and ends in a hash of all names."""
+    whole = "-vs-".join(names)
+    return whole if len(whole) <= 120 else f"{whole[:107]}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 
 def write_published_report(runs: Path):

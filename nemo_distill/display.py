@@ -176,6 +176,14 @@ def print_published(report, folder: Path, console: Console) -> None:
     _print_paths(folder, console)
 
 
+def print_comparison(comparison, folder: Path, console: Console) -> None:
+    """What several runs show side by side, an `evaluator.comparison.Comparison`, and the paths of its report."""
+    from evaluator.comparison import terminal_summary
+
+    console.print(terminal_summary(comparison), highlight=False)
+    _print_paths(folder, console)
+
+
 def _print_paths(folder: Path, console: Console) -> None:
     console.print(f"Report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
     console.print(f"        {folder / 'report.html'}", highlight=False, soft_wrap=True)

@@ -8,9 +8,11 @@ Upstream: the evaluations, the segments and, where sources were searched for que
 Output: report.md, report.html, learning_curves.png, scores.csv.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
+from nemo_distill.schedule import Schedule
 from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
 
 VERSION = 2
@@ -21,7 +23,16 @@ SHOWN_PACKAGES = (
 
 def main(spec) -> None:
     """Gather what the upstream steps left and write the report."""
-    from evaluator.report import Report, Row, write_report
+    from evaluator.report import write_report
+
+    spec.progress.update(done=0, total=1, unit="reports")
+    write_report(gather(spec), spec.folder)
+    spec.progress.update(done=1, total=1, unit="reports")
+
+
+def gather(spec: Spec):
+    """The `evaluator.report.Report` of what the upstream steps left."""
+    from evaluator.report import Report, Row
     from evaluator.results import CheckpointResult
     from evaluator.suite import get_suite
     from nemo_distill.steps.contamination import read_contamination
@@ -30,17 +41,19 @@ def main(spec) -> None:
     suite = get_suite(config["suite"])
     if config["repeats"] is not None:
         suite = suite.with_repeats(config["repeats"])
+    steps = all_upstream(spec)
+    course = steps[config["distill"][-1]].config.get("course", {})
     rows = tuple(
         Row(
             role=checkpoint["role"],
             result=CheckpointResult.load(spec.upstream[checkpoint["step"]]),
             tokens=checkpoint["tokens"],
             iteration=checkpoint["iteration"],
+            learning_rate=_learning_rate(course, checkpoint["iteration"]),
         )
         for checkpoint in config["checkpoints"]
     )
-    steps = all_upstream(spec)
-    report = Report(
+    return Report(
         title=config["title"],
         suite=suite,
         rows=rows,
@@ -50,10 +63,9 @@ def main(spec) -> None:
         contamination=read_contamination(steps["contamination"].folder) if "contamination" in steps else None,
         steps=_records(steps),
         facts=_facts(spec),
+        min_learning_rate=course.get("min_learning_rate"),
+        protocol=steps[config["checkpoints"][-1]["step"]].config.get("protocol", ""),
     )
-    spec.progress.update(done=0, total=1, unit="reports")
-    write_report(report, spec.folder)
-    spec.progress.update(done=1, total=1, unit="reports")
 
 
 def all_upstream(spec: Spec) -> dict[str, Spec]:
@@ -73,6 +85,14 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
     return found
 
 
+def _learning_rate(course: dict, iteration: int | None) -> float | None:
+    """At which a checkpoint was read, of segments that say what they were trained with."""
+    if not course or iteration is None:
+        return None
+    names = [field.name for field in dataclasses.fields(Schedule)]
+    return Schedule(**{name: course[name] for name in names}).learning_rate_after(iteration)
+
+
 def _losses(segment: Path) -> list[dict]:
     return [json.loads(line) for line in (segment / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
 
@@ -80,7 +100,8 @@ def _losses(segment: Path) -> list[dict]:
 def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple:
     from evaluator.report import BlendPart
 
-    shares, provenance = config["blend"], config["provenance"]
+    shares = config["blend"]
+    provenance = config.get("provenance", {})  # version 1 of this step had none; its runs are compared as well
     sources = json.loads((steps["prepare"].folder / "sources.json").read_text(encoding="utf-8"))
     return tuple(
         BlendPart(
@@ -88,7 +109,7 @@ def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple:
             percent=percent,
             tokens_available=sources[name]["tokens"],
             tokens_used=tokens * percent / sum(shares.values()),
-            provenance=provenance[name],
+            provenance=provenance.get(name, ""),
         )
         for name, percent in shares.items()
     )

@@ -9,9 +9,14 @@ from evaluator.stats import (
     average,
     binomial_stderr,
     detectable_difference,
+    differences,
     holm,
+    mcnemar,
+    needed,
     paired_difference,
+    sign_flip,
     summarize,
+    wilson,
 )
 
 THREE_QUESTIONS = [[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
@@ -121,3 +126,61 @@ def test_holms_p_values_are_the_known_ones_in_the_order_given():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(8, 2), (2, 8), (5, 5), (0, 0), (30, 11)])
+def test_mcnemars_test_is_scipys_binomial_test_and_the_sign_flip_test_of_questions_asked_once(right, wrong):
+    expected = scipy.stats.binomtest(right, right + wrong).pvalue if right + wrong else 1.0
+    assert mcnemar(right, wrong) == pytest.approx(expected)
+    assert sign_flip([1] * right + [-1] * wrong + [0] * 7) == pytest.approx(expected)
+
+
+def test_the_sign_flip_test_is_scipys_permutation_test_over_every_swap():
+    rng = np.random.default_rng(4)
+    for repeats in (1, 3, 8):
+        one, other = (rng.integers(0, repeats + 1, 12) / repeats for _ in range(2))
+        swapped = scipy.stats.permutation_test(
+            (one - other,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+        )
+        assert sign_flip(one - other) == pytest.approx(swapped.pvalue)
+
+
+def test_the_sign_flip_test_finds_a_difference_where_there_is_none_no_oftener_than_it_says():
+    rng = np.random.default_rng(5)
+    chances = rng.random((400, 30))
+    one, other = (rng.binomial(4, chances) / 4 for _ in range(2))
+    found = np.mean([sign_flip(row) < 0.05 for row in one - other])
+    assert 0.02 < found < 0.08
+
+
+@pytest.mark.parametrize(("right", "questions"), [(22, 30), (0, 40), (40, 40)])
+def test_wilsons_interval_is_scipys(right, questions):
+    expected = scipy.stats.binomtest(right, questions).proportion_ci(method="wilson")
+    assert wilson(right, questions) == pytest.approx((expected.low, expected.high))
+
+
+def test_questions_that_share_a_passage_have_the_known_larger_error():
+    answers, passages = [[1], [0], [1], [1], [0], [0]], "AABBCC"
+    assert summarize(answers).stderr == pytest.approx(0.223607, abs=1e-6)
+    assert summarize(answers, passages).stderr == pytest.approx(0.288675, abs=1e-6)
+    assert list(differences(answers, np.zeros((6, 1)), passages)) == [1, 2, 0]
+
+
+def test_with_the_questions_said_to_be_needed_the_difference_is_found_four_times_in_five():
+    rng = np.random.default_rng(6)
+
+    def answers(questions: int, runs: int) -> list:
+        middle = rng.uniform(0.3, 0.7, (runs, questions, 1))
+        return [rng.binomial(1, np.broadcast_to(middle + by, (runs, questions, 4))) for by in (0.03, -0.03)]
+
+    more = needed(*(table[0] for table in answers(5_000, 1)))
+    found = scipy.stats.ttest_rel(*(table.mean(axis=2) for table in answers(more.questions, 1_000)), axis=1)
+    assert np.mean(found.pvalue < 0.05) == pytest.approx(0.8, abs=0.08)
+
+
+def test_what_is_alike_needs_nothing_and_asking_again_helps_only_where_answers_scatter():
+    same = [[1, 0], [0, 1], [1, 1]]
+    assert needed(same, same) is None
+    always, other = np.repeat([[1], [0], [1], [0], [1]], 4, axis=1), np.repeat([[0], [0], [1], [1], [0]], 4, axis=1)
+    assert needed(always, other).repeats is None
+    assert needed(always[:, :1], other[:, :1]).repeats is None
