@@ -103,6 +103,8 @@ def _convert(key: str, text: str, hint):
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = None if text in ("null", "none") else text
+    if isinstance(value, str) and any(typing.get_origin(kind) is tuple for kind in (hint, *typing.get_args(hint))):
+        value = tuple(part.strip() for part in text.split(","))
     if hint is str or (value is not None and str in typing.get_args(hint) and float not in typing.get_args(hint)):
         value = text
     try:

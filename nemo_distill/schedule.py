@@ -87,9 +87,12 @@ class Schedule:
             return nearest
         raise UserError(f"{tokens} tokens {problem}; the nearest is {self.tokens(nearest):,}, iteration {nearest:,}.")
 
-    def milestones(self, iterations: Iterable[int]) -> tuple[Milestone, ...]:
-        """The milestones after `iterations`, which rise; raises `UserError` with the one that cannot be."""
-        chosen = list(iterations)
+    def milestones(self, iterations: Iterable[int | str]) -> tuple[Milestone, ...]:
+        """The milestones after `iterations`, which rise; raises `UserError` with the one that cannot be.
+
+        Text is tokens, as `iteration` takes them.
+        """
+        chosen = [self.iteration(one) if isinstance(one, str) else one for one in iterations]
         before = 0
         for iteration in chosen:
             if isinstance(iteration, bool) or not isinstance(iteration, int):

@@ -83,9 +83,9 @@ class Prepare:
 class Distill:
     """How the student learns from the teacher (`nemo_distill.training`)."""
 
-    milestones: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
-    """Iterations after which the student is kept, exported and evaluated; the last one ends the run. A dict gives them
-    by the name of a scale, and leaves those of other scales open."""
+    milestones: tuple[int | str, ...] | dict[str, tuple[int | str, ...]] | None = None
+    """Iterations, or tokens as text like `0.4096M`, after which the student is kept, exported and evaluated; the last
+    one ends the run. A dict gives them by the name of a scale, and leaves those of other scales open."""
     max_iterations: int | None = None
     """Iterations of the learning-rate schedule, which the last milestone may stop short of."""
     global_batch_size: int | None = None

@@ -137,6 +137,14 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "distill.learning_rate=-1"], "learning_rate"),
         ([RECIPE, "distill.milestones=1,99999"], "milestone 99,999 lies past the schedule"),
         ([RECIPE, "distill.milestones=20,10"], "milestone 10 does not come after 20"),
+        (
+            [RECIPE, "distill.milestones=0.4M,0.6M"],
+            "0.4M tokens are no whole number of iterations of 4,096 tokens; the",
+        ),
+        (
+            [RECIPE, "distill.milestones=80B"],
+            "80B tokens lie past the schedule's 150 iterations; the nearest is 614,400",
+        ),
         ([RECIPE, "evaluate.suite=ofline"], "offline"),
         ([RECIPE, "prepare.tokens=lots"], "'lots' is no number of tokens"),
         ([RECIPE, "prepare.reasoning=inlin"], "Did you mean 'inline'?"),
