@@ -5,8 +5,8 @@
 Makes a JSONL of documents in words as frequent as in a language (Zipf), and as many questions of 20 to 80 words; each
 hundredth question stands in a document. Then, in one process and on one core, alternately and three times each: `Index`
 of `nemo_distill.data.contamination`, and a scan that looks every 13 words of every document up in a dictionary of
-tuples. Both must find the same questions. Prints a Markdown table of the medians, in seconds of a core, as others may share the
-machine; a MB is 10^6 bytes of the file.
+tuples. Both must find the same questions. Prints a Markdown table of the medians, in seconds of a core, as others may
+share the machine; a MB is 10^6 bytes of the file.
 """
 
 import argparse

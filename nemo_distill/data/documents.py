@@ -1,6 +1,7 @@
 """Rows of a source's files, one after another, and the document that each one holds.
 
-A file is a `Path`, or anything else with `name` and `open("rb")` (`hub.HubFile`): .jsonl, .jsonl.gz or .parquet. A row that cannot be used is counted by its reason and dropped; `Tally.check` fails when too many were.
+A file is a `Path`, or anything else with `name` and `open("rb")` (`hub.HubFile`): .jsonl, .jsonl.gz or .parquet. A row
+that cannot be used is counted by its reason and dropped; `Tally.check` fails when too many were.
 
     tally = Tally()
     for messages in rows([Path("corpora/math.jsonl")], field="messages", tally=tally):

@@ -52,6 +52,7 @@ CONFIG = {
     "suite": "offline",
     "repeats": None,
     "blend": {"science-mcq": 20, "code": 80},
+    "provenance": {"science-mcq": "published", "code": "reconstructed: for the tests"},
     "distill": ["distill-1", "distill-2"],
     "checkpoints": [
         {"step": "evaluate-teacher", "role": "teacher", "tokens": None, "iteration": None},

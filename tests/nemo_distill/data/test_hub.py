@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -144,7 +145,15 @@ def test_a_model_that_is_gated_not_there_or_out_of_reach_is_refused_in_a_sentenc
 
 def test_what_hf_download_leaves_is_a_mirror(hub, tmp_path):
     folder = tmp_path / "fetched" / NAME
-    command = ["hf", "download", NAME, "--repo-type", "dataset", "--local-dir", str(folder)]
+    command = [
+        str(Path(sys.executable).parent / "hf"),
+        "download",
+        NAME,
+        "--repo-type",
+        "dataset",
+        "--local-dir",
+        str(folder),
+    ]
     subprocess.run(command, env=os.environ | {"HF_HOME": str(tmp_path / "home")}, check=True, capture_output=True)
     hub.requests.clear()
     found = locate(source(split="stem"), mirror=str(tmp_path / "fetched"))
