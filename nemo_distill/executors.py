@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nemo_run as run
 from nemo_run.run.torchx_backend.schedulers.api import EXECUTOR_MAPPING
@@ -27,6 +28,7 @@ MISSING = "???"
 
 SCALE_OF = {"local": "debug", "slurm": "full"}
 """The scale that an executor stands for when the command does not say `scale=`."""
+UNCOMMITTED = ("package", "refuse")
 
 
 _recipe_folder: ContextVar[Path] = ContextVar("recipe_folder", default=Path("recipes"))
@@ -40,8 +42,56 @@ class LocalExecutor(run.LocalExecutor):
     """Steps that run at the same time: a milestone is evaluated while the next one trains."""
 
 
+@dataclass(kw_only=True)
+class SlurmExecutor(run.SlurmExecutor):
+    """NeMo-Run's Slurm executor, and what a site says of jobs beyond Slurm's own options."""
+
+    modules: list[str] = field(default_factory=list)
+    """Environment modules that a job loads."""
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Other values for some steps, e.g. `{"evaluate": {"time": "01:00:00"}}` for evaluate-2.5B and the like."""
+    uncommitted: str = "package"
+    """What becomes of uncommitted changes to this package: `package` them with the code, or `refuse` to launch."""
+    requeues: int = 3
+    """How often a step whose job ended for no fault of its own (time limit, preemption, lost node) is begun again."""
+    warn_seconds: int = 120
+    """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
+    poll_seconds: float = 3.0
+    """How often the queue is asked about."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.uncommitted not in UNCOMMITTED:
+            hint = nearest(self.uncommitted, UNCOMMITTED)
+            raise UserError(f"executor.uncommitted='{self.uncommitted}' is no choice. {hint}")
+        known = {field.name for field in dataclasses.fields(run.SlurmExecutor) if field.init}
+        for step, values in self.steps.items():
+            for key in values:
+                if key not in known:
+                    raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
+
+    def of_step(self, name: str) -> "SlurmExecutor":
+        """A copy with what `steps` says of the step `name`: its whole name, or the part before a dash, counts."""
+        executor = self.clone()
+        for key in sorted(self.steps, key=len):  # the longest match has the last word
+            if name == key or name.startswith(f"{key}-"):
+                for field_name, value in self.steps[key].items():
+                    setattr(executor, field_name, value)
+        return executor
+
+
+@dataclass(kw_only=True)
+class LocalTunnel(run.LocalTunnel):
+    """NeMo-Run's, whose commands leave standard input alone: a terminal stops what reads it in the background."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.session.config.run.in_stream = False
+
+
 # NeMo-Run picks the scheduler by the executor's exact class.
 EXECUTOR_MAPPING[LocalExecutor] = EXECUTOR_MAPPING[run.LocalExecutor]
+EXECUTOR_MAPPING[SlurmExecutor] = EXECUTOR_MAPPING[run.SlurmExecutor]
 
 
 @run.cli.factory
@@ -60,19 +110,17 @@ def local() -> run.Config[run.Executor]:
 @run.cli.factory
 def slurm() -> run.Config[run.Executor]:
     """Steps as Slurm jobs, submitted here or through SSH."""
-    settings = site_settings("slurm", run.SlurmExecutor)
+    settings = site_settings("slurm", SlurmExecutor)
     tunnel = {key: value for key, value in (settings.pop("tunnel", None) or {}).items() if value is not None}
-    kind = run.SSHTunnel if "host" in tunnel else run.LocalTunnel
-    environment = {"PATH": f"{_python_folder()}:$PATH"} | settings.pop("env_vars", {})
+    kind = run.SSHTunnel if "host" in tunnel else LocalTunnel
+    # What the site gives comes first, so that a job whose dependency failed is cancelled, not left to wait for ever.
+    parameters = (settings.pop("additional_parameters", None) or {}) | {"kill_on_invalid_dep": "yes"}
     return run.Config(
-        run.SlurmExecutor,
-        **settings,
+        SlurmExecutor,
+        **{key: value for key, value in settings.items() if value is not None},
         tunnel=run.Config(kind, **{"job_dir": "", **tunnel}),
-        env_vars=environment,
-        # Jobs run what is installed in the environment they share with this process.
         packager=run.Config(run.Packager),
-        # Without it a job whose dependency failed waits for ever.
-        additional_parameters={"kill_on_invalid_dep": "yes"},
+        additional_parameters=parameters,
         poll_estimated_start_time=False,
     )
 

@@ -69,3 +69,32 @@ def listing():
         return json.dumps(sorted((str(path), path.stat().st_size) for path in Path(folder).rglob("*")), indent=1)
 
     return files
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
+    from tests.nemo_distill import slurm_for_tests
+
+    reason = slurm_for_tests.unavailable()
+    if reason:
+        pytest.skip(reason)
+    with slurm_for_tests.Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def site(workplace, slurm, monkeypatch):
+    """The workplace, on the cluster: `site(time="00:02:00")` fills in recipes/executors/slurm.yaml."""
+    import yaml
+
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def fill_in(**settings):
+        settings = {"account": "tests", "partition": "batch", "poll_seconds": 0.5, **settings}
+        Path("recipes/executors/slurm.yaml").write_text(yaml.safe_dump(settings))
+        return workplace
+
+    fill_in()
+    return fill_in

@@ -1,6 +1,6 @@
 """Small steps in the shape of a real run: a chain, and two branches that follow it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nemo_run as run
@@ -8,7 +8,7 @@ import nemo_run as run
 from nemo_distill.context import Context
 from nemo_distill.launch import launch
 from nemo_distill.manifest import Run
-from nemo_distill.settings import Distill
+from nemo_distill.settings import Distill, Layout
 from nemo_distill.step import Step, place
 
 
@@ -29,6 +29,7 @@ def small(
     ctx: Context,
     small: Small = Small(lines=3),
     distill: Distill = DISTILL,
+    layout: Layout = Layout(),
     runs: str = "runs",
 ) -> None:
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""
@@ -43,7 +44,7 @@ def small(
         Step("evaluate-2", module, {}, ("distill-2",)),
     ]
     folder = Path(runs).resolve()
-    launch(ctx, Run(name=ctx.name, runs=folder, specs=place(steps, runs=folder)))
+    launch(ctx, Run(name=ctx.name, runs=folder, specs=place(steps, runs=folder), facts={"layout": asdict(layout)}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,234 @@
+"""A real Slurm on this machine, private to the tests: a controller, two nodes, its own munge; all on loopback.
+
+    with Cluster(folder) as cluster:
+        os.environ.update(cluster.environment)     # sbatch, squeue and the rest now speak to it
+        cluster.kill_node("node1")
+
+Everything lies in one folder and is told its ports there, so nothing of the machine is changed but that the Debian
+packages are installed (no root and no packages: `unavailable` says so). No systemd, no cgroups, no accounting unless
+asked for; intervals that a site counts in minutes are seconds.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged", "munge")
+NODES = ("node1", "node2")
+os.environ["PATH"] += ":/usr/sbin"
+
+CONFIGURATION = """
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+CredType=cred/munge
+# A requeued job waits for its old credential to expire: two minutes on a site.
+AuthInfo=socket={folder}/munge.socket,cred_expire=2
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SlurmdParameters=config_overrides
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=256
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,defer_batch,requeue_delay=1
+JobRequeue=1
+KillWait=3
+SlurmdTimeout=4
+MinJobAge={job_age}
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/none
+{nodes}
+PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
+"""
+
+
+def unavailable() -> str | None:
+    """Install what is missing; why that cannot be, or None: Slurm is here."""
+    if all(map(shutil.which, PROGRAMS)):
+        return None
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return f"Slurm is not installed, and installing it takes root and apt-get: {' '.join(PACKAGES)}"
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:  # no service may start by itself: it would listen to the network
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
+            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(["apt-get", *command], check=True, capture_output=True, env=environment)
+    finally:
+        if ours:
+            policy.unlink()
+    return None
+
+
+class Cluster:
+    """The daemons, from `__enter__` to `__exit__`."""
+
+    def __init__(self, folder: Path, *, cpus: int = 16, job_age: int = 300):
+        self.folder, self.cpus, self.job_age = folder, cpus, job_age
+        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self._daemons: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self) -> "Cluster":
+        for name in ("state", *(f"spool/{node}" for node in NODES)):
+            (self.folder / name).mkdir(parents=True)
+        self._write_configuration()
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        files = [f"--{name}={self.folder}/munge.{name.split('-')[0]}" for name in ("socket", "pid-file", "seed-file")]
+        self._start("munged", "munged", "--foreground", "--force", f"--key-file={key}", *files)
+        wait_for(lambda: self._says("munge", "-n", "-S", f"{self.folder}/munge.socket"))
+        self.start_controller()
+        for node in NODES:
+            self.start_node(node)
+        wait_for(lambda: self.states() == {"idle"})
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.run("scancel", "--user", str(os.geteuid()))
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self.run("squeue", "--noheader"), seconds=15)
+        for name in (*NODES, "slurmctld", "munged"):
+            self._stop(name)
+
+    def start_controller(self) -> None:
+        """slurmctld, which finds its jobs where it left them."""
+        self._start("slurmctld", "slurmctld", "-D")
+        wait_for(lambda: "is UP" in self.run("scontrol", "ping"))
+
+    def stop_controller(self) -> None:
+        """End slurmctld; jobs go on."""
+        self._stop("slurmctld")
+
+    def start_node(self, node: str) -> None:
+        """slurmd of a node."""
+        self._start(node, "slurmd", "-D", "-N", node)
+
+    def kill_node(self, node: str) -> None:
+        """What a power cut does to a node: its slurmd and all that runs on it end at once."""
+        self._daemons.pop(node).kill()
+        for pid in self._processes_on(node):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def run(self, *words: str) -> str:
+        """What a command prints; empty when it fails."""
+        done = subprocess.run(words, capture_output=True, text=True, env=os.environ | self.environment)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    def states(self) -> set[str]:
+        """States of the nodes."""
+        return set(self.run("sinfo", "--noheader", "--Node", "--format=%T").split())
+
+    def queue(self) -> dict[str, str]:
+        """State of each job in the queue, by the step's name."""
+        lines = self.run("squeue", "--noheader", "--format=%j|%T").splitlines()
+        return {name.rpartition(".")[2]: state for name, _, state in (line.partition("|") for line in lines)}
+
+    def _write_configuration(self) -> None:
+        host, user = socket.gethostname().partition(".")[0], os.environ.get("USER") or "root"
+        ports = free_ports(1 + len(NODES))
+        nodes = "\n".join(
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} RealMemory=8000"
+            for node, port in zip(NODES, ports[1:], strict=True)
+        )
+        text = CONFIGURATION.format(
+            host=host, user=user, controller_port=ports[0], folder=self.folder, nodes=nodes, job_age=self.job_age
+        )
+        (self.folder / "slurm.conf").write_text(text)
+
+    def _processes_on(self, node: str) -> list[int]:
+        """Processes of jobs whose node is `node`, and the daemons of their steps."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                variables = path.read_bytes().split(b"\0")
+                if (
+                    f"SLURMD_NODENAME={node}".encode() in variables
+                    and f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in variables
+                ):
+                    found.append(int(path.parent.name))
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if path.read_bytes().startswith(b"slurmstepd: ") and self._is_child_of_job(path.parent, found):
+                    found.append(int(path.parent.name))
+        return found
+
+    @staticmethod
+    def _is_child_of_job(process: Path, of_job: list[int]) -> bool:
+        """Whether the daemon is the parent of one of a job's processes."""
+        children = "".join(path.read_text() for path in process.glob("task/*/children")).split()
+        return any(int(child) in of_job for child in children)
+
+    def _start(self, name: str, *words: str) -> None:
+        with open(self.folder / f"{name}.out", "ab") as output:
+            self._daemons[name] = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | self.environment,
+                start_new_session=True,
+            )
+
+    def _stop(self, name: str) -> None:
+        daemon = self._daemons.pop(name, None)
+        if daemon is None:
+            return
+        daemon.terminate()
+        try:
+            daemon.wait(10)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+    def _says(self, *words: str) -> bool:
+        return subprocess.run(words, capture_output=True).returncode == 0
+
+
+def wait_for(condition, seconds: float = 60.0):
+    """Poll until `condition()` is true and return what it gave."""
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+    return value
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at, below those that the kernel hands out."""
+    ports = []
+    for port in range(16000 + os.getpid() % 1000 * 5, 30000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            break
+    return ports
