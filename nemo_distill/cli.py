@@ -124,7 +124,8 @@ def status(
     from nemo_distill.display import print_status
     from nemo_distill.manifest import find
 
-    found, jobs, console = find(run, runs=runs), {}, Console()
+    found, jobs = find(run, runs=runs), {}
+    console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fit into
     if found.facts.get("queued"):
         watch = Watch(found)
         jobs = watch.look()

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ class LocalExecutor(run.LocalExecutor):
 class SlurmExecutor(run.SlurmExecutor):
     """NeMo-Run's Slurm executor, and what a site says of jobs beyond Slurm's own options."""
 
-    modules: list[str] = field(default_factory=list)
+    modules: list[str] = dataclasses.field(default_factory=list)
     """Environment modules that a job loads."""
-    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Other values for some steps, e.g. `{"evaluate": {"time": "01:00:00"}}` for evaluate-2.5B and the like."""
     uncommitted: str = "package"
     """What becomes of uncommitted changes to this package: `package` them with the code, or `refuse` to launch."""
@@ -58,17 +58,6 @@ class SlurmExecutor(run.SlurmExecutor):
     """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
     poll_seconds: float = 3.0
     """How often the queue is asked about."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.uncommitted not in UNCOMMITTED:
-            hint = nearest(self.uncommitted, UNCOMMITTED)
-            raise UserError(f"executor.uncommitted='{self.uncommitted}' is no choice. {hint}")
-        known = {field.name for field in dataclasses.fields(run.SlurmExecutor) if field.init}
-        for step, values in self.steps.items():
-            for key in values:
-                if key not in known:
-                    raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
 
     def of_step(self, name: str) -> "SlurmExecutor":
         """A copy with what `steps` says of the step `name`: its whole name, or the part before a dash, counts."""

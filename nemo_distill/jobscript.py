@@ -101,10 +101,8 @@ def seconds_of(time: str) -> int | None:
         return None
     days, *rest = match.groups()
     numbers = [int(number) for number in rest if number is not None]
-    if days is not None:  # days-hours[:minutes[:seconds]]
-        units = (3600, 60, 1)
-    else:  # minutes, minutes:seconds, hours:minutes:seconds
-        units = (3600, 60, 1) if len(numbers) == 3 else (60, 1)
+    # days-hours[:minutes[:seconds]], hours:minutes:seconds, or minutes[:seconds]
+    units = (3600, 60, 1) if days is not None or len(numbers) == 3 else (60, 1)
     return int(days or 0) * 86_400 + sum(number * unit for number, unit in zip(numbers, units, strict=False))
 
 

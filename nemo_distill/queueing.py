@@ -7,6 +7,7 @@ again attaches to what lives. What ends for no fault of its own is queued again,
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import sys
@@ -24,8 +25,8 @@ from nemo_distill.cluster import Watch, cancel, passing
 from nemo_distill.context import Context, RunFailed
 from nemo_distill.dispatch import SlurmExperiment
 from nemo_distill.display import Display, print_failure
-from nemo_distill.errors import UserError
-from nemo_distill.executors import SlurmExecutor
+from nemo_distill.errors import UserError, nearest
+from nemo_distill.executors import UNCOMMITTED, SlurmExecutor
 from nemo_distill.manifest import Run, State, job_of_step, state_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import redact
@@ -43,6 +44,14 @@ class Terminated(KeyboardInterrupt):
 
 def check_cluster(executor: SlurmExecutor, run: Run, code: Code) -> None:
     """Raise `UserError` for what Slurm or NeMo-Run would stumble over later."""
+    if executor.uncommitted not in UNCOMMITTED:
+        hint = nearest(executor.uncommitted, UNCOMMITTED)
+        raise UserError(f"executor.uncommitted='{executor.uncommitted}' is no choice. {hint}")
+    known = {field.name for field in dataclasses.fields(nemo_run.SlurmExecutor) if field.init}
+    for step, values in executor.steps.items():
+        for key in values:
+            if key not in known:
+                raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
     for path in (run.runs, Path(sys.executable)):
         if "/nemo_run" in str(path):
             raise UserError(

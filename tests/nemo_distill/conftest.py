@@ -74,8 +74,11 @@ def listing():
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
     """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
-    from tests.nemo_distill import slurm_for_tests
-
+    sys.path.insert(0, str(HERE))
+    try:
+        import slurm_for_tests
+    finally:
+        sys.path.remove(str(HERE))
     reason = slurm_for_tests.unavailable()
     if reason:
         pytest.skip(reason)

@@ -19,9 +19,11 @@ class Small:
     seconds: float = 0.0
     fail: str = ""
     lines: int = 0
+    variables: str = ""
 
 
 DISTILL = Distill(learning_rate=1e-3)
+LAYOUT = Layout()
 
 
 @run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
@@ -29,7 +31,7 @@ def small(
     ctx: Context,
     small: Small = Small(lines=3),
     distill: Distill = DISTILL,
-    layout: Layout = Layout(),
+    layout: Layout = LAYOUT,
     runs: str = "runs",
 ) -> None:
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""
@@ -37,7 +39,7 @@ def small(
     config = {"seconds": small.seconds, "learning_rate": distill.learning_rate}
     steps = [
         Step("world", module, {"seconds": 0.1}),
-        Step("prune", module, {}, ("world",)),
+        Step("prune", module, {"variables": small.variables.split()} if small.variables else {}, ("world",)),
         Step("distill-1", module, config, ("prune",)),
         Step("distill-2", module, {**config, "fail": small.fail, "lines": small.lines}, ("distill-1",)),
         Step("evaluate-1", module, {}, ("distill-1",)),
