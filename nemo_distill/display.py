@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nemo_distill.manifest import Run, State, failure_of, job_log, job_of_step, last_lines, state_of
+from nemo_distill.manifest import Run, State, failure_of, job_log, job_of_step, last_lines, script_lines, state_of
 from nemo_distill.progress import Progress
 from nemo_distill.slurm import Job
 from nemo_distill.step import LOG_FILE, SUCCESS, Spec
@@ -168,7 +168,8 @@ def print_failure(
         own = run.specs[name].folder / LOG_FILE
         log = stillborn.get(name) or (own if own.exists() else job_log(run.specs[name])) or own
         console.print(Text.assemble((f"\n{name} failed: ", "bold red"), failures[name].error), soft_wrap=True)
-        for line in last_lines(log):
+        unexplained = states[name] == State.CUT and name in jobs
+        for line in last_lines(log) + (script_lines(run.specs[name]) if unexplained else []):
             console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
         console.print(Text(f"  all of it: {log}"), soft_wrap=True)
     waiting = [name for name, spec in run.specs.items() if not spec.done and name not in at_fault]

@@ -182,6 +182,16 @@ def job_log(spec: Spec) -> Path | None:
     return max(said, key=lambda path: (path.name.startswith("log-"), path.stat().st_mtime), default=None)
 
 
+def script_lines(spec: Spec) -> list[str]:
+    """What the job's batch script, and Slurm in it, said last beside what the step did: why it was ended, mostly."""
+    record = job_of_step(spec)
+    logs = list(Path(record["logs"]).glob(f"sbatch_*_{record['job']}.out")) if record.get("logs") else []
+    lines = [line for log in logs for line in last_lines(log)]
+    # NeMo-Run's script prints its own lines as it goes, up to one that jobscript puts into it.
+    begin = max((number for number, line in enumerate(lines, 1) if line.startswith("{ set +vx; }")), default=0)
+    return [line for line in lines[begin:] if line.strip()]
+
+
 def last_lines(log: Path | None, lines: int = 15) -> list[str]:
     """The end of a log; empty when there is none, or none that we may read."""
     if log is None:

@@ -120,6 +120,11 @@ def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None
                 return
             with Display(run, console, lambda: watch.jobs):
                 watch.until_ended(console)
+        except OSError as error:
+            where = error.filename2 or error.filename or run.runs
+            text = f"{where} cannot be written: {error.strerror}."
+            console.print(text, style="bold red", highlight=False, soft_wrap=True)
+            raise RunFailed(run.name) from None
         except KeyboardInterrupt as interrupt:
             _leave_or_cancel(run, console, ask=not isinstance(interrupt, Terminated))
             raise

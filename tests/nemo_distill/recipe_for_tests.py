@@ -20,6 +20,7 @@ class Small:
     fail: str = ""
     lines: int = 0
     variables: str = ""
+    gate: str = ""
 
 
 DISTILL = Distill(learning_rate=1e-3)
@@ -36,7 +37,7 @@ def small(
 ) -> None:
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""
     module = "steps_for_tests"
-    config = {"seconds": small.seconds, "learning_rate": distill.learning_rate}
+    config = {"seconds": small.seconds, "learning_rate": distill.learning_rate, "gate": small.gate}
     steps = [
         Step("world", module, {"seconds": 0.1}),
         Step("prune", module, {"variables": small.variables.split()} if small.variables else {}, ("world",)),

@@ -129,15 +129,20 @@ class Cluster:
         self._stop("slurmctld")
 
     def start_node(self, node: str) -> None:
-        """slurmd of a node."""
+        """slurmd of a node, which takes jobs again if it was down."""
         self._start(node, "slurmd", "-D", "-N", node)
+        self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def kill_node(self, node: str) -> None:
-        """What a power cut does to a node: its slurmd and all that runs on it end at once."""
+        """What a power cut does to a node: its slurmd and all that runs on it end at once, with no word to anyone.
+
+        Slurm would notice within a minute; it is told, as a site's health check would tell it.
+        """
         self._daemons.pop(node).kill()
         for pid in self._processes_on(node):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
 
     def run(self, *words: str) -> str:
         """What a command prints; empty when it fails."""
@@ -153,6 +158,19 @@ class Cluster:
         lines = self.run("squeue", "--noheader", "--format=%j|%T").splitlines()
         return {name.rpartition(".")[2]: state for name, _, state in (line.partition("|") for line in lines)}
 
+    def job(self, step: str) -> dict[str, str]:
+        """What `scontrol` shows of the job in the queue whose step has that name; empty when there is none."""
+        for line in self.run("scontrol", "show", "job", "--oneliner").splitlines():
+            shown = dict(word.partition("=")[::2] for word in line.split())
+            if shown["JobName"].rpartition(".")[2] == step and shown["JobState"] in ("PENDING", "RUNNING"):
+                return shown
+        return {}
+
+    def release(self, step: str) -> None:
+        """Wait until the step's job was requeued, and spare it the two minutes that Slurm holds it then."""
+        wait_for(lambda: self.job(step).get("Reason") == "BeginTime")
+        self.run("scontrol", "update", f"JobId={self.job(step)['JobId']}", "StartTime=now")
+
     def _write_configuration(self) -> None:
         host, user = socket.gethostname().partition(".")[0], os.environ.get("USER") or "root"
         ports = free_ports(1 + len(NODES))
@@ -166,27 +184,17 @@ class Cluster:
         (self.folder / "slurm.conf").write_text(text)
 
     def _processes_on(self, node: str) -> list[int]:
-        """Processes of jobs whose node is `node`, and the daemons of their steps."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
+        """Processes of jobs on `node`; first the daemons, their parents, which would report their end."""
+        marks = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()}
+        daemons, found = set(), []
+        for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                variables = path.read_bytes().split(b"\0")
-                if (
-                    f"SLURMD_NODENAME={node}".encode() in variables
-                    and f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in variables
-                ):
-                    found.append(int(path.parent.name))
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                if path.read_bytes().startswith(b"slurmstepd: ") and self._is_child_of_job(path.parent, found):
-                    found.append(int(path.parent.name))
-        return found
-
-    @staticmethod
-    def _is_child_of_job(process: Path, of_job: list[int]) -> bool:
-        """Whether the daemon is the parent of one of a job's processes."""
-        children = "".join(path.read_text() for path in process.glob("task/*/children")).split()
-        return any(int(child) in of_job for child in children)
+                if marks <= set((path / "environ").read_bytes().split(b"\0")):
+                    found.append(int(path.name))
+                    parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                    if Path("/proc", parent, "cmdline").read_bytes().startswith(b"slurmstepd"):
+                        daemons.add(int(parent))
+        return [*daemons, *found]
 
     def _start(self, name: str, *words: str) -> None:
         with open(self.folder / f"{name}.out", "ab") as output:

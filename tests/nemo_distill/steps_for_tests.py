@@ -11,17 +11,18 @@ VERSION = 1
 
 
 def main(spec) -> None:
-    """Config, all of which may be left out: `seconds` to take, `lines` to print, `variables` to record, `fail`.
+    """Config, all of which may be left out: `seconds` to take, `gate`, `lines` to print, `variables` to record, `fail`.
 
     `fail` is "error", "user", "exit", "memory" (take a gigabyte), "disk" (write 4 MB), or "unless-mended": fail as
     long as there is a file called broken. Like a segment of the distillation, a step that was cut goes on where it
-    was: `trail.txt` holds a number that depends on every tick, made once and in order.
+    was: `trail.txt` holds a number that depends on every tick, made once and in order. With a `gate`, it goes past the
+    middle once there is a file of that name.
     """
     config = spec.config
     (spec.folder / "attempts.txt").open("a").write(f"{os.getpid()} {time.time()}\n")
     for line in range(config.get("lines", 0)):
         print(f"line {line} of {spec.name}", flush=True)
-    _tick(spec, config.get("seconds", 0))
+    _tick(spec, config.get("seconds", 0), config.get("gate"))
     inputs = {name: (folder / "output.txt").read_text() for name, folder in spec.upstream.items()}
     if "variables" in config:
         recorded = {name: os.environ.get(name) for name in config["variables"]}
@@ -42,11 +43,13 @@ def main(spec) -> None:
     (spec.folder / "output.txt").write_text(f"{spec.name}({', '.join(inputs.values())})")
 
 
-def _tick(spec, seconds: float) -> None:
-    ticks = max(1, round(seconds / 0.05))
+def _tick(spec, seconds: float, gate: str | None) -> None:
+    ticks = max(4, round(seconds / 0.05))
     trail = spec.folder / "trail.txt"
     done, value = map(int, trail.read_text().split()) if trail.exists() else (0, 0)
     for tick in range(done, ticks):
+        while gate and tick == ticks // 2 and not os.path.exists(gate):
+            time.sleep(0.05)
         spec.progress.update(done=tick, total=ticks, unit="ticks", tokens_per_second=20.0)
         time.sleep(seconds / ticks)
         value = (value * 31 + tick) % 1_000_003

@@ -86,7 +86,7 @@ def test_values_of_the_environment_arrive_as_they_were_written(nemo_run, site):
     values = {
         "SPACES": "two  words",
         "QUOTES": """it's "so" `here`""",
-        "DOLLAR": "$HOME/${x} \\ !",
+        "DOLLAR": "$HOME $x \\ !",
         "lower_case": "/a/nemo_run/b",
     }
     site(env_vars=values, setup_lines='export FROM_SETUP="$DOLLAR of $SLURM_JOB_ID"')
