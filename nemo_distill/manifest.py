@@ -155,11 +155,12 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
     """What a failed or cut step left to say and, on a cluster, how its `job` ended."""
     try:
         record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
+        said = [record["error"]]
     except FileNotFoundError:
         record = {"error": _ENDED.get(job.state, _WORDLESS) if job else _WORDLESS, "refused": False}
         if job:
             record["error"] = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: {record['error']}"
-    said = [record["error"], *last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]
+        said = [*last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]
     memory = bool(job and job.state == "OUT_OF_MEMORY") or any(map(_MEMORY.search, said))
     return Failure(record["error"] + (f" {ADVICE}" if memory else ""), record["refused"], memory)
 

@@ -99,6 +99,7 @@ def test_when_its_node_goes_down_a_segment_goes_on_at_another(run_meanwhile, slu
         node = slurm.job("distill-1")["NodeList"]
         slurm.kill_node(node)
         slurm.release("distill-1")
+        wait_for(lambda: slurm.job("distill-1")["JobState"] == "RUNNING")
         slurm.start_node(node)
 
     code, out, _ = run_meanwhile(lose_the_node)
