@@ -20,6 +20,9 @@ from nemo_distill.step import SPEC_FILE, Spec
 PORTS = 10_000, 20_000
 """Rendezvous of a job: the first of these many ports, plus the job's number modulo the second."""
 
+TENSOR_PARALLEL_VARIABLE = "NEMO_DISTILL_TENSOR_PARALLEL"
+"""Tells the ranks of a step how many of them share one copy of the model."""
+
 # A handler runs when bash is not waiting for a foreground command, so srun goes to the background; `wait` ends early
 # when the signal comes and is repeated. Requeuing ends the job's processes with SIGTERM.
 _REQUEUE = """\
@@ -106,8 +109,20 @@ def seconds_of(time: str) -> int | None:
     return int(days or 0) * 86_400 + sum(number * unit for number, unit in zip(numbers, units, strict=False))
 
 
-def prepared(executor: SlurmExecutor, spec: Spec, shape: Shape, *, run_name: str, runs: Path, code: Path):
-    """The executor of one step's job."""
+def prepared(
+    executor: SlurmExecutor, spec: Spec, shape: Shape, *, layout: dict, run_name: str, runs: Path, code: Path
+) -> SlurmExecutor:
+    """The executor of one step's job.
+
+    Args:
+        executor: The site's.
+        spec: The step.
+        shape: Its nodes and processes.
+        layout: Fields of `settings.Layout`.
+        run_name: Of the run; the job is called RUN.STEP.
+        runs: The runs folder, which a container has at the same path.
+        code: The folder of the code to run (`snapshot`).
+    """
     job = executor.of_step(spec.name)
     job.nodes, job.ntasks_per_node = shape.nodes, 1
     if job.gpus_per_node and shape.world > 1:
@@ -119,6 +134,8 @@ def prepared(executor: SlurmExecutor, spec: Spec, shape: Shape, *, run_name: str
     job.signal = f"B:USR1@{job.warn_seconds}"
     job.packager = CodeFolder(symlink_from_remote_dir=str(code))
     values = {key: str(value) for key, value in job.env_vars.items()}
+    if shape.world > 1:
+        values[TENSOR_PARALLEL_VARIABLE] = str(layout.get("tensor_parallel") or 1)
     if job.container_image:
         job.container_mounts = [*job.container_mounts, f"{runs}:{runs}"]
         job.container_env = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})

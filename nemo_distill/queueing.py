@@ -200,8 +200,11 @@ def _queue_jobs(ctx: Context, run: Run, missing: dict[str, Spec], attached: dict
         serialize_metadata_for_scripts=False,
     ) as experiment:
         for name, spec in missing.items():
-            shape = jobscript.shape_of(name, run.facts.get("layout", {}))
-            executor = jobscript.prepared(ctx.executor, spec, shape, run_name=run.name, runs=run.runs, code=code)
+            layout = run.facts.get("layout", {})
+            shape = jobscript.shape_of(name, layout)
+            executor = jobscript.prepared(
+                ctx.executor, spec, shape, layout=layout, run_name=run.name, runs=run.runs, code=code
+            )
             experiment.add(jobscript.task_of(spec, shape), executor=executor, name=name)
         waits_for = {
             name: [up if up in missing else attached[up].id for up in spec.upstream if up in missing or up in attached]

@@ -157,7 +157,7 @@ def test_a_job_is_not_requeued_for_ever(run_meanwhile, nemo_run, gate, slurm, at
         slurm.release("distill-1")
 
     code, out, _ = run_meanwhile(requeue, "executor.requeues=0")
-    assert code == 1 and "given up (executor.requeues=0)" in out
+    assert code == 1 and "given up (executor.requeues=0)" in out, out
     assert nemo_run(*command(gate))[0] == 0
     assert_ended_as_if_undisturbed(attempts, distill_1=2)
 
