@@ -9,6 +9,7 @@ current folder (OmegaConf: `${oc.env:VARIABLE}` resolves); `executor.attr=value`
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.slurm import ssh
 
 MISSING = "???"
 """OmegaConf's mark of a value that has to be filled in."""
@@ -78,6 +80,27 @@ class LocalTunnel(run.LocalTunnel):
         self.session.config.run.in_stream = False
 
 
+@dataclass(kw_only=True)
+class SharedTunnel(LocalTunnel):
+    """Runs Slurm's commands on a host that is reached by ssh and sees the runs folder, so that nothing is copied."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    identity: str | None = None
+    """A private key."""
+    config: str | None = None
+    """A configuration of ssh's, in place of ~/.ssh/config."""
+
+    @property
+    def facts(self) -> dict:
+        """How to get there, as plain JSON data."""
+        return {name: getattr(self, name) for name in ("host", "user", "port", "identity", "config")}
+
+    def run(self, command: str, hide: bool = True, warn: bool = False, **settings):
+        return super().run(shlex.join([*ssh(self.facts), command]), hide=hide, warn=warn, **settings)
+
+
 # NeMo-Run picks the scheduler by the executor's exact class.
 EXECUTOR_MAPPING[LocalExecutor] = EXECUTOR_MAPPING[run.LocalExecutor]
 EXECUTOR_MAPPING[SlurmExecutor] = EXECUTOR_MAPPING[run.SlurmExecutor]
@@ -101,7 +124,7 @@ def slurm() -> run.Config[run.Executor]:
     """Steps as Slurm jobs, submitted here or through SSH."""
     settings = site_settings("slurm", SlurmExecutor)
     tunnel = {key: value for key, value in (settings.pop("tunnel", None) or {}).items() if value is not None}
-    kind = run.SSHTunnel if "host" in tunnel else LocalTunnel
+    kind = SharedTunnel if "host" in tunnel else LocalTunnel
     # What the site gives comes first, so that a job whose dependency failed is cancelled, not left to wait for ever.
     parameters = (settings.pop("additional_parameters", None) or {}) | {"kill_on_invalid_dep": "yes"}
     return run.Config(

@@ -74,16 +74,21 @@ class CodeFolder(nemo_run.Packager):
     """Has every job's code folder point to the copy that `snapshot` made: a packager's `symlink_from_remote_dir`."""
 
 
+# Lightning takes a process with SLURM_NTASKS for one of many that srun started, and meets nobody at a port of its own
+# choice. Ranks are torchrun's here.
+_PYTHON = "env -u SLURM_NTASKS python"
+
+
 def task_of(spec: Spec, shape: Shape) -> nemo_run.Script:
     """What the job runs: the step, under torchrun when it has several processes."""
     module = ["nemo_distill.step", shlex.quote(str(spec.folder / SPEC_FILE))]
     if shape.world == 1:
-        return nemo_run.Script(path=module[0], m=True, entrypoint="python", args=module[1:])
+        return nemo_run.Script(path=module[0], m=True, entrypoint=_PYTHON, args=module[1:])
     first, many = PORTS
     return nemo_run.Script(
         path="torch.distributed.run",
         m=True,
-        entrypoint="python",
+        entrypoint=_PYTHON,
         args=[
             f"--nnodes={shape.nodes}",
             f"--nproc-per-node={shape.processes_per_node}",

@@ -22,7 +22,8 @@ _SECRET_VALUE = re.compile(r"\b(hf_|nvapi-|sk-|ghp_|glpat-)[\w-]{6,}")
 
 
 def provenance() -> dict:
-    """Commit (and the diff when dirty), package versions, Python, host and process, as plain JSON data."""
+    """Commit (and the diff when dirty), package versions, Python, host, process and Slurm job, as plain JSON data."""
+    job = slurm_allocation()
     return {
         "git": git_state(Path(__file__).resolve().parent),
         "packages": package_versions(),
@@ -31,7 +32,7 @@ def provenance() -> dict:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "argv": redact(sys.orig_argv),
-        "slurm": slurm_allocation(),
+        **({"slurm": job} if job else {}),
     }
 
 

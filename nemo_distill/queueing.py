@@ -26,11 +26,11 @@ from nemo_distill.context import Context, RunFailed
 from nemo_distill.dispatch import SlurmExperiment
 from nemo_distill.display import Display, print_failure
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.executors import UNCOMMITTED, SlurmExecutor
+from nemo_distill.executors import UNCOMMITTED, SharedTunnel, SlurmExecutor
 from nemo_distill.manifest import Run, State, job_of_step, state_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import redact
-from nemo_distill.slurm import Job, SlurmSilent
+from nemo_distill.slurm import Job, Slurm, SlurmSilent
 from nemo_distill.snapshot import Code
 from nemo_distill.step import FAILED, JOB_FILE, Spec
 
@@ -144,6 +144,10 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
     with _queue_lock(run.runs, console):
         left = {name: spec for name, spec in run.specs.items() if not spec.done}
         try:
+            if not Slurm(run.facts["tunnel"]).sees(run.runs):
+                raise UserError(
+                    f"{run.facts['tunnel']['host']} does not see {run.runs}: runs has to be a shared folder."
+                )
             attached = _in_queue(run, left)
             missing = {name: spec for name, spec in left.items() if name not in attached}
         except SlurmSilent as error:
@@ -264,21 +268,13 @@ def _queue_lock(runs: Path, console: Console) -> Iterator[None]:
         lock.release()
 
 
-def tunnel_facts(executor: SlurmExecutor) -> dict | None:
-    """How to reach Slurm, as plain JSON data: the fields of an `SSHTunnel`; None: this machine has its commands."""
-    if not isinstance(executor.tunnel, nemo_run.SSHTunnel):
-        return None
-    names = ("host", "user", "port", "identity", "shell", "pre_command")
-    return {"job_dir": "", **{name: getattr(executor.tunnel, name) for name in names}}
-
-
 def launch_facts(executor: SlurmExecutor, code: Code) -> dict:
     """What the run's file holds of a launch on a cluster."""
     return {
         "code": code.facts(),
         "modules": list(executor.modules),
         "image": image_facts(executor.container_image),
-        "tunnel": tunnel_facts(executor),
+        "tunnel": executor.tunnel.facts if isinstance(executor.tunnel, SharedTunnel) else None,
     }
 
 

@@ -63,12 +63,21 @@ class Job:
         return f"{self.id}{where}{why}{again}"
 
 
+def ssh(tunnel: dict) -> list[str]:
+    """The command, up to the words to run there, that reaches the `host` of `tunnel`.
+
+    `user`, `port`, `identity` and `config` (files) may be left out or None. It never asks for a password.
+    """
+    options = {"-l": "user", "-p": "port", "-i": "identity", "-F": "config"}
+    given = [(option, str(tunnel[name])) for option, name in options.items() if tunnel.get(name) is not None]
+    return ["ssh", "-o", "BatchMode=yes", *(word for pair in given for word in pair), tunnel["host"]]
+
+
 class Slurm:
-    """Slurm's commands, run on this machine or, given the fields of a NeMo-Run `SSHTunnel`, on its host."""
+    """Slurm's commands, run on this machine or, given how to get there (`ssh`), on another."""
 
     def __init__(self, tunnel: dict | None = None):
         self.tunnel = tunnel
-        self._session = None
 
     def jobs(self, ids: Iterable[str]) -> dict[str, Job]:
         """Those of the jobs `ids` that Slurm still knows. Raises `SlurmSilent`."""
@@ -114,21 +123,22 @@ class Slurm:
         jobs = [Job(id=id, state=state.split()[0], reason=why, nodes=nodes) for id, state, why, nodes in rows]
         return {job.id: job for job in jobs}
 
-    def _run(self, *words: str) -> tuple[int, str, str]:
-        if self.tunnel is None:
-            try:
-                done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-            except FileNotFoundError:
-                raise SlurmSilent(f"there is no {words[0]} on this machine") from None
-            except subprocess.TimeoutExpired:
-                raise SlurmSilent(f"{words[0]} did not answer within two minutes") from None
-            return done.returncode, done.stdout, done.stderr
-        if self._session is None:
-            from nemo_run import SSHTunnel
+    def sees(self, folder: Path) -> bool:
+        """Whether that folder is there where Slurm's commands run. Raises `SlurmSilent`."""
+        return self._run("test", "-d", str(folder))[0] == 0
 
-            self._session = SSHTunnel(**self.tunnel)
-        done = self._session.run(shlex.join(words), warn=True)
-        return done.return_code, done.stdout, done.stderr
+    def _run(self, *words: str) -> tuple[int, str, str]:
+        if self.tunnel is not None:
+            words = (*ssh(self.tunnel), shlex.join(words))
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise SlurmSilent(f"there is no {words[0]} on this machine") from None
+        except subprocess.TimeoutExpired:
+            raise SlurmSilent(f"{words[0]} did not answer within two minutes") from None
+        if self.tunnel is not None and done.returncode == 255:  # ssh's own
+            raise SlurmSilent(f"ssh to {self.tunnel['host']}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+        return done.returncode, done.stdout, done.stderr
 
 
 def job_of(line: str) -> Job:

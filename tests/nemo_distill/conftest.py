@@ -11,6 +11,9 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
+sys.path.append(str(HERE))
+import slurm_for_tests  # noqa: E402
+
 
 @pytest.fixture
 def small_steps(monkeypatch):
@@ -74,16 +77,24 @@ def listing():
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
     """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
-    sys.path.insert(0, str(HERE))
-    try:
-        import slurm_for_tests
-    finally:
-        sys.path.remove(str(HERE))
-    reason = slurm_for_tests.unavailable()
-    if reason:
-        (pytest.fail if os.environ.get("TESTS_NEED_SLURM") else pytest.skip)(reason)
+    _need(slurm_for_tests.unavailable())
     with slurm_for_tests.Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def login_node(slurm, site, tmp_path):
+    """The ssh configuration of a host called `login`, which alone has Slurm's environment: this shell has lost it."""
+    _need(slurm_for_tests.unavailable(("sshd", "ssh"), slurm_for_tests.SSH_PACKAGES))
+    variables = {name: os.environ[name] for name in ("SLURM_CONF", "PYTHONPATH")}
+    with slurm_for_tests.ssh_server(tmp_path / "ssh", variables) as configuration:
+        os.environ["SLURM_CONF"] = "/nowhere"
+        yield configuration
+
+
+def _need(reason: str | None) -> None:
+    if reason:
+        (pytest.fail if os.environ.get("TESTS_NEED_SLURM") else pytest.skip)(reason)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@
         os.environ.update(cluster.environment)     # sbatch, squeue and the rest now speak to it
         cluster.kill_node("node1")
 
+    python tests/nemo_distill/slurm_for_tests.py bash     # a shell with a cluster, to try things in
+
 Everything lies in one folder and is told its ports there, so nothing of the machine is changed but that the Debian
 packages are installed (no root and no packages: `unavailable` says so). No systemd, no cgroups, no accounting unless
 asked for; intervals that a site counts in minutes are seconds.
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+SSH_PACKAGES = ("openssh-server", "openssh-client")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged", "munge")
 NODES = ("node1", "node2")
 os.environ["PATH"] += ":/usr/sbin"
@@ -67,25 +70,59 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptM
 """
 
 
-def unavailable() -> str | None:
-    """Install what is missing; why that cannot be, or None: Slurm is here."""
-    if all(map(shutil.which, PROGRAMS)):
+def unavailable(programs: tuple[str, ...] = PROGRAMS, packages: tuple[str, ...] = PACKAGES) -> str | None:
+    """Install what is missing; why that cannot be, or None: all of `programs` are here."""
+    if all(map(shutil.which, programs)):
         return None
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return f"Slurm is not installed, and installing it takes root and apt-get: {' '.join(PACKAGES)}"
+        return f"it takes root and apt-get to install {' '.join(packages)}, which are missing"
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:  # no service may start by itself: it would listen to the network
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
             environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
             subprocess.run(["apt-get", *command], check=True, capture_output=True, env=environment)
     finally:
         if ours:
             policy.unlink()
     return None
+
+
+@contextlib.contextmanager
+def ssh_server(folder: Path, variables: dict[str, str]):
+    """An sshd on loopback that lets this user in by a key of its own; gives the ssh configuration that knows both.
+
+    Sessions have `variables` in their environment.
+    """
+    folder.mkdir()
+    for name in ("host", "id"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    (port,) = free_ports(1)
+    setting = " ".join(f'"{name}={value}"' for name, value in variables.items())
+    (folder / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/id.pub\n"
+        f"PasswordAuthentication no\nUsePAM no\nStrictModes no\nPidFile none\nSetEnv {setting}\n"
+    )
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    configuration = folder / "config"
+    configuration.write_text(
+        f"Host login\n HostName 127.0.0.1\n Port {port}\n IdentityFile {folder}/id\n"
+        f" UserKnownHostsFile {folder}/known_hosts\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    server = subprocess.Popen(
+        [shutil.which("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=subprocess.DEVNULL
+    )
+    try:
+        with_config = ["ssh", "-o", "BatchMode=yes", "-F", str(configuration), "login", "true"]
+        wait_for(lambda: subprocess.run(with_config, capture_output=True).returncode == 0)
+        yield configuration
+    finally:
+        server.terminate()
+        server.wait()
 
 
 class Cluster:
@@ -241,3 +278,13 @@ def free_ports(count: int) -> list[int]:
         if len(ports) == count:
             break
     return ports
+
+
+if __name__ == "__main__":
+    import sys
+    import tempfile
+
+    if reason := unavailable():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, Cluster(Path(folder), cpus=1) as cluster:
+        sys.exit(subprocess.run(sys.argv[1:], env=os.environ | cluster.environment).returncode)

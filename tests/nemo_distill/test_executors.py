@@ -60,8 +60,14 @@ def test_the_environment_resolves_in_site_settings(site, monkeypatch):
 
 
 def test_a_host_makes_an_ssh_tunnel(site):
-    site("slurm", "account: a\npartition: p\ntunnel: {host: login, user: me, job_dir: /jobs}\n")
-    assert isinstance(chosen("executor=slurm").tunnel, nemo_run.SSHTunnel)
+    site("slurm", "account: a\npartition: p\ntunnel: {host: login, user: me}\n")
+    assert chosen("executor=slurm").clone().tunnel.facts == {
+        "host": "login",
+        "user": "me",
+        "port": None,
+        "identity": None,
+        "config": None,
+    }
     site("slurm", "account: a\npartition: p\ntunnel: {host: null}\n")
     tunnel = chosen("executor=slurm").tunnel
     assert isinstance(tunnel, nemo_run.LocalTunnel) and tunnel.job_dir == ""

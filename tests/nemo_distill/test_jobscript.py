@@ -45,7 +45,7 @@ def test_nemo_run_writes_the_job_script_of_a_step(spec, tmp_path, monkeypatch):
     flags = ("account=a", "partition=p", "qos=high", "gpus-per-node=8", "nodes=96", "time=01:00:00")
     for flag in (*flags, "kill-on-invalid-dep=yes", "signal=B:USR1@120", f"comment={spec.folder}"):
         assert f"#SBATCH --{flag}\n" in script
-    assert f"python -m nemo_distill.step {spec.folder}/spec.json" in script
+    assert f"env -u SLURM_NTASKS python -m nemo_distill.step {spec.folder}/spec.json" in script
     assert f'export PATH={Path(sys.executable).parent}:"$PATH"' in script
     assert "module load cuda/12.8" in script
 
