@@ -118,7 +118,7 @@ class Slurm:
         code, out, _ = self._run(*words, "--format=JobID,State,Reason,NodeList")
         if code != 0:  # the site keeps no accounts
             return {}
-        rows = [line.split("|") for line in out.splitlines() if line.count("|") == 3]
+        rows = [map(_plain, line.split("|")) for line in out.splitlines() if line.count("|") == 3]
         # "CANCELLED by 1000"
         jobs = [Job(id=id, state=state.split()[0], reason=why, nodes=nodes) for id, state, why, nodes in rows]
         return {job.id: job for job in jobs}
@@ -143,7 +143,10 @@ class Slurm:
 
 def job_of(line: str) -> Job:
     """The job in a line of `squeue -O`, whose columns are `_FIELDS`, each followed by a bar."""
-    id, state, reason, nodes, restarts, comment = (
-        "" if word in ("(null)", "None", "N/A") else word for word in line.split("|", len(_FIELDS))[: len(_FIELDS)]
-    )
+    id, state, reason, nodes, restarts, comment = map(_plain, line.split("|", len(_FIELDS))[: len(_FIELDS)])
     return Job(id=id, state=state, reason=reason, nodes=nodes, restarts=int(restarts or 0), comment=comment.strip())
+
+
+def _plain(word: str) -> str:
+    """`word`, empty where it is one of Slurm's for nothing."""
+    return "" if word in ("(null)", "None", "N/A", "None assigned") else word

@@ -83,6 +83,17 @@ def slurm(tmp_path_factory):
 
 
 @pytest.fixture
+def forgetful_slurm(site, tmp_path, monkeypatch):
+    """Another cluster, which the site is on: it keeps accounts, and the queue forgets what ended in seconds."""
+    programs, packages = slurm_for_tests.ACCOUNTING_PROGRAMS, slurm_for_tests.ACCOUNTING_PACKAGES
+    _need(slurm_for_tests.unavailable(programs, packages))
+    with slurm_for_tests.Cluster(tmp_path / "slurm", job_age=2, accounting=True) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        yield cluster
+
+
+@pytest.fixture
 def login_node(slurm, site, tmp_path):
     """The ssh configuration of a host called `login`, which alone has Slurm's environment: this shell has lost it."""
     _need(slurm_for_tests.unavailable(("sshd", "ssh"), slurm_for_tests.SSH_PACKAGES))

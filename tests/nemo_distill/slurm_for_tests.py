@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
+ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server")
 SSH_PACKAGES = ("openssh-server", "openssh-client")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged", "munge")
 NODES = ("node1", "node2")
@@ -62,11 +64,33 @@ PreemptMode=REQUEUE
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
+{accounting}
 {nodes}
 PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=idle Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
+"""
+
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge.socket"""
+ACCOUNTING_CONFIGURATION = """
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={port}
+CommunicationParameters=NoInAddrAny
+SlurmUser={user}
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StoragePass=tests
+StorageLoc=slurm_acct_db
 """
 
 
@@ -128,32 +152,26 @@ def ssh_server(folder: Path, variables: dict[str, str]):
 class Cluster:
     """The daemons, from `__enter__` to `__exit__`."""
 
-    def __init__(self, folder: Path, *, cpus: int = 16, job_age: int = 300):
-        self.folder, self.cpus, self.job_age = folder, cpus, job_age
+    def __init__(self, folder: Path, *, cpus: int = 16, job_age: int = 300, accounting: bool = False):
+        """`cpus` of a node, `job_age` seconds for which squeue knows a job that has ended."""
+        self.folder, self.cpus, self.job_age, self.accounting = folder, cpus, job_age, accounting
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen] = {}
+        self._daemon_environment: dict[str, str] = {}
 
     def __enter__(self) -> "Cluster":
-        for name in ("state", *(f"spool/{node}" for node in NODES)):
-            (self.folder / name).mkdir(parents=True)
-        self._write_configuration()
-        key = self.folder / "munge.key"
-        key.write_bytes(os.urandom(1024))
-        key.chmod(0o400)
-        files = [f"--{name}={self.folder}/munge.{name.split('-')[0]}" for name in ("socket", "pid-file", "seed-file")]
-        self._start("munged", "munged", "--foreground", "--force", f"--key-file={key}", *files)
-        wait_for(lambda: self._says("munge", "-n", "-S", f"{self.folder}/munge.socket"))
-        self.start_controller()
-        for node in NODES:
-            self.start_node(node)
-        wait_for(lambda: self.states() == {"idle"})
+        try:
+            self._start_all()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception) -> None:
         self.run("scancel", "--user", str(os.geteuid()))
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not self.run("squeue", "--noheader"), seconds=15)
-        for name in (*NODES, "slurmctld", "munged"):
+        for name in (*NODES, "slurmctld", "slurmdbd", "mariadbd", "munged"):
             self._stop(name)
 
     def start_controller(self) -> None:
@@ -208,17 +226,68 @@ class Cluster:
         wait_for(lambda: self.job(step).get("Reason") == "BeginTime")
         self.run("scontrol", "update", f"JobId={self.job(step)['JobId']}", "StartTime=now")
 
+    def _start_all(self) -> None:
+        for name in ("state", *(f"spool/{node}" for node in NODES)):
+            (self.folder / name).mkdir(parents=True)
+        self._write_configuration()
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        files = [f"--{name}={self.folder}/munge.{name.split('-')[0]}" for name in ("socket", "pid-file", "seed-file")]
+        self._start("munged", "munged", "--foreground", "--force", f"--key-file={key}", *files)
+        wait_for(lambda: self._says("munge", "-n", "-S", f"{self.folder}/munge.socket"))
+        if self.accounting:
+            self._start_accounting()
+        self.start_controller()
+        for node in NODES:
+            self.start_node(node)
+        wait_for(lambda: self.states() == {"idle"})
+
     def _write_configuration(self) -> None:
         host, user = socket.gethostname().partition(".")[0], os.environ.get("USER") or "root"
-        ports = free_ports(1 + len(NODES))
+        *ports, accounts = free_ports(2 + len(NODES))
         nodes = "\n".join(
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} RealMemory=64000"
             for node, port in zip(NODES, ports[1:], strict=True)
         )
+        named = {"host": host, "user": user, "folder": self.folder}
+        accounting = (
+            ACCOUNTING.format(port=accounts, folder=self.folder)
+            if self.accounting
+            else "AccountingStorageType=accounting_storage/none"
+        )
         text = CONFIGURATION.format(
-            host=host, user=user, controller_port=ports[0], folder=self.folder, nodes=nodes, job_age=self.job_age
+            **named, controller_port=ports[0], nodes=nodes, job_age=self.job_age, accounting=accounting
         )
         (self.folder / "slurm.conf").write_text(text)
+        database = self.folder / "slurmdbd.conf"  # looked for beside slurm.conf
+        database.touch(mode=0o600)
+        database.write_text(ACCOUNTING_CONFIGURATION.format(**named, port=accounts))
+
+    def _start_accounting(self) -> None:
+        """A database that listens to nothing but a socket, and slurmdbd on it."""
+        socket_file, data = f"{self.folder}/mysql.socket", f"{self.folder}/mysql"
+        as_user = f"--user={os.environ.get('USER') or 'root'}"
+        words = ("mariadb-install-db", "--no-defaults", as_user, f"--datadir={data}", "--skip-test-db")
+        subprocess.run(words, check=True, capture_output=True)
+        self._start(
+            "mariadbd",
+            "mariadbd",
+            "--no-defaults",
+            as_user,
+            f"--datadir={data}",
+            "--skip-networking",
+            f"--socket={socket_file}",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-lock-wait-timeout=900",
+        )
+        wait_for(lambda: self._says("mariadb-admin", f"--socket={socket_file}", "ping"))
+        grants = "create user slurm@localhost identified by 'tests'; grant all on *.* to slurm@localhost"
+        subprocess.run(["mariadb", f"--socket={socket_file}", "-e", grants], check=True)
+        self._daemon_environment["MYSQL_UNIX_PORT"] = socket_file
+        self._start("slurmdbd", "slurmdbd", "-D")
+        log = self.folder / "slurmdbd.out"
+        wait_for(lambda: "started" in log.read_text())
 
     def _processes_on(self, node: str) -> list[int]:
         """Processes of jobs on `node`; first the daemons, their parents, which would report their end."""
@@ -240,7 +309,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | self.environment,
+                env=os.environ | self.environment | self._daemon_environment,
                 start_new_session=True,
             )
 

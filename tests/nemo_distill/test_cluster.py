@@ -215,3 +215,15 @@ def test_slurm_may_be_on_a_host_that_is_reached_by_ssh(nemo_run, site, login_nod
     site(tunnel={"host": "127.0.0.1", "port": 1, "config": str(login_node)})
     code, _, err = nemo_run(*RECIPE, "small.lines=1")
     assert code == 2 and "ssh to 127.0.0.1" in err and "refused" in err
+
+
+@pytest.mark.slow
+def test_what_the_queue_has_forgotten_is_in_the_accounts(nemo_run, site, forgetful_slurm, attempts):
+    site()
+    nemo_run(*RECIPE, "small.seconds=20", "--detach")
+    wait_for(lambda: begun("distill-1"))
+    number = job_of_step(find("small", runs=Path("runs")).specs["distill-1"])["job"]
+    nemo_run("cancel", "small")
+    wait_for(lambda: not forgetful_slurm.run("squeue", "--noheader", "--states=all"))
+    out = nemo_run("status")[1]
+    assert f"{number} CANCELLED" in out and f"distill-1: job {number} on node" in out and "was cancelled" in out
