@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nemo_distill.manifest import Run, State, failure_of, job_of_step, state_of
-from nemo_distill.slurm import PASSING, Job, Slurm, SlurmSilent
+from nemo_distill.slurm import Job, Slurm, SlurmSilent
 from nemo_distill.step import FAILED
 
 LOOK_SECONDS = 0.3
@@ -84,9 +84,7 @@ class Watch:
 def passing(run: Run, jobs: Mapping[str, Job]) -> list[str]:
     """The steps whose jobs ended for no fault of theirs, if those are all that keep the run from going on."""
     ended = {name: job for name, job in jobs.items() if state_of(run.specs[name], job) in (State.CUT, State.FAILED)}
-    innocent = [
-        name for name, job in ended.items() if job.state in PASSING and not failure_of(run.specs[name], job).memory
-    ]
+    innocent = [name for name, job in ended.items() if job.passing and not failure_of(run.specs[name], job).memory]
     return innocent if len(innocent) == len(ended) else []
 
 

@@ -80,7 +80,8 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
                 print_failure(run, console, stillborn=stillborn)
                 raise RunFailed(run.name)
         else:
-            run.save()
+            if not (on_cluster and run.path.exists()):  # which holds the code that made it
+                run.save()
             console.print(f"Nothing to do: all {len(run.specs)} steps of {run.name} are done.", highlight=False)
         print_outcome(run, console)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.progress import write_atomically
-from nemo_distill.slurm import NEVER, Job
+from nemo_distill.slurm import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
 
 ADVICE = (
@@ -36,6 +36,7 @@ _ENDED = {
     "BOOT_FAIL": "its node did not boot.",
     "OUT_OF_MEMORY": "was killed for the memory it took.",
     "CANCELLED": "was cancelled.",
+    LAUNCH_FAILED: "its node could not start it, or lost it.",
 }
 
 
@@ -157,7 +158,10 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
         record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
         said = [record["error"]]
     except FileNotFoundError:
-        record = {"error": _ENDED.get(job.state, _WORDLESS) if job else _WORDLESS, "refused": False}
+        record = {
+            "error": (_ENDED.get(job.reason) or _ENDED.get(job.state, _WORDLESS)) if job else _WORDLESS,
+            "refused": False,
+        }
         if job:
             record["error"] = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: {record['error']}"
         said = [*last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]

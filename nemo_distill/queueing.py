@@ -239,15 +239,14 @@ def _leave_or_cancel(run: Run, console: Console, *, ask: bool) -> None:
     if ask and sys.stdin.isatty():
         with contextlib.suppress(KeyboardInterrupt, EOFError):
             answer = console.input("\nLeave the jobs to the cluster, or cancel them? \\[leave/cancel] ").strip().lower()
+    text = f"The jobs are left to the cluster: nemo-run status {run.name}, nemo-run cancel {run.name}."
     if answer.startswith("c"):
-        ended, _ = cancel(run)
-        console.print(f"Cancelled: {', '.join(ended) or 'nothing was left'}.", highlight=False, soft_wrap=True)
-    else:
-        console.print(
-            f"The jobs are left to the cluster: nemo-run status {run.name}, nemo-run cancel {run.name}.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        try:
+            ended, _ = cancel(run)
+            text = f"Cancelled: {', '.join(ended) or 'nothing was left'}."
+        except SlurmSilent as error:
+            text = f"Slurm does not answer ({error}), so its jobs go on: nemo-run cancel {run.name}."
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

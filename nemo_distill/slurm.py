@@ -21,6 +21,8 @@ LIVE = {
 """States of a job that has not ended."""
 PASSING = {"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
 """States of a job that ended for no fault of its step's: another job goes on where it was."""
+LAUNCH_FAILED = "JobLaunchFailure"
+"""Why a job failed that its node could not start."""
 NEVER = "DependencyNeverSatisfied"
 """Why a job is about to be cancelled by Slurm: one that it waits for has failed."""
 _FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "Comment")
@@ -49,6 +51,11 @@ class Job:
     def live(self) -> bool:
         """Whether it waits or runs."""
         return self.state in LIVE and self.reason != NEVER
+
+    @property
+    def passing(self) -> bool:
+        """Whether it ended for no fault of its step's."""
+        return self.state in PASSING or (self.state == "FAILED" and self.reason == LAUNCH_FAILED)
 
     @property
     def running(self) -> bool:
@@ -84,7 +91,7 @@ class Slurm:
         ids = list(ids)
         if not ids:
             return {}
-        found = {job.id: job for job in self._queue("--jobs", ",".join(ids))}
+        found = {job.id: job for job in self._queue("--states=all", "--jobs", ",".join(ids))}
         forgotten = [id for id in ids if id not in found]
         return found | (self._accounts(forgotten) if forgotten else {})
 
@@ -106,7 +113,7 @@ class Slurm:
 
     def _queue(self, *which: str) -> list[Job]:
         columns = ",".join(f"{field}:|" for field in _FIELDS)
-        code, out, error = self._run("squeue", "--noheader", "--states=all", *which, "-O", columns)
+        code, out, error = self._run("squeue", "--noheader", *which, "-O", columns)
         if code != 0:
             if "Invalid job id" in error:
                 return []

@@ -224,6 +224,7 @@ class Cluster:
     def release(self, step: str) -> None:
         """Wait until the step's job was requeued, and spare it the two minutes that Slurm holds it then."""
         wait_for(lambda: self.job(step).get("Reason") == "BeginTime")
+        wait_for(lambda: not any("completing" in state for state in self.states()))  # what they are for
         self.run("scontrol", "update", f"JobId={self.job(step)['JobId']}", "StartTime=now")
 
     def _start_all(self) -> None:

@@ -136,6 +136,20 @@ def test_site_settings_that_cannot_be_are_refused_before_anything_is_written(nem
     assert not (place / "runs").exists()
 
 
+def test_a_segment_may_be_spread_over_nodes_and_processes(nemo_run, site, slurm, attempts):
+    pytest.importorskip("nemo_distill.ranks")
+    code, out, _ = nemo_run(*RECIPE, "layout.nodes=2", "layout.gpus_per_node=2")
+    assert code == 0 and "distill-1, distill-2 on 2 nodes x 2; the others on 1 node x 1" in out
+    assert attempts("runs", "distill-1") == 1  # rank 0 alone writes
+    assert sorted(path.name for path in Path("runs").glob("distill-1/*/log*.txt")) == [
+        "log-1.txt",
+        "log-2.txt",
+        "log-3.txt",
+        "log.txt",
+    ]
+    assert json.loads(record("distill-1", "spec.json"))["provenance"]["slurm"]["nodes"] == "node[1-2]"
+
+
 def test_a_detached_run_shows_its_jobs_and_the_same_command_attaches_to_them(nemo_run, site, attempts):
     code, out, _ = nemo_run(*RECIPE, "small.seconds=2", "--detach")
     assert code == 0 and "jobs of small are with the cluster" in out

@@ -138,6 +138,7 @@ def test_a_preempted_job_is_queued_again_a_bounded_number_of_times(
 
     def preempt_twice():
         for attempt in (1, 2):
+            wait_for(lambda attempt=attempt: slurm.job("distill-1").get("JobState") == "RUNNING")
             wait_for(lambda attempt=attempt: attempts("runs", "distill-1") == attempt)
             slurm.run(
                 "sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"
