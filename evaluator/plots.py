@@ -1,34 +1,50 @@
-"""Figures of the report: learning curves with error bands, and the distillation loss.
+"""Figures of the reports: learning curves, with error bands where errors are known, and the distillation loss.
 
-`write_png` draws them on one sheet; `panel_svg` and `loss_svg` draw one panel each as SVG that takes its colours from
-the page's CSS variables, so that it follows light and dark and stays readable on a phone.
+    panel = Panel("IFEval", curves=(Curve("distilled student", tokens, means, errors),), lines=(teacher, pruned))
+    write_png([panel], path, title="30pre_70post_v1v3")
+    svg = panel_svg(panel)
+
+`write_png` draws panels on one sheet; `panel_svg` and `loss_svg` draw one each as SVG that takes its colours from the
+page's CSS variables, so that it follows light and dark and stays readable on a phone. What is shown is the caller's:
+nothing here knows a report.
 """
 
 import functools
 import io
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from evaluator.stats import Estimate, Summary
-
-if TYPE_CHECKING:
-    from evaluator.report import Report
+from evaluator.pages import tokens_text
 
 COLORS = {"curve": "#2f6690", "teacher": "#c07f2a", "pruned": "#7d8590", "ink": "#23272f", "muted": "#6e7681",
-          "rule": "#e3e5e9"}  # fmt: skip
-"""Name of a CSS variable in the page and its colour on paper."""
-AVERAGE = "average"
+          "rule": "#e3e5e9", "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e",
+          "blend4": "#3a8a66", "blend5": "#2f6691"}  # fmt: skip
+"""Name of a CSS variable in the page and its colour on paper; no two alike, for they are told apart by it."""
+DASHES = {"teacher": (6, 3), "pruned": (1.5, 2.5)}
+"""How the lines of these colours are dashed."""
 LOG_SPAN = 20
 """Milestones further apart than this, last over first, are drawn on a logarithmic axis."""
+COLUMNS = 3
+"""Panels in a row of the sheet."""
+PANEL_INCHES = 2.4
+"""Height of a panel with its title and axes."""
+HEAD_INCHES = 0.45
+"""Height of the sheet's title, and of a legend that does not fit beside it."""
+MARGIN_INCHES = {"left": 0.46, "right": 0.12, "top": 0.3, "bottom": 0.48}
+"""Between a panel's box and its axes."""
+FOOT_INCHES = 0.15
+"""More of it where a panel has a foot."""
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -65,99 +81,200 @@ def _styled(function):
     return wrapper
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A score over tokens."""
+
+    label: str
+    """What the legend calls it."""
+    tokens: tuple[float, ...]
+    """Rising; 0 only when all of the panel lies on a linear axis."""
+    means: tuple[float, ...]
+    """From 0 to 100."""
+    errors: tuple[float, ...] = ()
+    """Half the height of the band at each point; none is drawn when empty."""
+    color: str = "curve"
+    """One of `COLORS`."""
+    marker: str = "o"
+    """Matplotlib's name of the marker at each point."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A score that has no tokens: a dashed line across."""
+
+    label: str
+    """What the legend calls it."""
+    mean: float
+    """From 0 to 100."""
+    error: float = 0.0
+    """Half the height of its band."""
+    color: str = "teacher"
+    """One of `DASHES`."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One benchmark's curves."""
+
+    title: str
+    """The benchmark."""
+    curves: tuple[Curve, ...]
+    """At least one."""
+    lines: tuple[Line, ...] = ()
+    """Drawn behind the curves."""
+    limits: tuple[float, float] = (-3, 103)
+    """Ends of the score axis."""
+    ticks: tuple[float, ...] | None = (0, 25, 50, 75, 100)
+    """Marks on the score axis; None leaves them to the range."""
+    foot: str = ""
+    """What lies off the axis, said at the panel's foot."""
+    error: float | None = None
+    """Half the length of a bar at the right that stands for the error of any one point; None draws none."""
+
+    @property
+    def label(self) -> str:
+        """What the drawing shows, for those who do not see it."""
+        return f"{self.title}: score over tokens; the numbers are in the table of scores"
+
+
+def is_logarithmic(tokens: Sequence[float]) -> bool:
+    """Whether milestones after `tokens`, which rise, are drawn on a logarithmic axis."""
+    return tokens[-1] > LOG_SPAN * tokens[0]
+
+
 @_styled
-def write_png(report: "Report", path: Path) -> None:
-    """All learning curves, the average first, and the loss below them, on one sheet."""
-    panels = [AVERAGE, *(task for task, _ in report.columns)]
-    columns = 3
-    rows = math.ceil(len(panels) / columns)
-    extra = 1 if report.losses else 0
-    figure = plt.figure(figsize=(10, 2.5 * (rows + extra) + 0.5), layout="constrained")
-    grid = figure.add_gridspec(rows + extra, columns)
-    first = None
-    for index, task in enumerate(panels):
-        axes = figure.add_subplot(grid[index // columns, index % columns], sharey=first)
-        first = first or axes
-        draw_panel(axes, report, task)
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-    figure.suptitle(report.title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=COLORS["ink"])
-    if report.losses:
-        draw_loss(figure.add_subplot(grid[rows, :]), report)
+def write_png(
+    panels: Sequence[Panel | None],
+    path: Path,
+    *,
+    title: str,
+    losses: Sequence[dict] = (),
+    milestones: Sequence[float] = (),
+) -> None:
+    """All panels, row by row, and the loss below them, on one sheet.
+
+    Args:
+        panels: None leaves a place empty.
+        path: The file to write.
+        title: Stands above.
+        losses: Lines of losses.jsonl; none, no loss.
+        milestones: Tokens at which the loss has a rule.
+    """
+    rows = math.ceil(len(panels) / COLUMNS)
+    legend: dict = {}
+    wide = len({one.label for panel in panels if panel for one in (*panel.curves, *panel.lines)}) > 3
+    width, height = 10.0, PANEL_INCHES * (rows + bool(losses)) + HEAD_INCHES * (2 if wide else 1)
+    figure = plt.figure(figsize=(width, height))
+    for index, panel in enumerate(panels):
+        if panel:
+            row, column = divmod(index, COLUMNS)
+            left, top = column * width / COLUMNS, HEAD_INCHES + row * PANEL_INCHES
+            axes = _axes(figure, left, top, width / COLUMNS, foot=any(one.foot for one in panels if one))
+            draw_panel(axes, panel)
+            handles, labels = axes.get_legend_handles_labels()
+            legend |= {label: legend.get(label, handle) for label, handle in zip(labels, handles, strict=True)}
+    figure.legend(
+        legend.values(),
+        legend.keys(),
+        loc="lower left" if wide else "upper right",
+        ncols=4 if wide else 3,
+        frameon=False,
+        fontsize=9,
+    )
+    figure.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", fontsize=12, fontweight="bold", color=COLORS["ink"])
+    if losses:
+        draw_loss(_axes(figure, 0, HEAD_INCHES + rows * PANEL_INCHES, width), losses, milestones)
     figure.savefig(path, dpi=160, metadata={"Software": None})
     plt.close(figure)
 
 
 @_styled
-def panel_svg(report: "Report", task: str) -> str:
-    """The learning curve of one task, or of `AVERAGE`, as an SVG element."""
-    figure, axes = plt.subplots(figsize=(3.4, 2.3), layout="constrained")
-    draw_panel(axes, report, task)
-    return _svg(
-        figure, label=f"{axes.get_title(loc='left')}: score over tokens; the numbers are in the table of scores"
-    )
+def panel_svg(panel: Panel) -> str:
+    """A panel as an SVG element."""
+    figure = plt.figure(figsize=(3.4, PANEL_INCHES))
+    draw_panel(_axes(figure, 0, 0, 3.4, foot=bool(panel.foot)), panel)
+    return _svg(figure, label=panel.label)
 
 
 @_styled
-def loss_svg(report: "Report") -> str:
+def loss_svg(losses: Sequence[dict], milestones: Sequence[float]) -> str:
     """The distillation loss as an SVG element."""
-    figure, axes = plt.subplots(figsize=(4.4, 2.3), layout="constrained")
-    draw_loss(axes, report)
-    ends = (report.losses[0]["loss"], report.losses[-1]["loss"])
+    figure = plt.figure(figsize=(4.4, PANEL_INCHES))
+    draw_loss(_axes(figure, 0, 0, 4.4), losses, milestones)
+    ends = (losses[0]["loss"], losses[-1]["loss"])
     return _svg(figure, label=f"Distillation loss over tokens, from {ends[0]:.4g} to {ends[1]:.4g}")
 
 
-def draw_panel(axes: Axes, report: "Report", task: str) -> None:
-    """Draw one task's curve over tokens, band of one standard error, with the teacher and the pruned student."""
-    titles = dict(report.columns) | {AVERAGE: "Suite average"}
+def _axes(figure: Figure, left: float, top: float, width: float, *, foot: bool = False) -> Axes:
+    """Axes with their margins in a box of `width` inches, `left` and `top` inches into the figure.
 
-    def value(row) -> Summary | Estimate:
-        return row.average if task == AVERAGE else row.summaries[task]
-
-    points = list(report.milestones)
-    logarithmic = points[-1].tokens > LOG_SPAN * points[0].tokens
-    if not logarithmic:
-        points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
-    tokens = [row.tokens for row in points]
-    means = [100 * value(row).mean for row in points]
-    errors = [100 * value(row).stderr for row in points]
-    for role, dashes in (("teacher", (6, 3)), ("pruned", (1.5, 2.5))):
-        reference = value(report.row(role))
-        mean, error = 100 * reference.mean, 100 * reference.stderr
-        axes.axhspan(mean - error, mean + error, color=COLORS[role], alpha=0.12, linewidth=0)
-        label = "teacher" if role == "teacher" else "pruned student"
-        axes.axhline(mean, color=COLORS[role], linewidth=1.4, dashes=dashes, label=label)
-    low, high = ([m + sign * e for m, e in zip(means, errors, strict=True)] for sign in (-1, 1))
-    axes.fill_between(tokens, low, high, color=COLORS["curve"], alpha=0.18, linewidth=0)
-    axes.plot(
-        tokens, means, color=COLORS["curve"], linewidth=1.8, marker="o", markersize=3.5, label="distilled student"
-    )
-    axes.set_title(titles[task])
-    axes.set_ylim(-3, 103)
-    axes.set_yticks([0, 25, 50, 75, 100])
-    _token_axis(axes, report, logarithmic=logarithmic)
+    Laid out by hand: matplotlib's own layout draws everything twice, and no two panels alike.
+    """
+    across, down = figure.get_size_inches()
+    margins = MARGIN_INCHES | ({"bottom": MARGIN_INCHES["bottom"] + FOOT_INCHES} if foot else {})
+    tall = PANEL_INCHES - margins["top"] - margins["bottom"]
+    low = down - top - PANEL_INCHES + margins["bottom"]
+    wide = width - margins["left"] - margins["right"]
+    return figure.add_axes(((left + margins["left"]) / across, low / down, wide / across, tall / down))
 
 
-def draw_loss(axes: Axes, report: "Report") -> None:
+def draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draw curves over tokens and lines across, each in its band."""
+    for line in panel.lines:
+        if line.error:
+            axes.axhspan(
+                line.mean - line.error, line.mean + line.error, color=COLORS[line.color], alpha=0.12, linewidth=0
+            )
+        axes.axhline(line.mean, color=COLORS[line.color], linewidth=1.4, dashes=DASHES[line.color], label=line.label)
+    for curve in panel.curves:
+        color = COLORS[curve.color]
+        if curve.errors:
+            low, high = ([m + sign * e for m, e in zip(curve.means, curve.errors, strict=True)] for sign in (-1, 1))
+            axes.fill_between(curve.tokens, low, high, color=color, alpha=0.18, linewidth=0)
+        axes.plot(
+            curve.tokens,
+            curve.means,
+            color=color,
+            linewidth=1.8,
+            marker=curve.marker,
+            markersize=3.5,
+            label=curve.label,
+        )
+    axes.set_title(panel.title)
+    axes.set_ylim(panel.limits)
+    if panel.ticks is None:
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    else:
+        axes.set_yticks(panel.ticks)
+    tokens = sorted({count for curve in panel.curves for count in curve.tokens})
+    logarithmic = tokens[0] > 0 and is_logarithmic(tokens)
+    _token_axis(axes, tokens if logarithmic else None)
+    if panel.error is not None:
+        _error_bar(axes, panel)
+    if panel.foot:
+        axes.set_xlabel(f"tokens\n{panel.foot}")
+
+
+def draw_loss(axes: Axes, losses: Sequence[dict], milestones: Sequence[float]) -> None:
     """Draw the loss over tokens, with a rule at every milestone."""
-    tokens = [line["tokens"] for line in report.losses]
-    axes.plot(tokens, [line["loss"] for line in report.losses], color=COLORS["curve"], linewidth=1.2)
-    for row in report.milestones:
-        axes.axvline(row.tokens, color=COLORS["rule"], linewidth=0.8, zorder=0)
+    tokens = [line["tokens"] for line in losses]
+    axes.plot(tokens, [line["loss"] for line in losses], color=COLORS["curve"], linewidth=1.2)
+    for milestone in milestones:
+        axes.axvline(milestone, color=COLORS["rule"], linewidth=0.8, zorder=0)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_title("Distillation loss")
-    _token_axis(axes, report, logarithmic=False)
+    _token_axis(axes, None)
 
 
-def _token_axis(axes: Axes, report: "Report", *, logarithmic: bool) -> None:
-    from evaluator.report import tokens_text
-
-    if logarithmic:
+def _token_axis(axes: Axes, marks: list[float] | None) -> None:
+    """A logarithmic axis with `marks` as far as they are apart, or a linear one from 0."""
+    if marks:
         axes.set_xscale("log")
-        axes.set_xticks(_apart([row.tokens for row in report.milestones], ratio=1.4))
+        axes.set_xticks(_apart(marks, ratio=1.4))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.set_xlim(left=0)
@@ -166,7 +283,25 @@ def _token_axis(axes: Axes, report: "Report", *, logarithmic: bool) -> None:
     axes.set_xlabel("tokens")
 
 
-def _apart(values: list[int], *, ratio: float) -> list[int]:
+def _error_bar(axes: Axes, panel: Panel) -> None:
+    """A bar of one standard error up and down, beyond the last points and as high as their middle."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * (high / low) ** 0.07 if axes.get_xscale() == "log" else high + 0.07 * (high - low))
+    middle = sum(curve.means[-1] for curve in panel.curves) / len(panel.curves)
+    ends = [middle - panel.error, middle + panel.error]
+    axes.plot(
+        [0.97, 0.97],
+        ends,
+        transform=axes.get_yaxis_transform(),
+        color=COLORS["muted"],
+        linewidth=1.0,
+        marker="_",
+        markersize=6,
+        label="± one standard error of a score, at most",
+    )
+
+
+def _apart(values: list[float], *, ratio: float) -> list[float]:
     """The last of `values`, which rise, and those before it that are apart by `ratio` at least."""
     kept = [values[-1]]
     for value in reversed(values):

@@ -10,15 +10,15 @@ overlapping error bars suggest.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluator.pages import PNG, plain_table, write_pages
 from evaluator.results import CheckpointResult
 from evaluator.stats import Estimate, Summary, average, paired_difference
 from evaluator.suite import Suite
 
-TEMPLATES = Path(__file__).parent / "templates"
 SCORES = "scores.csv"
 CSV_COLUMNS = (
     "checkpoint", "role", "tokens", "benchmark", "key", "mean", "stderr", "rerun_sd", "questions", "repeats",
@@ -77,6 +77,8 @@ class BlendPart:
     """Tokens it holds."""
     tokens_used: float
     """Tokens drawn from it up to the last milestone."""
+    provenance: str = ""
+    """Where its share comes from; empty where the run itself is what says so."""
 
     @property
     def epochs(self) -> float:
@@ -137,6 +139,9 @@ class Report:
     """Commit, command, versions and the like, by name."""
     pruning: Pruning | None = None
     """How the student came about."""
+    contamination: object | None = None
+    """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
+    `notes()`, sentences."""
 
     def row(self, role: str) -> Row:
         """The teacher's or the pruned student's row."""
@@ -155,7 +160,7 @@ class Report:
     def recovered(self, row: Row) -> float | None:
         """Share of the gap between pruned student and teacher that `row` has closed; None when there is no gap."""
         means = {role: self.row(role).average.mean for role in ROLE_TITLES}
-        return _recovered(means | {"milestone": row.average.mean})
+        return recovered(means | {"milestone": row.average.mean})
 
     def changes(self) -> Iterator[tuple[str, list[Estimate]]]:
         """What the last milestone has over other checkpoints: title, paired difference per benchmark and average."""
@@ -186,30 +191,46 @@ def write_report(report: Report, folder: Path) -> None:
 
     Raises ValueError when the rows cannot be compared.
     """
-    import jinja2
-
     from evaluator import plots
 
     check(report)
     write_scores(report, folder / SCORES)
-    plots.write_png(report, folder / "learning_curves.png")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": score_text,
-        "points": points_text,
-        "change": change_text,
-        "tokens": tokens_text,
-        "span": span_text,
+    drawn = panels(report)
+    milestones = [row.tokens for row in report.milestones]
+    plots.write_png(drawn, folder / PNG, title=report.title, losses=report.losses, milestones=milestones)
+    drawings = {
+        "panels": [plots.panel_svg(panel) for panel in drawn],
+        "loss": plots.loss_svg(report.losses, milestones) if report.losses else "",
     }
-    for name in ("report.md", "report.html"):
-        text = environment.get_template(f"{name}.j2").render(report=report, plots=plots)
-        (folder / name).write_text(text, encoding="utf-8")
+    write_pages(folder, "report", report=report, drawings=drawings)
+
+
+def panels(report: Report) -> list:
+    """Learning curves as `evaluator.plots.Panel`s, the suite average first."""
+    from evaluator.plots import Curve, Line, Panel, is_logarithmic
+
+    points = list(report.milestones)
+    if not is_logarithmic([row.tokens for row in points]):
+        points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
+    drawn = []
+    for task, title in [(None, "Suite average"), *report.columns]:
+
+        def value(row: Row, task=task) -> Summary | Estimate:
+            return row.summaries[task] if task else row.average
+
+        lines = tuple(
+            Line(role_title.lower(), 100 * value(row).mean, 100 * value(row).stderr, color=role)
+            for role, role_title in ROLE_TITLES.items()
+            for row in [report.row(role)]
+        )
+        curve = Curve(
+            label="distilled student",
+            tokens=tuple(row.tokens for row in points),
+            means=tuple(100 * value(row).mean for row in points),
+            errors=tuple(100 * value(row).stderr for row in points),
+        )
+        drawn.append(Panel(title, (curve,), lines))
+    return drawn
 
 
 def write_scores(report: Report, path: Path) -> None:
@@ -228,9 +249,6 @@ def write_scores(report: Report, path: Path) -> None:
 
 def terminal_table(folder: Path):
     """The table of scores in `folder`, as a `rich.table.Table`."""
-    from rich import box
-    from rich.table import Table
-
     with open(folder / SCORES, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     columns = list(dict.fromkeys(line["benchmark"] for line in lines))
@@ -238,14 +256,10 @@ def terminal_table(folder: Path):
         (line["role"], line["checkpoint"], float(line["mean"])) for line in lines if line["benchmark"] == AVERAGE
     ]
     caption = "from 0 to 100, ± standard error over questions"
-    share = _recovered({role: mean for role, _, mean in averages})
+    share = recovered({role: mean for role, _, mean in averages})
     if share is not None:
         caption += f"\n{averages[-1][1]} tokens recovered {100 * share:.0f}% of the gap"
-    # Without its edge the table fits 80 columns with a hundred in every cell.
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, caption=caption)
-    table.add_column("Tokens", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True, style="bold" if column == AVERAGE else None)
+    table = plain_table("Tokens", columns, bold=AVERAGE, caption=caption)
     for index in range(0, len(lines), len(columns)):
         cells = lines[index : index + len(columns)]
         texts = (f"{100 * float(cell['mean']):.1f} ±{100 * float(cell['stderr']):.1f}" for cell in cells)
@@ -254,40 +268,8 @@ def terminal_table(folder: Path):
     return table
 
 
-def score_text(value: Summary | Estimate) -> str:
-    """A score from 0 to 100 with its standard error: `61.3 ± 2.1`."""
-    return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
-
-
-def points_text(difference: float) -> str:
-    """A difference from 0 to 1 in points, with its sign: `+12.4`."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def change_text(value: Estimate) -> str:
-    """A difference in points with its standard error: `+12.4 ± 3.0`."""
-    return f"{points_text(value.mean)} ± {100 * value.stderr:.1f}"
-
-
-def tokens_text(tokens: float) -> str:
-    """A number of tokens in three digits: `0.4M`, `2.5B`."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if tokens >= 0.1 * size:
-            return f"{tokens / size:.3g}{unit}"
-    return f"{tokens:.0f}"
-
-
-def span_text(seconds: float | None) -> str:
-    """A time span: `42 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def _recovered(means: dict[str, float]) -> float | None:
+def recovered(means: Mapping[str, float]) -> float | None:
+    """Share of the gap from `pruned` to `teacher` that `milestone` has closed; None when there is no gap."""
     gap = means["teacher"] - means["pruned"]
     return (means["milestone"] - means["pruned"]) / gap if gap > 0 else None
 

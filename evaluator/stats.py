@@ -8,13 +8,25 @@ question again says only how much the answers scatter: that is kept apart, as re
 >>> round(summary.mean, 4), round(summary.stderr, 4), round(summary.rerun_sd, 4)
 (0.5833, 0.0833, 0.1667)
 
-Formulas: E. Miller, "Adding Error Bars to Evals", 2024.
+Before anything is asked, how small a difference could be seen at all:
+
+>>> round(detectable_difference(198, 1), 4), round(detectable_difference(198, 10), 4)
+(0.1327, 0.0757)
+
+Formulas: E. Miller, "Adding Error Bars to Evals", 2024 (arXiv:2411.00640).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+
+BETWEEN, WITHIN = 1 / 9, 1 / 6
+"""Variances to plan with before there are answers (Miller, section 5): of the difference between two checkpoints from
+question to question, and of one answer about its question's mean. The second is that of right or wrong where chances
+are spread evenly from 0 to 1; the first, that of two such checkpoints whose chances correlate at a third."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,67 @@ def average(parts: Sequence[Summary | Estimate]) -> Estimate:
         mean=float(np.mean([part.mean for part in parts])),
         stderr=float(np.sqrt(np.sum([part.stderr**2 for part in parts])) / len(parts)),
     )
+
+
+def detectable_difference(
+    questions: int,
+    repeats: float,
+    between: float = BETWEEN,
+    within: float = WITHIN,
+    *,
+    significance: float = 0.05,
+    power: float = 0.8,
+) -> float:
+    """The smallest true difference of two checkpoints that a paired, two-sided test finds, on the scale of the scores.
+
+    Args:
+        questions: Asked of both, the same ones.
+        repeats: Times each is asked of each; `math.inf` for what no asking again betters.
+        between: Variance, from question to question, of the difference between the two checkpoints' chances.
+        within: Variance of one answer about the chance of its question.
+        significance: How often a difference is seen where there is none.
+        power: How often a difference of this size is seen.
+
+    Raises ValueError for fewer than two questions or less than one repeat.
+    """
+    if questions < 2 or repeats < 1:
+        raise ValueError(f"{questions} questions asked {repeats} times tell nothing apart.")
+    quantile = NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(power)
+    return quantile * float(np.sqrt((between + 2 * within / repeats) / questions))
+
+
+@dataclass(frozen=True)
+class ErrorRange:
+    """Where a standard error lies when only the score is known and not the single answers."""
+
+    least: float
+    """If all questions were alike, so that asking one again says as much as asking another."""
+    most: float
+    """If a question were always or never answered rightly, so that asking it again says nothing."""
+
+    def with_other(self, other: "ErrorRange") -> "ErrorRange":
+        """Of the difference of two scores with these errors, whose answers are independent."""
+        return ErrorRange(math.hypot(self.least, other.least), math.hypot(self.most, other.most))
+
+
+def binomial_stderr(mean: float, *, questions: int, repeats: int) -> ErrorRange:
+    """The standard error of a share of right answers, from 0 to 1, that was published without the answers.
+
+    Each answer is right or wrong, so the variance of a question's mean lies between p(1-p)/repeats and p(1-p).
+    """
+    if not 0 <= mean <= 1 or questions < 1 or repeats < 1:
+        raise ValueError(f"no share of right answers: {mean} of {questions} questions asked {repeats} times.")
+    variance = mean * (1 - mean) / questions
+    return ErrorRange(least=math.sqrt(variance / repeats), most=math.sqrt(variance))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given: below 0.05 each stands although so many were tested."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def _stderr(values: np.ndarray) -> float:

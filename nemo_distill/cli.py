@@ -2,8 +2,10 @@
 
     nemo-run recipes/distill_v1v3.py --executor local
     nemo-run recipes/distill_v1v3.py --dryrun prune.parameters=0.7 blend.shares.stem=5 blend.shares.science-mcq=8
+    nemo-run recipes/*.py --executor slurm --dryrun
     nemo-run status
     nemo-run report distill_v1v3-debug
+    nemo-run report --published
 
 NeMo-Run, and the torch it imports, are loaded only to run a recipe: help and refusals answer at once.
 """
@@ -154,13 +156,21 @@ def cancel(
 
 
 def report(
-    run: Annotated[list[str], typer.Argument(help="Names or files of runs.")],
+    run: Annotated[list[str] | None, typer.Argument(help="Names or files of runs.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="The study's own tables, which need no run.")] = False,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Print the table of scores of finished runs and where their reports are."""
-    from nemo_distill.display import print_outcome
+    from nemo_distill.display import print_outcome, print_published
     from nemo_distill.manifest import find
 
+    if published and run:
+        raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
+    if published:
+        print_published(*write_published_report(runs), Console())
+        return
+    if not run:
+        raise UserError("name a run, as nemo-run status does, or give --published for the study's own tables.")
     found = [find(name, runs=runs) for name in run]
     for one in found:
         if "report" not in one.specs or not one.specs["report"].done:
@@ -169,29 +179,79 @@ def report(
         print_outcome(one, Console())
 
 
+def write_published_report(runs: Path):
+    """Write the report of the study's own tables into RUNS/published and return it with its folder.
+
+    Blends whose recipes lie in ./recipes are shown with what they are made of.
+    """
+    from evaluator.published import load_study
+    from evaluator.published_report import PublishedReport, write_published
+    from nemo_distill.recipes import blend_of
+    from nemo_distill.sources import find as find_source
+
+    blends = [blend for blend in map(blend_of, recipe_files()) if blend]
+    compositions = {
+        blend.name: [
+            (source, share, find_source(source).tokens, blend.provenance_of(source))
+            for source, share in blend.shares.items()
+        ]
+        for blend in blends
+    }
+    made = PublishedReport.of(load_study(), compositions)
+    folder = runs / "published"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_published(made, folder)
+    return made, folder
+
+
 def _recipe_command(path: Path, command: list[str]) -> Callable:
     def run_recipe(
         settings: Annotated[
             list[str] | None,
-            typer.Argument(metavar="key.sub=value", help="Settings, and executor.attr=value for the executor's."),
+            typer.Argument(
+                metavar="key.sub=value",
+                help="Settings, and executor.attr=value for the executor's; with --dryrun, more recipes too.",
+            ),
         ] = None,
         executor: Annotated[str, typer.Option("--executor", "-e", help="local, slurm, or the recipe's own.")] = "local",
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
         detach: Annotated[bool, typer.Option("--detach", help="Queue the jobs and leave them to the cluster.")] = False,
         name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",
     ) -> None:
-        words = []
+        paths, words = [path], []
         for word in settings or []:
             if word.startswith("executor="):
                 executor = word.removeprefix("executor=")
+            elif word.endswith(".py") and "=" not in word:
+                paths.append(Path(word))
             else:
                 words.append(f"run.{word}" if word.startswith("executor.") else word)
-        entrypoint = load_recipe(path)
-        context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or path.stem, dryrun=dryrun, detach=detach)
-        context.command = command
-        context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")
+        if len(paths) > 1:
+            _check_recipes(paths, dryrun=dryrun, name=name)
+        worst = 0
+        for recipe in paths:
+            entrypoint = load_recipe(recipe)
+            context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or recipe.stem, dryrun=dryrun, detach=detach)
+            context.command = command
+            try:
+                context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")
+            except SystemExit as refused:
+                worst = max(worst, refused.code)
+        if worst:
+            sys.exit(worst)
 
     return run_recipe
+
+
+def _check_recipes(paths: list[Path], *, dryrun: bool, name: str) -> None:
+    """Raise `UserError` for what several recipes cannot be done with in one command."""
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"there is no recipe '{path}'. {nearest(str(path), map(str, recipe_files()))}")
+    if not dryrun:
+        raise UserError(f"{len(paths)} recipes are previewed together, with --dryrun, but run one at a time.")
+    if name:
+        raise UserError(f"--name {name} cannot be the name of {len(paths)} runs.")
 
 
 def load_recipe(path: Path) -> Callable:

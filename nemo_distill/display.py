@@ -186,5 +186,19 @@ def print_outcome(run: Run, console: Console) -> None:
 
     folder = run.specs["report"].folder
     console.print(terminal_table(folder))
+    _print_paths(folder, console)
+
+
+def print_published(report, folder: Path, console: Console) -> None:
+    """The study's own tables, an `evaluator.published_report.PublishedReport`, and the paths of its report."""
+    from evaluator.published_report import terminal_tables
+
+    for table in terminal_tables(report):
+        console.print(table)
+        console.print()
+    _print_paths(folder, console)
+
+
+def _print_paths(folder: Path, console: Console) -> None:
     console.print(f"Report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
     console.print(f"        {folder / 'report.html'}", highlight=False, soft_wrap=True)

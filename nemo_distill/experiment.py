@@ -6,14 +6,15 @@ r"""From a recipe to the steps of its run: what each step is told, and what it w
            ^   \           \              \              \
     import-teacher         export-2.5B    ...            ...          teacher, pruned student and every milestone
                            evaluate-2.5B                              while the next segment trains
-                                              \-> report
+    world -> contamination ---------------------> report
 
-The blend reaches `prepare` and the `distill-*` only, so changing it re-runs those and what follows from them, never the
-pruning. `run_experiment` is what a recipe calls.
+The blend reaches `prepare`, `contamination` and the `distill-*` only, so changing it re-runs those and what follows
+from them, never the pruning. `run_experiment` is what a recipe calls.
 """
 
 import dataclasses
 import hashlib
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +23,26 @@ from rich.console import Console
 
 from nemo_distill.blend import Blend
 from nemo_distill.context import Context
+from nemo_distill.errors import UserError
+from nemo_distill.estimate import estimate_of
 from nemo_distill.executors import SCALE_OF, name_of
 from nemo_distill.launch import check_folder, launch
+from nemo_distill.layouts import misfit
 from nemo_distill.manifest import Run
 from nemo_distill.plan import print_preview
 from nemo_distill.provenance import redact
+from nemo_distill.questions import check_names, offline_questions, questions_in
+from nemo_distill.ranks import check_layout
 from nemo_distill.scale import Scale, get_scale
-from nemo_distill.schedule import Milestone, Schedule
-from nemo_distill.settings import Distill, Evaluate, Layout, Prune, Settings, filled
+from nemo_distill.schedule import Milestone, Schedule, parse_tokens
+from nemo_distill.settings import Distill, Evaluate, Layout, Prepare, Prune, Settings, filled
 from nemo_distill.sources import find
 from nemo_distill.step import Step, fingerprint, place, resolve_package_paths
 from nemo_distill.steps import evaluate as evaluate_step
 
 TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
-PARTS = ("blend", "prune", "distill", "evaluate", "layout")
+PARTS = ("blend", "prepare", "prune", "distill", "evaluate", "layout")
 """Parts of a recipe that the run's file keeps."""
 
 
@@ -47,6 +53,7 @@ class Recipe:
     name: str
     """What its runs are called."""
     blend: Blend
+    prepare: Prepare
     prune: Prune
     distill: Distill
     evaluate: Evaluate
@@ -61,6 +68,7 @@ class Recipe:
         return cls(
             name=name,
             blend=settings.blend,
+            prepare=filled(settings.prepare, scale.prepare, scale=scale.name),
             prune=filled(settings.prune, scale.prune, scale=scale.name),
             distill=filled(settings.distill, scale.distill, scale=scale.name),
             evaluate=filled(settings.evaluate, scale.evaluate, scale=scale.name),
@@ -101,8 +109,19 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },
     )
+    estimate = estimate_of(recipe, run)  # where there are GPUs to reckon with, it has checked the layout too
+    if estimate is None:
+        layout, distill = recipe.layout, recipe.distill
+        check_layout(
+            ranks=(layout.nodes or 1) * (layout.gpus_per_node or 1),
+            tensor_parallel=layout.tensor_parallel or 1,
+            global_batch_size=distill.global_batch_size,
+            micro_batch_size=distill.micro_batch_size,
+        )
     console = Console()
-    print_preview(run, console, blend=recipe.blend, schedule=recipe.schedule, milestones=recipe.milestones)
+    print_preview(run, console, recipe=recipe, estimate=estimate)
+    if estimate and (problem := misfit(estimate.job)):
+        raise UserError(problem)
     launch(ctx, run, console=console)
 
 
@@ -123,6 +142,12 @@ def build_steps(recipe: Recipe) -> list[Step]:
     )
     prune = Step("prune", _module("prune"), _prune_config(recipe), ("import-teacher", *reads))
     prepare = Step("prepare", _module("prepare"), _prepare_config(recipe), reads)
+    questions = _questions(recipe)
+    contamination = (
+        (Step("contamination", _module("contamination"), _contamination_config(recipe, questions), reads),)
+        if questions
+        else ()
+    )
     segments = _segments(recipe)
     exports, evaluations = [], [_evaluation(recipe, TEACHER)]
     for label, source in [(PRUNED, "prune"), *((m.label, f"distill-{m.label}") for m in recipe.milestones)]:
@@ -136,9 +161,9 @@ def build_steps(recipe: Recipe) -> list[Step]:
         "report",
         _module("report"),
         _report_config(recipe),
-        tuple(step.name for step in (*evaluations, *segments)),
+        tuple(step.name for step in (*evaluations, *segments, *contamination)),
     )
-    return [*world, import_teacher, prune, prepare, *segments, *judged, report]
+    return [*world, import_teacher, prune, prepare, *segments, *judged, *contamination, report]
 
 
 def _prune_config(recipe: Recipe) -> dict:
@@ -172,9 +197,35 @@ def _prepare_config(recipe: Recipe) -> dict:
     return {
         "tokenizer": teacher["checkpoint"],
         "tokenizer_sha256": teacher["sha256"],
-        "sources": [_source(name, scale) for name in sorted(recipe.blend.shares)],
+        "sources": _sources(recipe),
         "max_document_tokens": scale.max_document_tokens,
+        "reasoning": recipe.prepare.reasoning,
+        "max_malformed": recipe.prepare.max_malformed,
+        "seed": recipe.seed if recipe.prepare.tokens else None,
     }
+
+
+def _sources(recipe: Recipe) -> list[dict]:
+    """The blend's sources as `prepare` takes them, each with its share of a budget if there is one."""
+    sources = [_source(name, recipe.scale) for name in sorted(recipe.blend.shares)]
+    if recipe.prepare.tokens is None:
+        return sources
+    drawn = recipe.blend.tokens_drawn(parse_tokens(recipe.prepare.tokens))
+    return [source | {"tokens": math.ceil(drawn[source["name"]])} for source in sources]
+
+
+def _questions(recipe: Recipe) -> list[dict]:
+    """The benchmark questions at hand: those of the offline suite, if it is asked, and the user's."""
+    found = offline_questions() if recipe.evaluate.suite == "offline" else []
+    if recipe.prepare.questions:
+        found += questions_in(Path(recipe.prepare.questions))
+        check_names(found)
+    return found
+
+
+def _contamination_config(recipe: Recipe, questions: list[dict]) -> dict:
+    sources = [_source(name, recipe.scale) for name in sorted(recipe.blend.shares)]
+    return {"sources": sources, "questions": questions, "max_malformed": recipe.prepare.max_malformed}
 
 
 def _segments(recipe: Recipe) -> list[Step]:
@@ -232,6 +283,7 @@ def _report_config(recipe: Recipe) -> dict:
         "suite": recipe.evaluate.suite,
         "repeats": recipe.evaluate.repeats,
         "blend": recipe.blend.shares,
+        "provenance": {source: recipe.blend.provenance_of(source) for source in recipe.blend.shares},
         "checkpoints": [
             {"step": f"evaluate-{label}", "role": role, "tokens": tokens, "iteration": iteration}
             for label, role, tokens, iteration in rows

@@ -15,13 +15,11 @@ from pathlib import Path
 import nemo_run
 
 from nemo_distill.executors import SlurmExecutor
+from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
 from nemo_distill.step import SPEC_FILE, Spec
 
 PORTS = 10_000, 20_000
 """Rendezvous of a job: the first of these many ports, plus the job's number modulo the second."""
-
-TENSOR_PARALLEL_VARIABLE = "NEMO_DISTILL_TENSOR_PARALLEL"
-"""Tells the ranks of a step how many of them share one copy of the model."""
 
 # A handler runs when bash is not waiting for a foreground command, so srun goes to the background; `wait` ends early
 # when the signal comes and is repeated. Requeuing ends the job's processes with SIGTERM.
@@ -81,25 +79,20 @@ _PYTHON = "env -u SLURM_NTASKS python"
 
 def task_of(spec: Spec, shape: Shape) -> nemo_run.Script:
     """What the job runs: the step, under torchrun when it has several processes."""
-    module = ["nemo_distill.step", shlex.quote(str(spec.folder / SPEC_FILE))]
-    if shape.world == 1:
-        return nemo_run.Script(path=module[0], m=True, entrypoint=_PYTHON, args=module[1:])
-    first, many = PORTS
-    return nemo_run.Script(
-        path="torch.distributed.run",
-        m=True,
-        entrypoint=_PYTHON,
-        args=[
-            f"--nnodes={shape.nodes}",
-            f"--nproc-per-node={shape.processes_per_node}",
-            "--rdzv-backend=c10d",
-            "--rdzv-id=$SLURM_JOB_ID",
-            # Not 29500 for everyone: two jobs of one node would meet.
-            f"--rdzv-endpoint=${{head_node_ip%% *}}:$(({first} + SLURM_JOB_ID % {many}))",
-            "-m",
-            *module,
-        ],
-    )
+    step = ["-m", "nemo_distill.step", shlex.quote(str(spec.folder / SPEC_FILE))]
+    if shape.world > 1:
+        first, many = PORTS
+        # Not 29500 for everyone: two jobs of one node would meet.
+        endpoint = f"${{head_node_ip%% *}}:$(({first} + SLURM_JOB_ID % {many}))"
+        step = torchrun(
+            step,
+            nodes=shape.nodes,
+            ranks_per_node=shape.processes_per_node,
+            endpoint=endpoint if shape.nodes > 1 else None,
+            meeting="$SLURM_JOB_ID",
+        )
+    _, module, *arguments = step
+    return nemo_run.Script(path=module, m=True, entrypoint=_PYTHON, args=arguments)
 
 
 def seconds_of(time: str) -> int | None:

@@ -26,6 +26,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.provenance import redact
 from nemo_distill.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
+from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
 from nemo_distill.snapshot import Code
 from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, damage
 
@@ -58,6 +59,9 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         return
     if unfilled:
         raise UserError(unfilled)
+    nodes = (run.facts.get("layout") or {}).get("nodes") or 1
+    if nodes > 1 and executors.name_of(ctx.executor) == "local":
+        raise UserError(f"layout.nodes={nodes}, and --executor local has one machine: take layout.nodes=1.")
     if on_cluster and not all(spec.done for spec in run.specs.values()):
         keep_records_in(run)
         with _terminated_like_interrupted():
@@ -145,8 +149,8 @@ def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, 
         serialize_metadata_for_scripts=False,
     ) as experiment:
         for name, spec in left.items():
-            spec_file = str(spec.folder / SPEC_FILE)
-            task = nemo_run.Script(path="nemo_distill.step", m=True, entrypoint="python", args=[spec_file])
+            command, environment = _command(run, spec)
+            task = nemo_run.Script(path=command[1], m=True, entrypoint="python", args=command[2:], env=environment)
             dependencies = [upstream for upstream in spec.upstream if upstream in left]
             experiment.add(task, name=name, dependencies=dependencies)
         experiment.run()
@@ -162,6 +166,16 @@ def keep_records_in(run: Run) -> None:
         # Fixed by NeMo-Run when it is imported, before the runs folder is known.
         local_scheduler.LOCAL_JOB_DIRS = str(home / ".local_jobs.json")
         slurm_scheduler.SLURM_JOB_DIRS = str(home / ".slurm_jobs")
+
+
+def _command(run: Run, spec: Spec) -> tuple[list[str], dict[str, str]]:
+    """Arguments of the Python that runs the step, and its own environment: over the layout's ranks if it takes many."""
+    step = ["-m", "nemo_distill.step", str(spec.folder / SPEC_FILE)]
+    layout = run.facts.get("layout") or {}
+    ranks, tensor_parallel = layout.get("gpus_per_node") or 1, layout.get("tensor_parallel") or 1
+    if run.facts.get("executor") != "local" or spec.module != "nemo_distill.steps.distill" or ranks == 1:
+        return step, {}
+    return torchrun(step, nodes=1, ranks_per_node=ranks), {TENSOR_PARALLEL_VARIABLE: str(tensor_parallel)}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ No step asks which scale it is in.
 from dataclasses import dataclass, field
 
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.settings import Distill, Evaluate, Layout, Prune
+from nemo_distill.settings import Distill, Evaluate, Layout, Prepare, Prune
 from nemo_distill.sources import SOURCES
 
 
@@ -37,6 +37,8 @@ class Scale:
     """Tokens per calibration sequence."""
     mmlu_fraction: float
     """Part of MMLU that scores pruning candidates where `prune.score` is `mmlu`."""
+    prepare: Prepare
+    """A value for `reasoning` and `max_malformed`."""
     prune: Prune
     """A value for every field but one of `parameters` and `export_config`."""
     divisors: dict[str, int] = field(default_factory=dict)
@@ -65,6 +67,7 @@ FULL = Scale(
     calibration_source="sft-general",
     calibration_seq_length=8192,
     mmlu_fraction=0.1,
+    prepare=Prepare(reasoning="inline", max_malformed=0.01),
     prune=Prune(parameters=7.0e9, score="mmlu", candidates=10, calibration_sequences=1024),
     distill=Distill(
         milestones=(400, 800, 3_200, 6_400, 9_600, 12_800, 16_000),
@@ -94,6 +97,7 @@ DEBUG = Scale(
     calibration_source="sft-general",
     calibration_seq_length=256,
     mmlu_fraction=1.0,
+    prepare=Prepare(reasoning="inline", max_malformed=0.01),
     prune=Prune(parameters=0.75, score="next_token_loss", candidates=10, calibration_sequences=64),
     divisors={
         "hidden_size_divisor": 16,

@@ -12,11 +12,14 @@ from typing import TypeVar
 
 from nemo_distill.blend import Blend
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.schedule import parse_tokens
 
 T = TypeVar("T")
 
 SCORES = ("mmlu", "next_token_loss")
 """What can rank the candidates of the pruning search."""
+REASONINGS = ("inline", "native", "stripped")
+"""What can become of the reasoning in a chat (`nemo_distill.tokenizer`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
 
@@ -52,6 +55,28 @@ class Prune:
             if name not in PRUNABLE:
                 raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
         _positive(self, "parameters", "candidates", "calibration_sequences")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """How the sources become tokens (`nemo_distill.steps.prepare`), and what they are searched for."""
+
+    tokens: str | None = None
+    """Tokens prepared in all, e.g. `20B`: its share of them of each source, drawn by seed; None: all there are."""
+    reasoning: str | None = None
+    """What becomes of `reasoning_content`: `inline`, `native` or `stripped`."""
+    max_malformed: float | None = None
+    """Share of a source's rows that may be unusable, of 1; above it the step fails."""
+    questions: str | None = None
+    """Folder of benchmark questions to search the sources for (`nemo_distill.questions`)."""
+
+    def __post_init__(self):
+        if self.tokens is not None:
+            parse_tokens(self.tokens)
+        if self.reasoning is not None and self.reasoning not in REASONINGS:
+            raise UserError(f"prepare.reasoning cannot be '{self.reasoning}'. {nearest(self.reasoning, REASONINGS)}")
+        if self.max_malformed is not None and not 0 <= self.max_malformed <= 1:
+            raise UserError(f"prepare.max_malformed={self.max_malformed} is no share: it lies between 0 and 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +146,7 @@ class Settings:
 
     blend: Blend
     """The data."""
+    prepare: Prepare = Prepare()
     prune: Prune = Prune()
     distill: Distill = Distill()
     evaluate: Evaluate = Evaluate()

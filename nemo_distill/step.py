@@ -15,6 +15,7 @@ writes into `spec.folder` and may find there what an attempt that was cut left b
 """
 
 import ast
+import fnmatch
 import functools
 import hashlib
 import importlib.util
@@ -33,6 +34,8 @@ SUCCESS = "_SUCCESS"
 FAILED = "_FAILED"
 SPEC_FILE = "spec.json"
 LOG_FILE = "log.txt"
+RANK_LOG_FILE = "log-{rank}.txt"
+"""Of a rank but the first, in a step that has several (`nemo_distill.ranks`)."""
 LOCK_FILE = ".lock"
 JOB_FILE = "job.json"
 """The Slurm job that runs the step, or ran it last (`nemo_distill.cluster`)."""
@@ -40,7 +43,10 @@ PACKAGE_PREFIX = "package:"
 """A config value `package:debug/teacher` reaches the step as an absolute path inside this package; fingerprints
 keep the short form, so that they do not depend on where the package is installed."""
 
-_NOT_OUTPUT = {SUCCESS, FAILED, SPEC_FILE, LOG_FILE, LOCK_FILE, JOB_FILE, PROGRESS_FILE}
+_NOT_OUTPUT = (
+    *(SUCCESS, FAILED, SPEC_FILE, LOG_FILE, RANK_LOG_FILE.format(rank="*"), LOCK_FILE, JOB_FILE, PROGRESS_FILE),
+    "*.tmp",
+)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What steps and runs may be called: their names become folders, files and job names."""
 
@@ -220,7 +226,7 @@ def _outputs(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in _NOT_OUTPUT and not path.name.endswith(".tmp")
+        if path.is_file() and not any(fnmatch.fnmatch(path.name, pattern) for pattern in _NOT_OUTPUT)
     )
 
 

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h import backend
+from nemo_distill.ranks import Ranks
 
 backend.prepare()
 
@@ -26,6 +27,8 @@ from megatron.core.optimizer import OptimizerConfig  # noqa: E402
 from nemo import lightning as nl  # noqa: E402
 from nemo.collections import llm  # noqa: E402
 
+ONE_RANK = Ranks()
+"""A process by itself."""
 COMPLETE = "_COMPLETE"
 """Written into a checkpoint's folder when all of it is on disk."""
 
@@ -105,17 +108,18 @@ def optimizer(course: Course) -> nl.MegatronOptimizerModule:
     )
 
 
-def trainer(course: Course, *, until: int, callbacks: list[pl.Callback]) -> nl.Trainer:
+def trainer(course: Course, *, until: int, callbacks: list[pl.Callback], ranks: Ranks = ONE_RANK) -> nl.Trainer:
     """A NeMo trainer that stops after iteration `until` of the course.
 
     Its `max_steps` is the whole course's: NeMo's strategy copies that into the learning-rate scheduler, whatever the
-    scheduler was given, so a trainer that ended at the milestone would anneal to the minimum at each.
+    scheduler was given, so a trainer that ended at the milestone would anneal to the minimum at each. It runs over
+    all of `ranks`.
     """
     gpu = backend.on_gpu()
     return nl.Trainer(
         accelerator="gpu" if gpu else "cpu",
-        devices=1,
-        num_nodes=1,
+        devices=ranks.local_size,
+        num_nodes=ranks.nodes,
         max_steps=course.max_iterations,
         limit_val_batches=course.validation_batches,
         val_check_interval=course.validation_interval or course.max_iterations,
@@ -127,8 +131,10 @@ def trainer(course: Course, *, until: int, callbacks: list[pl.Callback]) -> nl.T
         callbacks=[*callbacks, _StopAt(until)],
         plugins=nl.MegatronMixedPrecision(precision=course.precision),
         strategy=nl.MegatronStrategy(
+            tensor_model_parallel_size=ranks.tensor_parallel,
             ckpt_async_save=False,
             save_ckpt_format="torch_dist",
+            ckpt_optim_fully_reshardable=True,  # so that other ranks, in other numbers, can go on from it
             gradient_accumulation_fusion=False,
             replace_progress_bar=False,
             ddp=DistributedDataParallelConfig(
@@ -157,7 +163,8 @@ class LossLog(pl.Callback):
 
     A line: iteration (1-based, of the course), loss, learning_rate, tokens (since the start of the course), seconds
     (of this iteration) and what else NeMo reports. Lines past the iteration a resumed process starts from are cut
-    first: they belong to an attempt whose weights are lost.
+    first: they belong to an attempt whose weights are lost. Of several ranks, which all know the loss of the whole
+    batch, the first writes.
     """
 
     def __init__(self, path: Path, course: Course, progress=None, *, first: int = 0, until: int = 0):
@@ -166,6 +173,8 @@ class LossLog(pl.Callback):
         self._file = None
 
     def on_train_start(self, trainer, module):
+        if not trainer.is_global_zero:
+            return
         kept = read_losses(self.path, until=trainer.global_step)
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
@@ -185,10 +194,11 @@ class LossLog(pl.Callback):
             "tokens": iteration * self.course.tokens_per_iteration,
             "seconds": round(seconds, 4),
         }
-        self._file.write(json.dumps(line) + "\n")
+        if self._file:
+            self._file.write(json.dumps(line) + "\n")
         if not math.isfinite(loss):
             raise UserError(f"the loss is {loss} at iteration {iteration}; the last finite one is in {self.path}.")
-        if self.progress:
+        if self._file and self.progress:
             self.progress.update(
                 done=iteration - self.first,
                 total=self.until - self.first,
@@ -198,7 +208,8 @@ class LossLog(pl.Callback):
             )
 
     def on_train_end(self, trainer, module):
-        self._file.close()
+        if self._file:
+            self._file.close()
 
 
 class Checkpoints(Checkpoint):

@@ -25,6 +25,7 @@ backend.prepare()
 
 from megatron.core import parallel_state  # noqa: E402
 from megatron.core.models.mamba import MambaModel as MegatronMambaModel  # noqa: E402
+from megatron.core.ssm.mamba_mixer import MambaMixer  # noqa: E402
 from megatron.core.transformer.enums import AttnBackend  # noqa: E402
 from nemo import lightning as nl  # noqa: E402
 from nemo.collections import llm  # noqa: E402
@@ -68,7 +69,7 @@ class NemotronHConfig(NemotronHConfigBase):
         """Build Megatron's model (upstream: `SSMConfig.configure_model`)."""
         assert vp_stage is None and self.virtual_pipeline_model_parallel_size is None
         first, last = parallel_state.is_pipeline_first_stage, parallel_state.is_pipeline_last_stage
-        return MegatronMambaModel(
+        model = MegatronMambaModel(
             self,
             mamba_stack_spec=self.mamba_stack_spec(),
             vocab_size=self.vocab_size,
@@ -78,6 +79,12 @@ class NemotronHConfig(NemotronHConfigBase):
             pre_process=first() if pre_process is None else pre_process,
             post_process=last() if post_process is None else post_process,
         )
+        for module in model.modules():
+            if isinstance(module, MambaMixer):
+                # Each tensor-parallel rank has its own part of this weight, as of the others that Megatron marks so.
+                # Unmarked, the norm that gradients are clipped by leaves all parts out but the first rank's.
+                module.norm.weight.tensor_model_parallel = True
+        return model
 
 
 def config(shape: Shape, runtime: Runtime) -> NemotronHConfig:

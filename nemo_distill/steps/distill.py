@@ -8,7 +8,8 @@ Upstream: `import-teacher`, `prune`, `prepare` and, but for the first segment, t
 Output: `checkpoint/` (NeMo, optimizer included), `shape.json`, `losses.jsonl`.
 
 A segment that was cut goes on from its newest complete checkpoint. Data order and learning rate belong to the whole
-course, so losses do not depend on where it was cut.
+course, so losses do not depend on where it was cut, and ranks share one batch, so they depend on their number by no
+more than the order of a sum.
 """
 
 import json
@@ -17,25 +18,47 @@ import os
 import shutil
 from pathlib import Path
 
+from nemo_distill.ranks import Ranks, check_layout
+
 VERSION = 1
+MANY_RANKS = True
+DISTILLATION_FILE = "distillation.yaml"
 logger = logging.getLogger(__name__)
 
 
 def main(spec) -> None:
     """Train from the newest checkpoint at hand to `until`."""
+    ranks, course = Ranks.here(), spec.config["course"]
+    check_layout(
+        ranks=ranks.size,
+        tensor_parallel=ranks.tensor_parallel,
+        global_batch_size=course["global_batch_size"],
+        micro_batch_size=course["micro_batch_size"],
+    )
     final = spec.folder / "checkpoint"
-    if final.exists():  # a kill between the last checkpoint and the mark of success
+    if ranks.agree("complete", final.exists):  # a kill between the last checkpoint and the mark of success
         logger.info("%s is complete already", final)
         return
     from nemo_distill import training  # imports NeMo
 
+    newest = ranks.agree("newest", lambda: _tidy(spec, training))
+    if not (newest and newest.endswith(f"{spec.config['until']:07d}")):
+        _train(spec, training, ranks, resume_from=spec.folder / newest if newest else _previous_segment(spec))
+    if ranks.first:
+        shutil.copyfile(spec.upstream["prune"] / "shape.json", spec.folder / "shape.json")
+        shutil.rmtree(spec.folder / "index", ignore_errors=True)
+        os.replace(training.complete_checkpoints(spec.folder)[-1], final)
+
+
+def _tidy(spec, training) -> str | None:
+    """Write what all ranks read, remove what an attempt that was cut left, and name its newest checkpoint, if any."""
+    if spec.config["intermediate_layers"]:
+        # JSON is YAML; NeMo reads a file
+        pairs = {"intermediate_layer_pairs": spec.config["intermediate_layers"]}
+        (spec.folder / DISTILLATION_FILE).write_text(json.dumps(pairs))
     training.drop_incomplete(spec.folder)
     own = training.complete_checkpoints(spec.folder)
-    if not (own and own[-1].name.endswith(f"{spec.config['until']:07d}")):
-        _train(spec, training, resume_from=own[-1] if own else _previous_segment(spec))
-    shutil.copyfile(spec.upstream["prune"] / "shape.json", spec.folder / "shape.json")
-    shutil.rmtree(spec.folder / "index", ignore_errors=True)
-    os.replace(training.complete_checkpoints(spec.folder)[-1], final)
+    return own[-1].name if own else None
 
 
 def _previous_segment(spec) -> Path | None:
@@ -44,26 +67,22 @@ def _previous_segment(spec) -> Path | None:
     return before[0] / "checkpoint" if before else None
 
 
-def _train(spec, training, *, resume_from: Path | None) -> None:
+def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     from nemo import lightning as nl
     from nemo.collections import llm
 
     from nemo_distill.blend import megatron_blend
+    from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.steps.prepare import read_sources
 
     config = spec.config
     student, teacher = (spec.upstream[name] / "checkpoint" for name in ("prune", "import-teacher"))
     course = training.Course(**config["course"])
     until = config["until"]
-    sources = read_sources(spec.upstream["prepare"])
+    sources = read_sources(spec.upstream["prepare"], tokenizer=context_tokenizer(teacher))
     prefixes = {name: source["prefix"] for name, source in sources.items()}
     if resume_from:
         logger.info("going on from %s", resume_from)
-    distillation_config = None
-    if config["intermediate_layers"]:
-        distillation_config = spec.folder / "distillation.yaml"
-        # JSON is YAML; NeMo reads a file
-        distillation_config.write_text(json.dumps({"intermediate_layer_pairs": config["intermediate_layers"]}))
     student_model = nl.io.load_context(student / "context", subpath="model")
     data = training.data_module(
         course,
@@ -79,9 +98,15 @@ def _train(spec, training, *, resume_from: Path | None) -> None:
         student_model_path=str(student),
         teacher_model_path=str(teacher),
         data=data,
-        trainer=training.trainer(course, until=until, callbacks=callbacks),
-        distillation_config_path=distillation_config,
-        log=nl.NeMoLogger(log_dir=str(spec.folder / "nemo"), use_datetime_version=False, ckpt=None, tensorboard=None),
+        trainer=training.trainer(course, until=until, callbacks=callbacks, ranks=ranks),
+        distillation_config_path=spec.folder / DISTILLATION_FILE if config["intermediate_layers"] else None,
+        log=nl.NeMoLogger(
+            log_dir=str(spec.folder / "nemo"),
+            use_datetime_version=False,
+            ckpt=None,
+            tensorboard=None,
+            log_global_rank_0_only=True,
+        ),
         optim=training.optimizer(course),
         resume=nl.AutoResume(
             restore_config=nl.RestoreConfig(path=str(student), load_artifacts=False),

@@ -12,6 +12,8 @@ import dataclasses
 import hashlib
 import importlib.util
 import logging
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.errors import UserError
@@ -47,6 +49,47 @@ def main(spec) -> None:
     result.save(spec.folder)
     for task in result.tasks:
         logger.info("%s %.1f ± %.1f", task.task, 100 * task.summary.mean, 100 * task.summary.stderr)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one benchmark asks of every checkpoint, and what that can show."""
+
+    title: str
+    """What tables call it."""
+    questions: int
+    """Number of questions."""
+    repeats: int
+    """Times each is asked."""
+    max_new_tokens: int | None
+    """The most tokens of an answer; None where the task itself limits them to a word or two."""
+    detectable: float
+    """The smallest difference of two checkpoints that it would show (see `detectable_difference`), from 0 to 1."""
+    detectable_at_best: float
+    """The same if the questions were asked without end."""
+
+    @property
+    def answers(self) -> int:
+        """Questions x repeats."""
+        return self.questions * self.repeats
+
+
+def loads(suite: str, repeats: int | None) -> list[Load]:
+    """Every benchmark of the suite. Raises `UserError` for a suite that is not there."""
+    from evaluator.stats import detectable_difference
+
+    chosen = _suite(suite, repeats)
+    return [
+        Load(
+            title=benchmark.title,
+            questions=benchmark.questions,
+            repeats=benchmark.repeats,
+            max_new_tokens=benchmark.params.get("max_new_tokens", chosen.max_new_tokens),
+            detectable=detectable_difference(benchmark.questions, benchmark.repeats),
+            detectable_at_best=detectable_difference(benchmark.questions, math.inf),
+        )
+        for benchmark in chosen.benchmarks
+    ]
 
 
 def protocol(suite: str, repeats: int | None) -> str:

@@ -1,13 +1,14 @@
 """Step: the Hugging Face teacher as a NeMo checkpoint.
 
-Config: `checkpoint` (folder of the Hugging Face checkpoint), `seq_length` (tokens), `precision`, `layer_spec`
-(see `nemotron_h.model.Runtime`). Output: `checkpoint/` (NeMo), `shape.json`.
+Config: `checkpoint` (a folder, or the name of a model on the hub: `nemo_distill.hub.model_folder`), `seq_length`
+(tokens), `precision`, `layer_spec` (see `nemotron_h.model.Runtime`). Output: `checkpoint/` (NeMo), `shape.json`.
 """
 
 import json
 import logging
 import shutil
-from pathlib import Path
+
+from nemo_distill.hub import model_folder
 
 VERSION = 1
 logger = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ def main(spec) -> None:
     """Convert, save and leave a note of what the conversion decided."""
     from nemo_distill.nemotron_h import checkpoint, mapping, model
 
-    source = Path(spec.config["checkpoint"])
+    source = model_folder(spec.config["checkpoint"])
     shape, state = checkpoint.read_hf(source)
     floor = json.loads((source / "config.json").read_text()).get("time_step_min", 0.001)
     if floor > 1e-9:

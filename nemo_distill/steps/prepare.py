@@ -1,85 +1,116 @@
 """The step that tokenises the sources of a blend into Megatron's .bin and .idx.
 
     config:  {"tokenizer": folder or hub name,
-              "sources": [{"name": "math-v2-part00", "field": "messages", "files": ["world:corpora/math.jsonl"]}, ...],
+              "sources": [{"name": "math-v2-part00", "field": "messages", "files": ["world:corpora/math.jsonl"]},
+                          {"name": "stem", "field": "messages", "dataset": "nvidia/Nemotron-Post-Training-Dataset-v1",
+                           "subset": "default", "split": "stem", "files": [], "samples": null}, ...],
               "max_document_tokens": 256000,     longer documents are cut there
               "join_newlines": true,             `text` only: newlines become spaces
-              "max_malformed": 0.01}             share of a source's rows that may be malformed or empty
-    folder:  sources.json    {source: {"prefix", "tokens", "documents", "bytes"}}, prefixes relative to the folder
+              "reasoning": "inline",             `messages` only: inline, native or stripped
+              "max_malformed": 0.01,             share of a source's rows that may be malformed or empty
+              "seed": 0}                         of the draws; null where no source has a budget
+    folder:  sources.json    {source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to it
 
-A file is a path, or STEP:PATH inside the folder of an upstream step. Each source has a folder of its own,
-RUNS/sources/NAME/FINGERPRINT, named by the content of its files, the tokenizer and what else decides its tokens, under
-the same contract as a step's: blends that share a source share its folder. `card.json` in it says what it is made of.
+A source at hand has `files`, each a path or STEP:PATH inside the folder of an upstream step; one on the hub has a
+`dataset` and what `nemo_distill.hub` takes. Either may have `tokens`, a budget that is drawn from all of it
+(`nemo_distill.draw`), or `samples`, how many of its first rows are read.
 
-`text` documents end with the tokenizer's end-of-sequence token; `messages` go through its chat template, which writes
-its own, with the reasoning inline.
+Each source has a folder of its own, RUNS/sources/NAME/FINGERPRINT, named by the content of its files, the tokenizer and
+what else decides its tokens, under the same contract as a step's: blends that share a source share its folder. Nothing
+is downloaded to find that it is there. `card.json` in it, and `card.md` to read, say what it is made of.
 """
 
-import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
-import itertools
 import json
 import logging
 import os
-import time
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
-from nemo_distill.documents import Tally, rows, with_inline_reasoning
+from nemo_distill import cards
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.indexed import IndexedWriter
+from nemo_distill.hub import LocalFile, Located, locate, model_folder
+from nemo_distill.indexed import lengths_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import provenance
 from nemo_distill.step import SUCCESS, Spec, damage, fingerprint, mark_done
 from nemo_distill.step_process import locked
+from nemo_distill.tokenise import Job, Treatment, Workers, tokenise
+from nemo_distill.tokenizer import Tokenizer, check_reasoning, vocabulary_of
 
-VERSION = 1
+VERSION = 2
 SOURCES_FILE = "sources.json"
-CARD_FILE = "card.json"
-_BATCH = 1_000
-"""Documents tokenised at once."""
-_CHARACTERS_PER_TOKEN = 8
-"""A document is cut at this many characters per token allowed before it is tokenised, as ModelOpt does."""
+CARD_FILE = cards.CARD_FILE
 logger = logging.getLogger(__name__)
 _provenance = functools.cache(provenance)
 
 
 def main(spec: Spec) -> None:
     """Tokenise what is not yet there, one source after another."""
+    try:
+        _main(spec)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(_full(spec)) from error
+
+
+def _main(spec: Spec) -> None:
     config = spec.config
-    files = {source["name"]: _files(spec, source) for source in config["sources"]}
-    tokenizer = Tokenizer(config["tokenizer"])
-    total = sum(path.stat().st_size for paths in files.values() for path in paths)
-    done, found = 0, {}
+    check_reasoning(config.get("reasoning", "inline"))
+    located = {source["name"]: find_files(spec, source) for source in config["sources"]}
+    sizes = {name: sum(file.bytes for file in found.files) for name, found in located.items()}
+    tokenizer = Tokenizer(model_folder(config["tokenizer"], weights=False), name=config["tokenizer"])
+    total, done, listed = sum(sizes.values()), 0, {}
+    with Workers(tokenizer) as workers:
+        for source in config["sources"]:
+            name = source["name"]
 
-    def say(name: str, *, read: int, tokens_per_second: float) -> None:
-        at = min(done + read, total) / 1e6  # a packed file reads as more bytes than it has
-        spec.progress.update(done=at, total=total / 1e6, unit="MB", tokens_per_second=tokens_per_second, note=name)
+            def say(read: float, tokens_per_second: float, *, name: str = name, done: int = done) -> None:
+                spec.progress.update(
+                    done=(done + read * sizes[name]) / 1e6,
+                    total=total / 1e6,
+                    unit="MB",
+                    tokens_per_second=tokens_per_second,
+                    note=name,
+                )
 
-    for source in config["sources"]:
-        name = source["name"]
-        placed = _place(spec, source, files[name], tokenizer)
-        card = _prepare(placed, files[name], tokenizer, say=say)
-        done += sum(path.stat().st_size for path in files[name])
-        found[name] = {
-            "prefix": os.path.relpath(placed.folder / name, spec.folder),
-            "tokens": card["tokens"],
-            "documents": card["documents"],
-            "bytes": card["bytes"],
-        }
+            placed = _place(spec, source, located[name], tokenizer)
+            card = _prepare(placed, source, located[name], workers, say=say)
+            done += sizes[name]
+            listed[name] = {
+                "prefix": os.path.relpath(placed.folder / name, spec.folder),
+                "tokens": card["tokens"],
+                "documents": card["documents"],
+                "bytes": card["bytes"],
+                "tokenizer": card["tokenizer"],
+            }
     spec.progress.update(done=total / 1e6, total=total / 1e6, unit="MB")
-    write_atomically(spec.folder / SOURCES_FILE, json.dumps(found, indent=1))
+    write_atomically(spec.folder / SOURCES_FILE, json.dumps(listed, indent=1))
 
 
-def read_sources(folder: Path) -> dict[str, dict]:
+def read_sources(folder: Path, *, tokenizer: Path | None = None) -> dict[str, dict]:
     """What prepare's `folder` lists, by source, with `prefix` an absolute path.
 
-    Raises `UserError` when one of the files it points to, which lie in folders of their own, is missing or cut short.
+    Args:
+        folder: Of the step.
+        tokenizer: Folder of the tokenizer of the model that is to read the tokens; None: it is not compared.
+
+    Raises `UserError` when one of the files it points to, which lie in folders of their own, is missing or cut short,
+    or when a source was tokenised with another vocabulary than the model's.
     """
     found = json.loads((folder / SOURCES_FILE).read_text(encoding="utf-8"))
-    for source in found.values():
+    expected = vocabulary_of(tokenizer) if tokenizer else None
+    for name, source in found.items():
+        made = source["tokenizer"]
+        if expected and made["vocabulary"] != expected:
+            raise UserError(
+                f"source {name!r} was tokenised with {made['name']} (vocabulary {made['vocabulary']}), the model has "
+                f"the tokenizer {tokenizer} (vocabulary {expected}): prepare it with the teacher's."
+            )
         source["prefix"] = str((folder / source["prefix"]).resolve())
         for ending, size in source["bytes"].items():
             path = Path(source["prefix"] + ending)
@@ -90,38 +121,19 @@ def read_sources(folder: Path) -> dict[str, dict]:
     return found
 
 
-class Tokenizer:
-    """A Hugging Face tokenizer, its fast backend, and what it is known by."""
-
-    def __init__(self, name_or_path: str):
-        # What AutoTokenizer gives for a Nemotron-H checkpoint; AutoTokenizer itself imports torch.
-        from transformers import PreTrainedTokenizerFast
-
-        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(name_or_path)
-        self._backend = self._tokenizer.backend_tokenizer
-        self.vocab_size = len(self._tokenizer)
-        self.end_of_document = self._tokenizer.eos_token_id
-        parts = (self._backend.to_str(), str(self._tokenizer.chat_template), str(self.end_of_document))
-        self.fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-    def render(self, conversations: list[list[dict]]) -> list[str]:
-        """The text of each conversation, by the chat template."""
-        return self._tokenizer.apply_chat_template(conversations, tokenize=False)
-
-    def encode(self, texts: list[str], *, special: bool) -> list[list[int]]:
-        """Token ids of each text; `special` adds the tokens that the tokenizer puts around a plain text, if any."""
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=special)]
+def cards_table(folder: Path) -> str:
+    """The cards of the sources that prepare's `folder` lists, as one Markdown table."""
+    return cards.table(cards.read(Path(source["prefix"]).parent) for source in read_sources(folder).values())
 
 
-def _files(spec: Spec, source: dict) -> list[Path]:
-    """What a source is read from; the one place that knows where data come from."""
+def find_files(spec: Spec, source: dict, *, streaming: bool | None = None) -> Located:
+    """Where `source` lies, on the hub or at hand; `streaming` as `hub.locate` takes it."""
     if source.get("dataset"):
-        raise UserError(
-            f"source {source['name']!r} lies on the hub, in {source['dataset']}; only files at hand can be read so far."
-        )
+        return locate(source, streaming=streaming)
     if not source["files"]:
         raise UserError(f"source {source['name']!r} names no files to read.")
-    return [resolve_file(spec, file) for file in source["files"]]
+    paths = [resolve_file(spec, file) for file in source["files"]]
+    return Located([LocalFile(path, path.name) for path in paths])
 
 
 def resolve_file(spec: Spec, file: str) -> Path:
@@ -135,15 +147,27 @@ def resolve_file(spec: Spec, file: str) -> Path:
     return path
 
 
-def _place(spec: Spec, source: dict, files: list[Path], tokenizer: Tokenizer) -> Spec:
+def _place(spec: Spec, source: dict, located: Located, tokenizer: Tokenizer) -> Spec:
     """The source's own folder under the runs folder, named by all that decides its tokens."""
-    config = {
+    budget = source.get("tokens")
+    if budget is not None and budget <= 0:
+        raise UserError(f"source {source['name']!r} has a budget of {budget} tokens, which has to be above 0.")
+    treatment = {
         "field": source["field"],
-        "inputs": [_sha256(path) for path in files],
-        "tokenizer": tokenizer.fingerprint,
         "max_document_tokens": spec.config.get("max_document_tokens", 256_000),
-        "join_newlines": spec.config.get("join_newlines", True),
+    }
+    if source["field"] == "text":
+        treatment["join_newlines"] = spec.config.get("join_newlines", True)
+    else:
+        treatment["reasoning"] = spec.config.get("reasoning", "inline")
+    config = {
+        "inputs": [file.content for file in located.files],
+        "tokenizer": tokenizer.fingerprint,
+        "treatment": treatment,
         "max_malformed": spec.config.get("max_malformed", 0.01),
+        "samples": source.get("samples") if budget is None else None,
+        "budget": budget,
+        "seed": None if budget is None else spec.config.get("seed", 0),
     }
     print_ = fingerprint({"module": __name__, "version": VERSION, "config": config})
     runs = spec.folder.parent.parent
@@ -153,78 +177,85 @@ def _place(spec: Spec, source: dict, files: list[Path], tokenizer: Tokenizer) ->
     )  # fmt: skip
 
 
-def _prepare(source: Spec, files: list[Path], tokenizer: Tokenizer, *, say) -> dict:
-    """Tokenise `source` unless its mark stands; returns its card."""
-    with locked(source.folder):
-        broken = damage(source.folder) if source.done else None
+def _prepare(placed: Spec, source: dict, located: Located, workers: Workers, *, say) -> dict:
+    """Tokenise a source unless its mark stands; returns its card."""
+    with locked(placed.folder):
+        broken = damage(placed.folder) if placed.done else None
         if broken:
             logger.warning("%s: made anew", broken)
-            (source.folder / SUCCESS).unlink()
-        if source.done:
-            logger.info("%s: already there, %s", source.name, source.folder)
-            return json.loads((source.folder / CARD_FILE).read_text(encoding="utf-8"))
-        source.save(provenance=_provenance())
-        card = _tokenise(source, files, tokenizer, say=say)
-        write_atomically(source.folder / CARD_FILE, json.dumps(card, indent=1))
-        mark_done(source.folder, fingerprint=source.fingerprint)
-    logger.info("%s: %s tokens in %s documents", source.name, f"{card['tokens']:,}", f"{card['documents']:,}")
+            (placed.folder / SUCCESS).unlink()
+        if placed.done:
+            logger.info("%s: already there, %s", placed.name, placed.folder)
+            return cards.read(placed.folder)
+        placed.save(provenance=_provenance())
+        card = _tokenise(placed, source, located, workers, say=say)
+        cards.write(placed.folder, card)
+        mark_done(placed.folder, fingerprint=placed.fingerprint)
+    logger.info("%s: %s tokens in %s documents", placed.name, f"{card['tokens']:,}", f"{card['documents']:,}")
+    if card["dropped"]:
+        logger.warning("%s: dropped %s; first, %s", placed.name, card["dropped"], card["first_malformed"])
     return card
 
 
-def _tokenise(source: Spec, files: list[Path], tokenizer: Tokenizer, *, say) -> dict:
-    config, tally = source.config, Tally()
-    limit = config["max_document_tokens"]
-    prefix = source.folder / source.name
-    cut = 0
-    started = time.monotonic()
-    with contextlib.closing(rows(files, field=config["field"], tally=tally)) as documents, IndexedWriter(
-        prefix, vocab_size=tokenizer.vocab_size
-    ) as writer:  # fmt: skip
-        for texts in batched_texts(documents, config["field"], tokenizer, join_newlines=config["join_newlines"]):
-            shortened = [text[: limit * _CHARACTERS_PER_TOKEN] for text in texts]
-            kept = []
-            for text, short, ids in zip(
-                texts, shortened, tokenizer.encode(shortened, special=config["field"] == "text"), strict=True
-            ):
-                cut += len(ids) > limit or len(short) < len(text)
-                del ids[limit:]
-                if not ids:
-                    tally.dropped["empty"] += 1
-                    continue
-                if config["field"] == "text":
-                    ids.append(tokenizer.end_of_document)
-                kept.append(ids)
-            writer.add(kept)
-            say(source.name, read=tally.bytes, tokens_per_second=writer.tokens / (time.monotonic() - started))
-        tally.check(allowed=config["max_malformed"], where=f"source {source.name!r}")
+def _tokenise(placed: Spec, source: dict, located: Located, workers: Workers, *, say) -> dict:
+    config, tokenizer, prefix = placed.config, workers.tokenizer, placed.folder / placed.name
+    made = tokenise(
+        Job(
+            source=placed.name,
+            files=located.files,
+            treatment=Treatment(**config["treatment"]),
+            max_malformed=config["max_malformed"],
+            samples=config["samples"],
+            budget=config["budget"],
+            seed=config["seed"] or 0,
+        ),
+        workers,
+        prefix,
+        say=say,
+    )
+    outputs = {ending: Path(f"{prefix}{ending}") for ending in (".bin", ".idx")}
     return {
-        "source": source.name,
-        "documents": writer.documents,
-        "tokens": writer.tokens,
-        "rows": tally.rows,
-        "dropped": dict(tally.dropped),
-        "first_malformed": tally.first or None,
-        "cut": cut,
-        "bytes": {ending: Path(f"{prefix}{ending}").stat().st_size for ending in (".bin", ".idx")},
-        "inputs": [
-            {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256}
-            for path, sha256 in zip(files, config["inputs"], strict=True)
-        ],
-        "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
+        "source": placed.name,
+        "documents": made.documents,
+        "tokens": made.tokens,
+        "lengths": cards.histogram(lengths_of(prefix)),
+        "rows": made.tally.rows,
+        "dropped": dict(made.tally.dropped),
+        "first_malformed": made.tally.first or None,
+        "cut": made.cut,
+        "drawn": {
+            "share": made.share,
+            "budget": config["budget"],
+            "samples": config["samples"],
+            "seed": config["seed"],
+        },
+        "bytes": {ending: path.stat().st_size for ending, path in outputs.items()},
+        "sha256": {ending: _sha256(path) for ending, path in outputs.items()},
+        "origin": {
+            "dataset": source.get("dataset"),
+            "subset": source.get("subset"),
+            "split": source.get("split"),
+            "revision": located.revision,
+        },
+        "inputs": [{"file": file.name, "bytes": file.bytes, "content": file.content} for file in located.files],
+        "treatment": config["treatment"],
+        "tokenizer": {
+            "name": tokenizer.name,
+            "fingerprint": tokenizer.fingerprint,
+            "vocabulary": tokenizer.vocabulary,
+            "vocab_size": tokenizer.vocab_size,
+        },
     }
 
 
-def batched_texts(
-    documents: Iterator, field: str, tokenizer: Tokenizer, *, join_newlines: bool = True
-) -> Iterator[list[str]]:
-    """The texts that `documents` (values of `field`) are tokenised as, in batches."""
-    while batch := list(itertools.islice(documents, _BATCH)):
-        if field == "messages":
-            yield tokenizer.render([with_inline_reasoning(messages) for messages in batch])
-        elif join_newlines:
-            yield [text.replace("\n", " ") for text in batch]
-        else:
-            yield batch
+def _full(spec: Spec) -> str:
+    folders = [spec.folder.parent.parent]
+    if any(source.get("dataset") for source in spec.config["sources"]):
+        from huggingface_hub import constants
+
+        folders.append(Path(constants.HF_HUB_CACHE))
+    folder = min((folder for folder in folders if folder.exists()), key=lambda folder: shutil.disk_usage(folder).free)
+    return f"the disk of {folder} is full: make room there and run again, what was tokenised so far is kept."
 
 
 def _sha256(path: Path) -> str:

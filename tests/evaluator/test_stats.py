@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from evaluator.stats import Estimate, average, paired_difference, summarize
+from evaluator.stats import (
+    Estimate,
+    average,
+    binomial_stderr,
+    detectable_difference,
+    holm,
+    paired_difference,
+    summarize,
+)
 
 THREE_QUESTIONS = [[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
 
@@ -63,3 +71,53 @@ def test_a_table_with_one_question_or_a_gap_is_refused(table):
 def test_a_paired_difference_over_other_questions_is_refused():
     with pytest.raises(ValueError, match="not 2 and 3"):
         paired_difference([[1], [0]], [[1], [0], [1]])
+
+
+@pytest.mark.parametrize(("questions", "repeats", "difference"), [(198, 1, 0.1327), (198, 10, 0.0757), (30, 32, 0.178)])
+def test_the_detectable_difference_is_the_one_worked_out_by_hand(questions, repeats, difference):
+    found = detectable_difference(questions, repeats, between=1 / 9, within=1 / 6)
+    assert found == pytest.approx(difference, abs=5e-4)
+
+
+def test_a_difference_that_is_called_detectable_is_found_four_times_in_five():
+    rng = np.random.default_rng(0)
+    questions, repeats, between, runs = 300, 4, 0.02, 2_000
+    # Chances evenly spread between 1/4 and 3/4 and their differences: p(1 - p) is 1/4 less their variances, on average.
+    within = 1 / 4 - 1 / 48 - between / 4
+    gap = detectable_difference(questions, repeats, between=between, within=within)
+    middle = rng.uniform(0.25, 0.75, (runs, questions))
+    apart = rng.uniform(-1, 1, (runs, questions)) * np.sqrt(3 * between) + gap
+    scores = [rng.binomial(repeats, np.clip(middle + side * apart / 2, 0, 1)) / repeats for side in (1, -1)]
+    found = scipy.stats.ttest_rel(*scores, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_asking_without_end_leaves_what_questions_differ_by():
+    assert detectable_difference(198, math.inf, within=1 / 6) == detectable_difference(198, 1, within=0)
+
+
+@pytest.mark.parametrize(("questions", "repeats"), [(1, 8), (30, 0)])
+def test_what_tells_nothing_apart_is_refused(questions, repeats):
+    with pytest.raises(ValueError, match="tell nothing apart"):
+        detectable_difference(questions, repeats)
+
+
+def test_the_error_of_a_published_share_is_least_when_questions_are_alike_and_most_when_repeats_say_nothing():
+    rng = np.random.default_rng(3)
+    chances = {"alike": np.full(50, 0.3), "decided": (np.arange(50) < 15).astype(float)}
+    bounds = binomial_stderr(0.3, questions=50, repeats=8)
+    for kind, bound in (("alike", bounds.least), ("decided", bounds.most)):
+        means = [rng.binomial(8, rng.choice(chances[kind], 50)).mean() / 8 for _ in range(4000)]
+        assert np.std(means) == pytest.approx(bound, rel=0.05), kind
+
+
+@pytest.mark.parametrize(("mean", "questions", "repeats"), [(1.1, 10, 1), (math.nan, 10, 1), (0.5, 0, 1), (0.5, 10, 0)])
+def test_a_share_that_cannot_be_is_refused(mean, questions, repeats):
+    with pytest.raises(ValueError, match="no share of right answers"):
+        binomial_stderr(mean, questions=questions, repeats=repeats)
+
+
+def test_holms_p_values_are_the_known_ones_in_the_order_given():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -54,6 +54,20 @@ def nemo_run(workplace, capsys):
     return call
 
 
+@pytest.fixture(scope="session")
+def course(tmp_path_factory):
+    """A folder with the small course of `segments`: what comes before it, the uncut segment `distill-whole`, and
+    `distill-1`, cut at the milestone; each trained on one rank."""
+    from tests.nemo_distill import segments
+
+    folder = tmp_path_factory.mktemp("course")
+    whole, cut = segments.segment("distill-whole"), segments.segment("distill-1", until=segments.CUT)
+    placed = segments.placed(folder, whole, cut)
+    segments.run_all([placed["import-teacher"], placed["prune"]], [placed["prepare"]])
+    segments.run_all([placed["distill-whole"]], [placed["distill-1"]])
+    return folder
+
+
 @pytest.fixture
 def attempts():
     """How often the step of that name was run, over all its folders, in a runs folder."""
@@ -123,3 +137,22 @@ def site(workplace, slurm, monkeypatch):
 
     fill_in()
     return fill_in
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch):
+    """A hub on this machine that `huggingface_hub` asks, with an empty cache and no token."""
+    from huggingface_hub import constants
+
+    from nemo_distill import hub
+    from tests.nemo_distill.hub_for_tests import Hub
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", hub.MIRROR, hub.STREAMING):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    hub.forget()
+    with Hub() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        yield served
+    hub.forget()

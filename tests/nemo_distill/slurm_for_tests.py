@@ -222,10 +222,15 @@ class Cluster:
         return {}
 
     def release(self, step: str) -> None:
-        """Wait until the step's job was requeued, and spare it the two minutes that Slurm holds it then."""
+        """Wait until the step's job was requeued, and spare it the two minutes that Slurm holds it then.
+
+        They are for what is left of it on its node, whose end is waited for.
+        """
         wait_for(lambda: self.job(step).get("Reason") == "BeginTime")
-        wait_for(lambda: not any("completing" in state for state in self.states()))  # what they are for
-        self.run("scontrol", "update", f"JobId={self.job(step)['JobId']}", "StartTime=now")
+        number = self.job(step)["JobId"]
+        wait_for(lambda: not any(words.startswith(f"slurmstepd: [{number}.") for words in _command_lines()))
+        wait_for(lambda: not any("completing" in state for state in self.states()))
+        self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
 
     def _start_all(self) -> None:
         for name in ("state", *(f"spool/{node}" for node in NODES)):
@@ -327,6 +332,15 @@ class Cluster:
 
     def _says(self, *words: str) -> bool:
         return subprocess.run(words, capture_output=True).returncode == 0
+
+
+def _command_lines() -> list[str]:
+    """Of every process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
 
 
 def wait_for(condition, seconds: float = 60.0):

@@ -2,23 +2,32 @@
 
 import json
 import os
+import signal
 import sys
 import time
 
 from nemo_distill.errors import UserError
+from nemo_distill.ranks import Ranks
 
 VERSION = 1
+MANY_RANKS = True
 
 
 def main(spec) -> None:
     """Config, all of which may be left out: `seconds` to take, `gate`, `lines` to print, `variables` to record, `fail`.
 
-    `fail` is "error", "user", "exit", "memory" (take a gigabyte), "disk" (write 4 MB), or "unless-mended": fail as
-    long as there is a file called broken. Like a segment of the distillation, a step that was cut goes on where it
-    was: `trail.txt` holds a number that depends on every tick, made once and in order. With a `gate`, it goes past the
-    middle once there is a file of that name.
+    `fail` is "error", "user", "exit", "killed", "memory" (take a gigabyte), "disk" (write 4 MB), or "unless-mended":
+    fail as long as there is a file called broken. Like a segment of the distillation, a step that was cut goes on where
+    it was: `trail.txt` holds a number that depends on every tick, made once and in order. With a `gate`, it goes past
+    the middle once there is a file of that name. Of several ranks, that of number `on_rank` does all this, and with
+    `stuck` the others wait for it whatever they are told.
     """
-    config = spec.config
+    config, ranks = spec.config, Ranks.here()
+    if ranks.rank != config.get("on_rank", 0):
+        if config.get("stuck"):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(120)
+        return
     (spec.folder / "attempts.txt").open("a").write(f"{os.getpid()} {time.time()}\n")
     for line in range(config.get("lines", 0)):
         print(f"line {line} of {spec.name}", flush=True)
@@ -33,6 +42,8 @@ def main(spec) -> None:
         raise RuntimeError("broken")
     if config.get("fail") == "user":
         raise UserError("there is no source 'mth'. Did you mean 'math'?")
+    if config.get("fail") == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if config.get("fail") == "exit":
         sys.exit(0)
     if config.get("fail") == "memory":

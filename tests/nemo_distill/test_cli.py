@@ -18,19 +18,23 @@ def nemo_run(workplace, nemo_run):
     return nemo_run
 
 
-def timed(*arguments: str, cwd: Path) -> tuple[float, subprocess.CompletedProcess]:
-    """The command in a process of its own: its processor seconds, which other work on this machine leaves as they are.
-
-    On an idle machine it takes as long by the clock: it waits for nothing.
-    """
-    before = os.times()
+def loaded(*arguments: str, cwd: Path) -> tuple[set[str], subprocess.CompletedProcess]:
+    """The command in a process of its own, and the top-level modules that it has loaded when it ends."""
+    code = (
+        "import atexit, sys\n"
+        "from nemo_distill.cli import main\n"
+        "def tell(): open('../loaded.txt', 'w').write(' '.join(name.partition('.')[0] for name in sys.modules))\n"
+        "atexit.register(tell)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "nemo_distill.cli", *arguments],
-        cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
-    after = os.times()
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    return spent, done
+    listed = cwd.parent / "loaded.txt"
+    modules = set(listed.read_text().split())
+    listed.unlink()
+    return modules, done
 
 
 def test_help_lists_the_recipes_with_what_they_say_of_themselves(nemo_run):
@@ -41,9 +45,10 @@ def test_help_lists_the_recipes_with_what_they_say_of_themselves(nemo_run):
     assert nemo_run()[1] == out
 
 
-def test_help_answers_within_a_second(workplace):
-    seconds, done = timed("--help", cwd=workplace)
-    assert done.returncode == 0 and seconds < 1.0
+@pytest.mark.parametrize("arguments", [["--help"], ["statsu"], ["status"]], ids=" ".join)
+def test_help_refusals_and_status_wait_for_neither_nemo_run_nor_torch(workplace, arguments):
+    modules, done = loaded(*arguments, cwd=workplace)
+    assert "typer" in modules and not {"nemo_run", "torch", "numpy"} & modules, done.stderr
 
 
 def test_a_recipe_is_listed_even_when_it_cannot_be_imported(nemo_run, workplace):
@@ -51,12 +56,13 @@ def test_a_recipe_is_listed_even_when_it_cannot_be_imported(nemo_run, workplace)
     assert "Does not import." in nemo_run("--help")[1]
 
 
-def test_a_dry_run_shows_the_plan_within_six_seconds_asks_nothing_and_writes_nothing(nemo_run, workplace, listing):
+def test_a_dry_run_shows_the_plan_asks_nothing_writes_nothing_and_waits_for_no_nemo(nemo_run, workplace, listing):
     before = listing(workplace.parent)
-    seconds, done = timed(RECIPE, "--executor", "local", "--dryrun", cwd=workplace)
+    modules, done = loaded(RECIPE, "--executor", "local", "--dryrun", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    assert seconds < 6.0
     assert done.stderr == ""
+    slow = {"nemo", "megatron", "modelopt", "transformers", "datasets", "lightning", "pyarrow", "matplotlib"}
+    assert "nemo_run" in modules and not slow & modules
     for shown in ("math-v2-part00", "learning rate", "import-teacher", "wait", "debug scale"):
         assert shown in done.stdout
     assert listing(workplace.parent) == before
@@ -68,6 +74,41 @@ def test_the_slurm_executor_stands_for_the_full_scale_and_says_what_to_fill_in(n
     assert "recipes/executors/slurm.yaml:4: fill in account" in out
     _, out, _ = nemo_run(RECIPE, "-e", "slurm", "--dryrun", "executor.account=a", "executor.partition=p", "scale=debug")
     assert "debug scale, executor slurm" in out and "fill in" not in out
+
+
+@pytest.mark.parametrize("arguments", [["-e", "slurm", "executor.account=a", "executor.partition=p"], []], ids=str)
+def test_the_preview_of_seven_milestones_fits_a_terminal_of_80_columns(nemo_run, workplace, monkeypatch, arguments):
+    monkeypatch.setenv("COLUMNS", "80")
+    (workplace / "recipes/widest.py").write_text((ROOT / "recipes/distill_v1v2.py").read_text())
+    code, out, _ = nemo_run("recipes/widest.py", "--dryrun", *arguments)
+    assert code == 0 and "…" not in out
+    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("in "))  # where runs lie, whole
+
+
+def test_a_debug_run_costs_no_gpu_hours(nemo_run):
+    assert "GPU" not in nemo_run(RECIPE, "--dryrun")[1]
+
+
+def test_several_recipes_are_previewed_by_one_command(nemo_run, workplace):
+    recipes = ["recipes/distill_v1v3.py", "recipes/distill_v3.py"]
+    (workplace / recipes[1]).write_text((ROOT / recipes[1]).read_text())
+    code, out, _ = nemo_run(*recipes, "--executor", "slurm", "--dryrun", "seed=7")
+    assert code == 0
+    for name in ("distill_v1v3-full", "distill_v3-full"):
+        assert f"{name}: full scale, executor slurm, seed 7" in out
+    code, out, err = nemo_run(*recipes, "--executor", "slurm", "--dryrun", "layout.tensor_parallel=4")
+    assert code == 2 and err.count("the nearest that fits is layout.tensor_parallel=8") == 2
+    assert "distill_v1v3-full" in out and "distill_v3-full" in out
+
+
+def test_a_layout_that_cannot_fit_is_previewed_and_then_refused(nemo_run, workplace):
+    for dryrun in (["--dryrun"], []):
+        code, out, err = nemo_run(RECIPE, "--executor", "slurm", "layout.gpu=H200", "layout.tensor_parallel=1", *dryrun,
+                                  "distill.global_batch_size=3072")  # fmt: skip
+        assert code == 2 and "needs 324 GiB per GPU and an H200 has 140; the nearest that fits is" in err
+        assert err.count("\n") == 1
+        assert "Memory per GPU: 324 of 140 GiB" in out
+    assert not (workplace / "runs").exists()
 
 
 def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
@@ -97,6 +138,10 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "distill.milestones=1,99999"], "milestone 99,999 lies past the schedule"),
         ([RECIPE, "distill.milestones=20,10"], "milestone 10 does not come after 20"),
         ([RECIPE, "evaluate.suite=ofline"], "offline"),
+        ([RECIPE, "prepare.tokens=lots"], "'lots' is no number of tokens"),
+        ([RECIPE, "prepare.reasoning=inlin"], "Did you mean 'inline'?"),
+        ([RECIPE, "prepare.max_malformed=2"], "prepare.max_malformed=2.0 is no share"),
+        ([RECIPE, "prepare.questions=nowhere"], "there is no folder nowhere of benchmark questions"),
         ([RECIPE, "evaluate.repeats=0"], "evaluate.repeats=0 has to be above 0"),
         ([RECIPE, "scale=dbug"], "no scale 'dbug'. Did you mean 'debug'?"),
         ([RECIPE, "seed=x"], "seed=x cannot be: it has to be a whole number"),
@@ -104,6 +149,12 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "blend.shares.stem=15"], "105 percent"),
         ([RECIPE, "blend.shares.stm=1"], "Did you mean 'stem'?"),
         ([RECIPE, "runs=a b"], "space"),
+        ([RECIPE, "-e", "slurm", "layout.gpu=H1000"], "H1000: nothing is known of such a GPU. Did you mean 'H100'?"),
+        ([RECIPE, "-e", "slurm", "layout.tensor_parallel=3"], "does not divide the 8 GPUs of a machine; the nearest"),
+        ([RECIPE, "-e", "slurm", "distill.micro_batch_size=3"], "distill.micro_batch_size=4 would do"),
+        ([RECIPE, "recipes/small.py"], "2 recipes are previewed together, with --dryrun, but run one at a time"),
+        ([RECIPE, "recipes/smal.py", "--dryrun"], "no recipe 'recipes/smal.py'. Did you mean 'recipes/small.py'?"),
+        ([RECIPE, "recipes/small.py", "--dryrun", "--name", "x"], "--name x cannot be the name of 2 runs"),
         ([RECIPE, "stray"], "'stray' is no setting"),
         (["status", "nothing"], "no run 'nothing' in runs"),
         (["report", "nothing"], "no run 'nothing' in runs"),

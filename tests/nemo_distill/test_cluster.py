@@ -137,7 +137,6 @@ def test_site_settings_that_cannot_be_are_refused_before_anything_is_written(nem
 
 
 def test_a_segment_may_be_spread_over_nodes_and_processes(nemo_run, site, slurm, attempts):
-    pytest.importorskip("nemo_distill.ranks")
     code, out, _ = nemo_run(*RECIPE, "layout.nodes=2", "layout.gpus_per_node=2")
     assert code == 0 and "distill-1, distill-2 on 2 nodes x 2; the others on 1 node x 1" in out
     assert attempts("runs", "distill-1") == 1  # rank 0 alone writes

@@ -90,7 +90,8 @@ def test_a_segment_that_somebody_cancels_ends_the_run_and_the_next_command_goes_
     code, out, _ = run_meanwhile(lambda: slurm.run("scancel", slurm.job("distill-1")["JobId"]))
     assert code == 1 and "distill-1 failed: job" in out and "was cancelled" in out
     assert slurm.queue() == {}
-    assert nemo_run(*command(gate))[0] == 0
+    code, out, _ = nemo_run(*command(gate))
+    assert code == 0, out
     assert_ended_as_if_undisturbed(attempts, distill_1=2)
 
 
@@ -148,7 +149,8 @@ def test_a_preempted_job_is_queued_again_a_bounded_number_of_times(
     code, out, _ = run_meanwhile(preempt_twice)
     assert code == 1 and out.count("Queued again: distill-1") == 1
     assert "distill-1 failed: job" in out and "was preempted" in out
-    assert nemo_run(*command(gate))[0] == 0
+    code, out, _ = nemo_run(*command(gate))
+    assert code == 0, out
     assert_ended_as_if_undisturbed(attempts, distill_1=3)
 
 
@@ -159,7 +161,8 @@ def test_a_job_is_not_requeued_for_ever(run_meanwhile, nemo_run, gate, slurm, at
 
     code, out, _ = run_meanwhile(requeue, "executor.requeues=0")
     assert code == 1 and "given up (executor.requeues=0)" in out, out
-    assert nemo_run(*command(gate))[0] == 0
+    code, out, _ = nemo_run(*command(gate))
+    assert code == 0, out
     assert_ended_as_if_undisturbed(attempts, distill_1=2)
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from nemo_distill.blend import Blend
+from nemo_distill.errors import UserError
 from nemo_distill.experiment import Recipe, build_steps
 from nemo_distill.scale import SCALES, get_scale
-from nemo_distill.settings import Distill, Evaluate, Prune, Settings
+from nemo_distill.settings import Distill, Evaluate, Prepare, Prune, Settings
 from nemo_distill.step import place
 
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SHARES = {"sft-general": 30, "math-v2-part00": 40, "stem": 30}
 
 
@@ -36,7 +38,7 @@ def test_the_debug_run_has_these_steps_in_this_order():
         f"distill-{first}", f"distill-{second}", f"distill-{last}",
         "evaluate-teacher", "export-pruned", "evaluate-pruned",
         *(f"{kind}-{label}" for label in (first, second, last) for kind in ("export", "evaluate")),
-        "report",
+        "contamination", "report",
     ]  # fmt: skip
     assert steps["prune"].upstream == ("import-teacher", "world")
     assert steps[f"distill-{second}"].upstream == ("import-teacher", "prune", "prepare", f"distill-{first}")
@@ -72,6 +74,29 @@ def test_a_milestone_more_leaves_the_earlier_ones_alone():
     assert {name for name in old if old[name] != new[name]} == {"report"}
 
 
+def test_a_budget_is_shared_out_among_the_sources_and_drawn_by_the_runs_seed():
+    (prepare,) = (s for s in build_steps(recipe("full", prepare=Prepare(tokens="2B"))) if s.name == "prepare")
+    drawn = {source["name"]: source["tokens"] for source in prepare.config["sources"]}
+    assert drawn == {"sft-general": 600_000_000, "math-v2-part00": 800_000_000, "stem": 600_000_000}
+    assert prepare.config["seed"] == recipe().seed
+    (whole,) = (s for s in build_steps(recipe("full")) if s.name == "prepare")
+    assert whole.config["seed"] is None and not any("tokens" in source for source in whole.config["sources"])
+
+
+def test_sources_are_searched_for_the_questions_at_hand(tmp_path):
+    def searched(scale: str, **settings) -> list[str]:
+        found = [step for step in build_steps(recipe(scale, **settings)) if step.name == "contamination"]
+        return [entry["benchmark"] for step in found for entry in step.config["questions"]]
+
+    assert "offline_code" in searched("debug")
+    assert searched("full") == []
+    (tmp_path / "aime25.jsonl").write_text('{"problem": "How many?"}\n')
+    assert searched("full", prepare=Prepare(questions=str(tmp_path))) == ["aime25"]
+    (tmp_path / "offline_code.jsonl").write_text('{"problem": "How many?"}\n')
+    with pytest.raises(UserError, match="'offline_code' is there twice"):
+        searched("debug", prepare=Prepare(questions=str(tmp_path)))
+
+
 def test_another_way_to_evaluate_trains_nothing_again():
     assert changed(recipe(), recipe(evaluate=Evaluate(repeats=8))) == {"evaluate", "report"}
 
@@ -95,6 +120,20 @@ def test_the_full_scale_is_the_studys():
     assert [milestone.label for milestone in chosen.milestones] == ["2.5B", "5B", "20B", "40B", "60B", "80B", "100B"]
     assert chosen.schedule.tokens_per_iteration == 6_291_456
     assert "world" not in {step.name for step in build_steps(chosen)}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["layout.gpus_per_node=2"], "take distill.micro_batch_size=8"),
+        (["layout.nodes=2", "distill.micro_batch_size=8"], "layout.nodes=2, and --executor local has one machine"),
+    ],
+)
+def test_a_layout_that_cannot_be_had_is_refused_before_anything_is_written(nemo_run, workplace, listing, words, said):
+    before = listing(workplace)
+    code, _, err = nemo_run(str(RECIPES / "distill_v1v3.py"), "--executor", "local", *words)
+    assert code == 2 and said in err
+    assert listing(workplace) == before
 
 
 @pytest.mark.parametrize("name", SCALES)

@@ -69,8 +69,8 @@ def test_only_the_distillation_is_spread_over_nodes():
 
 def test_several_processes_meet_at_a_port_of_their_job(spec):
     words = " ".join(jobscript.task_of(spec, jobscript.shape_of(spec.name, LAYOUT)).args)
-    assert words.startswith("--nnodes=96 --nproc-per-node=8 --rdzv-backend=c10d")
-    assert "$((10000 + SLURM_JOB_ID % 20000))" in words
+    assert words.startswith("--nnodes 96 --nproc-per-node 8 --rdzv-backend c10d")
+    assert "$((10000 + SLURM_JOB_ID % 20000)) --rdzv-id $SLURM_JOB_ID" in words
     assert words.endswith(f"-m nemo_distill.step {spec.folder}/spec.json")
 
 

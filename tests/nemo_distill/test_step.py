@@ -28,7 +28,7 @@ def start(spec: Spec, **options) -> subprocess.Popen:
 
 def run(spec: Spec) -> tuple[int, str]:
     process = start(spec)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     return process.returncode, output
 
 
@@ -196,7 +196,7 @@ def test_a_killed_step_leaves_no_mark_and_no_lock_and_runs_again(one, attempts, 
     record = json.loads((quick.folder / "spec.json").read_text())
     record["config"]["seconds"] = 0  # the same folder, so that its lock matters
     (quick.folder / "spec.json").write_text(json.dumps(record))
-    done = subprocess.run([sys.executable, "-m", "nemo_distill.step", str(quick.folder / "spec.json")], timeout=20)
+    done = subprocess.run([sys.executable, "-m", "nemo_distill.step", str(quick.folder / "spec.json")], timeout=120)
     assert done.returncode == 0 and quick.done and attempts(tmp_path, "one") == 2
 
 
@@ -205,7 +205,7 @@ def test_of_two_processes_on_one_folder_the_second_waits_and_finds_it_done(one, 
     first = start(spec)
     wait_for(lambda: (spec.folder / "progress.json").exists())
     second = start(spec)
-    outputs = [process.communicate(timeout=30)[0] for process in (first, second)]
+    outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
     assert "waiting: another process works on" in outputs[1] and "already done" in outputs[1]
     assert attempts(tmp_path, "one") == 1
@@ -216,7 +216,7 @@ def test_a_terminated_step_says_so_and_can_be_resumed(one):
     process = start(spec)
     wait_for(lambda: (spec.folder / "progress.json").exists())
     process.terminate()
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 143 and "terminated" in output
     assert not spec.done and not (spec.folder / "_FAILED").exists()
 

@@ -1,0 +1,93 @@
+"""What all reports share: how numbers are written, and Markdown and HTML pages from the templates.
+
+>>> from evaluator.pages import points_text, span_text, tokens_text
+>>> tokens_text(2.5e9), points_text(0.124), span_text(200)
+('2.5B', '+12.4', '3 min 20 s')
+
+A page is one file without scripts that needs no network: `base.html.j2` is its shell, `macros.html.j2` its tables.
+"""
+
+from pathlib import Path
+
+from evaluator.stats import Estimate, Summary
+
+TEMPLATES = Path(__file__).parent / "templates"
+MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
+"""The files of every report."""
+
+
+def write_pages(folder: Path, template: str, **context) -> None:
+    """Render the templates `{template}.md.j2` and `{template}.html.j2` into report.md and report.html of `folder`.
+
+    Raises jinja2.UndefinedError for a name that `context` lacks.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": score_text,
+        "points": points_text,
+        "change": change_text,
+        "tokens": tokens_text,
+        "span": span_text,
+    }
+    for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
+        text = environment.get_template(f"{template}.{ending}.j2").render(context)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def plain_table(first: str, columns: list[str], *, bold: str = "", **options):
+    """An empty `rich.table.Table` with the column `first` and, to the right, `columns`, of which `bold` stands out."""
+    from rich import box
+    from rich.table import Table
+
+    # Without its edge the table fits 80 columns with a hundred in every cell.
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, **options)
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True, style="bold" if column == bold else None)
+    return table
+
+
+def score_text(value: Summary | Estimate) -> str:
+    """A score from 0 to 100 with its standard error: `61.3 ± 2.1`."""
+    return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
+
+
+def points_text(difference: float) -> str:
+    """A difference from 0 to 1 in points, with its sign: `+12.4`."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def change_text(value: Estimate) -> str:
+    """A difference in points with its standard error: `+12.4 ± 3.0`."""
+    return f"{points_text(value.mean)} ± {100 * value.stderr:.1f}"
+
+
+def tokens_text(tokens: float) -> str:
+    """A number of tokens in three digits: `0.4M`, `2.5B`."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if tokens >= 0.1 * size:
+            return f"{tokens / size:.3g}{unit}"
+    return f"{tokens:.0f}"
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate in three digits: `1.87e-5`."""
+    return f"{rate:.3g}".replace("e-0", "e-")
+
+
+def span_text(seconds: float | None) -> str:
+    """A time span: `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -1,0 +1,299 @@
+"""Where the files of a source come from: this machine, the Hugging Face hub, or a mirror of it.
+
+    found = locate({"name": "stem", "field": "messages", "dataset": "nvidia/Nemotron-Post-Training-Dataset-v1",
+                    "subset": "default", "split": "stem", "files": [], "samples": None})
+    found.revision                          # the commit that was current, to be recorded
+    [file.content for file in found.files]  # known without a download
+    with found.files[0].open() as shard: ...
+
+A mirror is a folder in which ORG/NAME holds the data set as it lies on the hub (`hf download ORG/NAME --repo-type
+dataset --local-dir MIRROR/ORG/NAME`): what an offline cluster reads. Which files a configuration and a split stand for
+is decided by the `datasets` library, from the data set's README and the names of its files; the library is given a
+folder of empty files with these names, so that the hub and a mirror go one way and nothing is fetched to find out.
+
+The endpoint, the token and the cache are those of `huggingface_hub`: HF_ENDPOINT, HF_TOKEN or `hf auth login`,
+HF_HOME. Raises `UserError` for whatever is not there, not allowed, or cannot be reached.
+"""
+
+import fnmatch
+import functools
+import hashlib
+import io
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from nemo_distill.documents import ENDINGS
+from nemo_distill.errors import UserError, nearest
+from nemo_distill.hub_errors import DATA_SET, MIRROR, MODEL, endpoint, refusals
+
+STREAMING = "NEMO_DISTILL_STREAMING"
+"""Environment variable: 1 to read from the hub as it is needed, with nothing kept in its cache."""
+_README = "README.md"
+_STREAMED_AT_ONCE = 8 << 20
+"""Bytes of a range request."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file at hand."""
+
+    path: Path
+    name: str
+    """What a card calls it: the path inside the data set, or the file's own name."""
+
+    @property
+    def bytes(self) -> int:
+        """Size."""
+        return self.path.stat().st_size
+
+    @functools.cached_property
+    def content(self) -> str:
+        """What stands for its bytes: their SHA-256."""
+        with open(self.path, "rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """The file, to read."""
+        return open(self.path, mode)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a data set on the hub, at one commit."""
+
+    dataset: str
+    revision: str
+    """A commit."""
+    name: str
+    """Path inside the data set."""
+    bytes: int
+    """Size, as the hub says."""
+    content: str
+    """What stands for its bytes: SHA-256 of a large file, git's object id of a small one."""
+    streaming: bool
+    """Read by ranges rather than fetched whole into the cache."""
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """The file, to read; fetched now unless it streams. A connection that drops is taken up again; what
+        was fetched whole is not fetched twice."""
+        assert mode == "rb", mode
+        with refusals(self.dataset):
+            if self.streaming:
+                from huggingface_hub import HfFileSystem
+
+                system = HfFileSystem(endpoint=endpoint())
+                path = f"datasets/{self.dataset}@{self.revision}/{self.name}"
+                return _Streamed(system.open(path, "rb", block_size=_STREAMED_AT_ONCE), self.dataset)
+            from huggingface_hub import hf_hub_download
+
+            return open(
+                hf_hub_download(
+                    self.dataset, self.name, repo_type="dataset", revision=self.revision, endpoint=endpoint()
+                ),
+                "rb",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.name}"
+
+
+class _Streamed(io.BufferedReader):
+    """A remote file whose errors are sentences."""
+
+    def __init__(self, raw, dataset: str):
+        super().__init__(_Raw(raw, dataset), buffer_size=1 << 16)
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, file, dataset: str):
+        self._file, self._dataset = file, dataset
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer) -> int:
+        with refusals(self._dataset):
+            return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@dataclass(frozen=True)
+class Located:
+    """The files of a source."""
+
+    files: list[LocalFile | HubFile]
+    """In the order in which they are read."""
+    revision: str | None = None
+    """The commit of the data set; None for files at hand."""
+
+
+def locate(source: dict, *, streaming: bool | None = None, mirror: str | None = None) -> Located:
+    """The files of `source`, which names a `dataset` (and `subset`, `split`, `files`, `revision`); none is fetched.
+
+    Args:
+        streaming: Read by ranges; None: as the environment says.
+        mirror: The mirror's folder; None: as the environment says.
+    """
+    mirror = mirror or os.environ.get(MIRROR)
+    streaming = os.environ.get(STREAMING, "") not in ("", "0") if streaming is None else streaming
+    dataset, name = source["dataset"], source["name"]
+    if mirror:
+        folder = _mirrored(Path(mirror), dataset)
+        listing = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        readme = folder / _README
+        chosen = _choose(source, listing, lambda: readme.read_text(encoding="utf-8") if readme.exists() else "")
+        found = Located([LocalFile(folder / path, path) for path in chosen])
+    else:
+        repository = _Repository.at(dataset, source.get("revision"))
+        chosen = _choose(source, sorted(repository.files), repository.readme)
+        found = Located(
+            [HubFile(dataset, repository.revision, path, *repository.files[path], streaming) for path in chosen],
+            repository.revision,
+        )
+    for file in found.files:
+        if not file.name.endswith(ENDINGS):
+            raise UserError(f"source {name!r}: {file} is none of {', '.join(ENDINGS)}.")
+    return found
+
+
+def model_folder(name: str, *, weights: bool = True) -> Path:
+    """The folder of the checkpoint `name`: a folder, or a model of the mirror or the hub, whose files are fetched now.
+
+    `weights` says whether more than its configuration and tokenizer is wanted. Fetched files stay in the hub's cache.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    mirror = os.environ.get(MIRROR)
+    if mirror:
+        return _mirrored(Path(mirror), name, kind=MODEL)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.jinja", *(["*.safetensors"] if weights else [])]
+    with refusals(name, kind=MODEL):
+        return Path(snapshot_download(name, allow_patterns=wanted, endpoint=endpoint()))
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """What the hub says of a data set at one commit."""
+
+    dataset: str
+    revision: str
+    files: dict[str, tuple[int, str]]
+    """Path -> bytes, content."""
+
+    @classmethod
+    @functools.cache  # sources share data sets
+    def at(cls, dataset: str, revision: str | None) -> "_Repository":
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        api = HfApi(endpoint=endpoint())
+        with refusals(dataset, revision):
+            commit = api.dataset_info(dataset, revision=revision).sha
+            tree = api.list_repo_tree(dataset, recursive=True, revision=commit, repo_type="dataset")
+            files = {
+                file.path: (file.size, f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}")
+                for file in tree
+                if isinstance(file, RepoFile)
+            }
+        return cls(dataset, commit, files)
+
+    def readme(self) -> str:
+        """The text of its README, or nothing."""
+        if _README not in self.files:
+            return ""
+        file = HubFile(self.dataset, self.revision, _README, *self.files[_README], streaming=False)
+        with file.open() as opened:
+            return opened.read().decode("utf-8")
+
+
+def forget() -> None:
+    """Ask the hub anew from now on."""
+    _Repository.at.cache_clear()
+
+
+def _choose(source: dict, listing: list[str], readme) -> list[str]:
+    """Which of the data set's files `source` names, by pattern or as a split of a configuration."""
+    dataset = source["dataset"]
+    if source.get("files"):
+        chosen = []
+        for pattern in source["files"]:
+            found = fnmatch.filter(listing, pattern)
+            if not found:
+                data = [path for path in listing if path.endswith(ENDINGS)]
+                raise UserError(f"the data set {dataset} has no file {pattern!r}. {nearest(pattern, data)}")
+            chosen += found
+        return chosen
+    return _resolve(dataset, source.get("subset"), source.get("split"), listing, readme())
+
+
+def _resolve(dataset: str, subset: str | None, split: str | None, listing: list[str], readme: str) -> list[str]:
+    """What `datasets` reads for that configuration and split."""
+    import datasets
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "data"
+        for path in listing:
+            if path.endswith(ENDINGS):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).touch()
+        folder.mkdir(exist_ok=True)
+        (folder / _README).write_text(readme, encoding="utf-8")
+        try:
+            builder = datasets.load_dataset_builder(str(folder), name=subset, cache_dir=f"{scratch}/cache")
+        except (ValueError, FileNotFoundError) as error:
+            known = _configurations(datasets, folder)
+            if subset is not None and subset not in known:
+                raise UserError(f"the data set {dataset} has no subset {subset!r}. {nearest(subset, known)}") from error
+            if subset is None and len(known) > 1:
+                listed = ", ".join(f"'{name}'" for name in known)
+                raise UserError(f"the data set {dataset} has more than one subset; name one of {listed}.") from error
+            reason = str(error).replace(str(folder), dataset).splitlines()[0].rstrip(".")
+            raise UserError(f"the data set {dataset} cannot be resolved to files: {reason}.") from error
+        found = {str(name): paths for name, paths in (builder.config.data_files or {}).items()}
+        if split is None and len(found) == 1:
+            (split,) = found
+        if split not in found:
+            missing = f"has no split {split!r}" if split else "has more than one split"
+            raise UserError(f"the data set {dataset} {missing}. {nearest(split or '', found)}")
+        return [str(Path(path).resolve().relative_to(folder.resolve())) for path in found[split]]
+
+
+def _configurations(datasets, folder: Path) -> list[str]:
+    try:
+        return datasets.get_dataset_config_names(str(folder))
+    except (ValueError, FileNotFoundError):
+        return []
+
+
+def _mirrored(mirror: Path, dataset: str, *, kind: str = DATA_SET) -> Path:
+    folder = mirror / dataset
+    if not folder.is_dir():
+        there = [str(path.relative_to(mirror)) for path in mirror.glob("*/*") if path.is_dir()]
+        raise UserError(f"the mirror {mirror} has no folder {dataset}. {nearest(dataset, there)}")
+    cut = next((folder / ".cache" / "huggingface" / "download").rglob("*.incomplete"), None)
+    if cut:
+        raise UserError(
+            f"the mirror's {folder} was not fetched to its end ({cut.name} is there): run "
+            f"`hf download {dataset} --repo-type {kind.replace('data set', 'dataset')} --local-dir {folder}` again."
+        )
+    return folder

@@ -1,0 +1,169 @@
+"""The benchmark questions at hand: those of our own offline tasks, and any folder of JSONL or parquet files.
+
+    questions_in(Path("benchmarks"))    # [{"benchmark": "gpqa", "file": ".../gpqa.jsonl", "field": "Question", ...}]
+    read_questions(Path("benchmarks/gpqa.jsonl"), field="Question")     # [Question("1", "A spin-half ..."), ...]
+
+An entry is plain data for the config of a step, with a hash of its file: other questions make another step.
+"""
+
+import gzip
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_distill.errors import UserError, nearest
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+"""Of the files that can be read."""
+FIELDS = ("question", "Question", "problem", "prompt", "question_content", "messages", "text")
+"""What the field of a folder's files may be called; the first of them that a file has is taken."""
+OFFLINE = "core_evals:"
+"""A file `core_evals:NAME` is one of our own tasks', wherever they are installed."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a benchmark."""
+
+    identity: str
+    """Its `id`, or else its line in the file."""
+    text: str
+    """All that is asked."""
+
+
+def offline_questions() -> list[dict]:
+    """An entry for each of our offline tasks."""
+    files = sorted(_offline_folder().glob("*.jsonl"))
+    return [_entry(path, file=OFFLINE + path.name, field="messages") for path in files]
+
+
+def questions_in(folder: Path) -> list[dict]:
+    """An entry for each file of questions in `folder`, called like the file.
+
+    Raises `UserError` when there is none, two are called alike, or a file has no field of `FIELDS`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder} of benchmark questions.")
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS))
+    if not files:
+        raise UserError(f"{folder} holds no benchmark questions: no file in it ends in {', '.join(ENDINGS)}.")
+    entries = [_entry(path.resolve(), file=str(path.resolve()), field=_field_of(path)) for path in files]
+    check_names(entries)
+    return entries
+
+
+def check_names(entries: list[dict]) -> None:
+    """Raise `UserError` when two entries are of one name."""
+    seen: dict[str, str] = {}
+    for entry in entries:
+        name = entry["benchmark"]
+        if name in seen:
+            raise UserError(f"the benchmark {name!r} is there twice: {seen[name]} and {entry['file']}.")
+        seen[name] = entry["file"]
+
+
+def offline_path(file: str) -> Path | None:
+    """The path of a file `core_evals:NAME`; None for any other. Raises `UserError` when there is no such task."""
+    if not file.startswith(OFFLINE):
+        return None
+    path = _offline_folder() / file.removeprefix(OFFLINE)
+    if not path.is_file():
+        names = (other.name for other in path.parent.glob("*.jsonl"))
+        raise UserError(f"no offline task has the file {path.name!r}. {nearest(path.name, names)}")
+    return path
+
+
+def read_questions(path: Path, *, field: str) -> list[Question]:
+    """The questions of a file: `field` of every row is a text, a list of texts, or a list of messages.
+
+    Raises `UserError`, with file and line, for a row without it, and for a file that is missing, damaged or empty.
+    """
+    questions = []
+    for number, row in _rows(path):
+        if field not in row:
+            raise UserError(f"{path}, line {number}: no field {field!r}. {nearest(field, row)}")
+        text = _text(row[field])
+        if text is None:
+            raise UserError(
+                f"{path}, line {number}: {field!r} is no text, list of texts or list of messages: {row[field]!r:.80}."
+            )
+        questions.append(Question(str(row.get("id", number)), text))
+    if not questions:
+        raise UserError(f"{path} has no questions.")
+    return questions
+
+
+def _offline_folder() -> Path:
+    # By path: nothing here may import the evaluator.
+    return Path(importlib.util.find_spec("core_evals.nemo_distill").origin).parent / "data"
+
+
+def _entry(path: Path, *, file: str, field: str) -> dict:
+    name = path.name.removesuffix(next(ending for ending in ENDINGS if path.name.endswith(ending)))
+    return {
+        "benchmark": name,
+        "file": file,
+        "field": field,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def _field_of(path: Path) -> str:
+    for number, row in _rows(path):
+        known = [name for name in FIELDS if name in row]
+        if not known:
+            raise UserError(
+                f"{path}, line {number}: none of the fields {', '.join(FIELDS)}; it has {', '.join(map(str, row))}."
+            )
+        return known[0]
+    raise UserError(f"{path} has no questions.")
+
+
+def _text(value) -> str | None:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        return None
+    parts = [part.get("content") if isinstance(part, dict) else part for part in value]
+    return "\n".join(parts) if all(isinstance(part, str) for part in parts) else None
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """The rows of a file with their line, from 1."""
+    if not path.name.endswith(ENDINGS):
+        raise UserError(f"{path} is none of {', '.join(ENDINGS)}.")
+    if not path.is_file():
+        raise UserError(f"there is no file {path}.")
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.isspace():
+                    yield number, _object(line, where=f"{path}, line {number}")
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is damaged: {error}.") from None
+
+
+def _object(line: bytes, *, where: str) -> dict:
+    try:
+        row = json.loads(line)
+    except ValueError:  # of JSON, or of UTF-8
+        raise UserError(f"{where}: not JSON.") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a {type(row).__name__} and no object.")
+    return row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,268 @@
+"""From a source's files to Megatron's, over all cores: one process reads and writes, the others do the rest.
+
+    with Workers(tokenizer) as workers:
+        made = tokenise(Job(...), workers, prefix, say=print)
+
+The reading process hands out batches of rows as they lie in the file; a worker parses them, renders chats, tokenises,
+and gives back arrays; these are written in the order of the rows. A checkpoint follows each file, and each
+`_CHECKPOINT_TOKENS` within one, so that an attempt that was cut goes on there. A bounded number of batches is under
+way, so memory grows neither with a file nor with the source.
+"""
+
+import collections
+import ctypes
+import gc
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nemo_distill.documents import Batch, Tally, batches, parse
+from nemo_distill.draw import Draw
+from nemo_distill.errors import UserError
+from nemo_distill.indexed import MARK, IndexedWriter
+from nemo_distill.tokenizer import Tokenizer, lengths_and_ids
+
+_CHECKPOINT_TOKENS = 1 << 26
+"""Tokens between two checkpoints at most, but for the batches under way."""
+_CHARACTERS_PER_TOKEN = 8
+"""A document is cut at this many characters per token allowed before it is tokenised, as ModelOpt does."""
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """How a document becomes tokens."""
+
+    field: str
+    """`text` or `messages`."""
+    max_document_tokens: int
+    """Longer documents are cut there."""
+    join_newlines: bool = True
+    """Of `text`: newlines become spaces."""
+    reasoning: str = "inline"
+    """Of `messages`: what becomes of `reasoning_content` (`tokenizer.REASONING`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One source to tokenise."""
+
+    source: str
+    files: list
+    """In the order in which they are read (`documents.batches` says what a file is)."""
+    treatment: Treatment
+    max_malformed: float
+    """Share of the rows that may be dropped, of 1."""
+    samples: int | None = None
+    """Rows read at most, from the first on; None: all. A budget draws on all rows."""
+    budget: int | None = None
+    """Tokens drawn; None: all."""
+    seed: int = 0
+    """Of the draw."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of it."""
+
+    documents: int
+    tokens: int
+    cut: int
+    """Documents that were longer than allowed."""
+    tally: Tally
+    share: float
+    """Of the documents, drawn."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a worker makes of a batch."""
+
+    ids: np.ndarray
+    """Of all documents, end to end."""
+    lengths: np.ndarray
+    """Tokens of each document."""
+    marks: np.ndarray
+    """`indexed.MARK` of each document."""
+    tally: Tally
+
+
+@dataclass
+class _Position:
+    """Where the source has been read to."""
+
+    file: int = 0
+    row: int = 0
+    """Rows of the file that are done with, blank lines counted."""
+    tally: Tally = field(default_factory=Tally)
+
+
+class Workers:
+    """Processes that tokenise, as many as there are cores; they end with this one, however it ends."""
+
+    def __init__(self, tokenizer: Tokenizer, *, count: int | None = None):
+        self.count = count or len(os.sched_getaffinity(0))
+        self.tokenizer = tokenizer
+        # Forked, they share what the tokenizer holds and start at once.
+        context = multiprocessing.get_context("fork")
+        self._pool = ProcessPoolExecutor(self.count, context, initializer=_start, initargs=(tokenizer, os.getpid()))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def submit(self, batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) -> "Future[Tokens]":
+        """Have `batch` tokenised: those of its rows whose bin lies below `threshold`."""
+        return self._pool.submit(_work, batch, bins, threshold, treatment)
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, float], None]) -> Made:
+    """Tokenise `job` to `PREFIX.bin` and `PREFIX.idx`, from the last checkpoint of an earlier attempt on.
+
+    Args:
+        say: Called with the share of the source that was read and the tokens per second of this attempt.
+
+    Raises `UserError` when too many rows are malformed, or no document fits the budget; then nothing is left.
+    """
+    draw = Draw(budget=job.budget, seed=job.seed, source=job.source)
+    with IndexedWriter(prefix, vocab_size=workers.tokenizer.vocab_size) as writer:
+        at = _Position()
+        if writer.state:
+            at = _Position(writer.state["file"], writer.state["row"], _tally(writer.state["tally"]))
+            draw.restore(writer.state["draw"])
+        started, before, sure = time.monotonic(), writer.tokens, writer.tokens
+
+        def checkpoint() -> None:
+            tally = asdict(at.tally) | {"dropped": dict(at.tally.dropped)}
+            writer.checkpoint({"file": at.file, "row": at.row, "tally": tally, "draw": draw.state()})
+
+        for file, batch, tokens in _in_order(job, workers, draw, at):
+            if file != at.file:
+                at.file, at.row = file, 0
+                checkpoint()
+                sure = writer.tokens
+            writer.add(tokens.ids, tokens.lengths, tokens.marks)
+            draw.add(tokens.marks["bin"], tokens.lengths)
+            at.tally.add(tokens.tally)
+            at.row = batch.numbers[-1]
+            if writer.tokens - sure >= _CHECKPOINT_TOKENS:
+                checkpoint()
+                sure = writer.tokens
+            read = max((file + batch.read) / len(job.files), at.tally.rows / (_cap(job) or float("inf")))
+            say(min(read, 1.0), (writer.tokens - before) / (time.monotonic() - started))
+        checkpoint()
+        try:
+            at.tally.check(allowed=job.max_malformed, where=f"source {job.source!r}")
+            if job.budget is not None and not draw.tokens:
+                raise UserError(f"source {job.source!r} has no document within its budget of {job.budget:,} tokens.")
+        except UserError:
+            writer.discard()
+            raise
+        documents, cut = writer.finish(None if job.budget is None else lambda marks: marks["bin"] < draw.threshold)
+    return Made(int(documents), writer.tokens, int(cut), at.tally, draw.share)
+
+
+def _in_order(job: Job, workers: Workers, draw: Draw, at: _Position) -> Iterator[tuple[int, Batch, Tokens]]:
+    """The tokens of each batch after `at`, in the order of the rows, with some more batches under way."""
+    under_way: collections.deque[tuple[int, Batch, Future]] = collections.deque()
+    try:
+        for file, batch in _batches(job, at.file, at.row, at.tally.rows):
+            bins = draw.bins(file=file, rows=batch.numbers)
+            under_way.append((file, batch, workers.submit(batch, bins, draw.threshold, job.treatment)))
+            while len(under_way) > 2 * workers.count or (under_way and under_way[0][2].done()):
+                file, batch, future = under_way.popleft()
+                yield file, batch, future.result()
+        for file, batch, future in under_way:
+            yield file, batch, future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a process that tokenised source {job.source!r} was killed, for want of memory?; run again to go on."
+        ) from error
+    finally:
+        for _, _, future in under_way:
+            future.cancel()
+
+
+def _batches(job: Job, first: int, skip: int, rows: int) -> Iterator[tuple[int, Batch]]:
+    cap = _cap(job)
+    for number, file in enumerate(job.files[first:], start=first):
+        if cap is not None and rows >= cap:
+            return
+        for batch in batches(file, field=job.treatment.field, skip=skip if number == first else 0):
+            if cap is not None and rows + len(batch.numbers) >= cap:
+                yield number, batch.head(cap - rows)
+                return
+            rows += len(batch.numbers)
+            yield number, batch
+
+
+def _cap(job: Job) -> int | None:
+    return job.samples if job.budget is None else None
+
+
+def _tally(record: dict) -> Tally:
+    return Tally(record["rows"], collections.Counter(record["dropped"]), record["first"])
+
+
+_tokenizer: Tokenizer
+"""Of a worker process."""
+
+
+def _start(tokenizer: Tokenizer, parent: int) -> None:
+    global _tokenizer
+    _tokenizer = tokenizer
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process per core
+    gc.freeze()
+    gc.set_threshold(1_000_000)  # hundreds of thousands of remembered pieces are no garbage to look through
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends these
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before
+        os._exit(1)
+
+
+def _work(batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) -> Tokens:
+    return tokens_of(_tokenizer, batch, bins, threshold, treatment)
+
+
+def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) -> Tokens:
+    """What `batch` is tokenised to; its rows in bins from `threshold` on are checked, counted and left out."""
+    plain, limit, tally = treatment.field == "text", treatment.max_document_tokens, Tally()
+    texts, marks = [], []
+    for document in parse(batch, field=treatment.field, tally=tally):
+        if bins[document.index] >= threshold:
+            continue
+        where = f"{batch.where}, row {batch.numbers[document.index]}"
+        try:
+            text = tokenizer.text(document, reasoning=treatment.reasoning, join_newlines=treatment.join_newlines)
+            text.encode()
+        except UserError as error:
+            tally.drop(str(error), where)
+        except UnicodeEncodeError:
+            tally.drop("half a surrogate pair", where)  # JSON can escape what UTF-8 cannot hold
+        else:
+            short = text[: limit * _CHARACTERS_PER_TOKEN]
+            texts.append(short)
+            marks.append((bins[document.index], len(short) < len(text)))
+    kept = []
+    for at, ids in enumerate(tokenizer.encode(texts, special=plain)):
+        if not ids:
+            tally.drop("empty", batch.where)
+            continue
+        mark = (marks[at][0], marks[at][1] or len(ids) > limit)
+        del ids[limit:]
+        if plain:
+            ids.append(tokenizer.end_of_document)
+        kept.append((ids, mark))
+    lengths, ids = lengths_and_ids([ids for ids, _ in kept])
+    return Tokens(ids, lengths, np.array([mark for _, mark in kept], dtype=MARK), tally)

@@ -1,0 +1,228 @@
+"""The tokenizer of a checkpoint: what it is known by, the text that a document becomes, and the tokens of that text.
+
+    tokenizer = Tokenizer("runs/teacher")
+    text = tokenizer.text(Document(0, messages, tools), reasoning="inline")
+    ids, lengths = tokenizer.encode([text], special=False)
+
+A byte-level tokenizer first cuts a text into pieces by a regular expression and then makes tokens of each piece alone.
+Pieces repeat: of ten million in a corpus of code, one in a hundred is new. So a text is cut here by the same
+expression, and only pieces not yet met go through Hugging Face's library, whose result is remembered (`Pieces`). That
+takes about half its time. Where the two regular-expression engines could differ, the library gets the whole text.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from nemo_distill.documents import Document, with_inline_reasoning, without_reasoning
+from nemo_distill.errors import UserError, nearest
+
+REASONING: dict[str, Callable[[list[dict]], list[dict]]] = {
+    "inline": with_inline_reasoning,
+    "native": lambda messages: messages,
+    "stripped": without_reasoning,
+}
+"""What becomes of `reasoning_content`: in front of the content as `<think>...</think>`, left to the chat template, or
+left out."""
+_GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""What `ByteLevel(use_regex=True)` cuts by."""
+_REMEMBERED_CHARACTERS = 2_000_000
+"""Pieces are forgotten when those remembered are this long together: about 100 MiB of Python objects."""
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer with a fast backend."""
+
+    def __init__(self, folder: str | Path, *, name: str | None = None):
+        # What AutoTokenizer gives for a Nemotron-H checkpoint; AutoTokenizer itself imports torch.
+        from transformers import PreTrainedTokenizerFast
+
+        self.name = name or str(folder)
+        """What cards and messages call it."""
+        self._tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        self._backend = self._tokenizer.backend_tokenizer
+        self._backend.no_truncation()  # documents are capped by the caller, and a cap in the file is not the user's
+        self._backend.no_padding()
+        self.vocab_size = len(self._tokenizer)
+        self.end_of_document = self._tokenizer.eos_token_id
+        parts = (self._backend.to_str(), str(self._tokenizer.chat_template), str(self.end_of_document))
+        self.fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        """Of all that decides the tokens of a document: vocabulary, merges, chat template, end of document."""
+        self.vocabulary = _vocabulary(self._backend)
+        """What the ids mean: `vocabulary_of` the tokenizer's folder."""
+        marked = self._backend.encode("a").ids
+        bare = self._backend.encode("a", add_special_tokens=False).ids
+        before = next(at for at in range(len(marked)) if marked[at : at + len(bare)] == bare)
+        self._around = marked[:before], marked[before + len(bare) :]
+
+    @functools.cached_property
+    def _pieces(self) -> "Pieces | None":
+        return Pieces.of(self._backend)
+
+    def text(self, document: Document, *, reasoning: str = "inline", join_newlines: bool = True) -> str:
+        """What `document` is tokenised as: its text, or its messages through the chat template.
+
+        Raises `UserError` when the chat template does not take the messages.
+        """
+        if isinstance(document.value, str):
+            return document.value.replace("\n", " ") if join_newlines else document.value
+        from jinja2 import TemplateError
+
+        messages = REASONING[reasoning](document.value)
+        try:
+            return self._tokenizer.apply_chat_template(messages, tools=document.tools, tokenize=False)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise UserError(f"the chat template refuses them ({str(error).splitlines()[0]})") from error
+
+    def encode(self, texts: list[str], *, special: bool) -> list[list[int]]:
+        """Token ids of each text; `special` adds the tokens that the tokenizer puts around a plain text, if any."""
+        if self._pieces is None:
+            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=special)]
+        before, after = self._around if special else ([], [])
+        found = self._pieces.encode(texts)
+        return [before + ids + after for ids in found] if before or after else found
+
+
+class _Remembered(dict):
+    """Piece -> its token ids; `backend` is asked when one is looked up that is not there."""
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.characters = 0
+
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        ids = self[piece] = tuple(self._backend.encode(piece, add_special_tokens=False).ids)
+        self.characters += len(piece)
+        return ids
+
+
+class Pieces:
+    """A byte-level backend, asked once for each piece that its pre-tokenizer cuts texts into."""
+
+    def __init__(self, backend, pattern: str, added: list[str]):
+        import regex
+
+        self._backend = backend
+        self._cut = regex.compile(pattern).findall
+        self._added = (
+            regex.compile("|".join(map(regex.escape, sorted(added, key=len, reverse=True)))) if added else None
+        )
+        self._ids = _Remembered(backend)
+
+    @classmethod
+    def of(cls, backend) -> "Pieces | None":
+        """None when `backend` is not of the kind whose pieces stand alone."""
+        import regex
+
+        parts = json.loads(backend.to_str())
+        pattern = _pattern(parts["pre_tokenizer"])
+        added = parts["added_tokens"]
+        plain = not any(token[flag] for token in added for flag in ("single_word", "lstrip", "rstrip"))
+        model = parts["model"]
+        if pattern is None or not plain or parts["normalizer"] or model["type"] != "BPE" or model.get("dropout"):
+            return None
+        try:
+            pieces = cls(backend, pattern, [token["content"] for token in added])
+        except regex.error:  # an expression that only the library's engine reads
+            return None
+        return pieces if pieces._agrees() else None
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens around it."""
+        if self._ids.characters > _REMEMBERED_CHARACTERS:
+            self._ids = _Remembered(self._backend)
+        look_up = self._ids.__getitem__
+        return [list(itertools.chain.from_iterable(map(look_up, self._pieces_of(text)))) for text in texts]
+
+    def _pieces_of(self, text: str) -> list[str]:
+        if not (text.isascii() or settled_characters().issuperset(text)):
+            return [text]
+        if self._added is None or not self._added.search(text):
+            return self._checked(text)
+        pieces, at = [], 0
+        for found in self._added.finditer(text):
+            pieces += [*self._checked(text[at : found.start()]), found.group()]
+            at = found.end()
+        return pieces + self._checked(text[at:])
+
+    def _checked(self, text: str) -> list[str]:
+        # The library keeps what the expression leaves out as pieces too.
+        pieces = self._cut(text)
+        return pieces if len("".join(pieces)) == len(text) else [text]
+
+    def _agrees(self) -> bool:
+        """Whether the library cuts the same where any two ASCII characters meet, with and without others between."""
+        known = [chr(code) for code in range(128) if chr(code) in settled_characters()]
+        pairs = ["".join(pair) for pair in itertools.product(known, known)]
+        for between in ("", " ", "x", "1\n"):
+            probe = between.join(pairs)
+            cut = self._backend.pre_tokenizer.pre_tokenize_str(probe)
+            if self._checked(probe) != [probe[start:end] for _, (start, end) in cut]:
+                return False
+        return True
+
+
+@functools.cache
+def settled_characters() -> frozenset[str]:
+    """Characters whose category is the same in Unicode 3.2 and now: any engine of the last twenty years agrees on them.
+
+    Left out are two that fold to ASCII letters where case is ignored, four control characters that are white space to
+    some engines only, and one that was a space for some years between.
+    """
+    old = unicodedata.ucd_3_2_0.category
+    settled = {
+        character
+        for character in map(chr, itertools.chain(range(0xD800), range(0xE000, 0x20000)))
+        if old(character) not in ("Cn", "Co") and old(character) == unicodedata.category(character)
+    }
+    return frozenset(settled - set("\u017f\u212a\x1c\x1d\x1e\x1f\u180e"))
+
+
+def vocabulary_of(folder: Path) -> str:
+    """Sixteen hex digits for the vocabulary of the tokenizer in `folder`: every id and the token it stands for."""
+    import tokenizers
+
+    file = Path(folder) / "tokenizer.json"
+    if not file.is_file():
+        raise UserError(f"there is no file {file}.")
+    return _vocabulary(tokenizers.Tokenizer.from_file(str(file)))
+
+
+def check_reasoning(reasoning: str) -> None:
+    """Raise `UserError` for a way to treat reasoning that there is not."""
+    if reasoning not in REASONING:
+        raise UserError(f"reasoning cannot be {reasoning!r}. {nearest(reasoning, REASONING)}")
+
+
+def lengths_and_ids(documents: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The length of each document, and the ids of all end to end; both int32."""
+    lengths = np.fromiter(map(len, documents), dtype=np.int32, count=len(documents))
+    total = int(lengths.sum(dtype=np.int64))
+    return lengths, np.fromiter(itertools.chain.from_iterable(documents), dtype=np.int32, count=total)
+
+
+def _vocabulary(backend) -> str:
+    known = sorted((index, token) for token, index in backend.get_vocab(with_added_tokens=True).items())
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+
+
+def _pattern(pre_tokenizer: dict | None) -> str | None:
+    """The regular expression that `pre_tokenizer` cuts by, or None when it does anything else as well."""
+    match pre_tokenizer:
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
+            return _GPT2_PATTERN
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+            ],
+        }:
+            return pattern
+    return None

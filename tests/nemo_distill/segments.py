@@ -1,0 +1,135 @@
+"""What the tests of distillation share: a small course, its segments as steps, and ways to start them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from nemo_distill.debug import corpora
+from nemo_distill.ranks import torchrun
+from nemo_distill.step import Spec, Step, place
+
+ITERATIONS, CUT = 12, 5
+SHARES = {"sft-code": 40.0, "science-mcq": 60.0}
+COURSE = {
+    "max_iterations": ITERATIONS,
+    "global_batch_size": 8,
+    "micro_batch_size": 2,
+    "seq_length": 64,
+    "learning_rate": 2e-3,
+    "min_learning_rate": 1e-4,
+    "warmup_iterations": 3,
+    "weight_decay": 0.01,
+    "clip_grad": 1.0,
+    "seed": 7,
+    "precision": "32",
+}
+
+
+def segment(name: str, *, first: int = 0, until: int = ITERATIONS, after: str | None = None, **config) -> Step:
+    """A part of the course, trained after another or from the start."""
+    return Step(
+        name,
+        "nemo_distill.steps.distill",
+        {
+            "course": COURSE,
+            "first": first,
+            "until": until,
+            "shares": SHARES,
+            "intermediate_layers": [],
+            "save_interval": 2,
+            **config,
+        },
+        upstream=("import-teacher", "prune", "prepare", *([after] if after else [])),
+    )
+
+
+def placed(folder: Path, *segments: Step) -> dict[str, Spec]:
+    """The segments, and the steps before them, as placed in `folder`: the same folders whoever asks."""
+    files = {}
+    for name in SHARES:
+        path = folder / f"{name}.jsonl"
+        if not path.exists():
+            documents = corpora.documents(name, seed=0, count=400)
+            path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+        files[name] = {"name": name, "field": corpora.STAND_INS[name].field, "files": [str(path)]}
+    runtime = {"precision": "32", "layer_spec": "local", "seq_length": 64}
+    teacher = "package:debug/teacher"
+    before = [
+        Step("import-teacher", "nemo_distill.steps.import_teacher", {"checkpoint": teacher, **runtime}),
+        Step("prepare", "nemo_distill.steps.prepare", {"tokenizer": teacher, "sources": list(files.values())}),
+        Step(
+            "prune",
+            "nemo_distill.steps.prune",
+            {
+                "request": {"export_config": {"ffn_hidden_size": 192}, "divisors": {"ffn_hidden_size_divisor": 32}},
+                "score": "next_token_loss",
+                "calibration": {"source": files["sft-code"], "sequences": 16, "seq_length": 64},
+                "precision": "32",
+                "student_runtime": runtime,
+            },
+            upstream=("import-teacher",),
+        ),
+    ]
+    return place([*before, *segments], runs=folder / "runs")
+
+
+def start(spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, **environment: str) -> list[subprocess.Popen]:
+    """Start the step: as a process, or as one torchrun per node, all on this machine."""
+    path = str(spec.save())
+    step = ["-m", "nemo_distill.step", path]
+    if nodes * ranks_per_node > 1:
+        endpoint = f"127.0.0.1:{free_port()}" if nodes > 1 else None
+        step = torchrun(step, nodes=nodes, ranks_per_node=ranks_per_node, endpoint=endpoint)
+    return [
+        subprocess.Popen(
+            [sys.executable, *step],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        )
+        for _ in range(nodes)
+    ]
+
+
+def ended(processes: list[subprocess.Popen], *, seconds: float = 300) -> tuple[list[int], str]:
+    """Exit codes and output of processes, once they have ended."""
+    with ThreadPoolExecutor() as pool:
+        outputs = list(pool.map(lambda process: process.communicate(timeout=seconds)[0], processes))
+    return [process.returncode for process in processes], "".join(outputs)
+
+
+def run(spec: Spec, **shape) -> None:
+    """Run the step to its end, which has to be a good one."""
+    codes, output = ended(start(spec, **shape))
+    assert not any(codes) and spec.done, output[-3000:]
+
+
+def run_all(*chains: list[Spec]) -> None:
+    """Run chains of steps at the same time, each chain one step after another."""
+
+    def run_chain(chain: list[Spec]) -> None:
+        for spec in chain:
+            run(spec)
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(run_chain, chain) for chain in chains]:
+            done.result()
+
+
+def losses(spec: Spec) -> list[dict]:
+    """The lines of the step's log of losses, but for how long each took."""
+    from nemo_distill.training import read_losses
+
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_losses(spec.folder / "losses.jsonl")]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
