@@ -37,11 +37,14 @@ class Watch:
         self._asked = float("-inf")
         self._marks: list = []
 
-    def look(self) -> Mapping[str, Job]:
-        """Ask Slurm, unless it was asked less than `every_seconds` ago and no step has ended since."""
+    def look(self, *, anew: bool = False) -> Mapping[str, Job]:
+        """Ask Slurm, unless it was asked less than `every_seconds` ago and no step has ended since.
+
+        With `anew` it is asked in any case: what it said before steps were queued again is of their earlier jobs.
+        """
         specs = self.run.specs
         marks = [(spec.done, (spec.folder / FAILED).exists()) for spec in specs.values()]
-        if time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
+        if not anew and time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
             return self.jobs
         numbers = {name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done}
         try:

@@ -109,7 +109,7 @@ def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None
     for again in range(executor.requeues + 1):
         try:
             queue(ctx, run, console, code)
-            watch.look()
+            watch.look(anew=True)
             if ctx.detach:
                 console.print(
                     f"{len(watch.live)} jobs of {run.name} are with the cluster: nemo-run status {run.name} shows "
@@ -149,7 +149,8 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
                     f"{run.facts['tunnel']['host']} does not see {run.runs}: runs has to be a shared folder."
                 )
             attached = _in_queue(run, left)
-            missing = {name: spec for name, spec in left.items() if name not in attached}
+            # A step may have ended while Slurm was asked.
+            missing = {name: spec for name, spec in left.items() if name not in attached and not spec.done}
         except SlurmSilent as error:
             raise UserError(f"Slurm does not answer: {error}.") from None
         if attached:
@@ -181,7 +182,7 @@ def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
         job = recorded[name] if name in recorded and recorded[name].live else by_folder.get(spec.folder)
         if job is None:
             continue
-        waits_in_vain = any(upstream in left and upstream not in attached for upstream in spec.upstream)
+        waits_in_vain = any(up in left and up not in attached and not left[up].done for up in spec.upstream)
         if job.state == "PENDING" and not job.restarts and waits_in_vain:
             stale.append(job.id)
             continue

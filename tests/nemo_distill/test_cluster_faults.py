@@ -128,14 +128,14 @@ def test_a_job_that_meets_its_time_limit_all_the_same_is_queued_again(run_meanwh
         wait_for(lambda: slurm.job("distill-1").get("JobId") not in (None, number), 90)
 
     code, out, _ = run_meanwhile(let_time_run_out, "executor.requeues=1", "executor.warn_seconds=0")
-    assert code == 0 and "Queued again: distill-1 (job" in out and "TIMEOUT" in out
+    assert code == 0 and "Queued again: distill-1 (job" in out and "TIMEOUT" in out, out
     assert_ended_as_if_undisturbed(attempts, distill_1=2)
 
 
 def test_a_preempted_job_is_queued_again_a_bounded_number_of_times(
     run_meanwhile, nemo_run, site, gate, slurm, attempts
 ):
-    site(partition="idle", requeues=1)
+    site(partition="idle", requeues=1, poll_seconds=3)  # longer than queueing again takes
 
     def preempt_twice():
         for attempt in (1, 2):
