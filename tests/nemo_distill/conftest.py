@@ -1,5 +1,6 @@
 """What the tests of the machinery share: steps that do next to nothing, and a recipe of them in a folder of its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.nemo_distill import slurm_for_tests
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-
-sys.path.append(str(HERE))
-import slurm_for_tests  # noqa: E402
 
 
 @pytest.fixture
@@ -92,7 +92,11 @@ def listing():
 def slurm(tmp_path_factory):
     """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
     _need(slurm_for_tests.unavailable())
-    with slurm_for_tests.Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(slurm_for_tests.Cluster(tmp_path_factory.mktemp("slurm")))
+        except (AssertionError, OSError) as error:
+            _need(f"Slurm is installed and does not come up on this machine: {error}")
         yield cluster
 
 
@@ -137,6 +141,12 @@ def site(workplace, slurm, monkeypatch):
 
     fill_in()
     return fill_in
+
+
+@pytest.fixture
+def gate(workplace):
+    """Where segments wait in their middle, given `small.gate=GATE`, until there is a file there."""
+    return workplace.parent / "gate"
 
 
 @pytest.fixture

@@ -105,14 +105,18 @@ def unavailable(programs: tuple[str, ...] = PROGRAMS, packages: tuple[str, ...] 
     if ours:  # no service may start by itself: it would listen to the network
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
-            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(["apt-get", *command], check=True, capture_output=True, env=environment)
+            done = subprocess.run(["apt-get", *command], capture_output=True, text=True, env=environment)
     finally:
         if ours:
             policy.unlink()
-    return None
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
+        return f"apt-get cannot install {' '.join(packages)}: {said}"
+    missing = [program for program in programs if not shutil.which(program)]
+    return f"{' '.join(packages)} came without {' '.join(missing)}" if missing else None
 
 
 @contextlib.contextmanager
@@ -343,7 +347,7 @@ def _command_lines() -> list[str]:
     return found
 
 
-def wait_for(condition, seconds: float = 60.0):
+def wait_for(condition, seconds: float = 180.0):
     """Poll until `condition()` is true and return what it gave."""
     until = time.monotonic() + seconds
     while not (value := condition()):

@@ -7,12 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from nemo_distill.manifest import State, find, job_of_step, state_of
+from tests.nemo_distill.slurm_for_tests import wait_for
 
 RECIPE = ("recipes/small.py", "--executor", "slurm")
 
@@ -22,13 +22,6 @@ def start(*arguments: str, **keywords) -> subprocess.Popen:
         [sys.executable, "-m", "nemo_distill.cli", *arguments],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True, **keywords},
     )
-
-
-def wait_for(condition, seconds=60.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def begun(step: str) -> bool:
@@ -41,17 +34,13 @@ def record(step: str, name: str) -> str:
 
 
 def test_a_run_makes_every_step_as_a_job_and_the_same_command_again_makes_none(nemo_run, site, slurm, attempts):
-    code, out, _ = nemo_run(*RECIPE, "small.seconds=1")
+    code, out, _ = nemo_run(*RECIPE)
     assert code == 0 and "6 of 6 steps" in out
     run = find("small", runs=Path("runs"))
     assert {state_of(spec) for spec in run.specs.values()} == {State.DONE}
     assert slurm.queue() == {}
-    assert "Nothing to do" in nemo_run(*RECIPE, "small.seconds=1")[1]
+    assert "Nothing to do" in nemo_run(*RECIPE)[1]
     assert [attempts("runs", step) for step in run.specs] == [1] * 6
-    # a milestone is evaluated while the next segment trains
-    assert (
-        float(record("evaluate-1", "attempts.txt").split()[1]) < json.loads(record("distill-2", "_SUCCESS"))["finished"]
-    )
     provenance = json.loads(record("prune", "spec.json"))["provenance"]
     assert provenance["slurm"]["nodes"] in ("node1", "node2")
     assert provenance["slurm"]["job"] == job_of_step(run.specs["prune"])["job"]
@@ -137,8 +126,11 @@ def test_site_settings_that_cannot_be_are_refused_before_anything_is_written(nem
 
 
 def test_a_segment_may_be_spread_over_nodes_and_processes(nemo_run, site, slurm, attempts):
-    code, out, _ = nemo_run(*RECIPE, "layout.nodes=2", "layout.gpus_per_node=2")
+    code, out, _ = nemo_run(*RECIPE, "layout.nodes=2", "layout.gpus_per_node=2", "--detach")
     assert code == 0 and "distill-1, distill-2 on 2 nodes x 2; the others on 1 node x 1" in out
+    wait_for(lambda: list(Path("runs").glob("distill-1/*/_SUCCESS")))
+    nemo_run("cancel", "small")  # the second is no different
+    wait_for(lambda: slurm.queue() == {})
     assert attempts("runs", "distill-1") == 1  # rank 0 alone writes
     assert sorted(path.name for path in Path("runs").glob("distill-1/*/log*.txt")) == [
         "log-1.txt",
@@ -149,61 +141,72 @@ def test_a_segment_may_be_spread_over_nodes_and_processes(nemo_run, site, slurm,
     assert json.loads(record("distill-1", "spec.json"))["provenance"]["slurm"]["nodes"] == "node[1-2]"
 
 
-def test_a_detached_run_shows_its_jobs_and_the_same_command_attaches_to_them(nemo_run, site, attempts):
-    code, out, _ = nemo_run(*RECIPE, "small.seconds=2", "--detach")
+def test_a_detached_run_shows_its_jobs_and_the_same_command_attaches_to_them(nemo_run, site, slurm, gate, attempts):
+    command = (*RECIPE, f"small.gate={gate}")
+    code, out, _ = nemo_run(*command, "--detach")
     assert code == 0 and "jobs of small are with the cluster" in out
     wait_for(lambda: begun("distill-1"))
     rows = {line.split()[0]: line for line in nemo_run("status", "small")[1].splitlines()[1:7]}
     number = json.loads(record("distill-1", "job.json"))["job"]
     assert f"running  {number} on node" in rows["distill-1"] and "ticks" in rows["distill-1"]
     assert "waiting" in rows["evaluate-2"] and "PENDING, Dependency" in rows["evaluate-2"]
-    code, out, _ = nemo_run(*RECIPE, "small.seconds=2")
+    # a milestone is evaluated while the next segment trains: neither waits for the other
+    waits_for = {step: slurm.job(step)["Dependency"] for step in ("evaluate-1", "distill-2")}
+    assert waits_for == dict.fromkeys(waits_for, f"afterok:{number}(unfulfilled)")
+    code, out, _ = nemo_run(*command, "--detach")
     assert code == 0 and f"distill-1 (job {number})" in out.partition("In the queue already:")[2]
+    gate.touch()
+    assert nemo_run(*command)[0] == 0
     assert [attempts("runs", step) for step in ("world", "distill-1", "distill-2", "evaluate-2")] == [1, 1, 1, 1]
 
 
-def test_cancel_ends_the_jobs_and_the_same_command_goes_on(nemo_run, site, slurm):
-    nemo_run(*RECIPE, "small.seconds=4", "--detach")
+def test_cancel_ends_the_jobs_and_the_same_command_goes_on(nemo_run, site, slurm, gate):
+    nemo_run(*RECIPE, f"small.gate={gate}", "--detach")
     wait_for(lambda: begun("distill-1"))
     code, out, _ = nemo_run("cancel", "small")
     assert code == 0 and "distill-1" in out and "world" not in out
     wait_for(lambda: slurm.queue() == {})
     assert "was cancelled" in nemo_run("status", "small")[1]
     assert nemo_run("cancel", "small")[1] == "small has no jobs to cancel.\n"
-    assert nemo_run(*RECIPE, "small.seconds=4")[0] == 0
+    gate.touch()
+    assert nemo_run(*RECIPE, f"small.gate={gate}")[0] == 0
 
 
-def test_a_step_that_another_run_waits_for_is_not_cancelled_with_the_first(nemo_run, site):
-    nemo_run(*RECIPE, "small.seconds=3", "--detach", "--name", "one")
-    code, out, _ = nemo_run(*RECIPE, "small.seconds=3", "small.lines=1", "--detach", "--name", "two")
+def test_a_step_that_another_run_waits_for_is_not_cancelled_with_the_first(nemo_run, site, gate):
+    nemo_run(*RECIPE, f"small.gate={gate}", "--detach", "--name", "one")
+    two = (*RECIPE, f"small.gate={gate}", "small.lines=1", "--name", "two")
+    code, out, _ = nemo_run(*two, "--detach")
     assert code == 0 and "distill-1 (job" in out  # which both need
     code, out, _ = nemo_run("cancel", "one")
     assert code == 0 and "distill-2" in out.splitlines()[0] and "distill-1" in out.splitlines()[1]
-    assert nemo_run(*RECIPE, "small.seconds=3", "small.lines=1", "--name", "two")[0] == 0
+    gate.touch()
+    assert nemo_run(*two)[0] == 0
 
 
-def test_ctrl_c_asks_and_leaves_the_jobs_or_cancels_them(site, slurm, attempts):
+def test_ctrl_c_asks_and_leaves_the_jobs_or_cancels_them(site, slurm, gate, attempts):
     for answer, left in (("leave", True), ("cancel", False)):
         terminal, other_end = pty.openpty()
-        process = start(*RECIPE, "small.seconds=20", stdin=other_end)
+        process = start(*RECIPE, f"small.gate={gate}", stdin=other_end)
         for line in process.stdout:  # the line that says so comes once the command watches
             if line.startswith(("distill-1: started", "In the queue already")):
                 break
         wait_for(lambda: begun("distill-1"))
         process.send_signal(signal.SIGINT)
         os.write(terminal, f"{answer}\n".encode())
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=180)
         assert process.returncode == 130 and "Leave the jobs to the cluster, or cancel them?" in output
         assert ("left to the cluster" in output) is left and ("Cancelled: " in output) is not left
         wait_for(lambda left=left: ("distill-1" in slurm.queue()) is left)
     assert slurm.queue() == {} and attempts("runs", "distill-1") == 1
 
 
-def test_of_two_commands_at_once_each_step_has_one_job(site, attempts):
-    both = [start(*RECIPE, "small.seconds=1") for _ in range(2)]
-    outputs = [process.communicate(timeout=90)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    assert sum("In the queue already" in output for output in outputs) == 1
+def test_of_two_commands_at_once_each_step_has_one_job(site, gate, attempts, tmp_path):
+    said = [tmp_path / "one", tmp_path / "two"]
+    both = [start(*RECIPE, f"small.gate={gate}", stdout=path.open("w")) for path in said]
+    wait_for(lambda: any("In the queue already" in path.read_text() for path in said))
+    gate.touch()
+    assert [process.wait(180) for process in both] == [0, 0], [path.read_text() for path in said]
+    assert sum("In the queue already" in path.read_text() for path in said) == 1
     assert [attempts("runs", step) for step in ("world", "distill-1", "distill-2", "evaluate-2")] == [1, 1, 1, 1]
 
 
@@ -218,12 +221,13 @@ def test_a_run_that_slurm_has_forgotten_still_has_a_status(nemo_run, site, slurm
     assert "Slurm does not answer" in out and "distill-2: RuntimeError" in out
 
 
-def test_slurm_may_be_on_a_host_that_is_reached_by_ssh(nemo_run, site, login_node):
+def test_slurm_may_be_on_a_host_that_is_reached_by_ssh(nemo_run, site, login_node, gate):
     site(tunnel={"host": "login", "config": str(login_node)})
-    code, out, _ = nemo_run(*RECIPE, "small.seconds=2", "--detach")
+    code, out, _ = nemo_run(*RECIPE, f"small.gate={gate}", "--detach")
     assert code == 0 and "jobs of small are with the cluster" in out
     assert re.search(r"evaluate-2 +\w+ +\d+ PENDING, Dependency", nemo_run("status")[1])
-    assert nemo_run(*RECIPE, "small.seconds=2")[0] == 0
+    gate.touch()
+    assert nemo_run(*RECIPE, f"small.gate={gate}")[0] == 0
     assert nemo_run("cancel", "small")[1] == "small has no jobs to cancel.\n"
     site(tunnel={"host": "127.0.0.1", "port": 1, "config": str(login_node)})
     code, _, err = nemo_run(*RECIPE, "small.lines=1")
@@ -231,9 +235,9 @@ def test_slurm_may_be_on_a_host_that_is_reached_by_ssh(nemo_run, site, login_nod
 
 
 @pytest.mark.slow
-def test_what_the_queue_has_forgotten_is_in_the_accounts(nemo_run, site, forgetful_slurm, attempts):
+def test_what_the_queue_has_forgotten_is_in_the_accounts(nemo_run, site, forgetful_slurm, gate):
     site()
-    nemo_run(*RECIPE, "small.seconds=20", "--detach")
+    nemo_run(*RECIPE, f"small.gate={gate}", "--detach")
     wait_for(lambda: begun("distill-1"))
     number = job_of_step(find("small", runs=Path("runs")).specs["distill-1"])["job"]
     nemo_run("cancel", "small")

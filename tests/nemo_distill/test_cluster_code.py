@@ -10,6 +10,7 @@ import pytest
 
 from nemo_distill.manifest import State, find, state_of
 from nemo_distill.snapshot import Code
+from tests.nemo_distill.slurm_for_tests import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ("recipes/small.py", "--executor", "slurm")
@@ -36,25 +37,21 @@ def git(folder: Path, *words: str) -> str:
 
 def nemo_run(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "nemo_distill.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
 
-def test_jobs_run_the_code_as_it_was_at_launch_with_its_uncommitted_changes(checkout, tmp_path):
+def test_jobs_run_the_code_as_it_was_at_launch_with_its_uncommitted_changes(checkout, gate):
     step_process = checkout / "nemo_distill" / "step_process.py"
     original = step_process.read_text()
     step_process.write_text(original.replace("started in", "STARTED WITH A CHANGE in"))
-    gate = tmp_path / "gate"
-    launched = nemo_run(*RECIPE, f"small.gate={gate}", "small.seconds=0.5", "--detach")
+    launched = nemo_run(*RECIPE, f"small.gate={gate}", "--detach")
     assert launched.returncode == 0, launched.stderr
     assert "uncommitted changes packaged" in launched.stdout
     step_process.write_text("raise SystemExit('what was not launched runs')")
     gate.touch()
     shutil.move(checkout / "nemo_distill", checkout / "gone")  # the checkout may go altogether
     run = find("small", runs=Path("runs"))
-    for _ in range(600):
-        if run.specs["evaluate-2"].done:
-            break
-        subprocess.run(["sleep", "0.1"], check=True)
+    wait_for(lambda: all(spec.done for spec in run.specs.values()))
     assert {state_of(spec) for spec in run.specs.values()} == {State.DONE}
     for spec in run.specs.values():
         assert "STARTED WITH A CHANGE in" in (spec.folder / "log.txt").read_text()
