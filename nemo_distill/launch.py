@@ -49,7 +49,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         code = Code.here()
         check_cluster(ctx.executor, run, code)
         for line in describe(ctx.executor, run, code):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False)
         run.facts.update(launch_facts(ctx.executor, code))
     elif ctx.detach:
         raise UserError("--detach is for a cluster: on this machine the steps end with the command that started them.")
