@@ -234,7 +234,8 @@ class Cluster:
         number = self.job(step)["JobId"]
         wait_for(lambda: not any(words.startswith(f"slurmstepd: [{number}.") for words in _command_lines()))
         wait_for(lambda: not any("completing" in state for state in self.states()))
-        self.run("scontrol", "update", f"JobId={number}", "StartTime=now")
+        # Not at once: until the old credential has expired, the node refuses the job ("credential revoked").
+        self.run("scontrol", "update", f"JobId={number}", "StartTime=now+6")
 
     def _start_all(self) -> None:
         for name in ("state", *(f"spool/{node}" for node in NODES)):
