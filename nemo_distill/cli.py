@@ -69,8 +69,9 @@ def command_line(arguments: list[str]) -> typer.Typer:
     )
     app.command("status", rich_help_panel="Runs")(status)
     app.command("report", rich_help_panel="Runs")(report)
+    app.command("cancel", rich_help_panel="Runs")(cancel)
     app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
-    commands = ["status", "report", "experiment"]
+    commands = ["status", "report", "cancel", "experiment"]
     recipes = recipe_files()
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
@@ -122,10 +123,37 @@ def status(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show how far a run is, step by step."""
+    from nemo_distill.cluster import Watch
     from nemo_distill.display import print_status
     from nemo_distill.manifest import find
 
-    print_status(find(run, runs=runs), Console())
+    found, jobs = find(run, runs=runs), {}
+    console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fit into
+    if found.facts.get("queued"):
+        watch = Watch(found)
+        jobs = watch.look()
+        if watch.silent:
+            console.print(f"Slurm does not answer: {watch.silent}. This is what the folders say.", style="yellow")
+    print_status(found, console, jobs)
+
+
+def cancel(
+    run: Annotated[str, typer.Argument(help="A run's name or file.")],
+    runs: RunsOption = RUNS_FOLDER,
+) -> None:
+    """Cancel the jobs of a run on a cluster; the run's own command goes on from there."""
+    from nemo_distill import cluster
+    from nemo_distill.manifest import find
+    from nemo_distill.slurm import SlurmSilent
+
+    found = find(run, runs=runs)
+    try:
+        ended, kept = cluster.cancel(found)
+    except SlurmSilent as error:
+        raise UserError(f"Slurm does not answer: {error}.") from None
+    print(f"Cancelled: {', '.join(ended)}." if ended else f"{found.name} has no jobs to cancel.")
+    if kept:
+        print(f"Left alone, for another run waits for them: {', '.join(kept)}.")
 
 
 def report(
@@ -227,6 +255,7 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
         ] = None,
         executor: Annotated[str, typer.Option("--executor", "-e", help="local, slurm, or the recipe's own.")] = "local",
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
+        detach: Annotated[bool, typer.Option("--detach", help="Queue the jobs and leave them to the cluster.")] = False,
         name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",
     ) -> None:
         paths, words = [path], []
@@ -242,7 +271,7 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
         worst = 0
         for recipe in paths:
             entrypoint = load_recipe(recipe)
-            context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or recipe.stem, dryrun=dryrun)
+            context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or recipe.stem, dryrun=dryrun, detach=detach)
             context.command = command
             try:
                 context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")

@@ -1,15 +1,19 @@
-"""A NeMo-Run experiment whose local tasks start the moment what they depend on has succeeded.
+"""NeMo-Run experiments whose tasks start the moment what they depend on has succeeded, here or on a cluster.
 
 NeMo-Run's own way with dependencies on the local executor is level by level: it waits for every task of a level,
 polls every two seconds, and starts the next level whatever became of the last. Here a task starts when its own
 dependencies have succeeded, a few run at once, in the order in which they were added, and after a failure nothing
-more is started. Everything else (packaging, processes, logs, `nemo-run experiment status`) is NeMo-Run's.
+more is started. On Slurm all jobs are queued at once, each waiting in the queue for its own dependencies, and nothing
+here waits for them: `nemo_distill.queueing` does. Everything else (packaging, processes, logs, `nemo-run experiment
+status`) is NeMo-Run's.
 """
 
 import contextlib
+import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import nemo_run as run
 from nemo_run.run.job import Job
@@ -59,6 +63,36 @@ class LocalExperiment(run.Experiment):
                 with contextlib.suppress(ProcessLookupError):
                     job.cancel(runner=self._runner)
                 job.state = AppState.CANCELLED
+            self._save_jobs()
+
+
+class SlurmExperiment(run.Experiment):
+    """`run.Experiment` that queues its jobs and leaves; its executors are `nemo_distill.executors.SlurmExecutor`."""
+
+    waits_for: Mapping[str, list[str]] = MappingProxyType({})
+    """For each task the jobs, by task or by Slurm's number, that have to succeed first."""
+    on_queued: Callable[[str, str], None] = staticmethod(lambda task, number: None)
+    """Called with a task's name and its job's number as soon as it has one."""
+
+    def _prepare(self, exist_ok: bool = False) -> None:
+        # Scripts hold the values of the environment, some of them secret.
+        os.makedirs(self._exp_dir, mode=0o700, exist_ok=exist_ok)
+        super()._prepare(exist_ok=True)
+
+    def _run_dag(self, detach: bool, tail_logs: bool, executors: set) -> None:
+        self._launched = self._waited = True
+        numbers: dict[str, str] = {}
+        try:
+            with interrupts_kept() as interrupted:
+                for job in self._jobs:
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    waits_for = [numbers.get(name, name) for name in self.waits_for.get(job.id, ())]
+                    job.executor.dependencies = [f"slurm_tunnel://nemo_run/{number}" for number in waits_for]
+                    job.launch(wait=False, runner=self._runner)
+                    numbers[job.id] = job.handle.rpartition("/")[2]
+                    self.on_queued(job.id, numbers[job.id])
+        finally:
             self._save_jobs()
 
 

@@ -7,7 +7,7 @@ Both are read off the steps' folders, so `nemo-run status` shows the same from a
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,27 +17,31 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nemo_distill.manifest import Run, State, failure_of, last_lines, state_of
+from nemo_distill.manifest import Run, State, failure_of, job_log, job_of_step, last_lines, script_lines, state_of
 from nemo_distill.progress import Progress
+from nemo_distill.slurm import Job
 from nemo_distill.step import LOG_FILE, SUCCESS, Spec
 
 LINE_SECONDS = 10.0
 """Without a terminal, how often a running step says how far it is."""
+NO_JOBS: Mapping[str, Job] = MappingProxyType({})
+"""Of a run that is not on a cluster."""
 
 _STYLE = {
     State.DONE: "green",
     State.RUNNING: "cyan",
     State.FAILED: "bold red",
     State.CUT: "yellow",
+    State.QUEUED: "blue",
     State.WAITING: "dim",
 }
 
 
 class Display:
-    """Shows `run` from a thread of its own until the block ends."""
+    """Shows `run` from a thread of its own until the block ends; on a cluster, `jobs` gives its jobs by step."""
 
-    def __init__(self, run: Run, console: Console):
-        self.run, self.console = run, console
+    def __init__(self, run: Run, console: Console, jobs: Callable[[], Mapping[str, Job]] = lambda: NO_JOBS):
+        self.run, self.console, self.jobs = run, console, jobs
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live if console.is_terminal else self._lines, daemon=True)
 
@@ -50,16 +54,19 @@ class Display:
         self._thread.join()
 
     def _live(self) -> None:
-        with Live(console=self.console, get_renderable=lambda: status_table(self.run), refresh_per_second=2):
+        def table() -> Group:
+            return status_table(self.run, self.jobs())
+
+        with Live(console=self.console, get_renderable=table, refresh_per_second=2):
             self._stop.wait()
 
     def _lines(self) -> None:
-        states = {name: state_of(spec) for name, spec in self.run.specs.items()}
+        states = {name: state_of(spec, self.jobs().get(name)) for name, spec in self.run.specs.items()}
         said: dict[str, float] = {}
         while True:
             stopping = self._stop.wait(0.3)
             for name, spec in self.run.specs.items():
-                before, states[name] = states[name], state_of(spec)
+                before, states[name] = states[name], state_of(spec, self.jobs().get(name))
                 if states[name] != before:
                     said[name] = time.monotonic()
                     self._print_change(spec, states)
@@ -74,16 +81,21 @@ class Display:
         done = sum(one == State.DONE for one in states.values())
         detail = f" in {took(spec)}, {done} of {len(states)} steps" if state == State.DONE else ""
         word = "started" if state == State.RUNNING else state.value
+        job = self.jobs().get(spec.name)
+        if job and state != State.DONE:
+            detail = f" as job {job}"
         self.console.print(f"{spec.name}: {word}{detail}", highlight=False, soft_wrap=True)
 
 
-def status_table(run: Run) -> Group:
-    """The steps of a run with their state, how far they are, tokens/s, and the time left or taken."""
+def status_table(run: Run, jobs: Mapping[str, Job] = NO_JOBS) -> Group:
+    """The steps of a run with their state, job, how far they are, tokens/s, and the time left or taken."""
+    numbers = {name: job_of_step(spec).get("job", "") for name, spec in run.specs.items()}
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("step", "state", "progress", "", "tokens/s", "time"):
+    for column in ("step", "state", *(["job"] if any(numbers.values()) else []), "progress", "", "tokens/s", "time"):
         table.add_column(column, justify="right" if column in ("tokens/s", "time") else "left", no_wrap=True)
-    states = {name: state_of(spec) for name, spec in run.specs.items()}
+    states = {name: state_of(spec, jobs.get(name)) for name, spec in run.specs.items()}
     for name, spec in run.specs.items():
+        job = [str(jobs.get(name, numbers[name]))] if any(numbers.values()) else []
         bar, words, speed, left = "", "", "", ""
         if states[name] == State.DONE:
             left = took(spec)
@@ -93,17 +105,18 @@ def status_table(run: Run) -> Group:
             speed = f"{record['tokens_per_second']:,.0f}" if record["tokens_per_second"] else ""
             if record["seconds_left"] is not None and states[name] == State.RUNNING:
                 left = f"{duration(record['seconds_left'])} left"
-        table.add_row(name, Text(states[name].value, style=_STYLE[states[name]]), bar, words, speed, left)
+        table.add_row(name, Text(states[name].value, style=_STYLE[states[name]]), *job, bar, words, speed, left)
     done = sum(state == State.DONE for state in states.values())
     return Group(table, Text(f"{run.name}: {done} of {len(states)} steps done"))
 
 
-def print_status(run: Run, console: Console) -> None:
+def print_status(run: Run, console: Console, jobs: Mapping[str, Job] = NO_JOBS) -> None:
     """The table of steps, and what the failed ones said."""
-    console.print(status_table(run))
-    for spec in run.specs.values():
-        if state_of(spec) in (State.FAILED, State.CUT):
-            console.print(Text.assemble((f"{spec.name}: ", "bold red"), failure_of(spec).error), soft_wrap=True)
+    console.print(status_table(run, jobs))
+    for name, spec in run.specs.items():
+        if state_of(spec, jobs.get(name)) in (State.FAILED, State.CUT):
+            error = failure_of(spec, jobs.get(name)).error
+            console.print(Text.assemble((f"{name}: ", "bold red"), error), soft_wrap=True)
     if "report" in run.specs and run.specs["report"].done:
         console.print(f"Report: {run.specs['report'].folder / 'report.md'}", highlight=False, soft_wrap=True)
 
@@ -135,23 +148,33 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def print_failure(run: Run, console: Console, *, stillborn: Mapping[str, Path] = MappingProxyType({})) -> None:
+def print_failure(
+    run: Run,
+    console: Console,
+    *,
+    stillborn: Mapping[str, Path] = MappingProxyType({}),
+    jobs: Mapping[str, Job] = NO_JOBS,
+) -> None:
     """Say which steps failed and why, with the end of their logs, and what was not started for it.
 
-    `stillborn` are steps whose process ended before there was a log in their folder, with the log there is instead.
+    `stillborn` are steps whose process ended before there was a log in their folder, with the log there is instead;
+    `jobs`, on a cluster, are the jobs by step.
     """
-    ended = {spec.name: failure_of(spec) for spec in run.specs.values() if state_of(spec) in (State.FAILED, State.CUT)}
-    ended |= {name: failure_of(run.specs[name]) for name in stillborn}
-    at_fault = [name for name, failure in ended.items() if not failure.refused] or list(ended)
+    states = {name: state_of(spec, jobs.get(name)) for name, spec in run.specs.items()}
+    ended = [name for name, state in states.items() if state in (State.FAILED, State.CUT) or name in stillborn]
+    failures = {name: failure_of(run.specs[name], jobs.get(name)) for name in ended}
+    at_fault = [name for name, failure in failures.items() if not failure.refused] or ended
     for name in at_fault:
-        log = stillborn.get(name) or run.specs[name].folder / LOG_FILE
-        console.print(Text.assemble((f"\n{name} failed: ", "bold red"), ended[name].error), soft_wrap=True)
-        for line in last_lines(log):
+        own = run.specs[name].folder / LOG_FILE
+        log = stillborn.get(name) or (own if own.exists() else job_log(run.specs[name])) or own
+        console.print(Text.assemble((f"\n{name} failed: ", "bold red"), failures[name].error), soft_wrap=True)
+        unexplained = states[name] == State.CUT and name in jobs
+        for line in last_lines(log) + (script_lines(run.specs[name]) if unexplained else []):
             console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
         console.print(Text(f"  all of it: {log}"), soft_wrap=True)
     waiting = [name for name, spec in run.specs.items() if not spec.done and name not in at_fault]
     if waiting:
-        console.print(f"Not started: {', '.join(waiting)}.", highlight=False)
+        console.print(f"Not started: {', '.join(waiting)}.", highlight=False, soft_wrap=True)
     console.print("The same command goes on from here.", highlight=False)
 
 

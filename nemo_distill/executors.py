@@ -9,11 +9,13 @@ current folder (OmegaConf: `${oc.env:VARIABLE}` resolves); `executor.attr=value`
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nemo_run as run
 from nemo_run.run.torchx_backend.schedulers.api import EXECUTOR_MAPPING
@@ -21,12 +23,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.slurm import ssh
 
 MISSING = "???"
 """OmegaConf's mark of a value that has to be filled in."""
 
 SCALE_OF = {"local": "debug", "slurm": "full"}
 """The scale that an executor stands for when the command does not say `scale=`."""
+UNCOMMITTED = ("package", "refuse")
 
 
 _recipe_folder: ContextVar[Path] = ContextVar("recipe_folder", default=Path("recipes"))
@@ -40,8 +44,66 @@ class LocalExecutor(run.LocalExecutor):
     """Steps that run at the same time: a milestone is evaluated while the next one trains."""
 
 
+@dataclass(kw_only=True)
+class SlurmExecutor(run.SlurmExecutor):
+    """NeMo-Run's Slurm executor, and what a site says of jobs beyond Slurm's own options."""
+
+    modules: list[str] = dataclasses.field(default_factory=list)
+    """Environment modules that a job loads."""
+    steps: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Other values for some steps, e.g. `{"evaluate": {"time": "01:00:00"}}` for evaluate-2.5B and the like."""
+    uncommitted: str = "package"
+    """What becomes of uncommitted changes to this package: `package` them with the code, or `refuse` to launch."""
+    requeues: int = 3
+    """How often a step whose job ended for no fault of its own (time limit, preemption, lost node) is begun again."""
+    warn_seconds: int = 120
+    """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
+    poll_seconds: float = 3.0
+    """How often the queue is asked about."""
+
+    def of_step(self, name: str) -> "SlurmExecutor":
+        """A copy with what `steps` says of the step `name`: its whole name, or the part before a dash, counts."""
+        executor = self.clone()
+        for key in sorted(self.steps, key=len):  # the longest match has the last word
+            if name == key or name.startswith(f"{key}-"):
+                for field_name, value in self.steps[key].items():
+                    setattr(executor, field_name, value)
+        return executor
+
+
+@dataclass(kw_only=True)
+class LocalTunnel(run.LocalTunnel):
+    """NeMo-Run's, whose commands leave standard input alone: a terminal stops what reads it in the background."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.session.config.run.in_stream = False
+
+
+@dataclass(kw_only=True)
+class SharedTunnel(LocalTunnel):
+    """Runs Slurm's commands on a host that is reached by ssh and sees the runs folder, so that nothing is copied."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    identity: str | None = None
+    """A private key."""
+    config: str | None = None
+    """A configuration of ssh's, in place of ~/.ssh/config."""
+
+    @property
+    def facts(self) -> dict:
+        """How to get there, as plain JSON data."""
+        return {name: getattr(self, name) for name in ("host", "user", "port", "identity", "config")}
+
+    def run(self, command: str, hide: bool = True, warn: bool = False, **settings):
+        return super().run(shlex.join([*ssh(self.facts), command]), hide=hide, warn=warn, **settings)
+
+
 # NeMo-Run picks the scheduler by the executor's exact class.
 EXECUTOR_MAPPING[LocalExecutor] = EXECUTOR_MAPPING[run.LocalExecutor]
+EXECUTOR_MAPPING[SlurmExecutor] = EXECUTOR_MAPPING[run.SlurmExecutor]
 
 
 @run.cli.factory
@@ -60,19 +122,17 @@ def local() -> run.Config[run.Executor]:
 @run.cli.factory
 def slurm() -> run.Config[run.Executor]:
     """Steps as Slurm jobs, submitted here or through SSH."""
-    settings = site_settings("slurm", run.SlurmExecutor)
+    settings = site_settings("slurm", SlurmExecutor)
     tunnel = {key: value for key, value in (settings.pop("tunnel", None) or {}).items() if value is not None}
-    kind = run.SSHTunnel if "host" in tunnel else run.LocalTunnel
-    environment = {"PATH": f"{_python_folder()}:$PATH"} | settings.pop("env_vars", {})
+    kind = SharedTunnel if "host" in tunnel else LocalTunnel
+    # What the site gives comes first, so that a job whose dependency failed is cancelled, not left to wait for ever.
+    parameters = (settings.pop("additional_parameters", None) or {}) | {"kill_on_invalid_dep": "yes"}
     return run.Config(
-        run.SlurmExecutor,
-        **settings,
+        SlurmExecutor,
+        **{key: value for key, value in settings.items() if value is not None},
         tunnel=run.Config(kind, **{"job_dir": "", **tunnel}),
-        env_vars=environment,
-        # Jobs run what is installed in the environment they share with this process.
         packager=run.Config(run.Packager),
-        # Without it a job whose dependency failed waits for ever.
-        additional_parameters={"kill_on_invalid_dep": "yes"},
+        additional_parameters=parameters,
         poll_estimated_start_time=False,
     )
 

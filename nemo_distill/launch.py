@@ -15,6 +15,7 @@ from pathlib import Path
 import nemo_run
 from filelock import FileLock, Timeout
 from nemo_run.run.torchx_backend.schedulers import local as local_scheduler
+from nemo_run.run.torchx_backend.schedulers import slurm as slurm_scheduler
 from rich.console import Console
 
 from nemo_distill import executors
@@ -24,7 +25,9 @@ from nemo_distill.display import Display, print_failure, print_outcome
 from nemo_distill.errors import UserError
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.provenance import redact
+from nemo_distill.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
 from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
+from nemo_distill.snapshot import Code
 from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, damage
 
 NEMORUN_FOLDER = ".nemo-run"
@@ -41,6 +44,15 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     console = console or Console()
     check(run)
     unfilled = executors.missing(ctx.executor)
+    on_cluster = isinstance(ctx.executor, executors.SlurmExecutor)
+    if on_cluster:
+        code = Code.here()
+        check_cluster(ctx.executor, run, code)
+        for line in describe(ctx.executor, run, code):
+            console.print(line, highlight=False)
+        run.facts.update(launch_facts(ctx.executor, code))
+    elif ctx.detach:
+        raise UserError("--detach is for a cluster: on this machine the steps end with the command that started them.")
     if ctx.dryrun:
         if unfilled:
             console.print(f"Before it can run: {unfilled}", style="yellow", highlight=False, soft_wrap=True)
@@ -50,6 +62,13 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     nodes = (run.facts.get("layout") or {}).get("nodes") or 1
     if nodes > 1 and executors.name_of(ctx.executor) == "local":
         raise UserError(f"layout.nodes={nodes}, and --executor local has one machine: take layout.nodes=1.")
+    if on_cluster and not all(spec.done for spec in run.specs.values()):
+        keep_records_in(run)
+        with _terminated_like_interrupted():
+            run_on_cluster(ctx, run, console, code)
+        if not ctx.detach:
+            print_outcome(run, console)
+        return
     with _only_one(run, console):
         left = {name: spec for name, spec in run.specs.items() if not spec.done}
         if left:
@@ -65,7 +84,8 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
                 print_failure(run, console, stillborn=stillborn)
                 raise RunFailed(run.name)
         else:
-            run.save()
+            if not (on_cluster and run.path.exists()):  # which holds the code that made it
+                run.save()
             console.print(f"Nothing to do: all {len(run.specs)} steps of {run.name} are done.", highlight=False)
         print_outcome(run, console)
 
@@ -118,13 +138,8 @@ def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, 
     What it returns are the steps whose process ended before it could say anything in the step's folder, with the
     file that holds what it said instead.
     """
-    if "NEMORUN_HOME" not in os.environ:
-        home = run.runs / NEMORUN_FOLDER
-        nemo_run.config.set_nemorun_home(str(home))
-        # Fixed by NeMo-Run when it is imported, before the runs folder is known.
-        local_scheduler.LOCAL_JOB_DIRS = str(home / ".local_jobs.json")
-    kind = LocalExperiment if isinstance(ctx.executor, executors.LocalExecutor) else nemo_run.Experiment
-    with kind(
+    keep_records_in(run)
+    with LocalExperiment(
         run.name,
         executor=ctx.executor,
         log_level="WARNING",
@@ -143,6 +158,16 @@ def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, 
     return {job.id: next(Path(job.executor.job_dir).rglob("combined.log"), None) for job in silent}
 
 
+def keep_records_in(run: Run) -> None:
+    """Have NeMo-Run keep its records in the runs folder, unless NEMORUN_HOME says otherwise."""
+    if "NEMORUN_HOME" not in os.environ:
+        home = run.runs / NEMORUN_FOLDER
+        nemo_run.config.set_nemorun_home(str(home))
+        # Fixed by NeMo-Run when it is imported, before the runs folder is known.
+        local_scheduler.LOCAL_JOB_DIRS = str(home / ".local_jobs.json")
+        slurm_scheduler.SLURM_JOB_DIRS = str(home / ".slurm_jobs")
+
+
 def _command(run: Run, spec: Spec) -> tuple[list[str], dict[str, str]]:
     """Arguments of the Python that runs the step, and its own environment: over the layout's ranks if it takes many."""
     step = ["-m", "nemo_distill.step", str(spec.folder / SPEC_FILE)]
@@ -158,7 +183,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
     """SIGTERM ends the steps too, as Ctrl-C does."""
 
     def interrupt(signal_number: int, frame) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

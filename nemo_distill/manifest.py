@@ -11,12 +11,33 @@ import enum
 import fcntl
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.progress import write_atomically
-from nemo_distill.step import FAILED, LOCK_FILE, LOG_FILE, Spec
+from nemo_distill.slurm import LAUNCH_FAILED, NEVER, Job
+from nemo_distill.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
+
+ADVICE = (
+    "It ran out of memory: a smaller distill.micro_batch_size, more layout.tensor_parallel or, for the machine's own "
+    "memory, executor.mem would help."
+)
+_MEMORY = re.compile(
+    r"out[ -_]of[ -_]memory|OutOfMemory|oom[-_ ]kill|exceeded (job |step )?memory limit", re.IGNORECASE
+)
+_WORDLESS = "its process ended without a word: killed, or out of memory?"
+_ENDED = {
+    "TIMEOUT": "met its time limit (executor.time).",
+    "DEADLINE": "met its deadline.",
+    "PREEMPTED": "was preempted.",
+    "NODE_FAIL": "its node went down.",
+    "BOOT_FAIL": "its node did not boot.",
+    "OUT_OF_MEMORY": "was killed for the memory it took.",
+    "CANCELLED": "was cancelled.",
+    LAUNCH_FAILED: "its node could not start it, or lost it.",
+}
 
 
 class State(enum.Enum):
@@ -27,6 +48,8 @@ class State(enum.Enum):
     FAILED = "failed"
     CUT = "cut"
     """Started once, ended without a word: killed, or its machine went away. It resumes."""
+    QUEUED = "queued"
+    """On a cluster: all that it waits for is nodes."""
     WAITING = "waiting"
 
 
@@ -98,15 +121,21 @@ def find(argument: str | None, *, runs: Path) -> Run:
     raise UserError(f"there is no run '{argument}' in {runs}. {nearest(argument, files)}")
 
 
-def state_of(spec: Spec) -> State:
-    """What the step's folder says of it."""
+def state_of(spec: Spec, job: Job | None = None) -> State:
+    """What the step's folder says of it and, on a cluster, Slurm of its `job`."""
     if spec.done:
         return State.DONE
+    if job and job.running:
+        return State.RUNNING
+    if job and job.live:
+        return State.WAITING if job.reason == "Dependency" else State.QUEUED
     if _is_locked(spec.folder / LOCK_FILE):
         return State.RUNNING
     if (spec.folder / FAILED).exists():
         return State.FAILED
-    if (spec.folder / LOG_FILE).exists():
+    if job and job.reason == NEVER:  # cancelled for what it waited for
+        return State.WAITING
+    if (spec.folder / LOG_FILE).exists() or (job and job.nodes):
         return State.CUT
     return State.WAITING
 
@@ -119,24 +148,64 @@ class Failure:
     """In a line, or what the exception said."""
     refused: bool = False
     """It did not start, for want of what comes before it: the failure is elsewhere."""
+    memory: bool = False
+    """It ran out of memory, so that running it again as it is would end alike."""
 
 
-def failure_of(spec: Spec) -> Failure:
-    """What a failed or cut step left to say."""
+def failure_of(spec: Spec, job: Job | None = None) -> Failure:
+    """What a failed or cut step left to say and, on a cluster, how its `job` ended."""
     try:
         record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
+        said = [record["error"]]
     except FileNotFoundError:
-        return Failure("its process ended without a word: killed, or out of memory?")
-    return Failure(record["error"], record["refused"])
+        record = {
+            "error": (_ENDED.get(job.reason) or _ENDED.get(job.state, _WORDLESS)) if job else _WORDLESS,
+            "refused": False,
+        }
+        if job:
+            record["error"] = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: {record['error']}"
+        said = [*last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]
+    memory = bool(job and job.state == "OUT_OF_MEMORY") or any(map(_MEMORY.search, said))
+    return Failure(record["error"] + (f" {ADVICE}" if memory else ""), record["refused"], memory)
 
 
-def last_lines(log: Path, lines: int = 15) -> list[str]:
-    """The end of a log; empty when there is none."""
+def job_of_step(spec: Spec) -> dict:
+    """What `job.json` says: number and log folder of the Slurm job that has the step or had it last; else empty."""
+    try:
+        return json.loads((spec.folder / JOB_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def job_log(spec: Spec) -> Path | None:
+    """The newest log of the step's job that says anything: what srun wrote, or else the batch script."""
+    record = job_of_step(spec)
+    if not record.get("logs"):
+        return None
+    found = list(Path(record["logs"]).glob(f"*_{record['job']}*.out"))
+    said = [path for path in found if path.stat().st_size] or found
+    return max(said, key=lambda path: (path.name.startswith("log-"), path.stat().st_mtime), default=None)
+
+
+def script_lines(spec: Spec) -> list[str]:
+    """What the job's batch script, and Slurm in it, said last beside what the step did: why it was ended, mostly."""
+    record = job_of_step(spec)
+    logs = list(Path(record["logs"]).glob(f"sbatch_*_{record['job']}.out")) if record.get("logs") else []
+    lines = [line for log in logs for line in last_lines(log)]
+    # NeMo-Run's script prints its own lines as it goes, up to one that jobscript puts into it.
+    begin = max((number for number, line in enumerate(lines, 1) if line.startswith("{ set +vx; }")), default=0)
+    return [line for line in lines[begin:] if line.strip()]
+
+
+def last_lines(log: Path | None, lines: int = 15) -> list[str]:
+    """The end of a log; empty when there is none, or none that we may read."""
+    if log is None:
+        return []
     try:
         with open(log, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
             text = file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return []
     # Of a line that a progress bar wrote over and over, what was last to be seen.
     return [line.rpartition("\r")[2] for line in text.splitlines()][-lines:]

@@ -5,6 +5,7 @@
 ['nemo-run', 'recipe.py', 'executor.env_vars.HF_TOKEN=***', 'seed=1']
 """
 
+import json
 import os
 import platform
 import re
@@ -13,12 +14,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+PACKAGED = "code.json"
+"""Beside a copy of this package that was made at a launch (`nemo_distill.snapshot`): what git said of the original."""
+
 _SECRET_KEY = re.compile(r"token|secret|passw|credential|api_?key|private", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(hf_|nvapi-|sk-|ghp_|glpat-)[\w-]{6,}")
 
 
 def provenance() -> dict:
-    """Commit (and the diff when dirty), package versions, Python, host and process, as plain JSON data."""
+    """Commit (and the diff when dirty), package versions, Python, host, process and Slurm job, as plain JSON data."""
+    job = slurm_allocation()
     return {
         "git": git_state(Path(__file__).resolve().parent),
         "packages": package_versions(),
@@ -27,6 +32,20 @@ def provenance() -> dict:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "argv": redact(sys.orig_argv),
+        **({"slurm": job} if job else {}),
+    }
+
+
+def slurm_allocation() -> dict | None:
+    """Job, nodes, restarts and environment modules of the Slurm job this process is in; None outside of one."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return None
+    return {
+        "job": os.environ["SLURM_JOB_ID"],
+        "restarts": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+        "nodes": os.environ.get("SLURM_JOB_NODELIST"),
+        "modules": [name for name in os.environ.get("LOADEDMODULES", "").split(":") if name],
+        "image": os.environ.get("NEMO_DISTILL_IMAGE"),
     }
 
 
@@ -36,6 +55,9 @@ def git_state(folder: Path) -> dict | None:
     A checkout that holds an installed copy (a virtual environment inside some other project) does not count:
     its commit says nothing about our code.
     """
+    packaged = folder.parent / PACKAGED
+    if packaged.is_file():
+        return json.loads(packaged.read_text(encoding="utf-8"))["git"]
     root = _git(folder, "rev-parse", "--show-toplevel")
     if root is None or _git(folder, "check-ignore", "--quiet", str(folder)) is not None:
         return None

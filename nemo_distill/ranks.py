@@ -133,13 +133,18 @@ class Ranks:
         return PrefixStore("nemo_distill", store)
 
 
-def torchrun(step: list[str], *, nodes: int, ranks_per_node: int, endpoint: str | None = None) -> list[str]:
+def torchrun(
+    step: list[str], *, nodes: int, ranks_per_node: int, endpoint: str | None = None, meeting: str = "none"
+) -> list[str]:
     """Arguments of the Python that starts `step`, itself such arguments, over several ranks; one such command per node.
 
-    `endpoint` (host:port, the port free) is where the nodes meet; one node needs none.
+    `endpoint` (host:port, the port free) is where the nodes meet; one node needs none. `meeting` tells those who meet
+    there from others who come to the same port.
     """
     assert (endpoint is None) == (nodes == 1)
-    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint] if endpoint else ["--standalone"]
+    meet = ["--standalone"]
+    if endpoint:
+        meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", meeting]
     return [
         *("-m", "torch.distributed.run", "--nnodes", str(nodes), "--nproc-per-node", str(ranks_per_node)),
         *meet,

@@ -37,11 +37,16 @@ LOG_FILE = "log.txt"
 RANK_LOG_FILE = "log-{rank}.txt"
 """Of a rank but the first, in a step that has several (`nemo_distill.ranks`)."""
 LOCK_FILE = ".lock"
+JOB_FILE = "job.json"
+"""The Slurm job that runs the step, or ran it last (`nemo_distill.cluster`)."""
 PACKAGE_PREFIX = "package:"
 """A config value `package:debug/teacher` reaches the step as an absolute path inside this package; fingerprints
 keep the short form, so that they do not depend on where the package is installed."""
 
-_NOT_OUTPUT = (SUCCESS, FAILED, SPEC_FILE, LOG_FILE, RANK_LOG_FILE.format(rank="*"), LOCK_FILE, PROGRESS_FILE, "*.tmp")
+_NOT_OUTPUT = (
+    *(SUCCESS, FAILED, SPEC_FILE, LOG_FILE, RANK_LOG_FILE.format(rank="*"), LOCK_FILE, JOB_FILE, PROGRESS_FILE),
+    "*.tmp",
+)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What steps and runs may be called: their names become folders, files and job names."""
 

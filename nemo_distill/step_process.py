@@ -111,7 +111,7 @@ def why_refused(spec: Spec) -> str | None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`, made if need be; while another process holds it, say so and wait."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE)
+    lock = FileLock(folder / LOCK_FILE, mode=0o664)  # another user of the group may go on from here
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -1,5 +1,6 @@
 """What the tests of the machinery share: steps that do next to nothing, and a recipe of them in a folder of its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.nemo_distill import slurm_for_tests
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -83,6 +86,67 @@ def listing():
         return json.dumps(sorted((str(path), path.stat().st_size) for path in Path(folder).rglob("*")), indent=1)
 
     return files
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
+    _need(slurm_for_tests.unavailable())
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(slurm_for_tests.Cluster(tmp_path_factory.mktemp("slurm")))
+        except (AssertionError, OSError) as error:
+            _need(f"Slurm is installed and does not come up on this machine: {error}")
+        yield cluster
+
+
+@pytest.fixture
+def forgetful_slurm(site, tmp_path, monkeypatch):
+    """Another cluster, which the site is on: it keeps accounts, and the queue forgets what ended in seconds."""
+    programs, packages = slurm_for_tests.ACCOUNTING_PROGRAMS, slurm_for_tests.ACCOUNTING_PACKAGES
+    _need(slurm_for_tests.unavailable(programs, packages))
+    with slurm_for_tests.Cluster(tmp_path / "slurm", job_age=2, accounting=True) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        yield cluster
+
+
+@pytest.fixture
+def login_node(slurm, site, tmp_path):
+    """The ssh configuration of a host called `login`, which alone has Slurm's environment: this shell has lost it."""
+    _need(slurm_for_tests.unavailable(("sshd", "ssh"), slurm_for_tests.SSH_PACKAGES))
+    variables = {name: os.environ[name] for name in ("SLURM_CONF", "PYTHONPATH")}
+    with slurm_for_tests.ssh_server(tmp_path / "ssh", variables) as configuration:
+        os.environ["SLURM_CONF"] = "/nowhere"
+        yield configuration
+
+
+def _need(reason: str | None) -> None:
+    if reason:
+        (pytest.fail if os.environ.get("TESTS_NEED_SLURM") else pytest.skip)(reason)
+
+
+@pytest.fixture
+def site(workplace, slurm, monkeypatch):
+    """The workplace, on the cluster: `site(time="00:02:00")` fills in recipes/executors/slurm.yaml."""
+    import yaml
+
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def fill_in(**settings):
+        settings = {"account": "tests", "partition": "batch", "poll_seconds": 0.5, **settings}
+        Path("recipes/executors/slurm.yaml").write_text(yaml.safe_dump(settings))
+        return workplace
+
+    fill_in()
+    return fill_in
+
+
+@pytest.fixture
+def gate(workplace):
+    """Where segments wait in their middle, given `small.gate=GATE`, until there is a file there."""
+    return workplace.parent / "gate"
 
 
 @pytest.fixture

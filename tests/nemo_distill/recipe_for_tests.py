@@ -1,6 +1,6 @@
 """Small steps in the shape of a real run: a chain, and two branches that follow it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nemo_run as run
@@ -8,7 +8,7 @@ import nemo_run as run
 from nemo_distill.context import Context
 from nemo_distill.launch import launch
 from nemo_distill.manifest import Run
-from nemo_distill.settings import Distill
+from nemo_distill.settings import Distill, Layout
 from nemo_distill.step import Step, place
 
 
@@ -19,9 +19,12 @@ class Small:
     seconds: float = 0.0
     fail: str = ""
     lines: int = 0
+    variables: str = ""
+    gate: str = ""
 
 
 DISTILL = Distill(learning_rate=1e-3)
+LAYOUT = Layout()
 
 
 @run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
@@ -29,21 +32,22 @@ def small(
     ctx: Context,
     small: Small = Small(lines=3),
     distill: Distill = DISTILL,
+    layout: Layout = LAYOUT,
     runs: str = "runs",
 ) -> None:
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""
     module = "steps_for_tests"
-    config = {"seconds": small.seconds, "learning_rate": distill.learning_rate}
+    config = {"seconds": small.seconds, "learning_rate": distill.learning_rate, "gate": small.gate}
     steps = [
         Step("world", module, {"seconds": 0.1}),
-        Step("prune", module, {}, ("world",)),
+        Step("prune", module, {"variables": small.variables.split()} if small.variables else {}, ("world",)),
         Step("distill-1", module, config, ("prune",)),
         Step("distill-2", module, {**config, "fail": small.fail, "lines": small.lines}, ("distill-1",)),
         Step("evaluate-1", module, {}, ("distill-1",)),
         Step("evaluate-2", module, {}, ("distill-2",)),
     ]
     folder = Path(runs).resolve()
-    launch(ctx, Run(name=ctx.name, runs=folder, specs=place(steps, runs=folder)))
+    launch(ctx, Run(name=ctx.name, runs=folder, specs=place(steps, runs=folder), facts={"layout": asdict(layout)}))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A step for the tests of the machinery: waits, reports progress, writes a file, or fails, as its config says."""
 
+import json
 import os
 import signal
 import sys
@@ -13,10 +14,13 @@ MANY_RANKS = True
 
 
 def main(spec) -> None:
-    """Config, all of which may be left out: `seconds` to take, `lines` to print, `fail`.
+    """Config, all of which may be left out: `seconds` to take, `gate`, `lines` to print, `variables` to record, `fail`.
 
-    `fail` is "error", "user", "exit", "killed", or "unless-mended": fail as long as there is a file called broken.
-    Of several ranks, that of number `on_rank` fails, and with `stuck` the others wait for it whatever they are told.
+    `fail` is "error", "user", "exit", "killed", "memory" (take a gigabyte), "disk" (write 4 MB), or "unless-mended":
+    fail as long as there is a file called broken. Like a segment of the distillation, a step that was cut goes on where
+    it was: `trail.txt` holds a number that depends on every tick, made once and in order. With a `gate`, it goes past
+    the middle once there is a file of that name. Of several ranks, that of number `on_rank` does all this, and with
+    `stuck` the others wait for it whatever they are told.
     """
     config, ranks = spec.config, Ranks.here()
     if ranks.rank != config.get("on_rank", 0):
@@ -27,11 +31,11 @@ def main(spec) -> None:
     (spec.folder / "attempts.txt").open("a").write(f"{os.getpid()} {time.time()}\n")
     for line in range(config.get("lines", 0)):
         print(f"line {line} of {spec.name}", flush=True)
-    ticks = max(1, round(config.get("seconds", 0) / 0.05))
-    for tick in range(ticks):
-        spec.progress.update(done=tick, total=ticks, unit="ticks", tokens_per_second=20.0)
-        time.sleep(config.get("seconds", 0) / ticks)
+    _tick(spec, config.get("seconds", 0), config.get("gate"))
     inputs = {name: (folder / "output.txt").read_text() for name, folder in spec.upstream.items()}
+    if "variables" in config:
+        recorded = {name: os.environ.get(name) for name in config["variables"]}
+        (spec.folder / "variables.json").write_text(json.dumps(recorded))
     if config.get("fail") == "error":
         raise RuntimeError("the disk of the tests is full")
     if config.get("fail") == "unless-mended" and os.path.exists("broken"):
@@ -42,4 +46,24 @@ def main(spec) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if config.get("fail") == "exit":
         sys.exit(0)
+    if config.get("fail") == "memory":
+        taken = bytearray(b"1") * (1 << 30)
+        time.sleep(len(taken))
+    if config.get("fail") == "disk":
+        (spec.folder / "large.bin").write_bytes(os.urandom(4 << 20))
     (spec.folder / "output.txt").write_text(f"{spec.name}({', '.join(inputs.values())})")
+
+
+def _tick(spec, seconds: float, gate: str | None) -> None:
+    ticks = max(4, round(seconds / 0.05))
+    trail = spec.folder / "trail.txt"
+    done, value = map(int, trail.read_text().split()) if trail.exists() else (0, 0)
+    for tick in range(done, ticks):
+        while gate and tick == ticks // 2 and not os.path.exists(gate):
+            time.sleep(0.05)
+        spec.progress.update(done=tick, total=ticks, unit="ticks", tokens_per_second=20.0)
+        time.sleep(seconds / ticks)
+        value = (value * 31 + tick) % 1_000_003
+        scratch = spec.folder / "trail.tmp"
+        scratch.write_text(f"{tick + 1} {value}")
+        scratch.replace(trail)

@@ -1,6 +1,5 @@
 """The executors, as NeMo-Run sees them."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -61,8 +60,14 @@ def test_the_environment_resolves_in_site_settings(site, monkeypatch):
 
 
 def test_a_host_makes_an_ssh_tunnel(site):
-    site("slurm", "account: a\npartition: p\ntunnel: {host: login, user: me, job_dir: /jobs}\n")
-    assert isinstance(chosen("executor=slurm").tunnel, nemo_run.SSHTunnel)
+    site("slurm", "account: a\npartition: p\ntunnel: {host: login, user: me}\n")
+    assert chosen("executor=slurm").clone().tunnel.facts == {
+        "host": "login",
+        "user": "me",
+        "port": None,
+        "identity": None,
+        "config": None,
+    }
     site("slurm", "account: a\npartition: p\ntunnel: {host: null}\n")
     tunnel = chosen("executor=slurm").tunnel
     assert isinstance(tunnel, nemo_run.LocalTunnel) and tunnel.job_dir == ""
@@ -71,6 +76,11 @@ def test_a_host_makes_an_ssh_tunnel(site):
 def test_a_slurm_job_does_not_wait_for_ever_for_one_that_failed(site):
     site("slurm", "account: a\npartition: p\n")
     assert chosen("executor=slurm").additional_parameters == {"kill_on_invalid_dep": "yes"}
+
+
+def test_what_a_site_adds_to_the_options_keeps_that(site):
+    site("slurm", "account: a\npartition: p\nadditional_parameters: {reservation: r}\n")
+    assert chosen("executor=slurm").additional_parameters == {"reservation": "r", "kill_on_invalid_dep": "yes"}
 
 
 def test_slurm_without_site_settings_is_refused(site):
@@ -85,29 +95,3 @@ def test_the_shipped_settings_leave_account_and_partition_to_the_site(site):
     executor = chosen("executor=slurm", "executor.account=a", "executor.partition=p")
     assert executors.missing(executor) is None
     assert executor.clone().gpus_per_node == 8  # NeMo-Run clones it for every task
-
-
-def test_nemo_run_writes_the_job_script_of_a_step(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO())  # NeMo-Run makes folders through a shell that reads it
-    site("slurm", "account: acc\npartition: part\ngpus_per_node: 8\ntime: '01:00:00'\n")
-    with nemo_run.Experiment(
-        "test",
-        executor=chosen("executor=slurm"),
-        base_dir=tmp_path,
-        clean_mode=True,
-        serialize_metadata_for_scripts=False,
-    ) as experiment:
-        task = nemo_run.Script(path="nemo_distill.step", m=True, entrypoint="python", args=["/runs/prune/f/spec.json"])
-        experiment.add(task, name="prune")
-        experiment.dryrun(log=False)
-        script = str(experiment.jobs[0]._dryrun_info.request)
-    for line in (
-        "--account=acc",
-        "--partition=part",
-        "--gpus-per-node=8",
-        "--time=01:00:00",
-        "--kill-on-invalid-dep=yes",
-    ):
-        assert f"#SBATCH {line}" in script
-    assert "python -m nemo_distill.step /runs/prune/f/spec.json" in script
-    assert f"export PATH={Path(sys.executable).parent}:$PATH" in script

@@ -1,0 +1,123 @@
+"""A run as Slurm jobs: queued at once, each waiting for its own upstream, and found again by whoever asks.
+
+    run_on_cluster(ctx, run, console)      # what launch() does for `--executor slurm`
+    Watch(run).look()                      # each step's job, from any process that sees the runs folder
+    cancel(run)
+
+A step's folder says which job has it (`job.json`), and a job's comment says which folder it works in. So the command
+that queued the jobs may end, be killed or be given again: the next one attaches to what lives and queues what is
+missing. Success is the mark in the folder; Slurm is asked only what becomes of what is not marked.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from nemo_distill.manifest import Run, State, failure_of, job_of_step, state_of
+from nemo_distill.slurm import Job, Slurm, SlurmSilent
+from nemo_distill.step import FAILED
+
+LOOK_SECONDS = 0.3
+"""How often the steps' folders are looked at; Slurm is asked less often (executor.poll_seconds)."""
+SETTLE_SECONDS = 30.0
+"""How long a shared folder may take to show what a job that has ended wrote into it."""
+
+
+class Watch:
+    """The jobs of a run's steps, as they were when Slurm was last asked."""
+
+    def __init__(self, run: Run, *, every_seconds: float = 0.0):
+        self.run, self.every_seconds = run, every_seconds
+        self.slurm = Slurm(run.facts.get("tunnel"))
+        self.jobs: dict[str, Job] = {}
+        self.silent: str | None = None
+        """Why Slurm did not answer when it was last asked."""
+        self._asked = float("-inf")
+        self._marks: list = []
+
+    def look(self, *, anew: bool = False) -> Mapping[str, Job]:
+        """Ask Slurm, unless it was asked less than `every_seconds` ago and no step has ended since.
+
+        With `anew` it is asked in any case: what it said before steps were queued again is of their earlier jobs.
+        """
+        specs = self.run.specs
+        marks = [(spec.done, (spec.folder / FAILED).exists()) for spec in specs.values()]
+        if not anew and time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
+            return self.jobs
+        numbers = {name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done}
+        try:
+            known = self.slurm.jobs(filter(None, numbers.values()))
+        except SlurmSilent as error:
+            self.silent = str(error)
+        else:
+            self.silent = None
+            self.jobs = {name: known[number] for name, number in numbers.items() if number in known}
+        self._asked, self._marks = time.monotonic(), marks
+        return self.jobs
+
+    @property
+    def live(self) -> dict[str, Job]:
+        """Of the steps that are not done, those whose job waits or runs."""
+        return {name: job for name, job in self.jobs.items() if job.live and not self.run.specs[name].done}
+
+    def until_ended(self, console: Console) -> None:
+        """Return when every step is done or nothing of the run waits or runs any more."""
+        said = None
+        while True:
+            self.look()
+            if self.silent != said:
+                text = f"Slurm does not answer ({self.silent}); its jobs go on." if self.silent else "Slurm answers."
+                console.print(text, style="yellow", highlight=False, soft_wrap=True)
+                said = self.silent
+            if all(spec.done for spec in self.run.specs.values()):
+                return
+            if not self.live and not self.silent:
+                break
+            time.sleep(LOOK_SECONDS)
+        until = time.monotonic() + SETTLE_SECONDS
+        while self._completed_without_mark() and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+
+    def _completed_without_mark(self) -> bool:
+        return any(job.state == "COMPLETED" and not self.run.specs[name].done for name, job in self.jobs.items())
+
+
+def passing(run: Run, jobs: Mapping[str, Job]) -> list[str]:
+    """The steps whose jobs ended for no fault of theirs, if those are all that keep the run from going on."""
+    ended = {name: job for name, job in jobs.items() if state_of(run.specs[name], job) in (State.CUT, State.FAILED)}
+    innocent = [name for name, job in ended.items() if job.passing and not failure_of(run.specs[name], job).memory]
+    return innocent if len(innocent) == len(ended) else []
+
+
+def cancel(run: Run) -> tuple[list[str], list[str]]:
+    """Cancel the jobs of `run` that live.
+
+    Returns the steps whose jobs were cancelled, and those left alone because another run waits for them.
+    Raises `SlurmSilent`.
+    """
+    watch = Watch(run)
+    watch.look()
+    if watch.silent:
+        raise SlurmSilent(watch.silent)
+    wanted = _wanted_elsewhere(run)
+    kept = [name for name in watch.live if run.specs[name].folder in wanted]
+    ended = {name: job.id for name, job in watch.live.items() if name not in kept}
+    watch.slurm.cancel(ended.values())
+    return list(ended), kept
+
+
+def _wanted_elsewhere(run: Run) -> set[Path]:
+    """Folders of the steps of other runs that have live jobs of their own."""
+    folders: set[Path] = set()
+    own = {spec.folder for spec in run.specs.values()}
+    for path in run.runs.glob("*.json"):
+        other = Run.load(path)
+        if other.name == run.name or "queued" not in other.facts:
+            continue
+        watch = Watch(other)
+        watch.look()
+        if any(other.specs[name].folder not in own for name in watch.live):
+            folders |= {spec.folder for spec in other.specs.values()}
+    return folders

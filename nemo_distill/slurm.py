@@ -1,0 +1,159 @@
+"""What Slurm says of jobs, with and without accounting, here or through SSH.
+
+    slurm = Slurm()
+    slurm.jobs(["17", "18"])["17"].state        # "RUNNING"
+    slurm.live_in([Path("/runs/prune/5b1c0d3e9a77")])
+
+`squeue` knows jobs until some minutes after their end, `sacct`, where a site keeps accounts, for ever. Where neither
+knows a job any more, what its step's folder says is all there is; it is the truth about success in any case.
+"""
+
+import shlex
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+LIVE = {
+    *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"),
+    *("STAGE_OUT", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "REVOKED"),
+}
+"""States of a job that has not ended."""
+PASSING = {"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
+"""States of a job that ended for no fault of its step's: another job goes on where it was."""
+LAUNCH_FAILED = "JobLaunchFailure"
+"""Why a job failed that its node could not start."""
+NEVER = "DependencyNeverSatisfied"
+"""Why a job is about to be cancelled by Slurm: one that it waits for has failed."""
+_FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "Comment")
+
+
+class SlurmSilent(Exception):
+    """Slurm did not answer: its controller is restarting, or the way to it is cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job, as Slurm knows it."""
+
+    id: str
+    state: str
+    """Slurm's word, e.g. `PENDING`."""
+    reason: str = ""
+    """Why it waits, or why it ended as it did."""
+    nodes: str = ""
+    """Where it runs or ran, e.g. `node[1-2]`."""
+    restarts: int = 0
+    """How often it was requeued."""
+    comment: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in LIVE and self.reason != NEVER
+
+    @property
+    def passing(self) -> bool:
+        """Whether it ended for no fault of its step's."""
+        return self.state in PASSING or (self.state == "FAILED" and self.reason == LAUNCH_FAILED)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has its nodes."""
+        return self.state in ("RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT")
+
+    def __str__(self) -> str:
+        """E.g. `17 on node1`, `18 PENDING, Resources`, `19 on node2, requeued twice`."""
+        where = f" on {self.nodes}" if self.running and self.nodes else f" {self.state}"
+        why = f", {self.reason}" if self.state == "PENDING" and self.reason not in ("", "None") else ""
+        again = f", requeued {self.restarts}x" if self.restarts else ""
+        return f"{self.id}{where}{why}{again}"
+
+
+def ssh(tunnel: dict) -> list[str]:
+    """The command, up to the words to run there, that reaches the `host` of `tunnel`.
+
+    `user`, `port`, `identity` and `config` (files) may be left out or None. It never asks for a password.
+    """
+    options = {"-l": "user", "-p": "port", "-i": "identity", "-F": "config"}
+    given = [(option, str(tunnel[name])) for option, name in options.items() if tunnel.get(name) is not None]
+    return ["ssh", "-o", "BatchMode=yes", *(word for pair in given for word in pair), tunnel["host"]]
+
+
+class Slurm:
+    """Slurm's commands, run on this machine or, given how to get there (`ssh`), on another."""
+
+    def __init__(self, tunnel: dict | None = None):
+        self.tunnel = tunnel
+
+    def jobs(self, ids: Iterable[str]) -> dict[str, Job]:
+        """Those of the jobs `ids` that Slurm still knows. Raises `SlurmSilent`."""
+        ids = list(ids)
+        if not ids:
+            return {}
+        found = {job.id: job for job in self._queue("--states=all", "--jobs", ",".join(ids))}
+        forgotten = [id for id in ids if id not in found]
+        return found | (self._accounts(forgotten) if forgotten else {})
+
+    def live_in(self, folders: Iterable[Path]) -> dict[Path, Job]:
+        """The live jobs of any user whose comment is one of `folders`. Raises `SlurmSilent`.
+
+        A job carries the folder of its step, so it is found even when the command that queued it was killed before it
+        could write down the job's number.
+        """
+        folders = set(folders)
+        jobs = [job for job in self._queue() if job.live and job.comment]
+        return {Path(job.comment): job for job in jobs if Path(job.comment) in folders}
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Cancel the jobs, whether they wait or run. Raises `SlurmSilent`."""
+        ids = list(ids)
+        if ids:
+            self._run("scancel", *ids)
+
+    def _queue(self, *which: str) -> list[Job]:
+        columns = ",".join(f"{field}:|" for field in _FIELDS)
+        code, out, error = self._run("squeue", "--noheader", *which, "-O", columns)
+        if code != 0:
+            if "Invalid job id" in error:
+                return []
+            raise SlurmSilent(error.strip().splitlines()[-1] if error.strip() else "squeue failed")
+        return [job_of(line) for line in out.splitlines() if line.strip()]
+
+    def _accounts(self, ids: list[str]) -> dict[str, Job]:
+        words = ("sacct", "--noheader", "--parsable2", "--allocations", "--jobs", ",".join(ids))
+        code, out, _ = self._run(*words, "--format=JobID,State,Reason,NodeList")
+        if code != 0:  # the site keeps no accounts
+            return {}
+        rows = [map(_plain, line.split("|")) for line in out.splitlines() if line.count("|") == 3]
+        # "CANCELLED by 1000"
+        jobs = [Job(id=id, state=state.split()[0], reason=why, nodes=nodes) for id, state, why, nodes in rows]
+        return {job.id: job for job in jobs}
+
+    def sees(self, folder: Path) -> bool:
+        """Whether that folder is there where Slurm's commands run. Raises `SlurmSilent`."""
+        return self._run("test", "-d", str(folder))[0] == 0
+
+    def _run(self, *words: str) -> tuple[int, str, str]:
+        if self.tunnel is not None:
+            words = (*ssh(self.tunnel), shlex.join(words))
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise SlurmSilent(f"there is no {words[0]} on this machine") from None
+        except subprocess.TimeoutExpired:
+            raise SlurmSilent(f"{words[0]} did not answer within two minutes") from None
+        if self.tunnel is not None and done.returncode == 255:  # ssh's own
+            raise SlurmSilent(f"ssh to {self.tunnel['host']}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+        return done.returncode, done.stdout, done.stderr
+
+
+def job_of(line: str) -> Job:
+    """The job in a line of `squeue -O`, whose columns are `_FIELDS`, each followed by a bar."""
+    id, state, reason, nodes, restarts, comment = map(_plain, line.split("|", len(_FIELDS))[: len(_FIELDS)])
+    return Job(id=id, state=state, reason=reason, nodes=nodes, restarts=int(restarts or 0), comment=comment.strip())
+
+
+def _plain(word: str) -> str:
+    """`word`, empty where it is one of Slurm's for nothing."""
+    return "" if word in ("(null)", "None", "N/A", "None assigned") else word
