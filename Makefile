@@ -14,8 +14,8 @@ BIN := $(VENV)/bin
 demo: setup  ## the v1v3 blend, end to end, at debug scale
 	$(BIN)/nemo-run recipes/distill_v1v3.py --executor local
 
-test: setup  ## every test, slow ones too
-	$(BIN)/python -m pytest
+test: setup  ## every test, slow ones too; PYTEST may hold arguments
+	$(BIN)/python -m pytest $(PYTEST)
 
 setup: $(VENV)/.ready
 
