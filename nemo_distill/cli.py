@@ -226,7 +226,7 @@ def write_published_report(runs: Path):
     """
     from evaluator.published import load_study
     from evaluator.published_report import PublishedReport, write_published
-    from nemo_distill.recipes import blend_of
+    from nemo_distill.recipe import blend_of
     from nemo_distill.sources import find as find_source
 
     blends = [blend for blend in map(blend_of, recipe_files()) if blend]

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -22,12 +21,10 @@ from nemo_distill.hardware import get_gpu
 from nemo_distill.layouts import RESERVED_GIB, fits, needed_gib
 from nemo_distill.manifest import Run
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
+from nemo_distill.recipe import Recipe
 from nemo_distill.schedule import format_tokens
 from nemo_distill.step import resolve_package_paths
 from nemo_distill.steps.evaluate import Load, loads
-
-if TYPE_CHECKING:
-    from nemo_distill.experiment import Recipe
 
 PRUNE_GPU_HOURS = 8.0
 """The study's search: about an hour on 8 H100."""
@@ -140,7 +137,7 @@ class Estimate:
         return f"{words}, at which {format_tokens(tokens)} would be {STUDY_GPU_HOURS * tokens / STUDY_TOKENS:,.0f}."
 
 
-def estimate_of(recipe: "Recipe", run: Run) -> Estimate | None:
+def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
     """The estimate of a run; None where the layout asks for no GPU.
 
     None, too, while the teacher's shape is not known: one on the hub that is neither the study's nor imported yet.

@@ -16,12 +16,10 @@ import dataclasses
 import hashlib
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from nemo_distill.blend import Blend
 from nemo_distill.context import Context
 from nemo_distill.data.questions import check_names, offline_questions, questions_in
 from nemo_distill.errors import UserError
@@ -33,9 +31,10 @@ from nemo_distill.manifest import Run
 from nemo_distill.plan import print_preview
 from nemo_distill.provenance import redact
 from nemo_distill.ranks import check_layout
+from nemo_distill.recipe import Recipe
 from nemo_distill.scale import Scale, get_scale
-from nemo_distill.schedule import Milestone, Schedule, parse_tokens
-from nemo_distill.settings import Distill, Evaluate, Layout, Prepare, Prune, Settings, filled
+from nemo_distill.schedule import parse_tokens
+from nemo_distill.settings import Settings
 from nemo_distill.sources import find
 from nemo_distill.step import Step, fingerprint, place, resolve_package_paths
 from nemo_distill.steps import evaluate as evaluate_step
@@ -44,49 +43,6 @@ TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
 PARTS = ("blend", "prepare", "prune", "distill", "evaluate", "layout")
 """Parts of a recipe that the run's file keeps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A blend with a value for every setting: all that decides the steps."""
-
-    name: str
-    """What its runs are called."""
-    blend: Blend
-    prepare: Prepare
-    prune: Prune
-    distill: Distill
-    evaluate: Evaluate
-    layout: Layout
-    scale: Scale
-    seed: int
-    """Of the sample order and of the answers."""
-
-    @classmethod
-    def of(cls, name: str, settings: Settings, scale: Scale) -> "Recipe":
-        """The recipe that `settings` are at `scale`, which fills in what they leave open."""
-        return cls(
-            name=name,
-            blend=settings.blend,
-            prepare=filled(settings.prepare, scale.prepare, scale=scale.name),
-            prune=filled(settings.prune, scale.prune, scale=scale.name),
-            distill=filled(settings.distill, scale.distill, scale=scale.name),
-            evaluate=filled(settings.evaluate, scale.evaluate, scale=scale.name),
-            layout=filled(settings.layout, scale.layout, scale=scale.name),
-            scale=scale,
-            seed=settings.seed,
-        )
-
-    @property
-    def schedule(self) -> Schedule:
-        """Tokens, iterations and learning rate of the whole distillation."""
-        settings = dataclasses.asdict(self.distill)
-        return Schedule(**{field.name: settings[field.name] for field in dataclasses.fields(Schedule)})
-
-    @property
-    def milestones(self) -> tuple[Milestone, ...]:
-        """Where the distillation is cut, in order."""
-        return self.schedule.milestones(self.distill.milestones)
 
 
 def run_experiment(ctx: Context, settings: Settings) -> None:

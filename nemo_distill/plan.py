@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -18,12 +17,10 @@ from rich.text import Text
 from nemo_distill.blend import Blend
 from nemo_distill.estimate import Estimate, detectable_table, duration_in_words, new_table
 from nemo_distill.manifest import Run, State, state_of
+from nemo_distill.recipe import Recipe
 from nemo_distill.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.sources import find
 from nemo_distill.steps.evaluate import loads
-
-if TYPE_CHECKING:
-    from nemo_distill.experiment import Recipe
 
 MOST_EPOCHS = 4
 """Passes over a source that are worth nearly as much as new data (Muennighoff et al. 2023, arXiv:2305.16264)."""
@@ -31,7 +28,7 @@ _STYLE = {"skip": "dim", "run": "bold cyan", "resume": "bold yellow", "wait": ""
 _FROM = {"published": "publ.", "reconstructed": "recon."}
 
 
-def print_preview(run: Run, console: Console, *, recipe: "Recipe", estimate: Estimate | None) -> None:
+def print_preview(run: Run, console: Console, *, recipe: Recipe, estimate: Estimate | None) -> None:
     """Everything, what decides most first. `estimate` is None where no GPU is asked for or the shapes are not known."""
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run)
     executor = run.facts["executor"]

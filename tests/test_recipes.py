@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.experiment import Recipe, build_steps
+from nemo_distill.experiment import build_steps
+from nemo_distill.recipe import Recipe
 from nemo_distill.scale import get_scale
 from nemo_distill.settings import Settings
 from nemo_distill.step import place

@@ -12,7 +12,7 @@ from rich.console import Console
 from evaluator.published import load_study
 from evaluator.published_report import PublishedReport, terminal_tables
 from nemo_distill import cli
-from nemo_distill.recipes import blend_of
+from nemo_distill.recipe import blend_of
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "nemo", "megatron", "modelopt", "transformers", "datasets", "nemo_run", "nemo_evaluator", "pandas"}

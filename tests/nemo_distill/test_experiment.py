@@ -7,7 +7,8 @@ import pytest
 
 from nemo_distill.blend import Blend
 from nemo_distill.errors import UserError
-from nemo_distill.experiment import Recipe, build_steps
+from nemo_distill.experiment import build_steps
+from nemo_distill.recipe import Recipe
 from nemo_distill.scale import SCALES, get_scale
 from nemo_distill.settings import Distill, Evaluate, Prepare, Prune, Settings
 from nemo_distill.step import place

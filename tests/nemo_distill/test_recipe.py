@@ -3,7 +3,7 @@
 import pytest
 
 from nemo_distill.errors import UserError
-from nemo_distill.recipes import blend_of
+from nemo_distill.recipe import blend_of
 
 RECIPE = '''"""A recipe."""
 import a_module_that_is_not_there as run
