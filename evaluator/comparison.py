@@ -25,6 +25,8 @@ VERDICT_COLUMNS = (
 )  # fmt: skip
 MOST_RUNS = len(SYMBOLS)
 """Runs that a page tells apart."""
+_NARROW_NAME = 12
+"""Characters of a run's name beside which the terminal table has room for errors."""
 
 
 @dataclass(frozen=True)
@@ -180,16 +182,14 @@ def terminal_summary(comparison: Comparison):
     from rich.console import Group
     from rich.text import Text
 
-    table = plain_table(
-        f"At {comparison.at}",
-        comparison.columns,
-        bold=AVERAGE,
-        caption="from 0 to 100, ± standard error over questions",
-    )
+    # Beside longer names, columns with their errors do not fit 80 characters.
+    errors = max(map(len, comparison.finals)) <= _NARROW_NAME
+    caption = "± standard error over questions" if errors else "standard errors are on the page"
+    table = plain_table(f"At {comparison.at}", comparison.columns, bold=AVERAGE, caption=f"from 0 to 100, {caption}")
     references = [comparison.first.row("teacher"), *filter(None, [comparison.pruned])]
     for name, row in [*((row.role, row) for row in references), *comparison.finals.items()]:
         values = [*row.summaries.values(), row.average]
-        texts = (f"{100 * value.mean:.1f} ±{100 * value.stderr:.1f}" for value in values)
+        texts = (f"{100 * v.mean:.1f}" + (f" ±{100 * v.stderr:.1f}" if errors else "") for v in values)
         table.add_row(name, *texts, style="dim" if row in references else None)
     lines = [table, Text()]
     for standing in comparison.standings:
