@@ -14,8 +14,18 @@ from pathlib import Path
 
 from evaluator.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
 from evaluator.pages import MARKERS, PNG, SYMBOLS, change_text, plain_table, write_pages
-from evaluator.report import AVERAGE, CSV_COLUMNS, ROLE_TITLES, SCORES, BlendPart, Report, Row, score_lines
-from evaluator.stats import Estimate, Summary
+from evaluator.report import (
+    AVERAGE,
+    CSV_COLUMNS,
+    ROLE_TITLES,
+    SCORES,
+    BlendPart,
+    Report,
+    Row,
+    curve_of,
+    line_of,
+    score_lines,
+)  # fmt: skip
 from evaluator.verdict import Judgement, Standing
 
 VERDICTS = "verdicts.csv"
@@ -144,36 +154,19 @@ def write_csv(comparison: Comparison, folder: Path) -> None:
 
 def panels(comparison: Comparison) -> list:
     """Learning curves of all runs as `evaluator.plots.Panel`s, the suite average first."""
-    from evaluator.plots import Curve, Line, fit_panel, is_logarithmic
+    from evaluator.plots import fit_panel, is_logarithmic
 
     pruned = comparison.pruned
     tokens = sorted(comparison.judgement.shared)
     start = [pruned] if pruned and not is_logarithmic(tokens) else []
     drawn = []
+    references = [row for row in (comparison.first.row("teacher"), pruned) if row]
     for task, title in [(None, "Suite average"), *comparison.first.columns]:
-
-        def value(row: Row, task=task) -> Summary | Estimate:
-            return row.summaries[task] if task else row.average
-
-        curves = []
-        for index, (name, report) in enumerate(comparison.reports.items()):
-            points = [*start, *report.milestones]
-            curves.append(
-                Curve(
-                    label=name,
-                    tokens=tuple(row.tokens for row in points),
-                    means=tuple(100 * value(row).mean for row in points),
-                    errors=tuple(100 * value(row).stderr for row in points),
-                    color=f"blend{index + 1}",
-                    marker=MARKERS[index],
-                )
-            )
-        lines = [
-            Line(row.title.lower(), 100 * value(row).mean, 100 * value(row).stderr, color=row.role)
-            for row in (comparison.first.row("teacher"), pruned)
-            if row
+        curves = [
+            curve_of([*start, *report.milestones], task, label=name, color=f"blend{index + 1}", marker=MARKERS[index])
+            for index, (name, report) in enumerate(comparison.reports.items())
         ]
-        drawn.append(fit_panel(title, curves, lines))
+        drawn.append(fit_panel(title, curves, [line_of(row, task) for row in references]))
     return drawn
 
 

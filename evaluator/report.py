@@ -10,7 +10,7 @@ overlapping error bars suggest.
 """
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +65,10 @@ class Row:
     def average(self) -> Estimate:
         """Suite average, from 0 to 1."""
         return average(list(self.summaries.values()))
+
+    def score(self, task: str | None) -> Summary | Estimate:
+        """Score of a task, or the suite average for None; from 0 to 1."""
+        return self.summaries[task] if task else self.average
 
 
 @dataclass(frozen=True)
@@ -213,30 +217,37 @@ def write_report(report: Report, folder: Path) -> None:
 
 def panels(report: Report) -> list:
     """Learning curves as `evaluator.plots.Panel`s, the suite average first."""
-    from evaluator.plots import Curve, Line, Panel, is_logarithmic
+    from evaluator.plots import Panel, is_logarithmic
 
     points = list(report.milestones)
     if not is_logarithmic([row.tokens for row in points]):
         points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
     drawn = []
     for task, title in [(None, "Suite average"), *report.columns]:
-
-        def value(row: Row, task=task) -> Summary | Estimate:
-            return row.summaries[task] if task else row.average
-
-        lines = tuple(
-            Line(role_title.lower(), 100 * value(row).mean, 100 * value(row).stderr, color=role)
-            for role, role_title in ROLE_TITLES.items()
-            for row in [report.row(role)]
-        )
-        curve = Curve(
-            label="distilled student",
-            tokens=tuple(row.tokens for row in points),
-            means=tuple(100 * value(row).mean for row in points),
-            errors=tuple(100 * value(row).stderr for row in points),
-        )
-        drawn.append(Panel(title, (curve,), lines))
+        lines = tuple(line_of(report.row(role), task) for role in ROLE_TITLES)
+        drawn.append(Panel(title, (curve_of(points, task, label="distilled student"),), lines))
     return drawn
+
+
+def curve_of(points: Sequence[Row], task: str | None, **look):
+    """The `evaluator.plots.Curve` of a task, or of the suite average for None, through `points`; `look` is its own."""
+    from evaluator.plots import Curve
+
+    scores = [row.score(task) for row in points]
+    return Curve(
+        tokens=tuple(row.tokens for row in points),
+        means=tuple(100 * score.mean for score in scores),
+        errors=tuple(100 * score.stderr for score in scores),
+        **look,
+    )
+
+
+def line_of(row: Row, task: str | None):
+    """The `evaluator.plots.Line` at which the teacher or the pruned student stands."""
+    from evaluator.plots import Line
+
+    score = row.score(task)
+    return Line(row.title.lower(), 100 * score.mean, 100 * score.stderr, color=row.role)
 
 
 def write_scores(report: Report, path: Path) -> None:

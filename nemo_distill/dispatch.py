@@ -20,6 +20,13 @@ from nemo_run.run.job import Job
 from torchx.specs.api import AppState, is_terminal
 
 POLL_SECONDS = 0.1
+QUIET = {
+    "clean_mode": True,
+    "enable_goodbye_message": False,
+    "skip_status_at_exit": True,
+    "serialize_metadata_for_scripts": False,
+}
+"""Arguments of an experiment that leaves it to us to say how it goes."""
 
 
 class LocalExperiment(run.Experiment):

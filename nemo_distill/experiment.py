@@ -153,7 +153,7 @@ def _prepare_config(recipe: Recipe) -> dict:
     return {
         "tokenizer": teacher["checkpoint"],
         "tokenizer_sha256": teacher["sha256"],
-        "sources": _sources(recipe),
+        "sources": _budgeted(_sources(recipe), recipe),
         "max_document_tokens": scale.max_document_tokens,
         "reasoning": recipe.prepare.reasoning,
         "max_malformed": recipe.prepare.max_malformed,
@@ -162,8 +162,12 @@ def _prepare_config(recipe: Recipe) -> dict:
 
 
 def _sources(recipe: Recipe) -> list[dict]:
-    """The blend's sources as `prepare` takes them, each with its share of a budget if there is one."""
-    sources = [_source(name, recipe.scale) for name in sorted(recipe.blend.shares)]
+    """The blend's sources, as the steps that read them take them."""
+    return [_source(name, recipe.scale) for name in sorted(recipe.blend.shares)]
+
+
+def _budgeted(sources: list[dict], recipe: Recipe) -> list[dict]:
+    """`sources`, each with its share of the budget if there is one."""
     if recipe.prepare.tokens is None:
         return sources
     drawn = recipe.blend.tokens_drawn(parse_tokens(recipe.prepare.tokens))
@@ -180,8 +184,7 @@ def _questions(recipe: Recipe) -> list[dict]:
 
 
 def _contamination_config(recipe: Recipe, questions: list[dict]) -> dict:
-    sources = [_source(name, recipe.scale) for name in sorted(recipe.blend.shares)]
-    return {"sources": sources, "questions": questions, "max_malformed": recipe.prepare.max_malformed}
+    return {"sources": _sources(recipe), "questions": questions, "max_malformed": recipe.prepare.max_malformed}
 
 
 def _segments(recipe: Recipe) -> list[Step]:

@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nemo_run
-from filelock import FileLock, Timeout
 from nemo_run.run.torchx_backend.schedulers import local as local_scheduler
 from nemo_run.run.torchx_backend.schedulers import slurm as slurm_scheduler
 from rich.console import Console
 
 from nemo_distill import executors
 from nemo_distill.context import Context, RunFailed
-from nemo_distill.dispatch import LocalExperiment
+from nemo_distill.dispatch import QUIET, LocalExperiment
 from nemo_distill.display import Display, print_failure, print_outcome
 from nemo_distill.errors import UserError
+from nemo_distill.jobscript import shape_of
+from nemo_distill.locks import held_in
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.provenance import redact
 from nemo_distill.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
@@ -117,19 +118,12 @@ def check_folder(runs: Path) -> None:
 @contextlib.contextmanager
 def _only_one(run: Run, console: Console) -> Iterator[None]:
     """Hold the run; while another command holds it, say so and wait. The steps' own locks guard what runs share."""
-    lock = FileLock(run.runs / f".{run.name}.lock")
-    try:
-        run.runs.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
+
+    def waiting() -> None:
         console.print(f"Another nemo-run is at work on {run.name}; waiting for it (nemo-run status {run.name}).")
-        lock.acquire(poll_interval=0.5)
-    except OSError as error:
-        raise UserError(f"runs='{run.runs}' cannot be written: {error.strerror}.") from None
-    try:
+
+    with held_in(run.runs, f".{run.name}.lock", waiting=waiting):
         yield
-    finally:
-        lock.release()
 
 
 def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, Path]:
@@ -143,10 +137,7 @@ def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, 
         run.name,
         executor=ctx.executor,
         log_level="WARNING",
-        clean_mode=True,
-        enable_goodbye_message=False,
-        skip_status_at_exit=True,
-        serialize_metadata_for_scripts=False,
+        **QUIET,
     ) as experiment:
         for name, spec in left.items():
             command, environment = _command(run, spec)
@@ -172,10 +163,11 @@ def _command(run: Run, spec: Spec) -> tuple[list[str], dict[str, str]]:
     """Arguments of the Python that runs the step, and its own environment: over the layout's ranks if it takes many."""
     step = ["-m", "nemo_distill.step", str(spec.folder / SPEC_FILE)]
     layout = run.facts.get("layout") or {}
-    ranks, tensor_parallel = layout.get("gpus_per_node") or 1, layout.get("tensor_parallel") or 1
-    if run.facts.get("executor") != "local" or spec.module != "nemo_distill.steps.distill" or ranks == 1:
+    shape = shape_of(spec.name, layout)
+    if shape.world == 1:
         return step, {}
-    return torchrun(step, nodes=1, ranks_per_node=ranks), {TENSOR_PARALLEL_VARIABLE: str(tensor_parallel)}
+    command = torchrun(step, nodes=shape.nodes, ranks_per_node=shape.processes_per_node)
+    return command, {TENSOR_PARALLEL_VARIABLE: str(layout.get("tensor_parallel") or 1)}
 
 
 @contextlib.contextmanager

@@ -12,21 +12,20 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nemo_run
-from filelock import FileLock, Timeout
 from invoke.exceptions import UnexpectedExit
 from rich.console import Console
 
 from nemo_distill import jobscript
 from nemo_distill.cluster import Watch, cancel, passing
 from nemo_distill.context import Context, RunFailed
-from nemo_distill.dispatch import SlurmExperiment
+from nemo_distill.dispatch import QUIET, SlurmExperiment
 from nemo_distill.display import Display, print_failure
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.executors import UNCOMMITTED, SharedTunnel, SlurmExecutor
+from nemo_distill.locks import held_in
 from nemo_distill.manifest import Run, State, job_of_step, state_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import redact
@@ -141,7 +140,11 @@ def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None
 
 def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
     """Queue a job for every step of `run` that is neither done nor in the queue."""
-    with _queue_lock(run.runs, console):
+
+    def waiting() -> None:
+        console.print("Another nemo-run is queueing jobs here; waiting for it.")
+
+    with held_in(run.runs, LOCK_FILE, waiting=waiting, poll_seconds=0.2):
         left = {name: spec for name, spec in run.specs.items() if not spec.done}
         try:
             if not Slurm(run.facts["tunnel"]).sees(run.runs):
@@ -199,10 +202,7 @@ def _queue_jobs(ctx: Context, run: Run, missing: dict[str, Spec], attached: dict
         run.name,
         executor=ctx.executor,
         log_level="ERROR",
-        clean_mode=True,
-        enable_goodbye_message=False,
-        skip_status_at_exit=True,
-        serialize_metadata_for_scripts=False,
+        **QUIET,
     ) as experiment:
         for name, spec in missing.items():
             layout = run.facts.get("layout", {})
@@ -248,24 +248,6 @@ def _leave_or_cancel(run: Run, console: Console, *, ask: bool) -> None:
         except SlurmSilent as error:
             text = f"Slurm does not answer ({error}), so its jobs go on: nemo-run cancel {run.name}."
     console.print(text, highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _queue_lock(runs: Path, console: Console) -> Iterator[None]:
-    """Hold the queue's lock; while another command holds it, say so and wait."""
-    lock = FileLock(runs / LOCK_FILE, mode=0o664)
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.print("Another nemo-run is queueing jobs here; waiting for it.")
-        lock.acquire(poll_interval=0.2)
-    except OSError as error:
-        raise UserError(f"runs='{runs}' cannot be written: {error.strerror}.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def launch_facts(executor: SlurmExecutor, code: Code) -> dict:

@@ -55,8 +55,7 @@ class Recipe:
     @property
     def schedule(self) -> Schedule:
         """Tokens, iterations and learning rate of the whole distillation."""
-        settings = dataclasses.asdict(self.distill)
-        return Schedule(**{field.name: settings[field.name] for field in dataclasses.fields(Schedule)})
+        return Schedule.of(dataclasses.asdict(self.distill))
 
     @property
     def milestones(self) -> tuple[Milestone, ...]:

@@ -9,9 +9,10 @@
 '1.87e-05'
 """
 
+import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nemo_distill.errors import UserError
@@ -49,6 +50,11 @@ class Schedule:
     """At the end of the warm-up."""
     min_learning_rate: float
     """At the end of the schedule."""
+
+    @classmethod
+    def of(cls, settings: Mapping) -> "Schedule":
+        """The schedule among `settings`, which may hold more."""
+        return cls(**{field.name: settings[field.name] for field in dataclasses.fields(cls)})
 
     def __post_init__(self):
         for name in ("seq_length", "global_batch_size", "max_iterations"):

@@ -24,9 +24,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from nemo_distill.errors import EXIT_FAILED, UserError
+from nemo_distill.locks import held
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import provenance
 from nemo_distill.ranks import TERMINATED, Ranks
@@ -110,17 +109,12 @@ def why_refused(spec: Spec) -> str | None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`, made if need be; while another process holds it, say so and wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE, mode=0o664)  # another user of the group may go on from here
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+
+    def waiting() -> None:
         print(f"waiting: another process works on {folder}", file=sys.stderr, flush=True)
-        lock.acquire(poll_interval=0.5)
-    try:
+
+    with held(folder / LOCK_FILE, waiting=waiting):
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -130,20 +124,12 @@ def copied_output(log: Path) -> Iterator[None]:
     A `tee` process does it, below Python: it also catches what C libraries print and drains what was written when
     this process is killed.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    before = os.dup(1), os.dup(2)
     tee = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, start_new_session=True)
-    os.dup2(tee.stdin.fileno(), 1)
-    os.dup2(tee.stdin.fileno(), 2)
-    tee.stdin.close()
     try:
-        yield
+        with _output_into(tee.stdin.fileno()):
+            tee.stdin.close()
+            yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(before[0], 1)
-        os.dup2(before[1], 2)
         # A child still running keeps the pipe open (Megatron's checkpoint writer does, until the interpreter ends);
         # the log is then complete but for what that child adds.
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -153,12 +139,18 @@ def copied_output(log: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def redirected_output(log: Path) -> Iterator[None]:
     """Send what this process and its children write to standard output and error to `log` instead."""
+    with open(log, "ab") as file, _output_into(file.fileno()):
+        yield
+
+
+@contextlib.contextmanager
+def _output_into(descriptor: int) -> Iterator[None]:
+    """Within the block, standard output and error go to the open file `descriptor`, which may then be closed."""
     sys.stdout.flush()
     sys.stderr.flush()
     before = os.dup(1), os.dup(2)
-    with open(log, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     try:
         yield
     finally:

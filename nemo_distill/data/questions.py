@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_distill.data.documents import ENDINGS
 from nemo_distill.errors import UserError, nearest
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-"""Of the files that can be read."""
 FIELDS = ("question", "Question", "problem", "prompt", "question_content", "messages", "text")
 """What the field of a folder's files may be called; the first of them that a file has is taken."""
 OFFLINE = "core_evals:"

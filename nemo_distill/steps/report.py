@@ -8,7 +8,6 @@ Upstream: the evaluations, the segments and, where sources were searched for que
 Output: report.md, report.html, learning_curves.png, scores.csv.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -89,8 +88,7 @@ def _learning_rate(course: dict, iteration: int | None) -> float | None:
     """At which a checkpoint was read, of segments that say what they were trained with."""
     if not course or iteration is None:
         return None
-    names = [field.name for field in dataclasses.fields(Schedule)]
-    return Schedule(**{name: course[name] for name in names}).learning_rate_after(iteration)
+    return Schedule.of(course).learning_rate_after(iteration)
 
 
 def _losses(segment: Path) -> list[dict]:
