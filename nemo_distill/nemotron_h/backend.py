@@ -11,6 +11,7 @@ are the ones that run on a cluster. What was replaced is returned.
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import sys
@@ -52,6 +53,21 @@ def prepare() -> tuple[str, ...]:
     if not on_gpu():
         _patch_nemo()
     return tuple(_replaced)
+
+
+def release_local_memory() -> None:
+    """Give back GPU memory that CUDA keeps for the stacks of kernels which are not run any more.
+
+    In its first iteration Triton tries several variants of each kernel of the Mamba scan, some of which spill 12 KiB
+    per thread. CUDA reserves that for every thread the GPU could run at once, 3 GiB on an H100, and keeps it; a lower
+    limit makes it let go, and is raised again by whatever kernel needs more.
+    """
+    if not on_gpu():
+        return
+    driver, stack_size = ctypes.CDLL("libcuda.so.1"), 0  # CU_LIMIT_STACK_SIZE
+    torch.cuda.synchronize()
+    code = driver.cuCtxSetLimit(stack_size, ctypes.c_size_t(1024))  # CUDA's default, in bytes per thread
+    assert code == 0, f"cuCtxSetLimit: {code}"
 
 
 def _replace(owner, name: str, value) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h import backend, specs
+from nemo_distill.nemotron_h.activation import squared_relu
 from nemo_distill.nemotron_h.checkpoint import context_tokenizer, read_nemo
 from nemo_distill.nemotron_h.shape import Shape
 
@@ -51,11 +52,6 @@ class Runtime:
             raise UserError(f"precision {self.precision!r}: use '32' or 'bf16-mixed'.")
         if self.layer_spec not in ("local", "transformer_engine"):
             raise UserError(f"layer_spec {self.layer_spec!r}: use 'local' or 'transformer_engine'.")
-
-
-def squared_relu(x: Tensor) -> Tensor:
-    """Nemotron-H's activation. Megatron's twin of it is compiled at first use, which costs a C++ build on CPU."""
-    return torch.relu(x).square()
 
 
 @dataclass
@@ -98,7 +94,7 @@ def _settings(runtime: Runtime) -> dict:
     return {
         "seq_length": runtime.seq_length,
         "mamba_stack_spec": specs.transformer_engine if fused else specs.local,
-        "attention_backend": AttnBackend.flash if fused else AttnBackend.local,
+        "attention_backend": AttnBackend.auto if fused else AttnBackend.local,
         "params_dtype": torch.bfloat16 if bf16 else torch.float32,
         "bf16": bf16,
         "use_cpu_initialization": not backend.on_gpu(),

@@ -57,9 +57,10 @@ def transformers_logits(folder, tokens):
     """
     script = (
         "import sys, torch; from transformers import NemotronHForCausalLM as M; "
-        "m = M.from_pretrained(sys.argv[1], dtype=torch.float32).eval(); "
+        "device = 'cuda' if torch.cuda.is_available() else 'cpu'; "  # mamba-ssm, if it is there, knows no CPU
+        "m = M.from_pretrained(sys.argv[1], dtype=torch.float32).eval().to(device); "
         "assert 'nemo_distill' not in sys.modules; "
-        "torch.save(m(torch.load(sys.argv[2])).logits.detach(), sys.argv[3])"
+        "torch.save(m(torch.load(sys.argv[2]).to(device)).logits.detach().cpu(), sys.argv[3])"
     )
     given, out = folder.parent / "tokens.pt", folder.parent / "logits.pt"
     torch.save(tokens, given)
