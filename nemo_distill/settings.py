@@ -20,6 +20,8 @@ SCORES = ("mmlu", "next_token_loss")
 """What can rank the candidates of the pruning search."""
 REASONINGS = ("inline", "native", "stripped")
 """What can become of the reasoning in a chat (`nemo_distill.data.tokenizer`)."""
+FP8 = ("none", "teacher", "both")
+"""Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
 
@@ -100,8 +102,15 @@ class Distill:
     """At the end of the schedule."""
     warmup_iterations: int | None = None
     """Iterations over which the learning rate rises from 0."""
+    fused_loss: bool | None = None
+    """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
+    (`nemo_distill.kd`); the value is the same, the memory is not."""
+    fp8: str | None = None
+    """Whose matrix products are in FP8: `none`, `teacher`, or `both` teacher and student."""
 
     def __post_init__(self):
+        if self.fp8 is not None and self.fp8 not in FP8:
+            raise UserError(f"distill.fp8 cannot be '{self.fp8}'. {nearest(self.fp8, FP8)}")
         _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
 
 

@@ -128,7 +128,7 @@ def trainer(course: Course, *, until: int, callbacks: list[pl.Callback], ranks: 
         logger=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
-        callbacks=[*callbacks, _StopAt(until)],
+        callbacks=[*callbacks, _ReleaseLocalMemory(), _StopAt(until)],
         plugins=nl.MegatronMixedPrecision(precision=course.precision),
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,
@@ -156,6 +156,17 @@ class _StopAt(pl.Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if trainer.global_step >= self.until:
             trainer.should_stop = True
+
+
+class _ReleaseLocalMemory(pl.Callback):
+    """After the first iteration, in which kernels are tuned (`backend.release_local_memory`)."""
+
+    done = False
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if not self.done:
+            backend.release_local_memory()
+            self.done = True
 
 
 class LossLog(pl.Callback):

@@ -1,9 +1,9 @@
 """Step: one segment of the distillation, from one milestone to the next.
 
-Config: `course` (fields of `training.Course`), `first` and `until` (iterations of the course this segment trains,
-`first` exclusive), `shares` (source -> percent), `intermediate_layers` (pairs of [student, teacher] module names for
-the cosine loss; empty for logits only, as in the study), `save_interval` (iterations between checkpoints inside the
-segment).
+Config: `course` (fields of `training.Course`), `kd` (fields of `kd.model.Options`), `first` and `until` (iterations of
+the course this segment trains, `first` exclusive), `shares` (source -> percent), `intermediate_layers` (pairs of
+[student, teacher] module names for the cosine loss; empty for logits only, as in the study), `save_interval`
+(iterations between checkpoints inside the segment).
 Upstream: `import-teacher`, `prune`, `prepare` and, but for the first segment, the `distill-*` before.
 Output: `checkpoint/` (NeMo, optimizer included), `shape.json`, `losses.jsonl`.
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nemo_distill.ranks import Ranks, check_layout
 
-VERSION = 1
+VERSION = 2
 MANY_RANKS = True
 DISTILLATION_FILE = "distillation.yaml"
 logger = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     from nemo.collections import llm
 
     from nemo_distill.blend import megatron_blend
+    from nemo_distill.kd.model import Options, distillation_model
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.steps.prepare import read_sources
 
@@ -83,23 +84,26 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     prefixes = {name: source["prefix"] for name, source in sources.items()}
     if resume_from:
         logger.info("going on from %s", resume_from)
-    student_model = nl.io.load_context(student / "context", subpath="model")
+    model = distillation_model(
+        student=student,
+        teacher=teacher,
+        options=Options(**config["kd"]),
+        pairs_file=spec.folder / DISTILLATION_FILE if config["intermediate_layers"] else None,
+    )
     data = training.data_module(
         course,
         megatron_blend(config["shares"], prefixes),
-        tokenizer=student_model.tokenizer,
+        tokenizer=model.tokenizer,
         index_folder=spec.folder / "index",
     )
     callbacks = [
         training.LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
         training.Checkpoints(spec.folder, every=config["save_interval"], until=until, context=student / "context"),
     ]
-    llm.distill(
-        student_model_path=str(student),
-        teacher_model_path=str(teacher),
-        data=data,
+    llm.train(
+        model,
+        data,
         trainer=training.trainer(course, until=until, callbacks=callbacks, ranks=ranks),
-        distillation_config_path=spec.folder / DISTILLATION_FILE if config["intermediate_layers"] else None,
         log=nl.NeMoLogger(
             log_dir=str(spec.folder / "nemo"),
             use_datetime_version=False,
@@ -107,6 +111,7 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
             tensorboard=None,
             log_global_rank_0_only=True,
         ),
+        tokenizer=model.tokenizer,
         optim=training.optimizer(course),
         resume=nl.AutoResume(
             restore_config=nl.RestoreConfig(path=str(student), load_artifacts=False),

@@ -36,6 +36,7 @@ def segment(name: str, *, first: int = 0, until: int = ITERATIONS, after: str | 
         "nemo_distill.steps.distill",
         {
             "course": COURSE,
+            "kd": {"fused_loss": True, "fp8": "none"},
             "first": first,
             "until": until,
             "shares": SHARES,

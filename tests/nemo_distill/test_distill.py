@@ -21,9 +21,10 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-1", until=CUT),
         segment("distill-2", first=CUT, after="distill-1"),
         segment("distill-killed", save_interval=3),
+        segment("distill-nemo", until=CUT, kd={"fused_loss": False, "fp8": "none"}),
         segment("distill-hidden", until=2, intermediate_layers=[["decoder.final_norm", "decoder.final_norm"]]),
     )
-    run_all([steps["distill-2"]], [steps["distill-hidden"]])
+    run_all([steps["distill-2"]], [steps["distill-hidden"], steps["distill-nemo"]])
     return steps
 
 
@@ -76,3 +77,9 @@ def test_a_run_killed_mid_segment_resumes_to_the_same_losses(specs, whole):
 
 def test_hidden_states_can_be_matched_too(specs, whole):
     assert losses(specs["distill-hidden"])[0]["loss"] > whole[0]["loss"]  # the logits' loss and the hidden states'
+
+
+def test_the_loss_from_hidden_states_trains_as_nemo_s_from_logits(specs, whole):
+    theirs = [line["loss"] for line in losses(specs["distill-nemo"])]
+    ours = [line["loss"] for line in whole[:CUT]]
+    assert ours == pytest.approx(theirs, rel=2e-6) and ours != theirs  # two roads to one number

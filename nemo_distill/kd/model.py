@@ -1,0 +1,178 @@
+"""NeMo's distillation model with `divergence` as its loss, and with models that compute in FP8.
+
+    model = distillation_model(student=Path("prune/checkpoint"), teacher=Path("import/checkpoint"), Options())
+    llm.train(model, data, trainer, optim=..., resume=...)
+
+NeMo (`llm.distill`) runs teacher and student, keeps what their output layers give and compares it. Here, while the
+student trains, the output layers give their input instead, and the loss takes the logits from there, chunk by chunk.
+Everything else is NeMo's: the two models, the weighing with losses of intermediate layers, checkpoints of the student
+alone.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nemo_distill.kd import precision
+from nemo_distill.kd.divergence import CHUNK_TOKENS, masked_divergence
+from nemo_distill.nemotron_h import backend
+
+backend.prepare()
+
+from megatron.core import parallel_state  # noqa: E402
+from megatron.core.tensor_parallel.mappings import (  # noqa: E402
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+)
+from nemo import lightning as nl  # noqa: E402
+from nemo.collections.llm.modelopt.distill.loss import BaseLoss  # noqa: E402
+from nemo.collections.llm.modelopt.distill.model import (  # noqa: E402
+    DistillationGPTModel,
+    _DistillationLossReduction,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the two models compute, as opposed to what."""
+
+    fused_loss: bool = True
+    """Whether the loss takes hidden states; otherwise NeMo's own, which takes logits."""
+    chunk_tokens: int = CHUNK_TOKENS
+    """Tokens whose logits the fused loss holds at a time."""
+    fp8: str = "none"
+    """Whose matrix products are in FP8: a name in `settings.FP8`."""
+
+
+def distillation_model(
+    *, student: Path, teacher: Path, options: Options, pairs_file: Path | None = None
+) -> "DistillationModel":
+    """A model that trains the NeMo checkpoint `student` after the checkpoint `teacher` (upstream: `llm.distill`).
+
+    `pairs_file`: NeMo's distillation config, which may name intermediate layers to compare; None: logits alone.
+    """
+    contexts = [nl.io.load_context(checkpoint / "context", subpath="model") for checkpoint in (student, teacher)]
+    model = DistillationModel(
+        contexts[0].config,
+        contexts[1].config,
+        teacher_ckpt_path=str(teacher),
+        distillation_config_path=pairs_file,
+        tokenizer=contexts[0].tokenizer,
+        options=options,
+    )
+    model.__io__ = contexts[0].__io__
+    return model
+
+
+class DistillationModel(DistillationGPTModel):
+    """NeMo's distillation model, changed once it stands."""
+
+    def __init__(self, *args, options: Options, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.options = options
+
+    def configure_model(self) -> None:
+        if hasattr(self, "module"):
+            return
+        super().configure_model()
+        if self.options.fused_loss:
+            fuse_loss(self.module, chunk_tokens=self.options.chunk_tokens)
+        if self.options.fp8 != "none":
+            precision.teacher_in_fp8(self.module.teacher_model)
+        if self.options.fp8 == "both":
+            precision.student_in_fp8(self.module)
+
+    @property
+    def training_loss_reduction(self) -> _DistillationLossReduction:
+        if not self._training_loss_reduction:
+            self._training_loss_reduction = loss_reduction(self.core_module)
+        return self._training_loss_reduction
+
+
+def loss_reduction(model) -> _DistillationLossReduction:
+    """What makes ModelOpt's distillation `model`'s output for a microbatch a loss, by the loss that the model has."""
+    criterion = model._layers_to_loss[model.output_layer, model.teacher_model.output_layer]
+    if not isinstance(criterion, LogitsKLLossFromHidden):
+        return _DistillationLossReduction(distillation_loss_fn=model.compute_kd_loss)
+    reduction = _LossReduction(distillation_loss_fn=model.compute_kd_loss)
+    reduction.criterion = criterion
+    return reduction
+
+
+class _MaskedSum(NamedTuple):
+    """A loss that was masked and summed already, on this rank's part of the vocabulary."""
+
+    value: Tensor
+
+
+class _LossReduction(_DistillationLossReduction):
+    """Gives the loss the mask beforehand, since it makes its gradient in the forward pass."""
+
+    criterion: "LogitsKLLossFromHidden"
+
+    def forward(self, batch: dict[str, Tensor], forward_out: Tensor):
+        self.criterion.loss_mask = batch["loss_mask"]
+        return super().forward(batch, forward_out)
+
+    def _masked_token_loss(self, loss_output, mask: Tensor) -> Tensor:
+        if not isinstance(loss_output, _MaskedSum):
+            return super()._masked_token_loss(loss_output, mask)
+        loss = loss_output.value / mask.sum().float()
+        if self._tp_size > 1:
+            torch.distributed.all_reduce(loss, group=parallel_state.get_tensor_model_parallel_group())
+        return loss
+
+
+class LogitsKLLossFromHidden(BaseLoss):
+    """NeMo's `LogitsKLLoss` of two output layers' inputs; the balancer of losses knows it by how its name begins."""
+
+    def __init__(self, config, *, student_layer, teacher_layer, chunk_tokens: int):
+        super().__init__(config)
+        assert config.context_parallel_size == 1, "the mean over a sequence would need the other ranks' tokens"
+        # Not as attributes, which would make them modules of the loss and store them in checkpoints twice.
+        self._weights = lambda: (student_layer.weight, teacher_layer.weight)
+        self._chunk_tokens = chunk_tokens
+        self.loss_mask: Tensor | None = None
+        """Of the microbatch at hand, (batch, tokens)."""
+
+    def forward(self, predictions, targets) -> _MaskedSum:
+        """Hidden states in, (tokens, batch, width), of which sequence-parallel ranks have a part each."""
+        student, teacher = predictions[0], targets[0].detach()
+        group = None
+        if self._config.tensor_model_parallel_size > 1:
+            group = parallel_state.get_tensor_model_parallel_group()
+            if self._config.sequence_parallel:
+                student = gather_from_sequence_parallel_region(student, tensor_parallel_output_grad=True)
+                teacher = gather_from_sequence_parallel_region(teacher)
+            else:
+                student = copy_to_tensor_model_parallel_region(student)  # adds up the gradient's parts
+        student_weight, teacher_weight = self._weights()
+        mask, self.loss_mask = self.loss_mask.transpose(0, 1).flatten(), None
+        loss = masked_divergence(
+            student.flatten(0, 1), student_weight, teacher.flatten(0, 1), teacher_weight, mask,
+            group=group, chunk_tokens=self._chunk_tokens,
+        )  # fmt: skip
+        return _MaskedSum(loss)
+
+
+def fuse_loss(model, *, chunk_tokens: int = CHUNK_TOKENS) -> None:
+    """Make ModelOpt's distillation `model` compare hidden states where it compared logits."""
+    student, teacher = model.output_layer, model.teacher_model.output_layer
+    assert (student, teacher) in model._layers_to_loss, "the last pipeline rank alone has an output layer"
+    model._layers_to_loss[student, teacher] = LogitsKLLossFromHidden(
+        model.config, student_layer=student, teacher_layer=teacher, chunk_tokens=chunk_tokens
+    )
+    # The student still needs logits where it is validated, the teacher nowhere.
+    for layer, always in ((student, False), (teacher, True)):
+        layer.forward = MethodType(functools.partial(_pass_through, inside=layer.forward, always=always), layer)
+
+
+def _pass_through(layer, hidden: Tensor, *args, inside, always: bool, **kwargs):
+    if always or layer.training:
+        return hidden, None
+    return inside(hidden, *args, **kwargs)

@@ -1,0 +1,101 @@
+"""Matrix products in FP8, by Transformer Engine with a scale per tensor, taken when it is quantised.
+
+The teacher's weights never change: they are kept in FP8 alone, which halves them. The student's stay in bf16 (and in
+float32 in the optimizer) and are quantised once an iteration. Embedding and output layers, the scan, norms and the
+residual stream stay as they are. FP8 products want sizes in multiples of 16: a layer whose rows are none, as the
+`in_proj` of the study's student with its 21,368, computes with some rows of zeros more.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from nemo_distill.errors import UserError
+
+MULTIPLE = 16
+"""Of which the sizes of an FP8 matrix product have to be multiples (cuBLASLt)."""
+
+
+def check(fp8: str, *, layer_spec: str) -> None:
+    """Raise `UserError` where `distill.fp8` cannot be had on this machine."""
+    if fp8 == "none":
+        return
+    missing = None
+    if not torch.cuda.is_available():
+        missing = "a GPU, and there is none here"
+    elif torch.cuda.get_device_capability() < (8, 9):
+        missing = f"FP8 matrix units, which the {torch.cuda.get_device_name()} has not (Ada and Hopper have)"
+    elif importlib.util.find_spec("transformer_engine") is None:
+        missing = "Transformer Engine, which is not installed here"
+    elif layer_spec != "transformer_engine":
+        missing = f"layers of Transformer Engine, and this scale's are '{layer_spec}'"
+    if missing:
+        raise UserError(f"distill.fp8={fp8} needs {missing}: say distill.fp8=none.")
+
+
+def teacher_in_fp8(model) -> None:
+    """Quantise the weights of a model that only runs forward, and let it compute with them."""
+    import transformer_engine_torch as tex
+    from transformer_engine.pytorch.tensor.float8_tensor import Float8CurrentScalingQuantizer
+
+    for layer in _linear_layers(model):
+        quantizer = Float8CurrentScalingQuantizer(
+            tex.DType.kFloat8E4M3, device=layer.weight.device, rowwise=True, columnwise=False
+        )
+        weight, missing = layer.weight.detach(), _missing_rows(layer)
+        if missing:
+            layer.forward = functools.partial(_forward_without, layer.forward, rows=missing)
+            weight = torch.nn.functional.pad(weight, (0, 0, 0, missing))
+        layer.weight = torch.nn.Parameter(quantizer(weight), requires_grad=False)
+        layer.primary_weights_in_fp8 = True
+    _turn_on(model, "e4m3")
+
+
+def student_in_fp8(model) -> None:
+    """Let a model that is trained compute in FP8: forward in E4M3, gradients in E5M2 (arXiv:2209.05433)."""
+    for layer in _linear_layers(model, but=getattr(model, "teacher_model", None)):
+        missing = _missing_rows(layer)
+        if missing:
+            layer._get_weight_tensors = functools.partial(_padded_weight, layer, missing)
+            layer.forward = functools.partial(_forward_without, layer.forward, rows=missing)
+    _turn_on(model, "hybrid")
+
+
+def _turn_on(model, fp8_format: str) -> None:
+    # After building: Megatron refuses an FP8 config whose `in_proj` has other rows, which here are filled up.
+    model.config.fp8 = model.decoder.config.fp8 = fp8_format
+    model.config.fp8_recipe = model.decoder.config.fp8_recipe = "tensorwise"
+
+
+def _linear_layers(model, *, but=None) -> Iterator:
+    """Transformer Engine's linear layers in `model`, but for those in the module `but`."""
+    from transformer_engine.pytorch.module.base import TransformerEngineBaseModule
+
+    left_out = set(but.modules()) if but is not None else set()
+    for layer in model.modules():
+        # attention is such a module too, and has no weight
+        if layer not in left_out and isinstance(layer, TransformerEngineBaseModule) and hasattr(layer, "weight"):
+            columns = layer.weight.shape[1]
+            if columns % MULTIPLE:
+                raise UserError(
+                    f"distill.fp8: a layer of the model takes {columns} inputs, no multiple of {MULTIPLE}, as FP8 "
+                    "needs: say distill.fp8=none, or prune to sizes that are."
+                )
+            yield layer
+
+
+def _missing_rows(layer) -> int:
+    return -layer.weight.shape[0] % MULTIPLE
+
+
+def _padded_weight(layer, rows: int) -> list[Tensor]:
+    return [torch.nn.functional.pad(layer.weight, (0, 0, 0, rows))]
+
+
+def _forward_without(inside, *args, rows: int, **kwargs):
+    """What a layer gives, without the last so many of its outputs."""
+    output, bias = inside(*args, **kwargs)
+    return output[..., :-rows], bias
