@@ -257,6 +257,7 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
         detach: Annotated[bool, typer.Option("--detach", help="Queue the jobs and leave them to the cluster.")] = False,
         name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",
+        until: Annotated[str, typer.Option("--until", help="Stop after this step, and run only what it needs.")] = "",
     ) -> None:
         paths, words = [path], []
         for word in settings or []:
@@ -272,7 +273,7 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
         for recipe in paths:
             entrypoint = load_recipe(recipe)
             context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or recipe.stem, dryrun=dryrun, detach=detach)
-            context.command = command
+            context.command, context.until = command, until
             try:
                 context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")
             except SystemExit as refused:

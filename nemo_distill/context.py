@@ -32,9 +32,11 @@ class RunFailed(Exception):
 
 
 class Context(run.cli.RunContext):
-    """What a recipe is given: NeMo-Run's `executor`, `dryrun`, `name`, `detach`, and `command`, as it was typed."""
+    """What a recipe is given: NeMo-Run's `executor`, `dryrun`, `name`, `detach`, `command`, as it was typed, and
+    `until`, the step after which to stop."""
 
     command: list[str] | None = None
+    until: str = ""
 
     def cli_execute(self, fn: Callable, args: list[str], entrypoint_type: str = "experiment") -> None:
         """Run the entrypoint `fn` with `args` (`run.executor=NAME`, `run.executor.attr=value`, `key=value`).

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from nemo_distill.context import Context
 from nemo_distill.data.questions import check_names, offline_questions, questions_in
-from nemo_distill.errors import UserError
+from nemo_distill.errors import UserError, nearest
 from nemo_distill.estimate import estimate_of
 from nemo_distill.executors import SCALE_OF, name_of
 from nemo_distill.launch import check_folder, launch
@@ -36,7 +36,7 @@ from nemo_distill.scale import Scale, get_scale
 from nemo_distill.schedule import parse_tokens
 from nemo_distill.settings import Settings
 from nemo_distill.sources import find
-from nemo_distill.step import Step, fingerprint, place, resolve_package_paths
+from nemo_distill.step import Spec, Step, fingerprint, place, resolve_package_paths
 from nemo_distill.steps import evaluate as evaluate_step
 
 TEACHER, PRUNED = "teacher", "pruned"
@@ -74,11 +74,26 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             global_batch_size=distill.global_batch_size,
             micro_batch_size=distill.micro_batch_size,
         )
+    if ctx.until:
+        run = dataclasses.replace(run, specs=_needed_for(ctx.until, run.specs))
     console = Console()
     print_preview(run, console, recipe=recipe, estimate=estimate)
     if estimate and (problem := misfit(estimate.job)):
         raise UserError(problem)
     launch(ctx, run, console=console)
+
+
+def _needed_for(step: str, specs: dict[str, Spec]) -> dict[str, Spec]:
+    """The step and all it waits for, directly or not. Raises `UserError` for a step that is not there."""
+    if step not in specs:
+        raise UserError(f"the run has no step '{step}' to stop after. {nearest(step, specs)}")
+    needed, waiting = set(), [step]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += specs[name].upstream
+    return {name: spec for name, spec in specs.items() if name in needed}
 
 
 def build_steps(recipe: Recipe) -> list[Step]:
@@ -206,6 +221,7 @@ def _segments(recipe: Recipe) -> list[Step]:
     for milestone in recipe.milestones:
         config = {
             "course": course,
+            "kd": {"fused_loss": distill.fused_loss, "fp8": distill.fp8},
             "first": first,
             "until": milestone.iteration,
             "shares": recipe.blend.shares,
