@@ -138,9 +138,10 @@ def next_token_loss(tokens: Tensor, *, batch_size: int = 8) -> Callable[[torch.n
 
     def score(module) -> float:
         total, count = 0.0, 0
+        device = next(module.parameters()).device
         with torch.no_grad():
             for batch in tokens.split(batch_size):
-                logits = module(batch, positions(batch), None)[:, :-1].float()
+                logits = module(batch.to(device), positions(batch).to(device), None)[:, :-1].float()
                 targets = batch[:, 1:].to(logits.device)
                 total += torch.nn.functional.cross_entropy(
                     logits.flatten(0, 1), targets.flatten(), reduction="sum"

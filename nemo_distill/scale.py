@@ -1,4 +1,4 @@
-"""The two sizes of everything: `full`, the study's, and `debug`, the small world a laptop runs in minutes.
+"""The sizes of everything: `full`, the study's; `debug`, the small world a laptop runs in minutes; `middle`, one GPU's.
 
 A scale is data: which teacher, where the sources are read, and a value for every setting that a recipe leaves open.
 No step asks which scale it is in.
@@ -8,6 +8,7 @@ No step asks which scale it is in.
 16000
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from nemo_distill.errors import UserError, nearest
@@ -78,6 +79,8 @@ FULL = Scale(
         learning_rate=1e-4,
         min_learning_rate=1e-5,
         warmup_iterations=100,
+        fused_loss=True,
+        fp8="none",
     ),
     weight_decay=0.1,
     clip_grad=1.0,
@@ -114,6 +117,8 @@ DEBUG = Scale(
         learning_rate=2e-3,
         min_learning_rate=1e-4,
         warmup_iterations=20,
+        fused_loss=True,
+        fp8="none",
     ),
     weight_decay=0.01,
     clip_grad=1.0,
@@ -123,7 +128,32 @@ DEBUG = Scale(
 )
 """A million parameters and 0.6M tokens: the whole run in minutes on two CPU cores."""
 
-SCALES = {scale.name: scale for scale in (FULL, DEBUG)}
+MIDDLE = dataclasses.replace(
+    DEBUG,
+    name="middle",
+    teacher="teachers/middle",
+    precision="bf16-mixed",
+    layer_spec="transformer_engine",
+    divisors={},
+    distill=Distill(
+        milestones=(100, 200),
+        max_iterations=200,
+        global_batch_size=16,
+        micro_batch_size=4,
+        seq_length=1024,
+        learning_rate=3e-4,
+        min_learning_rate=3e-5,
+        warmup_iterations=20,
+        fused_loss=True,
+        fp8="none",
+    ),
+    weight_decay=0.1,
+    layout=Layout(gpu="H100", nodes=1, gpus_per_node=1, tensor_parallel=1),
+)
+"""What one GPU distils in minutes: a teacher of 1B parameters with the study's layers and vocabulary, on the debug
+world's text. `python -m nemo_distill.debug.make_teacher --size middle` makes it."""
+
+SCALES = {scale.name: scale for scale in (FULL, DEBUG, MIDDLE)}
 """Every scale by its name."""
 
 

@@ -1,6 +1,7 @@
 """Make the debug world's teacher: corpora, tokenizer, training through NeMo, a Hugging Face checkpoint.
 
     python -m nemo_distill.debug.make_teacher --work WORK --to nemo_distill/debug/teacher
+    python -m nemo_distill.debug.make_teacher --work WORK --to teachers/middle --size middle      # needs a GPU
 
 What is shipped in ``teacher/`` was made by this script on one H200 in a few minutes; on a CPU it takes hours.
 Everything is drawn from `SEED`.  Every stage is the package's own: the corpora of ``corpora.py``, the documents as the
@@ -14,16 +15,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.data.documents import with_inline_reasoning
 from nemo_distill.debug import corpora, tokenizer
-from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.nemotron_h.shape import NANO_9B_V2, Shape
 
 SHIPPED = Path(__file__).resolve().parent / "teacher"
 """Where the package keeps the teacher."""
 SEED = 20251
-DOCUMENTS_PER_SOURCE = 20_000
 TOKENIZER_DOCUMENTS_PER_SOURCE = 3_000
 SEQ_LENGTH = 256
 
@@ -45,6 +46,58 @@ SHAPE = Shape(
     pad_token_id=0,
 )
 """1.08M parameters in few layers, three of them Mamba: the scan is what takes most of the time on a CPU."""
+
+MIDDLE_SHAPE = dataclasses.replace(
+    NANO_9B_V2,
+    hidden_size=1280,
+    ffn_hidden_size=4480,
+    mamba_num_heads=32,
+    num_attention_heads=8,
+    num_query_groups=4,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+"""0.98B parameters: the layers and the vocabulary of the study's teacher, of which the tokenizer uses the first ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """A teacher's shape and how it is trained."""
+
+    shape: Shape
+    runtime: dict
+    """Fields of `nemotron_h.model.Runtime`."""
+    iterations: int
+    batch: int
+    """Sequences per iteration."""
+    micro_batch: int
+    """Sequences per forward pass."""
+    learning_rate: float
+    documents: int
+    """Of every source."""
+
+
+SIZES = {
+    "debug": Size(
+        shape=SHAPE,
+        runtime={"precision": "32", "layer_spec": "local", "seq_length": SEQ_LENGTH},
+        iterations=2_300,
+        batch=128,
+        micro_batch=128,
+        learning_rate=3e-3,
+        documents=20_000,
+    ),
+    "middle": Size(
+        shape=MIDDLE_SHAPE,
+        runtime={"precision": "bf16-mixed", "layer_spec": "transformer_engine", "seq_length": 1024},
+        iterations=200,
+        batch=32,
+        micro_batch=4,
+        learning_rate=6e-4,
+        documents=4_000,
+    ),
+}
 
 SHARES = {
     "sft-code": 6, "sft-general": 15, "sft-math": 6, "math-v2-part00": 12, "math-v2-part01": 12,
@@ -80,12 +133,12 @@ def make_tokenizer(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n")
 
 
-def make_data(work: Path, tokenizer_folder: Path) -> dict[str, str]:
+def make_data(work: Path, tokenizer_folder: Path, documents: int) -> dict[str, str]:
     """Write the corpora and tokenise them with the prepare step; returns the prefix of each source's token files."""
     from nemo_distill.step import Step, place
     from nemo_distill.steps import debug_world, prepare
 
-    counts = dict.fromkeys(SHARES, DOCUMENTS_PER_SOURCE)
+    counts = dict.fromkeys(SHARES, documents)
     world = Step("world", debug_world.__name__, {"seed": SEED, "documents": counts})
     sources = [
         {"name": name, "field": corpora.STAND_INS[name].field, "files": [f"world:corpora/{name}.jsonl"]}
@@ -99,8 +152,8 @@ def make_data(work: Path, tokenizer_folder: Path) -> dict[str, str]:
     return {name: source["prefix"] for name, source in prepare.read_sources(specs["prepare"].folder).items()}
 
 
-def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], *, iterations: int, batch: int) -> Path:
-    """Train the teacher from scratch; returns a file of Megatron's tensors.  ``batch`` is sequences per iteration."""
+def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], size: Size) -> Path:
+    """Train the teacher from scratch; returns a file of Megatron's tensors."""
     from nemo_distill.nemotron_h import backend
 
     backend.prepare()  # before NeMo and Megatron are imported
@@ -118,14 +171,15 @@ def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], *, itera
     from nemo_distill.nemotron_h import model
 
     torch.backends.cuda.matmul.allow_tf32 = True
+    runtime = model.Runtime(**size.runtime)
     course = training.Course(
-        max_iterations=iterations, global_batch_size=batch, micro_batch_size=batch, seq_length=SEQ_LENGTH,
-        learning_rate=3e-3, min_learning_rate=1e-4, warmup_iterations=min(100, iterations // 2), weight_decay=0.1,
-        clip_grad=1.0, seed=SEED, precision="32",
+        max_iterations=size.iterations, global_batch_size=size.batch, micro_batch_size=size.micro_batch,
+        seq_length=runtime.seq_length, learning_rate=size.learning_rate, min_learning_rate=1e-4,
+        warmup_iterations=min(100, size.iterations // 2), weight_decay=0.1, clip_grad=1.0, seed=SEED,
+        precision=runtime.precision,
     )  # fmt: skip
-    runtime = model.Runtime(precision="32", layer_spec="local", seq_length=SEQ_LENGTH)
     pl.seed_everything(SEED)
-    fresh = llm.MambaModel(model.config(SHAPE, runtime), tokenizer=AutoTokenizer(str(tokenizer_folder)))
+    fresh = llm.MambaModel(model.config(size.shape, runtime), tokenizer=AutoTokenizer(str(tokenizer_folder)))
     blend = megatron_blend(SHARES, prefixes)
     weights = work / "weights.safetensors"
     weights.unlink(missing_ok=True)
@@ -144,14 +198,14 @@ def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], *, itera
     llm.pretrain(
         model=fresh,
         data=training.data_module(course, blend, tokenizer=fresh.tokenizer, index_folder=work / "index"),
-        trainer=training.trainer(course, until=iterations, callbacks=callbacks),
+        trainer=training.trainer(course, until=size.iterations, callbacks=callbacks),
         log=nl.NeMoLogger(log_dir=str(work / "nemo"), use_datetime_version=False, ckpt=None, tensorboard=None),
         optim=training.optimizer(course),
     )
     return weights
 
 
-def ship(weights: Path, work: Path, folder: Path, *, iterations: int, batch: int) -> None:
+def ship(weights: Path, work: Path, folder: Path, size: Size) -> None:
     """Write config, weights, thinned log, ``made.json`` and checksums beside the tokenizer in ``folder``."""
     from safetensors.torch import load_file
 
@@ -159,14 +213,16 @@ def ship(weights: Path, work: Path, folder: Path, *, iterations: int, batch: int
     from nemo_distill.nemotron_h.checkpoint import write_hf
 
     exported = work / "hf"
-    write_hf(exported, SHAPE, mapping.to_hf(load_file(weights), SHAPE), dtype="float32", tokenizer=folder)
+    dtype = "float32" if size.runtime["precision"] == "32" else "bfloat16"
+    write_hf(exported, size.shape, mapping.to_hf(load_file(weights), size.shape), dtype=dtype, tokenizer=folder)
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(exported / name, folder / name)
     lines = (work / "log.jsonl").read_text().splitlines()
     (folder / "log.jsonl").write_text("".join(line + "\n" for line in [*lines[:-1][::10], lines[-1]]))
-    made = {"seed": SEED, "iterations": iterations, "sequences_per_iteration": batch, "seq_length": SEQ_LENGTH,
-            "documents_per_source": DOCUMENTS_PER_SOURCE, "shares": SHARES, "parameters": SHAPE.parameters(),
-            "shape": dataclasses.asdict(SHAPE), "final_loss": json.loads(lines[-1])["loss"]}  # fmt: skip
+    made = {"seed": SEED, "iterations": size.iterations, "sequences_per_iteration": size.batch,
+            "seq_length": size.runtime["seq_length"], "documents_per_source": size.documents,
+            "shares": SHARES, "parameters": size.shape.parameters(),
+            "shape": dataclasses.asdict(size.shape), "final_loss": json.loads(lines[-1])["loss"]}  # fmt: skip
     made |= _where()
     (folder / "made.json").write_text(json.dumps(made, indent=1) + "\n")
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in ("SHA256SUMS", "README.md"))
@@ -191,17 +247,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the debug world's teacher.")
     parser.add_argument("--work", type=Path, required=True, help="scratch folder")
     parser.add_argument("--to", type=Path, required=True, help="where the teacher goes")
-    parser.add_argument("--iterations", type=int, default=2_300)
-    parser.add_argument("--batch", type=int, default=128, help="sequences per iteration")
+    parser.add_argument("--size", choices=SIZES, default="debug")
+    parser.add_argument("--iterations", type=int, help="in place of the size's own")
+    parser.add_argument("--batch", type=int, help="sequences per iteration, in place of the size's own")
     parser.add_argument("--keep-tokenizer", action="store_true", help="take the tokenizer that is there")
     options = parser.parse_args()
+    size = SIZES[options.size]
+    batch = options.batch or size.batch
+    size = dataclasses.replace(
+        size, iterations=options.iterations or size.iterations, batch=batch, micro_batch=min(size.micro_batch, batch)
+    )
     work, folder = options.work.resolve(), options.to.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if not options.keep_tokenizer:
         make_tokenizer(folder)
-    prefixes = make_data(work, folder)
-    weights = train(work, folder, prefixes, iterations=options.iterations, batch=options.batch)
-    ship(weights, work, folder, iterations=options.iterations, batch=options.batch)
+    prefixes = make_data(work, folder, size.documents)
+    weights = train(work, folder, prefixes, size)
+    ship(weights, work, folder, size)
 
 
 if __name__ == "__main__":

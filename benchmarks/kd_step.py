@@ -1,0 +1,288 @@
+"""A distillation microbatch at the study's shapes on one GPU: NeMo's path and ours, in turn, in one process.
+
+    python benchmarks/kd_step.py [--seq-length 8192] [--micro-batch-size 1] [--breakdown]
+
+Teacher forward, student forward and backward; random weights, bf16, Transformer Engine's layers, no optimizer. Needs an
+H100 or H200; what does not fit its memory is said to. Each line changes one thing more than the line above:
+
+- NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
+- the loss from hidden states (`nemo_distill.kd.divergence`);
+- squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
+- the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`).
+
+Medians of `--times` steps after two others. Rates count 2 FLOPs per parameter and token for a forward pass and 4 for a
+backward pass, and stand beside a matrix product of 8192 x 8192 x 8192 measured in the same run.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import gc
+import importlib.metadata
+import os
+import re
+import statistics
+from collections.abc import Callable
+
+import torch
+
+from nemo_distill.nemotron_h import backend
+from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
+
+GIB = 2**30
+KINDS = {
+    "loss": r"_divergence",
+    "activation": r"^_square$|^_gradient$|relu|pow",
+    "Mamba scan": r"chunk_scan|chunk_state|state_passing|bmm_chunk|chunk_cumsum|_dstates|ssd_",
+    "convolution": r"conv1d",
+    "attention": r"fmha|flash|sdpa|fused_attn",
+    "norms": r"norm",
+    "quantisation": r"amax|cast|quantize|fp8|transpose",
+    "matrix products": r"gemm|nvjet|cutlass|cublas|xmma|splitK",
+}
+"""What a GPU kernel is for, by its name; the first that matches."""
+
+
+def main() -> None:
+    """Build, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seq-length", type=int, default=8192, help="tokens")
+    parser.add_argument("--micro-batch-size", type=int, default=1, help="sequences")
+    parser.add_argument("--heads", type=int, help="Mamba heads of the student, in place of the study's 120")
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--breakdown", action="store_true", help="of every line's GPU time, by what kernels are for")
+    parser.add_argument("--lines", default="nemo,hidden,activation,fp8-teacher,fp8-both", help="which, separated by ,")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("needs a GPU, and there is none here")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}.items():
+        os.environ.setdefault(name, value)
+    student = dataclasses.replace(NANO_7B_PRUNED, **({"mamba_num_heads": options.heads} if options.heads else {}))
+    bench = Bench(NANO_9B_V2, student, options)
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformer_engine", "megatron_core")}
+    print(f"{torch.cuda.get_device_name()}, {datetime.date.today()}, {versions}")
+    print(f"teacher {bench.teacher_parameters / 1e9:.3f}B, student {bench.student_parameters / 1e9:.3f}B parameters")
+    print(f"matrix product: {bench.peak / 1e12:.0f} TFLOP/s in bf16, {bench.peak_fp8 / 1e12:.0f} in FP8\n")
+    print("| | ms | tokens/s | TFLOP/s | of the matrix product | peak GiB | loss |\n|---|---|---|---|---|---|---|")
+    wanted = options.lines.split(",")
+    breakdowns = {}
+    for name, title, change in bench.lines():
+        change()
+        if name in wanted:
+            print(bench.line(title), flush=True)
+            if options.breakdown:
+                breakdowns[title] = bench.breakdown()
+    for title, parts in breakdowns.items():
+        print(f"\n{title}, ms of GPU time: " + ", ".join(f"{kind} {ms:.1f}" for kind, ms in parts.items()))
+    bench.loss_alone()
+
+
+class Bench:
+    """Both models, and a step that trains on one random microbatch."""
+
+    def __init__(self, teacher: Shape, student: Shape, options: argparse.Namespace):
+        backend.prepare()
+        import modelopt.torch.distill as mtd
+        from megatron.core import parallel_state
+        from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
+        from nemo.collections.llm.modelopt.distill.loss import LogitsAndIntermediatesLossBalancer, LogitsKLLoss
+        from nemo.collections.llm.modelopt.distill.utils import (
+            DistillationConfig,
+            adjust_distillation_model_for_mcore,
+        )
+
+        from nemo_distill.nemotron_h.model import Runtime, config
+
+        self.options = options
+        self.tokens = options.seq_length * options.micro_batch_size
+        torch.cuda.set_device(0)
+        torch.distributed.init_process_group("nccl")
+        parallel_state.initialize_model_parallel()
+        model_parallel_cuda_manual_seed(1)
+        self.peak = self._rate(torch.bfloat16)
+        self.peak_fp8 = self._rate(torch.float8_e4m3fn)
+        runtime = Runtime(precision="bf16-mixed", layer_spec="transformer_engine", seq_length=options.seq_length)
+
+        def built(shape: Shape):
+            return config(shape, runtime).configure_model(tokenizer=None).cuda()
+
+        made = built(student)
+        self.student_parameters = sum(weight.numel() for weight in made.parameters())
+        criterion = {("output_layer", "output_layer"): LogitsKLLoss(made.config)}
+        balancer = LogitsAndIntermediatesLossBalancer(skip_original_loss=True)
+        kd = {"teacher_model": (built, [teacher], {}), "criterion": criterion, "loss_balancer": balancer}
+        self.model = mtd.convert(made, mode=[("kd_loss", kd)])
+        plan = DistillationConfig(criterion=criterion, loss_balancer=balancer)
+        adjust_distillation_model_for_mcore(self.model, distill_cfg=plan)
+        self.model.train()
+        self.teacher_parameters = sum(weight.numel() for weight in self.model.teacher_model.parameters())
+        draw = torch.Generator("cuda").manual_seed(0)
+        size = (options.micro_batch_size, options.seq_length)
+        self.batch = torch.randint(0, student.vocab_size, size, device="cuda", generator=draw)
+        self.mask = torch.ones(size, device="cuda")
+        self.reduction = None
+
+    def lines(self) -> list[tuple[str, str, Callable[[], None]]]:
+        """Name, title and the change to the model of every line, each to be made after those before."""
+        from nemo_distill.kd import precision
+        from nemo_distill.kd.model import fuse_loss
+        from nemo_distill.nemotron_h.activation import squared_relu
+
+        def activation(function):
+            for module in self.model.modules():
+                if hasattr(module, "linear_fc1"):
+                    module.activation_func = function
+
+        def hidden():
+            fuse_loss(self.model)
+            self.reduction = None
+
+        return [
+            ("nemo", "NeMo", lambda: activation(lambda x: torch.pow(torch.relu(x), 2))),
+            ("hidden", "+ loss from hidden states", hidden),
+            ("activation", "+ squared ReLU from its output", lambda: activation(squared_relu)),
+            ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
+            ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
+            ("chunk", "+ scan chunk 256", lambda: self.chunk(256)),
+            ("stream", "+ teacher on a stream of its own", self.side),
+        ]
+
+    def chunk(self, n):
+        for module in self.model.modules():
+            if hasattr(module, "chunk_size"):
+                module.chunk_size = n
+
+    def side(self):
+        model, stream = self.model, torch.cuda.Stream()
+
+        def forward(*args, **kwargs):
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream), torch.no_grad():
+                model._teacher_model.eval()
+                model._teacher_model(*args, **kwargs)
+            with model.only_student_forward():
+                output = type(model).forward(model, *args, **kwargs)
+            torch.cuda.current_stream().wait_stream(stream)
+            return output
+
+        model.forward = forward
+
+    def step(self) -> torch.Tensor:
+        """Gradients of a microbatch, as NeMo's trainer takes them."""
+        from nemo_distill.kd.model import loss_reduction
+
+        if self.reduction is None:
+            self.reduction = loss_reduction(self.model)
+        positions = torch.arange(self.batch.shape[1], device="cuda").expand_as(self.batch)
+        output = self.model(self.batch, positions, None, labels=self.batch)
+        loss, _ = self.reduction.forward({"loss_mask": self.mask}, output)
+        loss.backward()
+        return loss.detach()
+
+    def line(self, title: str) -> str:
+        """A row of the table."""
+        self._clear()
+        self.step()  # in which kernels are tuned
+        backend.release_local_memory()
+        self._clear()
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            seconds, loss = self._median(self.step)
+        except torch.OutOfMemoryError:
+            self._clear()
+            return f"| {title} | does not fit {torch.cuda.mem_get_info()[1] / GIB:.0f} GiB | | | | | |"
+        rate = (2 * self.teacher_parameters + 6 * self.student_parameters) * self.tokens / seconds
+        return (
+            f"| {title} | {1e3 * seconds:.0f} | {self.tokens / seconds:,.0f} | {rate / 1e12:.0f} | "
+            f"{rate / self.peak:.0%} | {torch.cuda.max_memory_allocated() / GIB:.1f} | {loss.item():.5f} |"
+        )
+
+    def breakdown(self) -> dict[str, float]:
+        """Milliseconds of a step's kernels by what they are for, most first, and what is left of the wall time."""
+        from torch.profiler import ProfilerActivity, profile
+
+        parts: dict[str, float] = {}
+        try:
+            with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+                self.step()
+                torch.cuda.synchronize()
+        except torch.OutOfMemoryError:
+            self._clear()
+            return {}
+        for event in profiled.key_averages():
+            kind = next((k for k, name in KINDS.items() if re.search(name, event.key)), "other")
+            parts[kind] = parts.get(kind, 0.0) + event.self_device_time_total / 1e3
+        return dict(sorted(parts.items(), key=lambda item: -item[1]))
+
+    def loss_alone(self) -> None:
+        """The loss and its gradients without the models, beside the matrix products in it."""
+        from nemo_distill.kd.divergence import masked_divergence
+
+        student, teacher = self.model.output_layer.weight, self.model.teacher_model.output_layer.weight.detach()
+        self._clear()
+        draw = torch.Generator("cuda").manual_seed(0)
+        hidden, target = (
+            torch.randn(self.tokens, weight.shape[1], generator=draw, device="cuda", dtype=torch.bfloat16)
+            for weight in (student, teacher)
+        )
+        hidden.requires_grad_()
+        mask = torch.ones(self.tokens, device="cuda")
+
+        def whole():
+            masked_divergence(hidden, student, target, teacher, mask).backward()
+            hidden.grad = student.grad = None
+
+        def products():
+            with torch.no_grad():
+                logits = hidden @ student.t()
+                _ = target @ teacher.t()
+                _ = logits @ student
+                _ = logits.t() @ hidden
+
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        seconds, _ = self._median(whole)
+        extra = (torch.cuda.max_memory_allocated() - before) / GIB
+        gradients = 2 * (hidden.numel() + student.numel()) / GIB
+        alone, _ = self._median(products)
+        print(
+            f"\nloss alone: {1e3 * seconds:.1f} ms, of which its four matrix products {1e3 * alone:.1f} ms; "
+            f"{extra:.2f} GiB, of which its two gradients {gradients:.2f} GiB"
+        )
+
+    def _median(self, call: Callable):
+        times = []
+        for _ in range(2 + self.options.times):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            result = call()
+            end.record()
+            torch.cuda.synchronize()
+            times.append(start.elapsed_time(end) / 1e3)
+        return statistics.median(times[2:]), result
+
+    def _rate(self, dtype: torch.dtype) -> float:
+        """FLOP/s of a large matrix product."""
+        size = 8192
+        left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16).to(dtype) for _ in range(2))
+        scale = torch.ones((), device="cuda")
+
+        def product():
+            if dtype == torch.bfloat16:
+                return left @ right
+            return torch._scaled_mm(left, right.t(), scale, scale, out_dtype=torch.bfloat16, use_fast_accum=True)
+
+        seconds, _ = self._median(product)
+        return 2 * size**3 / seconds
+
+    def _clear(self) -> None:
+        self.model.zero_grad(set_to_none=True)
+        for layer in (self.model.output_layer, self.model.teacher_model.output_layer):
+            layer._intermediate_output = None
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()
