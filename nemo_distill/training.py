@@ -27,6 +27,8 @@ from megatron.core.optimizer import OptimizerConfig  # noqa: E402
 from nemo import lightning as nl  # noqa: E402
 from nemo.collections import llm  # noqa: E402
 
+from nemo_distill.nemotron_h.model import precision_plugin  # noqa: E402
+
 ONE_RANK = Ranks()
 """A process by itself."""
 COMPLETE = "_COMPLETE"
@@ -129,7 +131,7 @@ def trainer(course: Course, *, until: int, callbacks: list[pl.Callback], ranks: 
         enable_progress_bar=False,
         use_distributed_sampler=False,
         callbacks=[*callbacks, _ReleaseLocalMemory(), _StopAt(until)],
-        plugins=nl.MegatronMixedPrecision(precision=course.precision),
+        plugins=precision_plugin(course.precision),
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,
             ckpt_async_save=False,

@@ -91,11 +91,11 @@ SIZES = {
     "middle": Size(
         shape=MIDDLE_SHAPE,
         runtime={"precision": "bf16-mixed", "layer_spec": "transformer_engine", "seq_length": 1024},
-        iterations=200,
+        iterations=120,
         batch=32,
         micro_batch=4,
         learning_rate=6e-4,
-        documents=4_000,
+        documents=1_000,
     ),
 }
 

@@ -9,6 +9,7 @@ with session(Runtime()) as trainer:
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def _settings(runtime: Runtime) -> dict:
         "seq_length": runtime.seq_length,
         "mamba_stack_spec": specs.transformer_engine if fused else specs.local,
         "attention_backend": AttnBackend.auto if fused else AttnBackend.local,
-        "params_dtype": torch.bfloat16 if bf16 else torch.float32,
+        "params_dtype": _dtype(runtime.precision),
         "bf16": bf16,
         "use_cpu_initialization": not backend.on_gpu(),
         # the fusions are CUDA extensions that come with Transformer Engine, apex or causal-conv1d
@@ -107,6 +108,19 @@ def _settings(runtime: Runtime) -> dict:
         "apply_rope_fusion": False,
         "gradient_accumulation_fusion": False,
     }
+
+
+def precision_plugin(precision: str) -> nl.MegatronMixedPrecision:
+    """NeMo's plugin for `32` or `bf16-mixed`.
+
+    It would set the model to float32 parameters, which it then makes bf16, and a Mamba layer casts its input to what
+    the config says: Transformer Engine refuses the two together.
+    """
+    return nl.MegatronMixedPrecision(precision=precision, params_dtype=_dtype(precision))
+
+
+def _dtype(precision: str) -> torch.dtype:
+    return torch.bfloat16 if precision == "bf16-mixed" else torch.float32
 
 
 @contextlib.contextmanager
@@ -124,7 +138,7 @@ def session(runtime: Runtime) -> Iterator[nl.Trainer]:
             ckpt_async_save=False,
             replace_progress_bar=False,
         ),
-        plugins=nl.MegatronMixedPrecision(precision=runtime.precision),
+        plugins=precision_plugin(runtime.precision),
         max_steps=1,
         logger=False,
         enable_checkpointing=False,
@@ -145,11 +159,20 @@ def build(trainer: nl.Trainer, shape: Shape, *, tokenizer: Path, runtime: Runtim
     trainer.state.fn = TrainerFn.FITTING  # NeMo saves only from a trainer that trains
     trainer.strategy.connect(model)
     trainer.strategy.setup_environment()
+    _forget_attention()
     with trainer.init_module():
         model.configure_model()
+    if backend.on_gpu():
+        model.cuda()  # norms of the local spec are made on the CPU
     trainer.strategy._init_model_parallel = False  # it stands already
     trainer.strategy.setup(trainer)
     return model
+
+
+def _forget_attention() -> None:
+    """Megatron keeps a model's attention backend in the environment, and refuses another one's in the same process."""
+    for name in ("NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN"):
+        os.environ.pop(name, None)
 
 
 def megatron(model: llm.MambaModel) -> MegatronMambaModel:
