@@ -148,12 +148,10 @@ def cancel(
 
     found = find(run, runs=runs)
     try:
-        ended, kept = cluster.cancel(found)
+        cancelled = cluster.cancel(found)
     except SlurmSilent as error:
         raise UserError(f"Slurm does not answer: {error}.") from None
-    print(f"Cancelled: {', '.join(ended)}." if ended else f"{found.name} has no jobs to cancel.")
-    if kept:
-        print(f"Left alone, for another run waits for them: {', '.join(kept)}.")
+    print(*cancelled.sentences(found), sep="\n")
 
 
 def report(

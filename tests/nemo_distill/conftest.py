@@ -89,9 +89,14 @@ def listing():
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
-    """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
+def slurm_installed():
+    """Slurm's programs are here."""
     _need(slurm_for_tests.unavailable())
+
+
+@pytest.fixture(scope="session")
+def slurm(slurm_installed, tmp_path_factory):
+    """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
     with contextlib.ExitStack() as stack:
         try:
             cluster = stack.enter_context(slurm_for_tests.Cluster(tmp_path_factory.mktemp("slurm")))

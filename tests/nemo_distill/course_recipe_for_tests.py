@@ -1,4 +1,4 @@
-"""A part of the course of `segments` as a run: `folder`, which holds what comes before it, and a layout to train it on."""
+"""A part of the course of `segments` as a run, in the `folder` that holds what comes before it, on any layout."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -156,9 +157,21 @@ def ssh_server(folder: Path, variables: dict[str, str]):
 class Cluster:
     """The daemons, from `__enter__` to `__exit__`."""
 
-    def __init__(self, folder: Path, *, cpus: int = 16, job_age: int = 300, accounting: bool = False):
-        """`cpus` of a node, `job_age` seconds for which squeue knows a job that has ended."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cpus: int = 16,
+        job_age: int = 300,
+        accounting: bool = False,
+        within: Sequence[str] = (),
+    ):
+        """`cpus` of a node, `job_age` seconds for which squeue knows a job that has ended.
+
+        `within` are words put before those that start a daemon.
+        """
         self.folder, self.cpus, self.job_age, self.accounting = folder, cpus, job_age, accounting
+        self.within = within
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen] = {}
         self._daemon_environment: dict[str, str] = {}
@@ -172,7 +185,9 @@ class Cluster:
         return self
 
     def __exit__(self, *exception) -> None:
-        self.run("scancel", "--user", str(os.geteuid()))
+        jobs = self.run("squeue", "--noheader", "--format=%A").split()
+        if jobs:
+            self.run("scancel", *jobs)
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not self.run("squeue", "--noheader"), seconds=15)
         for name in (*NODES, "slurmctld", "slurmdbd", "mariadbd", "munged"):
@@ -316,7 +331,7 @@ class Cluster:
     def _start(self, name: str, *words: str) -> None:
         with open(self.folder / f"{name}.out", "ab") as output:
             self._daemons[name] = subprocess.Popen(
-                words,
+                [*self.within, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
