@@ -166,7 +166,10 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
             record["error"] = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: {record['error']}"
         said = [*last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]
     memory = bool(job and job.state == "OUT_OF_MEMORY") or any(map(_MEMORY.search, said))
-    return Failure(record["error"] + (f" {ADVICE}" if memory else ""), record["refused"], memory)
+    error = record["error"]
+    if memory:
+        error = f"{error.replace(_WORDLESS, _ENDED['OUT_OF_MEMORY'])} {ADVICE}"
+    return Failure(error, record["refused"], memory)
 
 
 def job_of_step(spec: Spec) -> dict:
