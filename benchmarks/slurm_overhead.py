@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests/nemo_distill"))
+sys.path.insert(0, str(ROOT / "tests/nemo_distill/slurm"))
 NEMO_RUN = [sys.executable, "-W", "ignore", "-m", "nemo_distill.cli"]
 SITE = """\
 {account: tests, partition: batch, time: "02:00:00", mem: 6G, poll_seconds: 1, env_vars: {OMP_NUM_THREADS: "1"}}
@@ -51,7 +51,7 @@ def standing_cluster(folder: Path):
     if "SLURM_CONF" in os.environ:
         yield dict(os.environ)
         return
-    from slurm_for_tests import Cluster, unavailable
+    from cluster_for_tests import Cluster, unavailable
 
     if reason := unavailable():
         sys.exit(reason)

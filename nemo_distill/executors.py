@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.slurm import ssh
+from nemo_distill.slurm.commands import ssh
 
 MISSING = "???"
 """OmegaConf's mark of a value that has to be filled in."""

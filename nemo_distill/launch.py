@@ -22,14 +22,14 @@ from nemo_distill.context import Context, RunFailed
 from nemo_distill.dispatch import QUIET, LocalExperiment
 from nemo_distill.display import Display, print_failure, print_outcome
 from nemo_distill.errors import UserError
-from nemo_distill.jobscript import shape_of
 from nemo_distill.locks import held_in
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.provenance import redact
-from nemo_distill.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
 from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
 from nemo_distill.sharing import how_to_share, share
-from nemo_distill.snapshot import Code
+from nemo_distill.slurm.jobscript import shape_of
+from nemo_distill.slurm.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
+from nemo_distill.slurm.snapshot import Code
 from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, damage
 
 NEMORUN_FOLDER = ".nemo-run"

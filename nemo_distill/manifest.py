@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.progress import write_atomically
-from nemo_distill.slurm import LAUNCH_FAILED, NEVER, Job
+from nemo_distill.slurm.commands import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
 
 ADVICE = (

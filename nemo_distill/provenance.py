@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 PACKAGED = "code.json"
-"""Beside a copy of this package that was made at a launch (`nemo_distill.snapshot`): what git said of the original."""
+"""Beside a copy of this package made at a launch (`nemo_distill.slurm.snapshot`): what git said of the original."""
 
 _SECRET_KEY = re.compile(r"token|secret|passw|credential|api_?key|private", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(hf_|nvapi-|sk-|ghp_|glpat-)[\w-]{6,}")

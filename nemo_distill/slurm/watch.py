@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nemo_distill.manifest import Run, State, failure_of, job_of_step, state_of
-from nemo_distill.slurm import Job, Slurm, SlurmSilent
+from nemo_distill.slurm.commands import Job, Slurm, SlurmSilent
 from nemo_distill.step import FAILED
 
 LOOK_SECONDS = 0.3

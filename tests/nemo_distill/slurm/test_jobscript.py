@@ -7,10 +7,10 @@ from pathlib import Path
 import nemo_run
 import pytest
 
-from nemo_distill import jobscript
 from nemo_distill.executors import SlurmExecutor
-from nemo_distill.queueing import image_facts
-from nemo_distill.slurm import Job, job_of
+from nemo_distill.slurm import jobscript
+from nemo_distill.slurm.commands import Job, job_of
+from nemo_distill.slurm.queueing import image_facts
 from nemo_distill.step import Spec
 
 LAYOUT = {"nodes": 96, "gpus_per_node": 8, "tensor_parallel": 8}
@@ -124,8 +124,8 @@ def test_time_limits_as_slurm_reads_them(time, seconds):
 
 
 def test_a_line_of_squeue_is_a_job():
-    job = job_of("17|RUNNING|None|node[1-2]|2|/runs/distill-1/abc|")
-    assert job == Job(id="17", state="RUNNING", nodes="node[1-2]", restarts=2, comment="/runs/distill-1/abc")
+    job = job_of("17|RUNNING|None|node[1-2]|2|ann|/runs/distill-1/abc|")
+    assert job == Job(id="17", state="RUNNING", nodes="node[1-2]", restarts=2, user="ann", comment="/runs/distill-1/abc")
     assert str(job) == "17 on node[1-2], requeued 2x" and job.live and job.running
-    job = job_of("18|PENDING|DependencyNeverSatisfied|(null)|0|(null)|")
+    job = job_of("18|PENDING|DependencyNeverSatisfied|(null)|0|ann|(null)|")
     assert not job.live and job.comment == ""

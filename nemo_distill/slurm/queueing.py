@@ -18,8 +18,6 @@ import nemo_run
 from invoke.exceptions import UnexpectedExit
 from rich.console import Console
 
-from nemo_distill import jobscript
-from nemo_distill.cluster import Watch, cancel, passing
 from nemo_distill.context import Context, RunFailed
 from nemo_distill.dispatch import QUIET, SlurmExperiment
 from nemo_distill.display import Display, print_failure
@@ -30,8 +28,10 @@ from nemo_distill.manifest import Run, State, job_of_step, state_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import redact
 from nemo_distill.sharing import unwritable
-from nemo_distill.slurm import Job, Slurm, SlurmSilent
-from nemo_distill.snapshot import Code
+from nemo_distill.slurm import jobscript
+from nemo_distill.slurm.commands import Job, Slurm, SlurmSilent
+from nemo_distill.slurm.snapshot import Code
+from nemo_distill.slurm.watch import Watch, cancel, passing
 from nemo_distill.step import FAILED, JOB_FILE, Spec
 
 LOCK_FILE = ".queue.lock"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from nemo_distill.manifest import State, find, state_of
-from tests.nemo_distill.slurm_for_tests import Cluster, wait_for
-from tests.nemo_distill.users_for_tests import GROUP, USERS, as_user, visible_to_all
+from tests.nemo_distill.slurm.cluster_for_tests import Cluster, wait_for
+from tests.nemo_distill.slurm.users_for_tests import GROUP, USERS, as_user, visible_to_all
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 ROOT = HERE.parents[1]
 RECIPE = ("recipes/small.py", "--executor", "slurm")
 

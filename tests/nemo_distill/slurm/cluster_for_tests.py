@@ -4,7 +4,7 @@
         os.environ.update(cluster.environment)     # sbatch, squeue and the rest now speak to it
         cluster.kill_node("node1")
 
-    python tests/nemo_distill/slurm_for_tests.py bash     # a shell with a cluster, to try things in
+    python tests/nemo_distill/slurm/cluster_for_tests.py bash     # a shell with a cluster, to try things in
 
 Everything lies in one folder and is told its ports there, so nothing of the machine is changed but that the Debian
 packages are installed (no root and no packages: `unavailable` says so). No systemd, no cgroups, no accounting unless
