@@ -52,9 +52,9 @@ def test_without_torchrun_a_step_has_one_rank():
 @pytest.mark.parametrize(
     ("ranks", "tensor_parallel", "batch", "micro", "said"),
     [
-        (4, 1, 16, 16, "=16 does not divide among 4 copies .* in micro batches of 16: 64 .*micro_batch_size=4"),
-        (3, 1, 16, 2, "=16 does not divide among 3 copies .* in micro batches of 2: 18 is the nearest that does.$"),
-        (768, 8, 800, 4, "among 96 copies .* in micro batches of 4: 768 is the nearest that does.$"),
+        (4, 1, 16, 16, "=16 does not divide among 4 copies .* in micro batches of 16; distill.micro_batch_size=4 "),
+        (3, 1, 16, 2, "=16 does not divide among 3 copies .* in micro batches of 2; distill.global_batch_size=18 "),
+        (768, 8, 800, 4, "among 96 copies .* in micro batches of 4; distill.global_batch_size=768 would do.$"),
         (4, 3, 16, 1, "tensor_parallel=3 does not divide 4 ranks: 2 is the nearest that does"),
     ],
 )
