@@ -128,7 +128,7 @@ def prepared(
         job.gpus_per_node = shape.processes_per_node
     job.job_name_prefix = f"{run_name}."
     job.comment = str(spec.folder)  # by which `Slurm.live_in` finds it
-    # Without it what waits for a failed job waits for ever.
+    # Without it what waits for a failed job waits for ever. The site may add to it, not take it away.
     job.additional_parameters = {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"}
     job.signal = f"B:USR1@{job.warn_seconds}"
     job.packager = CodeFolder(symlink_from_remote_dir=str(code))
