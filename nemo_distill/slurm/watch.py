@@ -48,13 +48,16 @@ class Watch:
         if not anew and time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
             return self.jobs
         numbers = {name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done}
+        # Another user may have queued a step again whose job he does not see, as we do not see his: ours goes on.
+        ours = {name: job.id for name, job in self.jobs.items() if name in numbers}
         try:
-            known = self.slurm.jobs(filter(None, numbers.values()))
+            known = self.slurm.jobs({*numbers.values(), *ours.values()} - {None})
         except SlurmSilent as error:
             self.silent = str(error)
         else:
             self.silent = None
-            self.jobs = {name: known[number] for name, number in numbers.items() if number in known}
+            seen = {name: known.get(number) or known.get(ours.get(name)) for name, number in numbers.items()}
+            self.jobs = {name: job for name, job in seen.items() if job}
         self._asked, self._marks = time.monotonic(), marks
         return self.jobs
 

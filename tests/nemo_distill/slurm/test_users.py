@@ -34,8 +34,8 @@ def shared():
 
 
 @pytest.fixture(scope="module")
-def start(shared, slurm_installed):
-    """`start(user, *words)`: nemo-run with these words, begun by that user in the shared folder, on a cluster."""
+def users_cluster(shared, slurm_installed):
+    """A cluster whose jobs may be anybody's, and the words that start a command where everybody gets to the code."""
     scratch = shared / "cluster"
     scratch.mkdir(mode=0o755)
     try:
@@ -43,15 +43,32 @@ def start(shared, slurm_installed):
             visible_to_all(sys.base_prefix, sys.prefix, ROOT, scratch=scratch) as within,
             Cluster(scratch / "slurm", within=within) as cluster,
         ):
-            variables = {"PYTHONPATH": f"{ROOT}:{ROOT}/evaluator:{HERE}", "HOME": str(shared), **cluster.environment}
-
-            def start_as(user: str, *words: str) -> subprocess.Popen:
-                nemo_run = [sys.executable, "-W", "ignore", "-m", "nemo_distill.cli", *words]
-                return as_user(user, nemo_run, within=within, cwd=shared, env=variables)
-
-            yield start_as
+            yield cluster, within
     except OSError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def start(shared, users_cluster):
+    """`start(user, *words)`: nemo-run with these words, begun by that user in the shared folder."""
+    cluster, within = users_cluster
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT}/evaluator:{HERE}", "HOME": str(shared), **cluster.environment}
+
+    def start_as(user: str, *words: str) -> subprocess.Popen:
+        nemo_run = [sys.executable, "-W", "ignore", "-m", "nemo_distill.cli", *words]
+        return as_user(user, nemo_run, within=within, cwd=shared, env=variables)
+
+    return start_as
+
+
+@pytest.fixture
+def private_jobs(users_cluster):
+    """The cluster shows a user his own jobs only."""
+    cluster, _ = users_cluster
+    with open(cluster.folder / "slurm.conf", "a") as configuration:
+        configuration.write("PrivateData=jobs\n")
+    cluster.run("scontrol", "reconfigure")
+    return cluster
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
@@ -95,3 +112,23 @@ def test_a_runs_folder_that_is_not_shared_is_said_to_be_another_s(start, shared)
     assert code == 2 and f"no permission in {own}. It belongs to {one}, who may share it" in out, out
     assert out.count("\n") == 1
     assert not list(own.iterdir())
+
+
+@pytest.mark.slow
+def test_users_who_do_not_see_each_other_s_jobs_do_no_step_twice_and_both_see_the_run_end(
+    private_jobs, start, shared, attempts
+):
+    gate, runs = shared / "second-gate", shared / "private"
+    command = (*RECIPE, f"small.gate={gate}", f"runs={runs}")
+    one, other = USERS
+    both = [start(one, *command)]
+    wait_for(lambda: list(runs.glob("distill-1/*/trail.txt")))
+    both.append(start(other, *command))
+    wait_for(lambda: private_jobs.run("squeue", "--noheader", f"--user={other}"))
+    (job,) = runs.glob("evaluate-2/*/job.json")
+    wait_for(lambda: job.owner() == other)
+    gate.touch()
+    for code, out in map(ended, both):
+        assert code == 0, out
+    run = find("small", runs=runs)
+    assert {name: attempts(runs, name) for name in run.specs} == dict.fromkeys(run.specs, 1)
