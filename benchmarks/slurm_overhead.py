@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=3, help="how often a run is queued and cancelled")
     parser.add_argument("settings", nargs="*", help="settings of the run, for both sides")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and the cluster ends with us
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder, standing_cluster(Path(folder)) as environment:
         places = (Path(folder, f"place-{number}") for number in range(1000))
         show_queueing([time_to_queue(new(next(places)), environment) for _ in range(arguments.queue)])
