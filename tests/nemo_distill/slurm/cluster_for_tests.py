@@ -390,5 +390,6 @@ if __name__ == "__main__":
 
     if reason := unavailable():
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and the daemons end with us
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, Cluster(Path(folder), cpus=1) as cluster:
         sys.exit(subprocess.run(sys.argv[1:], env=os.environ | cluster.environment).returncode)
