@@ -123,9 +123,9 @@ def status(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show how far a run is, step by step."""
-    from nemo_distill.cluster import Watch
     from nemo_distill.display import print_status
     from nemo_distill.manifest import find
+    from nemo_distill.slurm.watch import Watch
 
     found, jobs = find(run, runs=runs), {}
     console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fit into
@@ -142,18 +142,16 @@ def cancel(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Cancel the jobs of a run on a cluster; the run's own command goes on from there."""
-    from nemo_distill import cluster
     from nemo_distill.manifest import find
-    from nemo_distill.slurm import SlurmSilent
+    from nemo_distill.slurm import watch
+    from nemo_distill.slurm.commands import SlurmSilent
 
     found = find(run, runs=runs)
     try:
-        ended, kept = cluster.cancel(found)
+        cancelled = watch.cancel(found)
     except SlurmSilent as error:
         raise UserError(f"Slurm does not answer: {error}.") from None
-    print(f"Cancelled: {', '.join(ended)}." if ended else f"{found.name} has no jobs to cancel.")
-    if kept:
-        print(f"Left alone, for another run waits for them: {', '.join(kept)}.")
+    print(*cancelled.sentences(found), sep="\n")
 
 
 def report(

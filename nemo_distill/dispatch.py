@@ -4,8 +4,8 @@ NeMo-Run's own way with dependencies on the local executor is level by level: it
 polls every two seconds, and starts the next level whatever became of the last. Here a task starts when its own
 dependencies have succeeded, a few run at once, in the order in which they were added, and after a failure nothing
 more is started. On Slurm all jobs are queued at once, each waiting in the queue for its own dependencies, and nothing
-here waits for them: `nemo_distill.queueing` does. Everything else (packaging, processes, logs, `nemo-run experiment
-status`) is NeMo-Run's.
+here waits for them: `nemo_distill.slurm.queueing` does. Everything else (packaging, processes, logs, `nemo-run
+experiment status`) is NeMo-Run's.
 """
 
 import contextlib

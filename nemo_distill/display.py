@@ -19,7 +19,7 @@ from rich.text import Text
 
 from nemo_distill.manifest import Run, State, failure_of, job_log, job_of_step, last_lines, script_lines, state_of
 from nemo_distill.progress import Progress
-from nemo_distill.slurm import Job
+from nemo_distill.slurm.commands import Job
 from nemo_distill.step import LOG_FILE, SUCCESS, Spec
 
 LINE_SECONDS = 10.0

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.slurm import ssh
+from nemo_distill.slurm.commands import ssh
 
 MISSING = "???"
 """OmegaConf's mark of a value that has to be filled in."""
@@ -125,14 +125,11 @@ def slurm() -> run.Config[run.Executor]:
     settings = site_settings("slurm", SlurmExecutor)
     tunnel = {key: value for key, value in (settings.pop("tunnel", None) or {}).items() if value is not None}
     kind = SharedTunnel if "host" in tunnel else LocalTunnel
-    # What the site gives comes first, so that a job whose dependency failed is cancelled, not left to wait for ever.
-    parameters = (settings.pop("additional_parameters", None) or {}) | {"kill_on_invalid_dep": "yes"}
     return run.Config(
         SlurmExecutor,
         **{key: value for key, value in settings.items() if value is not None},
         tunnel=run.Config(kind, **{"job_dir": "", **tunnel}),
         packager=run.Config(run.Packager),
-        additional_parameters=parameters,
         poll_estimated_start_time=False,
     )
 

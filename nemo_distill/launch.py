@@ -22,13 +22,14 @@ from nemo_distill.context import Context, RunFailed
 from nemo_distill.dispatch import QUIET, LocalExperiment
 from nemo_distill.display import Display, print_failure, print_outcome
 from nemo_distill.errors import UserError
-from nemo_distill.jobscript import shape_of
 from nemo_distill.locks import held_in
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.provenance import redact
-from nemo_distill.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
 from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
-from nemo_distill.snapshot import Code
+from nemo_distill.sharing import how_to_share, share
+from nemo_distill.slurm.jobscript import shape_of
+from nemo_distill.slurm.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
+from nemo_distill.slurm.snapshot import Code
 from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, damage
 
 NEMORUN_FOLDER = ".nemo-run"
@@ -63,6 +64,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     nodes = (run.facts.get("layout") or {}).get("nodes") or 1
     if nodes > 1 and executors.name_of(ctx.executor) == "local":
         raise UserError(f"layout.nodes={nodes}, and --executor local has one machine: take layout.nodes=1.")
+    share(run.runs)
     if on_cluster and not all(spec.done for spec in run.specs.values()):
         keep_records_in(run)
         with _terminated_like_interrupted():
@@ -112,7 +114,9 @@ def check_folder(runs: Path) -> None:
     if not nearest_there.is_dir():
         raise UserError(f"runs='{runs}' cannot be made: {nearest_there} is no folder.")
     if not os.access(nearest_there, os.W_OK | os.X_OK):
-        raise UserError(f"runs='{runs}' cannot be written: no permission in {nearest_there}.")
+        raise UserError(
+            f"runs='{runs}' cannot be written: no permission in {nearest_there}.{how_to_share(nearest_there)}"
+        )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from nemo_distill.cost import Job
 from nemo_distill.errors import UserError
 from nemo_distill.hardware import GPUS
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
+from nemo_distill.ranks import check_batch
 from nemo_distill.settings import Prune
 
 RESERVED_GIB = 4.0
@@ -35,11 +36,9 @@ def check(job: Job) -> None:
     if reason:
         near = min(_parallels(job), key=lambda other: (abs(other - parallel), -other))
         raise UserError(f"layout.tensor_parallel={parallel} does not divide {reason}; the nearest that does is {near}.")
-    if job.global_batch_size % (job.data_parallel * job.micro_batch_size):
-        raise UserError(
-            f"distill.global_batch_size={job.global_batch_size} is no multiple of {job.data_parallel} copies of the "
-            f"model times distill.micro_batch_size={job.micro_batch_size}; {_dividing(job)} would do."
-        )
+    check_batch(
+        copies=job.data_parallel, global_batch_size=job.global_batch_size, micro_batch_size=job.micro_batch_size
+    )
 
 
 def needed_gib(job: Job) -> float:
@@ -162,16 +161,6 @@ def _indivisible(job: Job, parallel: int) -> str | None:
 
 def _parallels(job: Job) -> list[int]:
     return [parallel for parallel in _divisors(job.gpus_per_node) if _indivisible(job, parallel) is None]
-
-
-def _dividing(job: Job) -> str:
-    """The setting nearest to the job's that makes the batch divide."""
-    share, rest = divmod(job.global_batch_size, job.data_parallel)
-    if not rest:
-        near = min(_divisors(share), key=lambda size: abs(math.log(size / job.micro_batch_size)))
-        return f"distill.micro_batch_size={near}"
-    step = job.data_parallel * job.micro_batch_size
-    return f"distill.global_batch_size={max(1, round(job.global_batch_size / step)) * step}"
 
 
 def _alternatives(job: Job) -> Iterator[Job]:

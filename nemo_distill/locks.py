@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nemo_distill.errors import UserError
+from nemo_distill.sharing import unwritable
 
 SHARED_MODE = 0o664
 """Of lock files, as far as the umask allows: another user of the group may go on from here."""
@@ -39,5 +40,5 @@ def held_in(runs: Path, name: str, *, waiting: Callable[[], None], poll_seconds:
         try:
             lock.enter_context(held(runs / name, waiting=waiting, poll_seconds=poll_seconds))
         except OSError as error:
-            raise UserError(f"runs='{runs}' cannot be written: {error.strerror}.") from None
+            raise UserError(unwritable(error, runs)) from None
         yield

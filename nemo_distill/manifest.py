@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.progress import write_atomically
-from nemo_distill.slurm import LAUNCH_FAILED, NEVER, Job
+from nemo_distill.slurm.commands import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
 
 ADVICE = (
@@ -166,7 +166,10 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
             record["error"] = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: {record['error']}"
         said = [*last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]
     memory = bool(job and job.state == "OUT_OF_MEMORY") or any(map(_MEMORY.search, said))
-    return Failure(record["error"] + (f" {ADVICE}" if memory else ""), record["refused"], memory)
+    error = record["error"]
+    if memory:
+        error = f"{error.replace(_WORDLESS, _ENDED['OUT_OF_MEMORY'])} {ADVICE}"
+    return Failure(error, record["refused"], memory)
 
 
 def job_of_step(spec: Spec) -> dict:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 PACKAGED = "code.json"
-"""Beside a copy of this package that was made at a launch (`nemo_distill.snapshot`): what git said of the original."""
+"""Beside a copy of this package made at a launch (`nemo_distill.slurm.snapshot`): what git said of the original."""
 
 _SECRET_KEY = re.compile(r"token|secret|passw|credential|api_?key|private", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(hf_|nvapi-|sk-|ghp_|glpat-)[\w-]{6,}")
@@ -96,7 +96,9 @@ def redact(argv: list[str]) -> list[str]:
 def _git(folder: Path, *arguments: str) -> str | None:
     """Output of a git command, or None when git is not there or says no."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20)
+        # A checkout that is another user's: git refuses it for what its configuration may start, and we run its code.
+        words = ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

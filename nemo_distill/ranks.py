@@ -15,6 +15,7 @@ costs it anything: torch is imported only where there are several.
 
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -160,16 +161,21 @@ def check_layout(*, ranks: int, tensor_parallel: int, global_batch_size: int, mi
         raise UserError(
             f"layout.tensor_parallel={tensor_parallel} does not divide {ranks} ranks: {near} is the nearest that does."
         )
-    copies = ranks // tensor_parallel
-    at_once = micro_batch_size * copies
+    check_batch(copies=ranks // tensor_parallel, global_batch_size=global_batch_size, micro_batch_size=micro_batch_size)
+
+
+def check_batch(*, copies: int, global_batch_size: int, micro_batch_size: int) -> None:
+    """Raise `UserError`, with the nearest that would do, when so many copies of the model cannot share the batch."""
+    at_once = copies * micro_batch_size
     if global_batch_size % at_once == 0:
         return
-    hint = f"{max(1, round(global_batch_size / at_once)) * at_once} is the nearest that does"
     share, rest = divmod(global_batch_size, copies)
-    if not rest:
-        micro = max(n for n in range(1, micro_batch_size + 1) if share % n == 0)
-        hint += f", or take distill.micro_batch_size={micro}"
+    if rest:
+        near = f"distill.global_batch_size={max(1, round(global_batch_size / at_once)) * at_once}"
+    else:
+        divisors = [size for size in range(1, share + 1) if share % size == 0]
+        near = f"distill.micro_batch_size={min(divisors, key=lambda size: abs(math.log(size / micro_batch_size)))}"
     raise UserError(
         f"distill.global_batch_size={global_batch_size} does not divide among {copies} copies of the model in micro "
-        f"batches of {micro_batch_size}: {hint}."
+        f"batches of {micro_batch_size}; {near} would do."
     )

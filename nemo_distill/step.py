@@ -38,7 +38,7 @@ RANK_LOG_FILE = "log-{rank}.txt"
 """Of a rank but the first, in a step that has several (`nemo_distill.ranks`)."""
 LOCK_FILE = ".lock"
 JOB_FILE = "job.json"
-"""The Slurm job that runs the step, or ran it last (`nemo_distill.cluster`)."""
+"""The Slurm job that runs the step, or ran it last (`nemo_distill.slurm.watch`)."""
 PACKAGE_PREFIX = "package:"
 """A config value `package:debug/teacher` reaches the step as an absolute path inside this package; fingerprints
 keep the short form, so that they do not depend on where the package is installed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nemo_distill import slurm_for_tests
+from tests.nemo_distill.slurm import cluster_for_tests
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -89,12 +89,17 @@ def listing():
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory):
+def slurm_installed():
+    """Slurm's programs are here."""
+    _need(cluster_for_tests.unavailable())
+
+
+@pytest.fixture(scope="session")
+def slurm(slurm_installed, tmp_path_factory):
     """A real Slurm of two nodes on this machine, for the whole session; its commands find it by the environment."""
-    _need(slurm_for_tests.unavailable())
     with contextlib.ExitStack() as stack:
         try:
-            cluster = stack.enter_context(slurm_for_tests.Cluster(tmp_path_factory.mktemp("slurm")))
+            cluster = stack.enter_context(cluster_for_tests.Cluster(tmp_path_factory.mktemp("slurm")))
         except (AssertionError, OSError) as error:
             _need(f"Slurm is installed and does not come up on this machine: {error}")
         yield cluster
@@ -103,9 +108,9 @@ def slurm(tmp_path_factory):
 @pytest.fixture
 def forgetful_slurm(site, tmp_path, monkeypatch):
     """Another cluster, which the site is on: it keeps accounts, and the queue forgets what ended in seconds."""
-    programs, packages = slurm_for_tests.ACCOUNTING_PROGRAMS, slurm_for_tests.ACCOUNTING_PACKAGES
-    _need(slurm_for_tests.unavailable(programs, packages))
-    with slurm_for_tests.Cluster(tmp_path / "slurm", job_age=2, accounting=True) as cluster:
+    programs, packages = cluster_for_tests.ACCOUNTING_PROGRAMS, cluster_for_tests.ACCOUNTING_PACKAGES
+    _need(cluster_for_tests.unavailable(programs, packages))
+    with cluster_for_tests.Cluster(tmp_path / "slurm", job_age=2, accounting=True) as cluster:
         for name, value in cluster.environment.items():
             monkeypatch.setenv(name, value)
         yield cluster
@@ -114,9 +119,9 @@ def forgetful_slurm(site, tmp_path, monkeypatch):
 @pytest.fixture
 def login_node(slurm, site, tmp_path):
     """The ssh configuration of a host called `login`, which alone has Slurm's environment: this shell has lost it."""
-    _need(slurm_for_tests.unavailable(("sshd", "ssh"), slurm_for_tests.SSH_PACKAGES))
+    _need(cluster_for_tests.unavailable(("sshd", "ssh"), cluster_for_tests.SSH_PACKAGES))
     variables = {name: os.environ[name] for name in ("SLURM_CONF", "PYTHONPATH")}
-    with slurm_for_tests.ssh_server(tmp_path / "ssh", variables) as configuration:
+    with cluster_for_tests.ssh_server(tmp_path / "ssh", variables) as configuration:
         os.environ["SLURM_CONF"] = "/nowhere"
         yield configuration
 

@@ -17,10 +17,10 @@ def main(spec) -> None:
     """Config, all of which may be left out: `seconds` to take, `gate`, `lines` to print, `variables` to record, `fail`.
 
     `fail` is "error", "user", "exit", "killed", "memory" (take a gigabyte), "disk" (write 4 MB), or "unless-mended":
-    fail as long as there is a file called broken. Like a segment of the distillation, a step that was cut goes on where
-    it was: `trail.txt` holds a number that depends on every tick, made once and in order. With a `gate`, it goes past
-    the middle once there is a file of that name. Of several ranks, that of number `on_rank` does all this, and with
-    `stuck` the others wait for it whatever they are told.
+    fail as long as there is a file called broken beside the runs folder. Like a segment of the distillation, a step
+    that was cut goes on where it was: `trail.txt` holds a number that depends on every tick, made once and in order.
+    With a `gate`, it goes past the middle once there is a file of that name. Of several ranks, that of number `on_rank`
+    does all this, and with `stuck` the others wait for it whatever they are told.
     """
     config, ranks = spec.config, Ranks.here()
     if ranks.rank != config.get("on_rank", 0):
@@ -38,7 +38,7 @@ def main(spec) -> None:
         (spec.folder / "variables.json").write_text(json.dumps(recorded))
     if config.get("fail") == "error":
         raise RuntimeError("the disk of the tests is full")
-    if config.get("fail") == "unless-mended" and os.path.exists("broken"):
+    if config.get("fail") == "unless-mended" and (spec.folder.parents[2] / "broken").exists():
         raise RuntimeError("broken")
     if config.get("fail") == "user":
         raise UserError("there is no source 'mth'. Did you mean 'math'?")

@@ -73,16 +73,6 @@ def test_a_host_makes_an_ssh_tunnel(site):
     assert isinstance(tunnel, nemo_run.LocalTunnel) and tunnel.job_dir == ""
 
 
-def test_a_slurm_job_does_not_wait_for_ever_for_one_that_failed(site):
-    site("slurm", "account: a\npartition: p\n")
-    assert chosen("executor=slurm").additional_parameters == {"kill_on_invalid_dep": "yes"}
-
-
-def test_what_a_site_adds_to_the_options_keeps_that(site):
-    site("slurm", "account: a\npartition: p\nadditional_parameters: {reservation: r}\n")
-    assert chosen("executor=slurm").additional_parameters == {"reservation": "r", "kill_on_invalid_dep": "yes"}
-
-
 def test_slurm_without_site_settings_is_refused(site):
     with pytest.raises(UserError, match="slurm.yaml"):
         chosen("executor=slurm")

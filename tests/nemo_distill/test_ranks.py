@@ -1,6 +1,7 @@
 """Several ranks: how a step shares its work among them, and distillation over them, whatever starts, cuts or kills it.
 
-Four ranks are two nodes of two here: a torchrun each, which meet on the loopback and talk through gloo.
+Four ranks are two nodes of two here: a torchrun each, which meet on the loopback and talk through gloo. On a real Slurm
+they are a job of two nodes.
 """
 
 import json
@@ -16,8 +17,9 @@ from nemo_distill.errors import UserError
 from nemo_distill.manifest import State, state_of
 from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, Ranks, check_layout
 from nemo_distill.step import Spec, Step, place
-from tests.nemo_distill.segments import ended, losses, placed, run, segment, start
+from tests.nemo_distill.segments import CUT, ended, losses, placed, run, segment, start
 
+COURSE_RECIPE = Path(__file__).with_name("course_recipe_for_tests.py")
 SUM_ORDER = 1e-5
 """Relative. Ranks add up the same gradients in another order, which in float32 moves the 8th digit of each; over the
 course that moves the loss by up to 8e-7 (data parallel), or 8e-6 where the sums inside a layer are split as well
@@ -50,9 +52,9 @@ def test_without_torchrun_a_step_has_one_rank():
 @pytest.mark.parametrize(
     ("ranks", "tensor_parallel", "batch", "micro", "said"),
     [
-        (4, 1, 16, 16, "=16 does not divide among 4 copies .* in micro batches of 16: 64 .*micro_batch_size=4"),
-        (3, 1, 16, 2, "=16 does not divide among 3 copies .* in micro batches of 2: 18 is the nearest that does.$"),
-        (768, 8, 800, 4, "among 96 copies .* in micro batches of 4: 768 is the nearest that does.$"),
+        (4, 1, 16, 16, "=16 does not divide among 4 copies .* in micro batches of 16; distill.micro_batch_size=4 "),
+        (3, 1, 16, 2, "=16 does not divide among 3 copies .* in micro batches of 2; distill.global_batch_size=18 "),
+        (768, 8, 800, 4, "among 96 copies .* in micro batches of 4; distill.global_batch_size=768 would do.$"),
         (4, 3, 16, 1, "tensor_parallel=3 does not divide 4 ranks: 2 is the nearest that does"),
     ],
 )
@@ -174,6 +176,19 @@ def test_four_ranks_have_the_losses_of_one_which_goes_on_from_their_checkpoint(s
 def test_two_pairs_that_share_the_model_go_on_from_the_milestone_of_one(specs, resumed):
     run(specs["distill-ranks-2"], nodes=2, ranks_per_node=2, **{TENSOR_PARALLEL_VARIABLE: "2"})
     assert_same(losses(specs["distill-ranks-2"]), losses(specs["distill-whole"])[8:])
+
+
+@pytest.mark.slow
+def test_a_job_of_two_nodes_with_two_ranks_each_has_the_losses_of_one_rank(nemo_run, site, slurm, course):
+    """From the command to the losses: the batch script, srun on both nodes, a torchrun on each, and their meeting."""
+    site(env_vars={"OMP_NUM_THREADS": "1"}, mem="6G")
+    layout = ("layout.nodes=2", "layout.gpus_per_node=2", "layout.tensor_parallel=2")
+    code, out, err = nemo_run(str(COURSE_RECIPE), "--executor", "slurm", f"folder={course}", *layout)
+    assert code == 0 and "distill-jobs on 2 nodes x 2" in out, out + err
+    steps = placed(course, segment("distill-jobs", until=CUT), segment("distill-1", until=CUT))
+    record = json.loads((steps["distill-jobs"].folder / "spec.json").read_text())
+    assert record["ranks"] == 4 and record["provenance"]["slurm"]["nodes"] == "node[1-2]"
+    assert_same(losses(steps["distill-jobs"]), losses(steps["distill-1"]))
 
 
 def last_rank_of(agent: subprocess.Popen) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nemo_distill.manifest import State, find, state_of
-from nemo_distill.snapshot import Code
-from tests.nemo_distill.slurm_for_tests import wait_for
+from nemo_distill.slurm.snapshot import Code
+from tests.nemo_distill.slurm.cluster_for_tests import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ("recipes/small.py", "--executor", "slurm")
 
 
@@ -26,7 +26,7 @@ def checkout(tmp_path, site, monkeypatch):
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
     git(folder, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message=all")
-    here = str(Path(__file__).resolve().parent)
+    here = str(Path(__file__).resolve().parents[1])
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{folder}/evaluator:{here}")
     return folder
 

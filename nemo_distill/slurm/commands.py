@@ -8,6 +8,8 @@
 knows a job any more, what its step's folder says is all there is; it is the truth about success in any case.
 """
 
+import getpass
+import re
 import shlex
 import subprocess
 from collections.abc import Iterable
@@ -25,7 +27,8 @@ LAUNCH_FAILED = "JobLaunchFailure"
 """Why a job failed that its node could not start."""
 NEVER = "DependencyNeverSatisfied"
 """Why a job is about to be cancelled by Slurm: one that it waits for has failed."""
-_FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "Comment")
+_FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "UserName", "Comment")
+_DENIED = re.compile(r"job id (\d+)\b.*(?:denied|permission)", re.IGNORECASE)
 
 
 class SlurmSilent(Exception):
@@ -45,6 +48,8 @@ class Job:
     """Where it runs or ran, e.g. `node[1-2]`."""
     restarts: int = 0
     """How often it was requeued."""
+    user: str = ""
+    """Whose it is."""
     comment: str = ""
 
     @property
@@ -105,11 +110,15 @@ class Slurm:
         jobs = [job for job in self._queue() if job.live and job.comment]
         return {Path(job.comment): job for job in jobs if Path(job.comment) in folders}
 
-    def cancel(self, ids: Iterable[str]) -> None:
-        """Cancel the jobs, whether they wait or run. Raises `SlurmSilent`."""
+    def cancel(self, ids: Iterable[str]) -> set[str]:
+        """Cancel the jobs, whether they wait or run; returns those that are another's. Raises `SlurmSilent`."""
         ids = list(ids)
-        if ids:
-            self._run("scancel", *ids)
+        return set(_DENIED.findall(self._run("scancel", *ids)[2])) if ids else set()
+
+    def belongs_to_another(self, job: Job) -> bool:
+        """Whether it is another user's, as far as is known: through a tunnel we may have another name."""
+        ours = self.tunnel.get("user") if self.tunnel else getpass.getuser()
+        return bool(ours and job.user) and job.user != ours
 
     def _queue(self, *which: str) -> list[Job]:
         columns = ",".join(f"{field}:|" for field in _FIELDS)
@@ -150,8 +159,10 @@ class Slurm:
 
 def job_of(line: str) -> Job:
     """The job in a line of `squeue -O`, whose columns are `_FIELDS`, each followed by a bar."""
-    id, state, reason, nodes, restarts, comment = map(_plain, line.split("|", len(_FIELDS))[: len(_FIELDS)])
-    return Job(id=id, state=state, reason=reason, nodes=nodes, restarts=int(restarts or 0), comment=comment.strip())
+    id, state, reason, nodes, restarts, user, comment = map(_plain, line.split("|", len(_FIELDS))[: len(_FIELDS)])
+    return Job(
+        id=id, state=state, reason=reason, nodes=nodes, restarts=int(restarts or 0), user=user, comment=comment.strip()
+    )
 
 
 def _plain(word: str) -> str:

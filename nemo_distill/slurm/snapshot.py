@@ -48,7 +48,7 @@ class Code:
             for path in sorted(root.rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:
                     files[f"{prefix}/{path.relative_to(root)}"] = path
-        return cls(files=files, git=git_state(Path(__file__).resolve().parent))
+        return cls(files=files, git=git_state(Path(__file__).resolve().parents[1]))
 
     @functools.cached_property
     def sha256(self) -> str:

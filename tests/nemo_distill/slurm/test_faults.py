@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nemo_distill.manifest import State, find, job_of_step, state_of
-from tests.nemo_distill.slurm_for_tests import wait_for
+from tests.nemo_distill.slurm.cluster_for_tests import wait_for
 
 RECIPE = ("recipes/small.py", "--executor", "slurm")
 TICKS = 20

@@ -16,6 +16,7 @@ import nemo_run
 
 from nemo_distill.executors import SlurmExecutor
 from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
+from nemo_distill.sharing import GROUP, is_shared
 from nemo_distill.step import SPEC_FILE, Spec
 
 PORTS = 10_000, 20_000
@@ -127,7 +128,7 @@ def prepared(
         job.gpus_per_node = shape.processes_per_node
     job.job_name_prefix = f"{run_name}."
     job.comment = str(spec.folder)  # by which `Slurm.live_in` finds it
-    # Without it what waits for a failed job waits for ever.
+    # Without it what waits for a failed job waits for ever. The site may add to it, not take it away.
     job.additional_parameters = {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"}
     job.signal = f"B:USR1@{job.warn_seconds}"
     job.packager = CodeFolder(symlink_from_remote_dir=str(code))
@@ -138,12 +139,13 @@ def prepared(
         job.container_mounts = [*job.container_mounts, f"{runs}:{runs}"]
         job.container_env = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})
     job.env_vars = {}  # NeMo-Run would write them unquoted, their names in capitals
-    job.setup_lines = "\n".join(_setup(job, values, code=code))
+    job.setup_lines = "\n".join(_setup(job, values, code=code, shared=is_shared(runs)))
     return job
 
 
-def _setup(job: SlurmExecutor, values: dict[str, str], *, code: Path) -> list[str]:
+def _setup(job: SlurmExecutor, values: dict[str, str], *, code: Path, shared: bool) -> list[str]:
     lines = ["{ set +vx; } 2>/dev/null  # what follows may hold secrets; NeMo-Run's script prints every line"]
+    lines += [GROUP] if shared else []
     if job.container_image:
         lines.append(f"export NEMO_DISTILL_IMAGE={shlex.quote(job.container_image)}")
     else:

@@ -11,12 +11,13 @@ missing. Success is the mark in the folder; Slurm is asked only what becomes of 
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from nemo_distill.manifest import Run, State, failure_of, job_of_step, state_of
-from nemo_distill.slurm import Job, Slurm, SlurmSilent
+from nemo_distill.slurm.commands import Job, Slurm, SlurmSilent
 from nemo_distill.step import FAILED
 
 LOOK_SECONDS = 0.3
@@ -47,13 +48,16 @@ class Watch:
         if not anew and time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
             return self.jobs
         numbers = {name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done}
+        # Another user may have queued a step again whose job he does not see, as we do not see his: ours goes on.
+        ours = {name: job.id for name, job in self.jobs.items() if name in numbers}
         try:
-            known = self.slurm.jobs(filter(None, numbers.values()))
+            known = self.slurm.jobs({*numbers.values(), *ours.values()} - {None})
         except SlurmSilent as error:
             self.silent = str(error)
         else:
             self.silent = None
-            self.jobs = {name: known[number] for name, number in numbers.items() if number in known}
+            seen = {name: known.get(number) or known.get(ours.get(name)) for name, number in numbers.items()}
+            self.jobs = {name: job for name, job in seen.items() if job}
         self._asked, self._marks = time.monotonic(), marks
         return self.jobs
 
@@ -91,21 +95,42 @@ def passing(run: Run, jobs: Mapping[str, Job]) -> list[str]:
     return innocent if len(innocent) == len(ended) else []
 
 
-def cancel(run: Run) -> tuple[list[str], list[str]]:
-    """Cancel the jobs of `run` that live.
+@dataclass(frozen=True, kw_only=True)
+class Cancelled:
+    """What became of a run's jobs that lived; steps by name."""
 
-    Returns the steps whose jobs were cancelled, and those left alone because another run waits for them.
-    Raises `SlurmSilent`.
-    """
+    ended: list[str]
+    """Cancelled."""
+    wanted: list[str]
+    """Left alone because another run waits for them."""
+    foreign: dict[str, str]
+    """Left alone because they are another user's, by his name."""
+
+    def sentences(self, run: Run) -> list[str]:
+        """What there is to say of it."""
+        said = [f"Cancelled: {', '.join(self.ended)}."] if self.ended else []
+        if self.wanted:
+            said.append(f"Left alone, for another run waits for them: {', '.join(self.wanted)}.")
+        for user in sorted(set(self.foreign.values())):
+            names = ", ".join(name for name, whose in self.foreign.items() if whose == user)
+            said.append(f"Left alone, for they are {user}'s, who alone may cancel them: {names}.")
+        return said or [f"{run.name} has no jobs to cancel."]
+
+
+def cancel(run: Run) -> Cancelled:
+    """Cancel the jobs of `run` that live. Raises `SlurmSilent`."""
     watch = Watch(run)
     watch.look()
     if watch.silent:
         raise SlurmSilent(watch.silent)
     wanted = _wanted_elsewhere(run)
-    kept = [name for name in watch.live if run.specs[name].folder in wanted]
-    ended = {name: job.id for name, job in watch.live.items() if name not in kept}
-    watch.slurm.cancel(ended.values())
-    return list(ended), kept
+    live = dict(watch.live)
+    kept = [name for name in live if run.specs[name].folder in wanted]
+    denied = watch.slurm.cancel(job.id for name, job in live.items() if name not in kept)
+    foreign = {name: job.user for name, job in live.items() if job.id in denied}
+    return Cancelled(
+        ended=[name for name in live if name not in kept and name not in foreign], wanted=kept, foreign=foreign
+    )
 
 
 def _wanted_elsewhere(run: Run) -> set[Path]:

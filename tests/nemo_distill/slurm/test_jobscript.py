@@ -7,10 +7,10 @@ from pathlib import Path
 import nemo_run
 import pytest
 
-from nemo_distill import jobscript
 from nemo_distill.executors import SlurmExecutor
-from nemo_distill.queueing import image_facts
-from nemo_distill.slurm import Job, job_of
+from nemo_distill.slurm import jobscript
+from nemo_distill.slurm.commands import Job, job_of
+from nemo_distill.slurm.queueing import image_facts
 from nemo_distill.step import Spec
 
 LAYOUT = {"nodes": 96, "gpus_per_node": 8, "tensor_parallel": 8}
@@ -40,9 +40,10 @@ def script_of(job: SlurmExecutor, spec: Spec, folder: Path) -> str:
 
 def test_nemo_run_writes_the_job_script_of_a_step(spec, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())  # NeMo-Run's shell reads it
-    job = prepared(spec, tmp_path, gpus_per_node=8, time="01:00:00", qos="high", modules=["cuda/12.8"])
+    site = {"qos": "high", "modules": ["cuda/12.8"], "additional_parameters": {"reservation": "r"}}
+    job = prepared(spec, tmp_path, gpus_per_node=8, time="01:00:00", **site)
     script = script_of(job, spec, tmp_path)
-    flags = ("account=a", "partition=p", "qos=high", "gpus-per-node=8", "nodes=96", "time=01:00:00")
+    flags = ("account=a", "partition=p", "qos=high", "gpus-per-node=8", "nodes=96", "time=01:00:00", "reservation=r")
     for flag in (*flags, "kill-on-invalid-dep=yes", "signal=B:USR1@120", f"comment={spec.folder}"):
         assert f"#SBATCH --{flag}\n" in script
     assert f"env -u SLURM_NTASKS python -m nemo_distill.step {spec.folder}/spec.json" in script
@@ -57,6 +58,12 @@ def test_a_step_in_a_container_is_a_step_of_pyxis(spec, tmp_path, monkeypatch):
     assert "--container-image /images/nemo.sqsh" in srun
     assert f"--container-mounts /data:/data,{tmp_path}/runs:{tmp_path}/runs," in srun
     assert "--container-env NEMO_DISTILL_IMAGE" in srun
+
+
+def test_a_job_in_a_folder_that_a_group_shares_leaves_the_group_its_rights(spec, tmp_path):
+    assert "umask" not in prepared(spec, tmp_path).setup_lines
+    tmp_path.chmod(0o2770)
+    assert "\numask g=rwx; export SLURM_UMASK=$(umask)\n" in prepared(spec, tmp_path).setup_lines
 
 
 def test_only_the_distillation_is_spread_over_nodes():
@@ -124,8 +131,8 @@ def test_time_limits_as_slurm_reads_them(time, seconds):
 
 
 def test_a_line_of_squeue_is_a_job():
-    job = job_of("17|RUNNING|None|node[1-2]|2|/runs/distill-1/abc|")
-    assert job == Job(id="17", state="RUNNING", nodes="node[1-2]", restarts=2, comment="/runs/distill-1/abc")
+    job = job_of("17|RUNNING|None|node[1-2]|2|ann|/runs/distill-1/a|")
+    assert job == Job(id="17", state="RUNNING", nodes="node[1-2]", restarts=2, user="ann", comment="/runs/distill-1/a")
     assert str(job) == "17 on node[1-2], requeued 2x" and job.live and job.running
-    job = job_of("18|PENDING|DependencyNeverSatisfied|(null)|0|(null)|")
+    job = job_of("18|PENDING|DependencyNeverSatisfied|(null)|0|ann|(null)|")
     assert not job.live and job.comment == ""

@@ -18,8 +18,6 @@ import nemo_run
 from invoke.exceptions import UnexpectedExit
 from rich.console import Console
 
-from nemo_distill import jobscript
-from nemo_distill.cluster import Watch, cancel, passing
 from nemo_distill.context import Context, RunFailed
 from nemo_distill.dispatch import QUIET, SlurmExperiment
 from nemo_distill.display import Display, print_failure
@@ -29,8 +27,11 @@ from nemo_distill.locks import held_in
 from nemo_distill.manifest import Run, State, job_of_step, state_of
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import redact
-from nemo_distill.slurm import Job, Slurm, SlurmSilent
-from nemo_distill.snapshot import Code
+from nemo_distill.sharing import unwritable
+from nemo_distill.slurm import jobscript
+from nemo_distill.slurm.commands import Job, Slurm, SlurmSilent
+from nemo_distill.slurm.snapshot import Code
+from nemo_distill.slurm.watch import Watch, cancel, passing
 from nemo_distill.step import FAILED, JOB_FILE, Spec
 
 LOCK_FILE = ".queue.lock"
@@ -120,9 +121,7 @@ def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None
             with Display(run, console, lambda: watch.jobs):
                 watch.until_ended(console)
         except OSError as error:
-            where = error.filename2 or error.filename or run.runs
-            text = f"{where} cannot be written: {error.strerror}."
-            console.print(text, style="bold red", highlight=False, soft_wrap=True)
+            console.print(unwritable(error, run.runs), style="bold red", highlight=False, soft_wrap=True)
             raise RunFailed(run.name) from None
         except KeyboardInterrupt as interrupt:
             _leave_or_cancel(run, console, ask=not isinstance(interrupt, Terminated))
@@ -157,7 +156,7 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
         except SlurmSilent as error:
             raise UserError(f"Slurm does not answer: {error}.") from None
         if attached:
-            which = ", ".join(f"{name} (job {job.id})" for name, job in attached.items())
+            which = ", ".join(f"{name} (job {job.id}{_whose(job, run)})" for name, job in attached.items())
             console.print(f"In the queue already: {which}.", highlight=False, soft_wrap=True)
         run.facts["queued"] = time.time()
         run.save()
@@ -168,6 +167,11 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
                 (spec.folder / FAILED).unlink(missing_ok=True)
         if missing:
             _queue_jobs(ctx, run, missing, attached, folder)
+
+
+def _whose(job: Job, run: Run) -> str:
+    """` of NAME` for another user's job."""
+    return f" of {job.user}" if Slurm(run.facts["tunnel"]).belongs_to_another(job) else ""
 
 
 def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
@@ -243,8 +247,7 @@ def _leave_or_cancel(run: Run, console: Console, *, ask: bool) -> None:
     text = f"The jobs are left to the cluster: nemo-run status {run.name}, nemo-run cancel {run.name}."
     if answer.startswith("c"):
         try:
-            ended, _ = cancel(run)
-            text = f"Cancelled: {', '.join(ended) or 'nothing was left'}."
+            text = " ".join(cancel(run).sentences(run))
         except SlurmSilent as error:
             text = f"Slurm does not answer ({error}), so its jobs go on: nemo-run cancel {run.name}."
     console.print(text, highlight=False, soft_wrap=True)

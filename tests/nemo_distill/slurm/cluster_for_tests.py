@@ -4,7 +4,7 @@
         os.environ.update(cluster.environment)     # sbatch, squeue and the rest now speak to it
         cluster.kill_node("node1")
 
-    python tests/nemo_distill/slurm_for_tests.py bash     # a shell with a cluster, to try things in
+    python tests/nemo_distill/slurm/cluster_for_tests.py bash     # a shell with a cluster, to try things in
 
 Everything lies in one folder and is told its ports there, so nothing of the machine is changed but that the Debian
 packages are installed (no root and no packages: `unavailable` says so). No systemd, no cgroups, no accounting unless
@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -156,9 +157,21 @@ def ssh_server(folder: Path, variables: dict[str, str]):
 class Cluster:
     """The daemons, from `__enter__` to `__exit__`."""
 
-    def __init__(self, folder: Path, *, cpus: int = 16, job_age: int = 300, accounting: bool = False):
-        """`cpus` of a node, `job_age` seconds for which squeue knows a job that has ended."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cpus: int = 16,
+        job_age: int = 300,
+        accounting: bool = False,
+        within: Sequence[str] = (),
+    ):
+        """`cpus` of a node, `job_age` seconds for which squeue knows a job that has ended.
+
+        `within` are words put before those that start a daemon.
+        """
         self.folder, self.cpus, self.job_age, self.accounting = folder, cpus, job_age, accounting
+        self.within = within
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: dict[str, subprocess.Popen] = {}
         self._daemon_environment: dict[str, str] = {}
@@ -172,7 +185,9 @@ class Cluster:
         return self
 
     def __exit__(self, *exception) -> None:
-        self.run("scancel", "--user", str(os.geteuid()))
+        jobs = self.run("squeue", "--noheader", "--format=%A").split()
+        if jobs:
+            self.run("scancel", *jobs)
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not self.run("squeue", "--noheader"), seconds=15)
         for name in (*NODES, "slurmctld", "slurmdbd", "mariadbd", "munged"):
@@ -316,7 +331,7 @@ class Cluster:
     def _start(self, name: str, *words: str) -> None:
         with open(self.folder / f"{name}.out", "ab") as output:
             self._daemons[name] = subprocess.Popen(
-                words,
+                [*self.within, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -375,5 +390,6 @@ if __name__ == "__main__":
 
     if reason := unavailable():
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and the daemons end with us
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, Cluster(Path(folder), cpus=1) as cluster:
         sys.exit(subprocess.run(sys.argv[1:], env=os.environ | cluster.environment).returncode)

@@ -1,0 +1,40 @@
+"""Runs folders of a group: what one of its users begins, another goes on with.
+
+A folder that gives its group to what is made in it, and that the group may write (`chmod g+ws`), is shared. What this
+process, its children and its jobs write then stays writable to the group, whatever the user's umask says.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+GROUP = "umask g=rwx; export SLURM_UMASK=$(umask)"
+"""What `share` does, as lines of a job's script: through a tunnel, the umask of a job is the other host's."""
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether users of a group share `folder` or, while it is not there, what it will be made in."""
+    there = next(above for above in (folder, *folder.parents) if above.exists())
+    wanted = stat.S_ISGID | stat.S_IWGRP
+    return there.stat().st_mode & wanted == wanted
+
+
+def share(folder: Path) -> None:
+    """Have this process and its children leave the group its rights to what they write, if `folder` is shared."""
+    if is_shared(folder):
+        os.umask(os.umask(0o077) & ~0o070)
+
+
+def unwritable(error: OSError, runs: Path) -> str:
+    """The sentences on what could not be written in the folder `runs`, and on what to do where it is another user's."""
+    path = Path(os.fsdecode(error.filename2 or error.filename or runs))
+    advice = how_to_share(path) if isinstance(error, PermissionError) else ""
+    return f"{path} cannot be written: {error.strerror}.{advice}"
+
+
+def how_to_share(path: Path) -> str:
+    """What the owner of `path`, or of what it was to be made in, would do to share it; empty where we are the owner."""
+    there = next(above for above in (path, *path.parents) if above.exists())
+    if there.stat().st_uid == os.geteuid():
+        return ""
+    return f" It belongs to {there.owner()}, who may share it with a group: `chgrp -R GROUP`, `chmod -R g+ws`."
