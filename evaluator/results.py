@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from evaluator.answers import Answer, Question
 from evaluator.stats import Summary, summarize
 from evaluator.suite import Benchmark, Suite
 
@@ -114,6 +115,27 @@ def read_suite(folder: Path, suite: Suite, *, model_id: str) -> tuple[TaskResult
     for benchmark, result in zip(suite.benchmarks, results, strict=True):
         _check_score(record["results"]["tasks"], benchmark, result)
     return results
+
+
+def read_answers(folder: Path, suite: Suite) -> tuple[Question, ...]:
+    """What was answered in an evaluation that `read_suite` has read: every question of the suite, in order."""
+    samples: dict[tuple[str, str], list[dict]] = {}
+    for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines():
+        sample = json.loads(line)
+        samples.setdefault((sample["task"], sample["id"]), []).append(sample)
+    return tuple(
+        Question(
+            task=task,
+            question=question,
+            prompt=repeats[0]["prompt"],
+            reference=repeats[0]["reference"],
+            answers=tuple(
+                Answer(text=sample["response"], score=sample["score"], finish_reason=sample["finish_reason"])
+                for sample in sorted(repeats, key=lambda sample: sample["repeat"])
+            ),
+        )
+        for (task, question), repeats in samples.items()
+    )
 
 
 def _result(samples: list[dict], benchmark: Benchmark) -> TaskResult:

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import yaml
 
+from evaluator.answers import save_answers
 from evaluator.processes import die_with_parent
-from evaluator.results import CheckpointResult, read_suite
+from evaluator.results import CheckpointResult, read_answers, read_suite
 from evaluator.serve import HOST, Server, serving
 from evaluator.suite import Suite
 
@@ -50,9 +51,10 @@ def run_suite(
 ) -> CheckpointResult:
     """Score the Hugging Face checkpoint in a folder with every benchmark of `suite`.
 
-    Writes nemo-evaluator's own output and the server's log into `folder`; `progress(answered, total)` is called as
-    answers come in. `threads` is the number of CPU threads the model may use. Raises ValueError when the checkpoint
-    is not whole or a result is not what was asked for, RuntimeError with the log's end when a program fails.
+    Writes `answers.jsonl`, nemo-evaluator's own output and the server's log into `folder`; `progress(answered, total)`
+    is called as answers come in. `threads` is the number of CPU threads the model may use. Raises ValueError when
+    the checkpoint is not whole or a result is not what was asked for, RuntimeError with the log's end when a program
+    fails.
     """
     if not suite.evaluation:
         raise ValueError(f"the suite '{suite.name}' is run by nemo-evaluator-launcher, see nemo_evaluator.yaml.")
@@ -71,6 +73,7 @@ def run_suite(
             lines = (work / "log.txt").read_text(errors="replace").splitlines()[-15:]
             raise RuntimeError(f"nemo-evaluator ended with {evaluation.returncode}:\n" + "\n".join(lines))
     tasks = read_suite(work, suite, model_id=label)
+    save_answers(folder, read_answers(work, suite))
     progress(suite.answers, suite.answers)
     shutil.rmtree(folder / OUTPUT, ignore_errors=True)
     os.replace(work, folder / OUTPUT)

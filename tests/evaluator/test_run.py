@@ -9,6 +9,7 @@ import time
 import pytest
 import yaml
 
+from evaluator.answers import load_answers
 from evaluator.results import CheckpointResult
 from evaluator.run import run_suite
 from evaluator.suite import OFFLINE, STUDY
@@ -46,6 +47,12 @@ def test_a_suite_runs_through_nemo_evaluator_and_keeps_every_question(first):
     # Repeats are draws of their own: a cache in between would have made them one.
     assert len({(sample["id"], sample["response"]) for sample in samples}) > 120
     assert told[-1] == (160, 160)
+    questions = list(load_answers(folder))
+    for task in result.tasks:
+        of_task = [question for question in questions if question.task == task.task]
+        assert tuple(question.question for question in of_task) == task.questions
+        assert tuple(tuple(answer.score for answer in question.answers) for question in of_task) == task.scores
+    assert questions[0].prompt and questions[0].reference.isdigit() and questions[0].answers[0].text
     assert not list(folder.glob("attempt-*"))
 
 
