@@ -12,14 +12,9 @@ import yaml
 from evaluator.answers import load_answers
 from evaluator.results import CheckpointResult
 from evaluator.run import run_suite
-from evaluator.suite import OFFLINE, STUDY
+from evaluator.suite import OFFLINE
 
 TWO_TASKS = dataclasses.replace(OFFLINE, benchmarks=OFFLINE.benchmarks[2:4]).with_repeats(2)
-
-
-def test_a_suite_of_the_launcher_is_not_run_here(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="'study' is run by nemo-evaluator-launcher"):
-        run_suite(checkpoint, suite=STUDY, folder=tmp_path, label="x", seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -124,5 +119,7 @@ def processes_about(text: str) -> list[str]:
 @pytest.mark.slow
 def test_a_task_that_fails_fails_the_suite_with_the_end_of_its_log(checkpoint, tmp_path):
     too_long = dataclasses.replace(TWO_TASKS, max_new_tokens=250)
-    with pytest.raises(RuntimeError, match=r"(?s)nemo-evaluator ended with 1:.*model's context of 256"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)nemo-evaluator's nemo_distill.offline ended with 1:.*model's context of 256"
+    ):
         run_suite(checkpoint, suite=too_long, folder=tmp_path, label="tiny", seed=0)
