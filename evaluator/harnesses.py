@@ -22,6 +22,8 @@ from evaluator.suite import Benchmark, Suite
 
 REQUEST_TIMEOUT_SECONDS = 3_600
 MAX_RETRIES = 3
+SHARED = ("temperature", "top_p", "max_new_tokens", "parallelism", "max_retries", "request_timeout")
+"""Parameters that all harnesses share; the others are a harness's own and go under `extra`."""
 JUDGE_WAIT_SECONDS = 10
 """What simple-evals calls the judge's request timeout is the least it waits before it asks again."""
 JUDGE_TOKENS = 16
@@ -73,13 +75,9 @@ def check_installed(suite: Suite) -> None:
 def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | None) -> dict:
     """nemo-evaluator's parameters of one benchmark run by itself."""
     given = {"temperature": suite.temperature, "top_p": suite.top_p, "max_new_tokens": suite.max_new_tokens}
-    params = {
-        **(given | dict(benchmark.params)),
-        "parallelism": suite.parallelism,
-        "max_retries": MAX_RETRIES,
-        "request_timeout": REQUEST_TIMEOUT_SECONDS,
-    }
-    extra: dict = {}
+    given |= {"parallelism": suite.parallelism, "max_retries": MAX_RETRIES, "request_timeout": REQUEST_TIMEOUT_SECONDS}
+    given |= benchmark.params
+    extra = {name: given.pop(name) for name in set(given) - set(SHARED)}
     if benchmark.repeats_key:
         extra[benchmark.repeats_key] = benchmark.repeats
     if benchmark.harness == "simple_evals":
@@ -93,7 +91,7 @@ def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | 
             "max_retries": MAX_RETRIES,
             "max_tokens": JUDGE_TOKENS,
         }
-    return params | {"extra": extra}
+    return given | {"extra": extra}
 
 
 def read_samples(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> list[Sample]:
@@ -161,6 +159,23 @@ def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Itera
         )
 
 
+def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
+    """From the file in which it keeps every problem with its answers, their code and what the tests said."""
+    found = sorted(artifacts.glob("*_eval_all.json"))
+    if len(found) != 1:
+        raise ValueError(f"'{artifacts}' holds {len(found)} files *_eval_all.json, not one.")
+    for record in json.loads(found[0].read_text(encoding="utf-8")):
+        for repeat, (text, passed) in enumerate(zip(record["output_list"], record["graded_list"], strict=True)):
+            yield Sample(
+                question=record["question_id"],
+                repeat=repeat,
+                score=float(passed),
+                prompt=record["question_content"],
+                reference="passes the problem's tests",
+                text=text,
+            )
+
+
 def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
     """From output.jsonl or, with repeats, output-rs0.jsonl and so on, each in the order of the questions."""
     names = ["output.jsonl"] if benchmark.repeats == 1 else [f"output-rs{n}.jsonl" for n in range(benchmark.repeats)]
@@ -180,7 +195,13 @@ def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> I
             )
 
 
-_READERS = {"offline": _offline, "simple_evals": _simple_evals, "lm_eval": _lm_eval, "nemo_skills": _nemo_skills}
+_READERS = {
+    "offline": _offline,
+    "simple_evals": _simple_evals,
+    "lm_eval": _lm_eval,
+    "livecodebench": _livecodebench,
+    "nemo_skills": _nemo_skills,
+}
 
 
 def _json_lines(path: Path) -> Iterator[dict]:

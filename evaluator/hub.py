@@ -27,19 +27,25 @@ def check_datasets(folder: Path, suite: Suite) -> None:
         fetch = f"hf download --repo-type dataset {dataset.name} --local-dir {where}"
         if not where.is_dir():
             raise ValueError(f"the data set '{dataset.name}' is not in '{folder}'; fetch it with: {fetch}")
-        for name in dataset.files:
-            if not (where / name).is_file():
-                raise ValueError(f"the data set in '{where}' lacks '{name}'; fetch it anew with: {fetch}")
+        for pattern in dataset.files:
+            if not list(where.glob(pattern)):
+                raise ValueError(f"the data set in '{where}' lacks '{pattern}'; fetch it anew with: {fetch}")
 
 
 def read_questions(folder: Path, dataset: Dataset) -> Iterator[tuple[str, str]]:
     """Id and text of every question, in the order of the files."""
     identity, text = dataset.fields
     index = 0
-    for name in dataset.files:
-        for row in _rows(folder / dataset.name / name):
-            yield str(row[identity]) if identity else f"{dataset.name}/{index}", str(row[text])
-            index += 1
+    for pattern in dataset.files:
+        for path in sorted((folder / dataset.name).glob(pattern)):
+            for row in _rows(path):
+                if not dataset.between or _is_between(row, *dataset.between):
+                    yield str(row[identity]) if identity else f"{dataset.name}/{index}", str(row[text])
+                    index += 1
+
+
+def _is_between(row: dict, field: str, first: str, last: str) -> bool:
+    return first <= str(row[field])[: len(first)] <= last
 
 
 def count_questions(folder: Path, suite: Suite) -> dict[str, int]:
@@ -71,5 +77,5 @@ def _rows(path: Path) -> Iterator[dict]:
     with open(path, encoding="utf-8", newline="") as file:
         if path.suffix == ".csv":
             yield from csv.DictReader(file)
-        else:
+        elif path.suffix == ".jsonl":
             yield from (json.loads(line) for line in file if line.strip())

@@ -10,6 +10,7 @@ from pathlib import Path
 from evaluator.harnesses import check_installed
 from evaluator.hub import check_datasets, count_questions
 from evaluator.judge import judge_of
+from evaluator.sandbox import check_sandbox
 from evaluator.suite import Suite
 
 
@@ -35,6 +36,8 @@ def prepare_suite(suite: Suite, means: Means) -> Suite:
             f"the suite '{suite.name}' executes what the model writes ({what}), in a sandbox: "
             "evaluate.execute_generated_code=true allows it."
         )
+    if suite.executes_code:
+        check_sandbox()
     check_installed(suite)
     judge_of(suite)
     if means.datasets is None or not any(benchmark.dataset for benchmark in suite.benchmarks):

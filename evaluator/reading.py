@@ -189,7 +189,10 @@ def _table(
             task=benchmark.task,
             question=question,
             prompt=row[0].prompt,
-            reference=row[0].reference,
+            # Where choices are shuffled anew in every repeat, each has a reference of its own.
+            reference=row[0].reference
+            if all(sample.reference == row[0].reference for sample in row)
+            else " / ".join(sample.reference for sample in row),
             answers=tuple(
                 Answer(text=sample.text, score=sample.score, finish_reason=sample.finish_reason) for sample in row
             ),

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from evaluator.means import Means, prepare_suite
 from evaluator.processes import die_with_parent
 from evaluator.reading import read_direct
 from evaluator.results import CheckpointResult
+from evaluator.sandbox import endpoint_socket, limit, sandboxed
 from evaluator.serve import HOST, Server, serving
 from evaluator.suite import Benchmark, Suite
 
@@ -47,6 +49,8 @@ WORKING_FOLDER = "started_in"
 ATTEMPT = "attempt-"
 """Prefix of the folder in which an attempt works until it has succeeded."""
 POLL_SECONDS = 0.2
+SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""A thread's stack counts as memory, and generated code runs in many processes at a time."""
 
 
 def run_suite(
@@ -85,12 +89,19 @@ def run_suite(
             config = run_config(
                 suite, benchmark, url=server.url, model_id=label, folder=where, seed=seed, judge=judge_of(suite)
             )
-            running.append((config, means.datasets if benchmark else None))
+            running.append((config, benchmark))
         with contextlib.ExitStack() as group:
             # Together: one starts up or scores while another's answers are written, and batches fill.
             evaluations = [
-                group.enter_context(evaluating(config, adapter_port=port, datasets=datasets))
-                for (config, datasets), port in zip(running, free_ports(len(running)), strict=True)
+                group.enter_context(
+                    evaluating(
+                        config,
+                        adapter_port=port,
+                        datasets=means.datasets if benchmark else None,
+                        sandbox=benchmark is not None and benchmark.executes_code,
+                    )
+                )
+                for (config, benchmark), port in zip(running, free_ports(len(running)), strict=True)
             ]
             while server.process.poll() is None and any(evaluation.poll() is None for evaluation in evaluations):
                 if any(evaluation.poll() for evaluation in evaluations):
@@ -159,48 +170,66 @@ def run_config(
 
 
 @contextlib.contextmanager
-def evaluating(config: dict, *, adapter_port: int, datasets: Path | None = None) -> Iterator[subprocess.Popen]:
+def evaluating(
+    config: dict, *, adapter_port: int, datasets: Path | None = None, sandbox: bool = False
+) -> Iterator[subprocess.Popen]:
     """Run nemo-evaluator with `config` in a process group of its own, all of which ends with the block.
 
-    A harness finds the hub's data sets in `datasets`; None leaves it to the hub. Raises ValueError when the output
-    folder holds an evaluation already: the harness would score what it finds there.
+    A harness finds the hub's data sets in `datasets`; None leaves it to the hub. In a `sandbox` all of it runs, the
+    harness and what it executes. Raises ValueError when the output folder holds an evaluation already: the harness
+    would score what it finds there.
     """
     folder = Path(config["config"]["output_dir"])
     if (folder / CONFIG).exists():
         raise ValueError(f"'{folder}' holds an evaluation already; each needs a fresh folder.")
     started_in = _linked(datasets, folder / WORKING_FOLDER)
     (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    environment = os.environ | {
+    environment = {
         "ADAPTER_HOST": HOST,
         "ADAPTER_PORT": str(adapter_port),
         "ADAPTER_SERVER_THREADS": str(config["config"]["params"]["parallelism"] + 8),
         "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0",
         "NEMO_EVALUATOR_LOG_LEVEL": "WARNING",  # or it writes four lines per request
-        "HF_DATASETS_CACHE": str(folder / WORKING_FOLDER / ".cache"),
-        # The command of our tasks is `python -m ...`: the python that runs this.
+        "HF_DATASETS_CACHE": str(started_in / ".cache"),
+        # Harnesses are commands beside the python that runs this; our tasks' command is `python -m ...`.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     if datasets or config["config"]["type"].startswith("nemo_distill."):
         environment["HF_HUB_OFFLINE"] = "1"
     entry = "from nemo_evaluator.core.entrypoint import run_eval; run_eval()"  # what the script nemo-evaluator does
     command = [sys.executable, "-c", entry, "run_eval", "--run_config", str(folder / CONFIG)]
-    with open(folder / "log.txt", "w") as log:
+    with contextlib.ExitStack() as around:
+        before_start = [die_with_parent()]
+        if sandbox:
+            url = urllib.parse.urlsplit(config["target"]["api_endpoint"]["url"])
+            inside = environment | {"HOME": "/tmp", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "LANG": "C.UTF-8"}
+            command = sandboxed(
+                command,
+                writable=folder,
+                readable=[datasets.resolve()] if datasets else [],
+                socket=around.enter_context(endpoint_socket(url.hostname, url.port)),
+                port=url.port,
+                environment=inside | SINGLE_THREADED,
+                folder=started_in,
+            )
+            before_start.append(limit)
+        log = around.enter_context(open(folder / "log.txt", "w"))
         process = subprocess.Popen(
             command,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=os.environ | environment,
             cwd=started_in,
             start_new_session=True,
-            preexec_fn=die_with_parent(),
+            preexec_fn=lambda: [act() for act in before_start],
         )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        shutil.rmtree(started_in)
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            shutil.rmtree(started_in)
 
 
 def _linked(datasets: Path | None, folder: Path) -> Path:

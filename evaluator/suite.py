@@ -25,9 +25,11 @@ class Dataset:
     name: str
     """Its owner and name."""
     files: tuple[str, ...]
-    """Patterns of the files that hold the questions, below a folder of that name; empty where they are no tables."""
+    """Patterns of the files that it needs; those that are tables hold the questions."""
     fields: tuple[str, str]
     """Which fields hold a question's id, empty where its place is its id, and its text."""
+    between: tuple[str, str, str] | None = None
+    """A field with a date, and the first and the last day of those that are asked; None for all questions."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +346,30 @@ HARNESS = Suite(
     context=8_192,
 )
 
-_SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, STUDY)}
+_LIVECODEBENCH = Benchmark(
+    title="LCB v6",
+    task="codegeneration_release_v6",
+    result="codegeneration",
+    repeats=4,
+    metric="pass@1",
+    score="pass@1",
+    questions=454,
+    protocol="problems from August 2024 to May 2025, generated code is run in a sandbox",
+    params={"start_date": "2024-08-01", "end_date": "2025-05-31", "parallelism": 8},  # a process for each
+    repeats_key="n_samples",
+    harness="livecodebench",
+    dataset=Dataset(
+        "livecodebench/code_generation_lite",
+        ("code_generation_lite.py", "test*.jsonl"),
+        ("question_id", "question_content"),
+        between=("contest_date", "2024-08-01", "2025-05-31"),
+    ),
+    executes_code=True,
+)
+
+HARNESS_CODE = dataclasses.replace(HARNESS, name="harness_code", benchmarks=(*HARNESS.benchmarks, _LIVECODEBENCH))
+
+_SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, HARNESS_CODE, STUDY)}
 
 
 def get_suite(name: str) -> Suite:
