@@ -4,15 +4,15 @@
     readings[0].result.scores                          # ((1.0, 0.0, 1.0, 1.0), (0.0, ...), ...)
 
 Directly run, an evaluation's folder is nemo-evaluator's output folder; nemo-evaluator-launcher keeps it as
-`TIME-INVOCATION/TASK.N/artifacts`, with the job's exit code in `logs/stage.exit` beside it. An evaluation that went
-wrong can look like a bad model, so a result is refused, with the reason, unless everything agrees: the program ended
-well and in a folder of its own, the model asked is the model meant, every request was answered, every question has
-all its repeats, and the score written is the one that the answers give.
+`TIME-INVOCATION/TASK.N/artifacts`, most often with the job's exit code in `logs/stage.exit` beside it. An evaluation
+that went wrong can look like a bad model, so a result is refused, with the reason, unless everything agrees: the
+program ended well and in a folder of its own, the model asked is the model meant, every request was answered, every
+question has all its repeats, and the score written is the one that the answers give.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,23 +56,36 @@ def read_direct(
     return readings
 
 
-def read_launcher(folder: Path, suite: Suite, *, model_id: str, started: float) -> list[Reading]:
+def read_launcher(
+    folder: Path,
+    suite: Suite,
+    *,
+    model_id: str,
+    started: float,
+    states: Mapping[int, str] | None = None,
+    ids: dict[str, Sequence[str]] | None = None,
+) -> list[Reading]:
     """The suite's benchmarks as nemo-evaluator-launcher left them in `folder`, that of one invocation.
 
-    Raises ValueError with the reason not to believe it.
+    `states` are those of its jobs by their numbers, as the launcher tells them, for executors that leave no exit
+    code; Slurm's is one. Raises ValueError with the reason not to believe it.
     """
     readings = []
-    for benchmark in suite.benchmarks:
-        found = sorted(folder.glob(f"{benchmark.task}.[0-9]*"))
-        if len(found) != 1:
-            raise ValueError(f"'{folder}' holds {len(found)} folders of {benchmark.task}, not one.")
-        (job,) = found
-        if not (job / EXIT_CODE).is_file():
+    for number, benchmark in enumerate(suite.benchmarks):
+        job = folder / f"{benchmark.task}.{number}"
+        if not job.is_dir():
+            raise ValueError(f"'{folder}' holds no folder of {benchmark.task}.")
+        if (job / EXIT_CODE).is_file():
+            code = (job / EXIT_CODE).read_text().split()[-1]  # after a time or a word, as the executor likes
+            if code != "0":
+                raise ValueError(f"{benchmark.task} ended with {code}, see the logs in '{job / 'logs'}'.")
+        elif states is None:
             raise ValueError(f"{benchmark.task} has not ended: '{job}' has no {EXIT_CODE}.")
-        code = (job / EXIT_CODE).read_text().strip()
-        if code != "0":
-            raise ValueError(f"{benchmark.task} ended with {code}, see the logs in '{job / 'logs'}'.")
-        readings += read_artifacts(job / "artifacts", [benchmark], suite, model_id=model_id, started=started, ids={})
+        elif states[number] != "success":
+            raise ValueError(f"{benchmark.task} is '{states[number]}', see the logs in '{job / 'logs'}'.")
+        readings += read_artifacts(
+            job / "artifacts", [benchmark], suite, model_id=model_id, started=started, ids=ids or {}
+        )
     return readings
 
 

@@ -42,20 +42,20 @@ def main(spec) -> None:
     )
     exported = spec.upstream.get(config["checkpoint"])
     checkpoint = exported / "hf" if exported else Path(config["checkpoint"])
+    unit = "answers" if suite.runner == "direct" else "benchmarks"
     try:
         verify_checkpoint(checkpoint)
-    except ValueError as error:
+        result = run_suite(
+            checkpoint,
+            suite=suite,
+            folder=spec.folder,
+            label=config["label"],
+            seed=config["seed"],
+            means=means,
+            progress=lambda done, total: spec.progress.update(done=done, total=total, unit=unit),
+        )
+    except ValueError as error:  # the checkpoint, what the suite needs, or a result that is not to be believed
         raise UserError(str(error)) from None
-
-    result = run_suite(
-        checkpoint,
-        suite=suite,
-        folder=spec.folder,
-        label=config["label"],
-        seed=config["seed"],
-        means=means,
-        progress=lambda answered, total: spec.progress.update(done=answered, total=total, unit="answers"),
-    )
     result.save(spec.folder)
     for task in result.tasks:
         logger.info("%s %.1f ± %.1f", task.task, 100 * task.summary.mean, 100 * task.summary.stderr)

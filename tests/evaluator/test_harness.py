@@ -1,13 +1,15 @@
 """The study's harness packages themselves, against a served checkpoint, on small data sets in the hub's format."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from evaluator.answers import load_answers
-from evaluator.hub import count_questions
+from evaluator.hub import count_questions, question_ids
 from evaluator.means import Means, prepare_suite
+from evaluator.reading import read_launcher
 from evaluator.run import run_suite
 from evaluator.suite import HARNESS
 
@@ -72,12 +74,24 @@ def test_the_standard_error_over_repeats_is_not_simple_evals_but_over_questions(
     assert aime.summary.stderr != pytest.approx(score["stats"]["stderr"], rel=0.01)
 
 
+@pytest.mark.slow
+def test_the_launchers_layout_holds_the_same_and_is_read_alike(evaluated, tmp_path):
+    result, folder = evaluated
+    suite = HARNESS.with_repeats(4).with_questions(count_questions(HUB, HARNESS))
+    for number, benchmark in enumerate(suite.benchmarks):
+        job = tmp_path / f"{benchmark.task}.{number}"
+        shutil.copytree(folder / "nemo_evaluator" / benchmark.task, job / "artifacts")
+        (job / "logs").mkdir()
+        (job / "logs" / "stage.exit").write_text("2026-01-01T13:00:00Z 0\n")
+    ids = {benchmark.task: question_ids(HUB, benchmark) for benchmark in suite.benchmarks}
+    readings = read_launcher(tmp_path, suite, model_id="debug", started=0, ids=ids)
+    assert tuple(reading.result for reading in readings) == result.tasks
+
+
 def test_a_data_set_that_is_not_there_is_named_with_how_to_fetch_it(tmp_path, monkeypatch):
     for name in ("JUDGE_URL", "JUDGE_MODEL_ID", "JUDGE_API_KEY"):
         monkeypatch.setenv(name, "x")
-    with pytest.raises(
-        ValueError, match=r"'Idavidrein/gpqa' is not in .*hf download --repo-type dataset Idavidrein/gpqa"
-    ):
+    with pytest.raises(ValueError, match=r"'Idavidrein/gpqa' is not in .*hf download --repo-type dataset Idavid"):
         prepare_suite(HARNESS, Means(datasets=tmp_path))
 
 
