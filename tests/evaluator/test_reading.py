@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -108,3 +110,41 @@ def test_a_score_under_another_name_is_refused(folder):
     write_yaml(folder, record)
     with pytest.raises(ValueError, match="no score offline_math_pass_at_1_avg-of-2_symbolic_correct"):
         read(folder, SUITE, model_id="pruned")
+
+
+def test_an_evaluation_in_a_folder_of_an_earlier_one_is_refused(folder):
+    with pytest.raises(ValueError, match="is from before this evaluation began: the folder had been used"):
+        read_direct(folder, SUITE, model_id="pruned", started=time.time() + 10)
+    metrics = json.loads((folder / "eval_factory_metrics.json").read_text())
+    (folder / "eval_factory_metrics.json").write_text(json.dumps(metrics | {"evaluation": {"total_runs": 2}}))
+    with pytest.raises(ValueError, match="was used for 2 evaluations"):
+        read(folder, SUITE, model_id="pruned")
+
+
+def test_a_zero_is_believed_where_the_answers_differ_and_not_where_all_are_the_same_text(folder):
+    wrong = {question: [0.0, 0.0] for question in SCORES}
+    write_samples(folder, wrong)
+    record = yaml.safe_load((folder / "results.yml").read_text())
+    metrics = record["results"]["tasks"]["offline_math"]["metrics"]
+    metrics["pass_at_1_avg-of-2"]["scores"]["symbolic_correct"]["value"] = 0.0
+    write_yaml(folder, record)
+    (result,) = read(folder, SUITE, model_id="pruned")
+    assert result.summary.mean == 0
+    with pytest.raises(ValueError, match="Math is 0: of the suite 'offline' that is a failed evaluation"):
+        read(folder, dataclasses.replace(SUITE, may_score_zero=False), model_id="pruned")
+    lines = [json.loads(line) | {"response": ""} for line in (folder / "samples.jsonl").read_text().splitlines()]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match="Math is 0 and all its 6 answers are '': it did not work"):
+        read(folder, SUITE, model_id="pruned")
+
+
+def test_scicode_against_a_dead_endpoint_ends_well_with_a_zero_and_is_refused():
+    scicode = dataclasses.replace(
+        SUITE.benchmarks[0], task="scicode", metric="steps_pass@1", score="steps_pass@1", repeats=1, harness=""
+    )
+    suite = dataclasses.replace(SUITE, benchmarks=(scicode,))
+    recorded = Path(__file__).parent / "data" / "scicode_dead_endpoint"
+    written = yaml.safe_load((recorded / "results.yml").read_text())["results"]["tasks"]["scicode"]["metrics"]
+    assert written["steps_pass@1"]["scores"]["steps_pass@1"]["value"] == 0
+    with pytest.raises(ValueError, match="made 0 requests, 0 of them answered; its questions x repeats are 3"):
+        read(recorded, suite, model_id="debug")

@@ -105,6 +105,18 @@ def test_a_request_it_cannot_honour_is_refused_with_one_sentence(server, change,
     assert sentence in reply["error"]["message"]
 
 
+def test_an_answer_ends_before_the_first_of_its_stops(server):
+    _, whole = post(server.url, QUESTION)
+    text = whole["choices"][0]["message"]["content"]
+    first, later = text[len(text) // 3], text[-1]
+    _, cut = post(server.url, QUESTION | {"stop": [later, first]})
+    (choice,) = cut["choices"]
+    assert choice["message"]["content"] == text[: min(text.index(first), text.index(later))]
+    assert choice["finish_reason"] == "stop"
+    _, uncut = post(server.url, QUESTION | {"stop": "no model writes this"})
+    assert uncut["choices"] == whole["choices"]
+
+
 def test_a_body_that_is_not_json_is_refused(server):
     request = urllib.request.Request(server.url, b"{half", {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
