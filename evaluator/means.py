@@ -4,6 +4,7 @@ means = Means(datasets=Path("datasets"))
 suite = prepare_suite(get_suite("harness"), means)      # ValueError, in one sentence, for what is lacking
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,11 @@ def prepare_suite(suite: Suite, means: Means) -> Suite:
         check_sandbox()
     check_installed(suite)
     judge_of(suite)
-    if means.datasets is None or not any(benchmark.dataset for benchmark in suite.benchmarks):
+    if not any(benchmark.dataset for benchmark in suite.benchmarks):
+        return suite
+    if means.datasets is None:
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: the hub is not to be asked.")
         return suite
     check_datasets(means.datasets, suite)
     return suite.with_questions(count_questions(means.datasets, suite))

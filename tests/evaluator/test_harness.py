@@ -95,6 +95,14 @@ def test_a_data_set_that_is_not_there_is_named_with_how_to_fetch_it(tmp_path, mo
         prepare_suite(HARNESS, Means(datasets=tmp_path))
 
 
+def test_without_a_folder_of_data_sets_and_without_the_hub_there_are_no_questions(monkeypatch):
+    for name in ("JUDGE_URL", "JUDGE_MODEL_ID", "JUDGE_API_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="'harness' needs evaluate.datasets: the hub is not to be asked"):
+        prepare_suite(HARNESS, Means())
+
+
 def test_questions_are_counted_from_the_files_of_the_data_sets():
     assert count_questions(HUB, HARNESS) == {
         "gpqa_diamond": 4,

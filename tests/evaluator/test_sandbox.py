@@ -42,6 +42,7 @@ needs_bubblewrap = pytest.mark.skipif(
 def bubblewrap():
     """Installs bubblewrap where the tests must not be skipped and it is missing."""
     if os.environ.get("TESTS_NEED_SLURM") and shutil.which("bwrap") is None:
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(["apt-get", "install", "-y", "-qq", "bubblewrap"], check=True)
 
 

@@ -95,7 +95,7 @@ def test_a_crowd_of_requests_gets_the_answers_each_would_get_alone(server):
         ({"seed": 1.5}, "'seed' is 1.5"),
         ({"n": 4}, "'n' is not supported"),
         ({"stream": True}, "'stream' is not supported"),
-        ({"stop": ["\n"]}, "'stop' is not supported"),
+        ({"stop": ["a", 5]}, "'stop' is ['a', 5]; it must be a text or a list of texts"),
         ({"min_p": 0.1}, "'min_p' is not supported"),
     ],
 )
