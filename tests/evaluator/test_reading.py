@@ -121,7 +121,7 @@ def test_an_evaluation_in_a_folder_of_an_earlier_one_is_refused(folder):
         read(folder, SUITE, model_id="pruned")
 
 
-def test_a_zero_is_believed_where_the_answers_differ_and_not_where_all_are_the_same_text(folder):
+def test_a_zero_is_believed_where_something_was_answered_and_not_where_all_answers_are_empty(folder):
     wrong = {question: [0.0, 0.0] for question in SCORES}
     write_samples(folder, wrong)
     record = yaml.safe_load((folder / "results.yml").read_text())
@@ -134,7 +134,7 @@ def test_a_zero_is_believed_where_the_answers_differ_and_not_where_all_are_the_s
         read(folder, dataclasses.replace(SUITE, may_score_zero=False), model_id="pruned")
     lines = [json.loads(line) | {"response": ""} for line in (folder / "samples.jsonl").read_text().splitlines()]
     (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(ValueError, match="Math is 0 and all its 6 answers are '': it did not work"):
+    with pytest.raises(ValueError, match="Math is 0 and all its 6 answers are empty: it did not work"):
         read(folder, SUITE, model_id="pruned")
 
 
