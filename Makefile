@@ -30,7 +30,7 @@ $(VENV)/.locked: requirements/lock.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
 	    echo "nemo-distill needs Python 3.11 or 3.12, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1):" \
 	        "name another with PYTHON=..." >&2; exit 2; }
-	@echo "Setting up $(VENV), once: 2.5 GB of packages, a few minutes."
+	@echo "Setting up $(VENV), once: 3 GB of packages, a few minutes."
 	"$(PYTHON)" -m venv --clear "$(VENV)"
 	$(BIN)/python -m pip install -qq torch==2.13.0
 	$(BIN)/python -m pip install -qq --no-deps --requirement requirements/lock.txt
@@ -48,8 +48,7 @@ COMPILE := $(UV) pip compile pyproject.toml --quiet --universal --python-version
 PLAIN := sed -E -e 's/ ; [^\#]+( \#|$$)/ \1/' -e 's/,? -c [^ ,]+//' -e 's/via, /via /' -e 's/ +(\# via)?$$//'
 
 lock:
-	$(COMPILE) --upgrade --extra test --extra harnesses | $(PLAIN) > requirements/harnesses.txt
-	$(COMPILE) --extra test --constraint requirements/harnesses.txt | $(PLAIN) > requirements/lock.txt
+	$(COMPILE) --upgrade --extra test --extra harnesses | $(PLAIN) > requirements/lock.txt
 
 clean:
 	rm -rf "$(VENV)"

@@ -13,8 +13,6 @@ import yaml
 from evaluator.suite import STUDY, Benchmark, Suite
 
 TEMPLATES = Path(__file__).parent / "templates"
-REPEATS_KEY = {"ns": "num_repeats", "AA": "n_samples"}
-"""What a harness calls the number of repeats, by the prefix of its tasks; lm-evaluation-harness has none."""
 PARAMS = ("temperature", "top_p", "max_new_tokens", "max_retries", "request_timeout")
 """Parameters that all harnesses share; the others are a harness's own and go under `extra`."""
 JUDGE = {"url": "${oc.env:JUDGE_URL}", "model_id": "${oc.env:JUDGE_MODEL_ID}", "api_key": "JUDGE_API_KEY"}
@@ -36,16 +34,15 @@ def _task(suite: Suite, benchmark: Benchmark) -> str:
     given = {name: value for name, value in (given | dict(benchmark.params)).items() if value is not None}
     params = {name: given.pop(name) for name in PARAMS if name in given}
     extra = dict(given)
-    repeats_key = REPEATS_KEY.get(benchmark.task.split("_")[0])
-    if repeats_key:
-        extra[repeats_key] = benchmark.repeats
+    if benchmark.repeats_key:
+        extra[benchmark.repeats_key] = benchmark.repeats
     task: dict = {}
     config: dict = {"config": {"params": params | ({"extra": extra} if extra else {})}}
     if benchmark.task.startswith("lm-evaluation-harness."):
         # A completions endpoint takes no system prompt and the answer follows at once.
         plain = {"use_system_prompt": False, "custom_system_prompt": None, "process_reasoning_traces": False}
         config["target"] = {"api_endpoint": {"adapter_config": plain}}
-    if benchmark.task.startswith("AA_"):
+    if benchmark.judged:
         extra["judge"] = JUDGE
         task["env_vars"] = {"JUDGE_API_KEY": "runtime:JUDGE_API_KEY"}
     return yaml.safe_dump(task | {"nemo_evaluator_config": config}, sort_keys=False, width=120)

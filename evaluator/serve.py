@@ -37,9 +37,9 @@ HOST = "127.0.0.1"
 BAD_CHECKPOINT = 2
 """Exit code when the checkpoint is refused."""
 DEFAULTS = {"seed": 0, "temperature": 1.0, "top_p": 1.0, "max_tokens": 256}
-NEUTRAL = {"n": 1, "stream": False, "logprobs": False, "frequency_penalty": 0, "presence_penalty": 0, "stop": None}
+NEUTRAL = {"n": 1, "stream": False, "logprobs": False, "frequency_penalty": 0, "presence_penalty": 0}
 """Options that are not done here, with the value that asks for nothing."""
-KNOWN = {"model", "messages", "max_completion_tokens", "chat_template_kwargs", "user", *DEFAULTS, *NEUTRAL}
+KNOWN = {"model", "messages", "max_completion_tokens", "chat_template_kwargs", "user", "stop", *DEFAULTS, *NEUTRAL}
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,12 @@ class Server:
 
 
 @contextmanager
-def serving(checkpoint: Path, *, model_id: str, log: Path, threads: int = 1) -> Iterator[Server]:
+def serving(
+    checkpoint: Path, *, model_id: str, log: Path, threads: int = 1, context: int | None = None
+) -> Iterator[Server]:
     """Serve `checkpoint` as `model_id` in a process of its own until the block ends, on `threads` CPU threads.
 
+    `context` is the most tokens of a prompt and its answer; None is what the checkpoint's config says.
     Raises ValueError when the checkpoint is not whole, RuntimeError with the log's end when the server fails.
     """
     verify_checkpoint(checkpoint)
@@ -68,6 +71,7 @@ def serving(checkpoint: Path, *, model_id: str, log: Path, threads: int = 1) -> 
     port_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "evaluator.serve", str(checkpoint), "--model-id", model_id]
     command += ["--port-file", str(port_file), "--threads", str(threads)]
+    command += ["--context", str(context)] if context else []
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "0"}
     with open(log, "w") as output:
         process = subprocess.Popen(
@@ -189,6 +193,7 @@ def read_request(body: dict, engine, *, model_id: str):
         value = values[name]
         if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
             raise ValueError(f"{name!r} is {value!r}; it must be a number from {least} to {most}.")
+    read_stops(body)
     prompt = engine.encode(messages, **(body.get("chat_template_kwargs") or {}))
     if len(prompt) + values["max_tokens"] > engine.context:
         raise ValueError(
@@ -196,6 +201,21 @@ def read_request(body: dict, engine, *, model_id: str):
             f"more than the model's context of {engine.context}."
         )
     return Request(prompt=prompt, **values)
+
+
+def read_stops(body: dict) -> list[str]:
+    """The texts at which an answer to `body` ends; ValueError for what is neither a text nor a list of texts."""
+    stops = body.get("stop") or []
+    stops = [stops] if isinstance(stops, str) else stops
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise ValueError(f"'stop' is {body['stop']!r}; it must be a text or a list of texts.")
+    return stops
+
+
+def cut_at(text: str, stops: list[str]) -> tuple[str, bool]:
+    """`text` before the first of `stops` in it, and whether there was one."""
+    end = min((position for stop in stops if (position := text.find(stop)) >= 0), default=None)
+    return (text, False) if end is None else (text[:end], True)
 
 
 def _is_message(message) -> bool:
@@ -208,7 +228,8 @@ def application(engine, *, model_id: str) -> web.Application:
 
     async def chat(http: web.Request) -> web.Response:
         try:
-            request = read_request(await http.json(), engine, model_id=model_id)
+            body = await http.json()
+            request = read_request(body, engine, model_id=model_id)
         except ValueError as error:
             error = {"message": str(error), "type": "invalid_request_error"}
             return web.json_response({"error": error}, status=400)
@@ -218,8 +239,9 @@ def application(engine, *, model_id: str) -> web.Application:
         answer = await answered
         usage = {"prompt_tokens": len(request.prompt), "completion_tokens": answer.tokens}
         usage["total_tokens"] = sum(usage.values())
-        message = {"role": "assistant", "content": answer.text}
-        choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+        text, stopped = cut_at(answer.text, read_stops(body))  # written to its end first, so it costs what it would
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop" if stopped else answer.finish_reason}
         record = {"id": f"chatcmpl-{request.seed}", "object": "chat.completion", "created": int(time.time())}
         return web.json_response(record | {"model": model_id, "choices": [choice], "usage": usage})
 
@@ -257,7 +279,9 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
     def load():
         from evaluator.engine import Engine
 
-        return Engine.load(arguments.checkpoint, threads=arguments.threads)
+        loaded = Engine.load(arguments.checkpoint, threads=arguments.threads)
+        loaded.context = arguments.context or loaded.context  # nothing else depends on it: there are no positions
+        return loaded
 
     engine = await asyncio.to_thread(load)
     runner = web.AppRunner(application(engine, model_id=arguments.model_id), access_log=None, shutdown_timeout=1)
@@ -274,6 +298,7 @@ def main() -> None:
     parser.add_argument("--model-id", required=True, help="what clients call the model")
     parser.add_argument("--port-file", type=Path, required=True, help='file to write as {"port": 12345}')
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+    parser.add_argument("--context", type=int, help="tokens of prompt and answer; left out: the checkpoint's own")
     arguments = parser.parse_args()
     try:
         verify_checkpoint(arguments.checkpoint)

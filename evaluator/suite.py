@@ -6,14 +6,30 @@
 >>> [benchmark.key for benchmark in suite.benchmarks][:1]
 ['offline_knowledge_pass_at_1_avg-of-4_symbolic_correct']
 
-`offline` is the suite of the debug scale, run by `evaluator.run`; `study` is the study's, run by
-nemo-evaluator-launcher from nemo_evaluator.yaml, which `python -m evaluator.launcher` renders from here.
+`offline` is the suite of the debug scale: small questions that ship with this package. `harness` asks the study's
+questions through the same harness packages that its containers hold, but in processes of this machine, and
+`harness_code` adds the two benchmarks that execute what the model writes. `study` is the study's suite, run on a
+cluster by nemo-evaluator-launcher from nemo_evaluator.yaml, which `python -m evaluator.launcher` renders from here.
 """
 
 import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set of the hub."""
+
+    name: str
+    """Its owner and name."""
+    files: tuple[str, ...]
+    """Patterns of the files that it needs; those that are tables hold the questions."""
+    fields: tuple[str, str]
+    """Which fields hold a question's id, empty where its place is its id, and its text."""
+    between: tuple[str, str, str] | None = None
+    """A field with a date, and the first and the last day of those that are asked; None for all questions."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +54,26 @@ class Benchmark:
     """The task's name in results.yml where it differs from `task`."""
     params: Mapping = field(default_factory=dict, hash=False)
     """nemo-evaluator's parameters that differ from the suite's; None leaves the task's own default."""
+    repeats_key: str = ""
+    """What the harness calls the number of repeats; empty where it asks once and no more."""
+    score_once: str = ""
+    """The score's name where the question is asked once and `score` is what it is called with more repeats."""
+    harness: str = ""
+    """Whose output `evaluator.harnesses` reads to get every answer's score; empty where that is not known."""
+    dataset: Dataset | None = None
+    """Where the questions come from, for the harnesses that run on this machine."""
+    requests: int = 1
+    """Requests that one answer takes."""
+    judged: bool = False
+    """Whether a model judges the answers (`evaluator.judge`)."""
+    executes_code: bool = False
+    """Whether what the model writes is executed."""
 
     @property
     def path(self) -> tuple[str, str, str]:
         """Task, metric and score in results.yml."""
-        return (self.result or self.task, self.metric.format(n=self.repeats), self.score.format(n=self.repeats))
+        score = self.score_once if self.repeats == 1 and self.score_once else self.score
+        return (self.result or self.task, self.metric.format(n=self.repeats), score.format(n=self.repeats))
 
     @property
     def key(self) -> str:
@@ -67,20 +98,49 @@ class Suite:
     parallelism: int
     """Requests in flight."""
     evaluation: str
-    """nemo-evaluator's name for all of them in one evaluation, run by `evaluator.run`; empty when each is started on
-    its own, by nemo-evaluator-launcher."""
+    """nemo-evaluator's name for all of them in one evaluation; empty when each is started on its own."""
+    runner: str = "direct"
+    """`direct`, processes on this machine (`evaluator.run`), or `launcher`, nemo-evaluator-launcher's containers on a
+    cluster (`evaluator.production`)."""
+    reasoning_end: str = ""
+    """Only what follows this text is scored; empty where the tasks look after that themselves."""
+    context: int | None = None
+    """The most tokens of a prompt and its answer, where the suite needs more than the checkpoint's config says: a
+    Nemotron-H has no positions that could run out."""
+    may_score_zero: bool = True
+    """Whether a checkpoint may answer a whole benchmark wrongly; where not, a zero is a failed evaluation."""
 
     @property
     def answers(self) -> int:
         """Questions x repeats, over all benchmarks."""
         return sum(benchmark.questions * benchmark.repeats for benchmark in self.benchmarks)
 
+    @property
+    def executes_code(self) -> tuple[str, ...]:
+        """Titles of the benchmarks that execute what the model writes."""
+        return tuple(benchmark.title for benchmark in self.benchmarks if benchmark.executes_code)
+
     def with_repeats(self, repeats: int) -> "Suite":
-        """The same benchmarks, each asked `repeats` times."""
+        """The same benchmarks, each that can be asked more than once asked `repeats` times."""
         if repeats < 1:
             raise ValueError(f"repeats is {repeats}; it must be at least 1.")
-        repeated = (dataclasses.replace(benchmark, repeats=repeats) for benchmark in self.benchmarks)
+        repeated = (
+            dataclasses.replace(benchmark, repeats=repeats if benchmark.repeats_key else 1)
+            for benchmark in self.benchmarks
+        )
         return dataclasses.replace(self, benchmarks=tuple(repeated))
+
+    def with_max_new_tokens(self, tokens: int) -> "Suite":
+        """The same benchmarks with another limit of an answer's length."""
+        return dataclasses.replace(self, max_new_tokens=tokens)
+
+    def with_questions(self, questions: Mapping[str, int]) -> "Suite":
+        """The same benchmarks, with as many questions as `questions` says of their tasks."""
+        counted = (
+            dataclasses.replace(benchmark, questions=questions.get(benchmark.task, benchmark.questions))
+            for benchmark in self.benchmarks
+        )
+        return dataclasses.replace(self, benchmarks=tuple(counted))
 
 
 def _offline(title: str, task: str, protocol: str) -> Benchmark:
@@ -92,6 +152,8 @@ def _offline(title: str, task: str, protocol: str) -> Benchmark:
         score="symbolic_correct",
         questions=40,
         protocol=protocol,
+        repeats_key="num_repeats",
+        harness="offline",
     )
 
 
@@ -128,6 +190,8 @@ STUDY = Suite(
         Benchmark(
             title="MMLU Pro",
             task="ns_mmlu_pro",
+            harness="nemo_skills",
+            repeats_key="num_repeats",
             repeats=1,
             metric="pass_at_1",
             score="symbolic_correct",
@@ -138,6 +202,8 @@ STUDY = Suite(
         Benchmark(
             title="GPQA Diamond",
             task="ns_gpqa",
+            harness="nemo_skills",
+            repeats_key="num_repeats",
             repeats=8,
             metric="pass_at_1_avg-of-{n}",
             score="symbolic_correct",
@@ -148,6 +214,7 @@ STUDY = Suite(
         Benchmark(
             title="LCB v6",
             task="ns_livecodebench",
+            repeats_key="num_repeats",
             repeats=4,
             metric="pass_at_1_avg-of-{n}",
             score="accuracy",
@@ -159,6 +226,8 @@ STUDY = Suite(
         Benchmark(
             title="AIME 2025",
             task="ns_aime2025",
+            harness="nemo_skills",
+            repeats_key="num_repeats",
             repeats=32,
             metric="pass_at_1_avg-of-{n}",
             score="symbolic_correct",
@@ -175,10 +244,14 @@ STUDY = Suite(
             questions=500,
             protocol="Artificial Analysis's prompt, a model judges equality",
             params={"max_retries": 5, "request_timeout": 3600},
+            repeats_key="n_samples",
+            harness="simple_evals",
+            judged=True,
         ),
         Benchmark(
             title="IFEval",
             task="ns_ifeval",
+            repeats_key="num_repeats",
             repeats=1,
             metric="pass_at_1",
             score="average_score",
@@ -189,6 +262,7 @@ STUDY = Suite(
         Benchmark(
             title="SciCode",
             task="ns_scicode",
+            repeats_key="num_repeats",
             repeats=8,
             metric="pass_at_1_avg-of-{n}",
             score="subtask_accuracy",
@@ -203,9 +277,99 @@ STUDY = Suite(
     max_new_tokens=32_768,
     parallelism=64,
     evaluation="",
+    runner="launcher",
+    may_score_zero=False,
 )
 
-_SUITES = {suite.name: suite for suite in (OFFLINE, STUDY)}
+_AIME = Benchmark(
+    title="AIME 2025",
+    task="aime_2025_nemo",
+    repeats=32,
+    metric="score",
+    score="micro_avg_of_{n}",
+    score_once="micro",
+    questions=30,
+    protocol="boxed integer, compared as text",
+    repeats_key="n_samples",
+    harness="simple_evals",
+    dataset=Dataset("opencompass/AIME2025", ("aime2025-I.jsonl", "aime2025-II.jsonl"), ("", "question")),
+)
+_MATH = Benchmark(
+    title="MATH-500",
+    task="AA_math_test_500",
+    repeats=5,
+    metric="score",
+    score="micro_avg_of_{n}",
+    score_once="micro",
+    questions=500,
+    protocol="Artificial Analysis's prompt, a model judges equality where sympy finds none",
+    repeats_key="n_samples",
+    harness="simple_evals",
+    dataset=Dataset("HuggingFaceH4/MATH-500", ("test.jsonl",), ("unique_id", "problem")),
+    judged=True,
+)
+_GPQA = Benchmark(
+    title="GPQA Diamond",
+    task="gpqa_diamond",
+    repeats=8,
+    metric="score",
+    score="micro_avg_of_{n}",
+    score_once="micro",
+    questions=198,
+    protocol="4 choices, shuffled anew in every repeat, the letter after 'Answer:'",
+    repeats_key="n_samples",
+    harness="simple_evals",
+    dataset=Dataset("Idavidrein/gpqa", ("gpqa_diamond.csv",), ("Record ID", "Question")),
+)
+_IFEVAL = Benchmark(
+    title="IFEval",
+    task="lm-evaluation-harness.ifeval",
+    result="ifeval",
+    repeats=1,
+    metric="prompt_level_strict_acc",
+    score="prompt_level_strict_acc",
+    questions=541,
+    protocol="verified by a program, every instruction of a prompt followed to the letter",
+    harness="lm_eval",
+    dataset=Dataset("google/IFEval", ("ifeval_input_data.jsonl",), ("key", "prompt")),
+)
+
+HARNESS = Suite(
+    name="harness",
+    benchmarks=(_GPQA, _AIME, _MATH, _IFEVAL),
+    temperature=0.6,
+    top_p=0.95,
+    max_new_tokens=1_024,
+    parallelism=64,
+    evaluation="",
+    reasoning_end="</think>",
+    context=8_192,
+)
+
+_LIVECODEBENCH = Benchmark(
+    title="LCB v6",
+    task="codegeneration_release_v6",
+    result="codegeneration",
+    repeats=4,
+    metric="pass@1",
+    score="pass@1",
+    questions=454,
+    protocol="problems from August 2024 to May 2025, generated code is run in a sandbox",
+    params={"start_date": "2024-08-01", "end_date": "2025-05-31", "parallelism": 8},  # a process for each
+    repeats_key="n_samples",
+    harness="livecodebench",
+    dataset=Dataset(
+        "livecodebench/code_generation_lite",
+        ("code_generation_lite.py", "test*.jsonl"),
+        ("question_id", "question_content"),
+        between=("contest_date", "2024-08-01", "2025-05-31"),
+    ),
+    executes_code=True,
+)
+
+HARNESS_CODE = dataclasses.replace(HARNESS, name="harness_code", benchmarks=(*HARNESS.benchmarks, _LIVECODEBENCH))
+
+_SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, HARNESS_CODE, STUDY)}
 
 
 def get_suite(name: str) -> Suite:

@@ -169,7 +169,7 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
         job=job,
         student_from=student_from,
         segments={m.label: m.iteration - begin for begin, m in zip([0, *ends], recipe.milestones, strict=False)},
-        loads=loads(recipe.evaluate.suite, recipe.evaluate.repeats),
+        loads=loads(recipe.evaluate),
         done=frozenset(name for name, spec in run.specs.items() if spec.done),
     )
 

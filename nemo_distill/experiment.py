@@ -240,7 +240,10 @@ def _evaluation(recipe: Recipe, label: str) -> Step:
         "label": label,
         "suite": settings.suite,
         "repeats": settings.repeats,
-        "protocol": evaluate_step.protocol(settings.suite, settings.repeats),
+        "max_new_tokens": settings.max_new_tokens,
+        "datasets": str(Path(settings.datasets).resolve()) if settings.datasets else None,
+        "execute_generated_code": settings.execute_generated_code,
+        "protocol": evaluate_step.protocol(settings),
         "seed": recipe.seed,
         "threads": 1,
     }

@@ -45,7 +45,7 @@ def print_preview(run: Run, console: Console, *, recipe: Recipe, estimate: Estim
         _print_remarks(console, estimate.remarks())
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
-    for table in (detectable_table(loads(recipe.evaluate.suite, recipe.evaluate.repeats)), step_table(run)):
+    for table in (detectable_table(loads(recipe.evaluate)), step_table(run)):
         console.print()
         console.print(table)
     console.print()

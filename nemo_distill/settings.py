@@ -122,9 +122,15 @@ class Evaluate:
     """Name of the suite of benchmarks."""
     repeats: int | None = None
     """Answers drawn per question, each with its own seed; None: the suite's number for each benchmark."""
+    max_new_tokens: int | None = None
+    """The most tokens of an answer; None: the suite's number."""
+    datasets: str | None = None
+    """Folder of the hub's data sets, for suites that ask their questions without a network (`evaluator.hub`)."""
+    execute_generated_code: bool = False
+    """Whether code that the model writes may be executed, in a sandbox (`evaluator.sandbox`)."""
 
     def __post_init__(self):
-        _positive(self, "repeats")
+        _positive(self, "repeats", "max_new_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)

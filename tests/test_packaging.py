@@ -86,18 +86,11 @@ def test_every_package_that_is_imported_is_declared():
     assert missing == set()
 
 
-@pytest.mark.parametrize("lock", ["lock.txt", "harnesses.txt"])
-def test_a_lock_holds_every_requirement_no_cuda_package_and_no_host(lock):
-    pins = locked(lock)
-    wanted = set(declared()) | set(declared("test")) | (set(declared("harnesses")) if lock != "lock.txt" else set())
-    assert wanted <= set(pins)
+def test_the_lock_holds_every_requirement_no_cuda_package_and_no_host():
+    pins = locked("lock.txt")
+    assert set(declared()) | set(declared("test")) | set(declared("harnesses")) <= set(pins)
     assert not {name for name in pins if re.match(r"triton|cuda-toolkit|nvidia-(cu|nc|nv)", name)}
-    assert "://" not in (ROOT / "requirements" / lock).read_text()
-
-
-def test_the_two_locks_agree():
-    base, harnesses = locked("lock.txt"), locked("harnesses.txt")
-    assert base.items() <= harnesses.items()
+    assert "://" not in (ROOT / "requirements" / "lock.txt").read_text()
 
 
 def test_torch_is_installed_first_in_the_version_of_the_lock():

@@ -1,9 +1,11 @@
 """Step: score a Hugging Face checkpoint with a suite of benchmarks, through nemo-evaluator.
 
 Config: `checkpoint` (name of the upstream step that exported it, or a path), `label` (what tables call it), `suite`,
-`repeats` (per question; None: the suite's), `protocol` (see `protocol`), `seed`, `threads` (CPU threads of the model).
-Upstream: the step that exported the checkpoint, if one did.
-Output: `results.json` (every score by question and repeat) and `nemo_evaluator/` (its own output and logs).
+`repeats` (per question; None: the suite's), `max_new_tokens` (of an answer; None: the suite's), `datasets` (folder of
+the hub's data sets, or None), `execute_generated_code` (whether it may be), `protocol` (see `protocol`), `seed`,
+`threads` (CPU threads of the model). Upstream: the step that exported the checkpoint, if one did.
+Output: `results.json` (every score by question and repeat), `answers.jsonl` (what was answered) and `nemo_evaluator/`
+(its own output and logs). Whether that happens here or on a cluster, the suite says: `evaluator.run` is the one door.
 
 An attempt that was cut leaves nothing that the next one trusts: the suite is run anew.
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.errors import UserError
+from nemo_distill.settings import Evaluate
 from nemo_distill.step import fingerprint
 
 VERSION = 1
@@ -26,26 +29,33 @@ logger = logging.getLogger(__name__)
 def main(spec) -> None:
     """Serve the checkpoint, ask, score, write results.json."""
     from evaluator.checkpoint import verify_checkpoint
+    from evaluator.means import Means
     from evaluator.run import run_suite
 
     config = spec.config
-    suite = _suite(config["suite"], config["repeats"])
+    suite = _suite(config["suite"], config["repeats"], config.get("max_new_tokens"))
+    datasets = config.get("datasets")
+    means = Means(
+        threads=config["threads"],
+        datasets=Path(datasets) if datasets else None,
+        execute_generated_code=config.get("execute_generated_code", False),
+    )
     exported = spec.upstream.get(config["checkpoint"])
     checkpoint = exported / "hf" if exported else Path(config["checkpoint"])
+    unit = "answers" if suite.runner == "direct" else "benchmarks"
     try:
         verify_checkpoint(checkpoint)
-    except ValueError as error:
+        result = run_suite(
+            checkpoint,
+            suite=suite,
+            folder=spec.folder,
+            label=config["label"],
+            seed=config["seed"],
+            means=means,
+            progress=lambda done, total: spec.progress.update(done=done, total=total, unit=unit),
+        )
+    except ValueError as error:  # the checkpoint, what the suite needs, or a result that is not to be believed
         raise UserError(str(error)) from None
-
-    result = run_suite(
-        checkpoint,
-        suite=suite,
-        folder=spec.folder,
-        label=config["label"],
-        seed=config["seed"],
-        threads=config["threads"],
-        progress=lambda answered, total: spec.progress.update(done=answered, total=total, unit="answers"),
-    )
     result.save(spec.folder)
     for task in result.tasks:
         logger.info("%s %.1f ± %.1f", task.task, 100 * task.summary.mean, 100 * task.summary.stderr)
@@ -74,11 +84,11 @@ class Load:
         return self.questions * self.repeats
 
 
-def loads(suite: str, repeats: int | None) -> list[Load]:
-    """Every benchmark of the suite. Raises `UserError` for a suite that is not there."""
+def loads(settings: Evaluate) -> list[Load]:
+    """Every benchmark of the suite. Raises `UserError` for a suite that is not there, or not to be run as it is."""
     from evaluator.stats import detectable_difference
 
-    chosen = _suite(suite, repeats)
+    chosen = _prepared(settings)
     return [
         Load(
             title=benchmark.title,
@@ -92,13 +102,19 @@ def loads(suite: str, repeats: int | None) -> list[Load]:
     ]
 
 
-def protocol(suite: str, repeats: int | None) -> str:
-    """A hash of all that decides a score besides the checkpoint: the suite and, of our own tasks, questions and code.
+def protocol(settings: Evaluate) -> str:
+    """A hash of all that decides a score besides the checkpoint: the suite, its questions, who judges, our own code.
 
-    Raises `UserError` for a suite that is not there.
+    Raises `UserError` for a suite that is not there or that lacks something it needs.
     """
-    chosen = _suite(suite, repeats)
-    identity = {"suite": dataclasses.asdict(chosen), "tasks": {}}
+    from evaluator import hub
+    from evaluator.judge import judge_of
+
+    chosen = _prepared(settings)
+    judge = judge_of(chosen) if chosen.runner == "direct" else None
+    identity = {"suite": dataclasses.asdict(chosen), "judge": judge.model_id if judge else None, "tasks": {}}
+    if settings.datasets and any(benchmark.dataset for benchmark in chosen.benchmarks):
+        identity["datasets"] = hub.fingerprint(Path(settings.datasets), chosen)
     if any(benchmark.task.startswith("offline") for benchmark in chosen.benchmarks):
         folder = Path(importlib.util.find_spec("core_evals.nemo_distill").origin).parent
         files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yml", ".jsonl"))
@@ -106,11 +122,24 @@ def protocol(suite: str, repeats: int | None) -> str:
     return fingerprint(identity)
 
 
-def _suite(name: str, repeats: int | None):
+def _prepared(settings: Evaluate):
+    """The suite as `settings` change it, with the number of questions that there are."""
+    from evaluator.means import Means, prepare_suite
+
+    datasets = Path(settings.datasets) if settings.datasets else None
+    means = Means(datasets=datasets, execute_generated_code=settings.execute_generated_code)
+    try:
+        return prepare_suite(_suite(settings.suite, settings.repeats, settings.max_new_tokens), means)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _suite(name: str, repeats: int | None, max_new_tokens: int | None = None):
     from evaluator.suite import get_suite
 
     try:
         suite = get_suite(name)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return suite if repeats is None else suite.with_repeats(repeats)
+    suite = suite if repeats is None else suite.with_repeats(repeats)
+    return suite if max_new_tokens is None else suite.with_max_new_tokens(max_new_tokens)

@@ -9,16 +9,12 @@ import time
 import pytest
 import yaml
 
+from evaluator.answers import load_answers
 from evaluator.results import CheckpointResult
 from evaluator.run import run_suite
-from evaluator.suite import OFFLINE, STUDY
+from evaluator.suite import OFFLINE
 
 TWO_TASKS = dataclasses.replace(OFFLINE, benchmarks=OFFLINE.benchmarks[2:4]).with_repeats(2)
-
-
-def test_a_suite_of_the_launcher_is_not_run_here(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="'study' is run by nemo-evaluator-launcher"):
-        run_suite(checkpoint, suite=STUDY, folder=tmp_path, label="x", seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +42,12 @@ def test_a_suite_runs_through_nemo_evaluator_and_keeps_every_question(first):
     # Repeats are draws of their own: a cache in between would have made them one.
     assert len({(sample["id"], sample["response"]) for sample in samples}) > 120
     assert told[-1] == (160, 160)
+    questions = list(load_answers(folder))
+    for task in result.tasks:
+        of_task = [question for question in questions if question.task == task.task]
+        assert tuple(question.question for question in of_task) == task.questions
+        assert tuple(tuple(answer.score for answer in question.answers) for question in of_task) == task.scores
+    assert questions[0].prompt and questions[0].reference.isdigit() and questions[0].answers[0].text
     assert not list(folder.glob("attempt-*"))
 
 
@@ -117,5 +119,7 @@ def processes_about(text: str) -> list[str]:
 @pytest.mark.slow
 def test_a_task_that_fails_fails_the_suite_with_the_end_of_its_log(checkpoint, tmp_path):
     too_long = dataclasses.replace(TWO_TASKS, max_new_tokens=250)
-    with pytest.raises(RuntimeError, match=r"(?s)nemo-evaluator ended with 1:.*model's context of 256"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)nemo-evaluator's nemo_distill.offline ended with 1:.*model's context of 256"
+    ):
         run_suite(checkpoint, suite=too_long, folder=tmp_path, label="tiny", seed=0)

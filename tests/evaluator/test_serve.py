@@ -95,7 +95,7 @@ def test_a_crowd_of_requests_gets_the_answers_each_would_get_alone(server):
         ({"seed": 1.5}, "'seed' is 1.5"),
         ({"n": 4}, "'n' is not supported"),
         ({"stream": True}, "'stream' is not supported"),
-        ({"stop": ["\n"]}, "'stop' is not supported"),
+        ({"stop": ["a", 5]}, "'stop' is ['a', 5]; it must be a text or a list of texts"),
         ({"min_p": 0.1}, "'min_p' is not supported"),
     ],
 )
@@ -103,6 +103,18 @@ def test_a_request_it_cannot_honour_is_refused_with_one_sentence(server, change,
     status, reply = post(server.url, QUESTION | change)
     assert status == 400
     assert sentence in reply["error"]["message"]
+
+
+def test_an_answer_ends_before_the_first_of_its_stops(server):
+    _, whole = post(server.url, QUESTION)
+    text = whole["choices"][0]["message"]["content"]
+    first, later = text[len(text) // 3], text[-1]
+    _, cut = post(server.url, QUESTION | {"stop": [later, first]})
+    (choice,) = cut["choices"]
+    assert choice["message"]["content"] == text[: min(text.index(first), text.index(later))]
+    assert choice["finish_reason"] == "stop"
+    _, uncut = post(server.url, QUESTION | {"stop": "no model writes this"})
+    assert uncut["choices"] == whole["choices"]
 
 
 def test_a_body_that_is_not_json_is_refused(server):

@@ -9,6 +9,7 @@ import yaml
 import core_evals.nemo_distill
 import evaluator
 from evaluator.launcher import render
+from evaluator.production import launcher_command
 from evaluator.suite import OFFLINE, STUDY, get_suite
 
 YAML = Path(evaluator.__file__).parents[1] / "nemo_evaluator.yaml"
@@ -66,17 +67,13 @@ def launcher_environment(tmp_path) -> dict:
 
 
 def dry_run(config: Path, environment: dict) -> subprocess.CompletedProcess:
-    site = {
-        "deployment.checkpoint_path": "/lustre/hf",
-        "deployment.served_model_name": "a_blend-80B",
-        "execution.hostname": "login.cluster",
-        "execution.account": "account",
-        "execution.output_dir": "/lustre/results",
-    }
-    overrides = [word for name, value in site.items() for word in ("-o", f"{name}={value}")]
-    command = [str(Path(sys.executable).with_name("nemo-evaluator-launcher")), "run", "--config", str(config)]
-    done = subprocess.run([*command, "--dry-run", *overrides], env=environment, capture_output=True, text=True)
-    return done
+    """The launcher's dry run of the command that starts it for one checkpoint."""
+    site = {"EVALUATOR_HOSTNAME": "login.cluster", "EVALUATOR_ACCOUNT": "an_account"}
+    site["EVALUATOR_OVERRIDES"] = "execution.walltime=02:00:00 '++execution.partition=batch'"
+    command = launcher_command(
+        Path("/lustre/hf"), suite=STUDY, folder=config.parent, label="a_blend-80B", environment=site
+    )
+    return subprocess.run([*command, "--dry-run"], env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow
@@ -91,6 +88,8 @@ def test_the_launchers_dry_run_takes_the_yaml_offline_and_uses_all_of_it(tmp_pat
     assert "skipping param validation" not in output
     for benchmark in STUDY.benchmarks:
         assert benchmark.task in output
+    for word in ("a_blend-80B", "/lustre/hf", "02:00:00", "batch", "an_account", f"{tmp_path}/nemo_evaluator"):
+        assert word in output
     assert "--data-parallel-size=8" in output
     assert "--mamba-ssm-cache-dtype float32" in output
 

@@ -15,9 +15,10 @@ from nemo_distill.estimate import (
     vllm_tokens_per_second,
 )
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.settings import Evaluate
 from nemo_distill.steps.evaluate import loads
 
-SUITE = loads("study", None)
+SUITE = loads(Evaluate(suite="study"))
 
 
 def estimate(**changes) -> Estimate:
@@ -90,8 +91,8 @@ def test_durations_are_in_the_unit_that_reads_best(hours, words):
 
 
 def test_a_suite_asked_more_often_has_more_answers_and_shows_smaller_differences():
-    once, often = loads("offline", 1)[0], loads("offline", 16)[0]
+    once, often = loads(Evaluate(suite="offline", repeats=1))[0], loads(Evaluate(suite="offline", repeats=16))[0]
     assert (once.answers, often.answers) == (40, 640)
     assert once.detectable > often.detectable > often.detectable_at_best == once.detectable_at_best
     with pytest.raises(UserError, match="offline"):
-        loads("ofline", None)
+        loads(Evaluate(suite="ofline"))

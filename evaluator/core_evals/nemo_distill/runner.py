@@ -65,6 +65,8 @@ async def ask_all(arguments: argparse.Namespace, questions: dict[str, list[dict]
                 "id": question["id"],
                 "repeat": repeat,
                 "score": float(score(question, response)),
+                "prompt": "\n".join(message["content"] for message in question["messages"]),
+                "reference": question["answer"] or json.dumps(question["checks"]),
                 "response": response,
                 "tokens": reply["usage"]["completion_tokens"],
                 "finish_reason": choice["finish_reason"],

@@ -1,0 +1,220 @@
+"""What is particular to each harness: how it is told its parameters, and where it leaves every answer's score.
+
+    parameters(benchmark, suite, seed=0, judge=None)     # for nemo-evaluator's config
+    read_samples(benchmark, artifacts, ids)              # a Sample per question and repeat
+
+The scores in results.yml are sums; the error bars of this project need the answers behind them. Each reader returns
+all that its harness kept, in whatever order, and `evaluator.reading` checks that nothing is missing and that the mean
+is the one reported.
+"""
+
+import html
+import importlib.util
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.judge import KEY_VARIABLE, Judge
+from evaluator.suite import Benchmark, Suite
+
+REQUEST_TIMEOUT_SECONDS = 3_600
+MAX_RETRIES = 3
+SHARED = ("temperature", "top_p", "max_new_tokens", "parallelism", "max_retries", "request_timeout")
+"""Parameters that all harnesses share; the others are a harness's own and go under `extra`."""
+JUDGE_WAIT_SECONDS = 10
+"""What simple-evals calls the judge's request timeout is the least it waits before it asks again."""
+JUDGE_TOKENS = 16
+"""A judge answers Yes or No."""
+PACKAGES = {
+    "simple_evals": ("simple_evals", "nvidia-simple-evals"),
+    "lm_eval": ("lm_eval", "nvidia-lm-eval"),
+    "livecodebench": ("livecodebench", "nvidia-livecodebench"),
+    "scicode": ("scicode", "nvidia-scicode"),
+}
+"""Module and distribution of each harness that is a package of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One answer of one question."""
+
+    question: str
+    """The question's id."""
+    repeat: int
+    """Which of its answers, from 0."""
+    score: float
+    """From 0 to 1."""
+    prompt: str = ""
+    """What was asked."""
+    reference: str = ""
+    """The right answer."""
+    text: str = ""
+    """What was answered."""
+    tokens: int | None = None
+    """Length of the answer; None where the harness does not say."""
+    finish_reason: str = ""
+    """`stop` or `length`; empty where the harness does not say."""
+    cluster: str = ""
+    """The problem that the question is a part of; empty where it stands alone."""
+
+
+def check_installed(suite: Suite) -> None:
+    """Raise ValueError naming the first harness of `suite` that is not installed."""
+    for benchmark in suite.benchmarks:
+        module, distribution = PACKAGES.get(benchmark.harness, (None, None))
+        if module and importlib.util.find_spec(module) is None:
+            raise ValueError(
+                f"{benchmark.title} is asked by the package {distribution}, which is not installed: "
+                "pip install 'nemo-distill[harnesses]'."
+            )
+
+
+def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | None) -> dict:
+    """nemo-evaluator's parameters of one benchmark run by itself."""
+    given = {"temperature": suite.temperature, "top_p": suite.top_p, "max_new_tokens": suite.max_new_tokens}
+    given |= {"parallelism": suite.parallelism, "max_retries": MAX_RETRIES, "request_timeout": REQUEST_TIMEOUT_SECONDS}
+    given |= benchmark.params
+    extra = {name: given.pop(name) for name in set(given) - set(SHARED)}
+    if benchmark.repeats_key:
+        extra[benchmark.repeats_key] = benchmark.repeats
+    if benchmark.harness == "simple_evals":
+        extra["args"] = f"--seed {seed}"  # of the questions' shuffling and, with their places, of the answers
+    if benchmark.judged:
+        extra["judge"] = {
+            "url": judge.url,
+            "model_id": judge.model_id,
+            "api_key": KEY_VARIABLE,
+            "request_timeout": JUDGE_WAIT_SECONDS,
+            "max_retries": MAX_RETRIES,
+            "max_tokens": JUDGE_TOKENS,
+        }
+    return given | {"extra": extra}
+
+
+def read_samples(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> list[Sample]:
+    """Every answer that the harness kept in `artifacts`, the output folder of one evaluation.
+
+    `ids` are those of the questions, in the order in which they are asked.
+    """
+    return list(_READERS[benchmark.harness](benchmark, artifacts, ids))
+
+
+def _offline(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
+    for record in _json_lines(artifacts / "samples.jsonl"):
+        if record["task"] == benchmark.task:
+            yield Sample(
+                question=record["id"],
+                repeat=record["repeat"],
+                score=record["score"],
+                prompt=record["prompt"],
+                reference=record["reference"],
+                text=record["response"],
+                tokens=record["tokens"],
+                finish_reason=record["finish_reason"],
+            )
+
+
+def _simple_evals(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
+    """From its cache, whose keys are the places in (repeat, question): results.yml has lost which answer is whose.
+
+    simple-evals gathers answers as they come in and then cuts the list as if it were in order, so that its standard
+    error over repeats is one of groups made by chance.
+    """
+    database = artifacts / benchmark.task / "cache" / "cache.sqlite" / "cache.db"
+    with closing(sqlite3.connect(f"file:{_existing(database)}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT key, value, filename FROM Cache").fetchall()
+    for key, value, filename in rows:
+        content = value if filename is None else (database.parent / filename).read_bytes()
+        record = json.loads(content)
+        repeat, place = divmod(int(key), len(ids))
+        asked, answered = record["convo"][-2:]
+        yield Sample(
+            question=ids[place],
+            repeat=repeat,
+            score=float(record["score"]),
+            prompt=asked["content"],
+            reference=html.unescape(_between(record["html"], "<p>Correct Answer: ", "</p>")),
+            text=answered["content"],
+            # `usage` in the record is that of whichever answer came in last, not of this one.
+        )
+
+
+def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
+    """From the one file of samples that it logs per task."""
+    found = sorted(artifacts.glob(f"*/samples_{benchmark.path[0]}_*.jsonl"))
+    if len(found) != 1:
+        raise ValueError(f"'{artifacts}' holds {len(found)} files of samples of {benchmark.path[0]}, not one.")
+    for record in _json_lines(found[0]):
+        messages = json.loads(record["arguments"]["gen_args_0"]["arg_0"][0])
+        yield Sample(
+            question=ids[record["doc_id"]],
+            repeat=0,
+            score=float(record[benchmark.metric]),
+            prompt="\n".join(message["content"] for message in messages),
+            reference=", ".join(record["doc"].get("instruction_id_list", ())),
+            text=record["filtered_resps"][0],
+        )
+
+
+def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
+    """From the file in which it keeps every problem with its answers, their code and what the tests said."""
+    found = sorted(artifacts.glob("*_eval_all.json"))
+    if len(found) != 1:
+        raise ValueError(f"'{artifacts}' holds {len(found)} files *_eval_all.json, not one.")
+    for record in json.loads(found[0].read_text(encoding="utf-8")):
+        for repeat, (text, passed) in enumerate(zip(record["output_list"], record["graded_list"], strict=True)):
+            yield Sample(
+                question=record["question_id"],
+                repeat=repeat,
+                score=float(passed),
+                prompt=record["question_content"],
+                reference="passes the problem's tests",
+                text=text,
+            )
+
+
+def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
+    """From output.jsonl or, with repeats, output-rs0.jsonl and so on, each in the order of the questions."""
+    names = ["output.jsonl"] if benchmark.repeats == 1 else [f"output-rs{n}.jsonl" for n in range(benchmark.repeats)]
+    for repeat, name in enumerate(names):
+        found = sorted(artifacts.rglob(name))
+        if len(found) != 1:
+            raise ValueError(f"'{artifacts}' holds {len(found)} files {name}, not one.")
+        for place, record in enumerate(_json_lines(found[0])):
+            yield Sample(
+                question=str(record.get("id", ids[place] if place < len(ids) else place)),
+                repeat=repeat,
+                score=float(record["symbolic_correct"]),
+                prompt=record.get("problem", ""),
+                reference=str(record.get("expected_answer", "")),
+                text=record.get("generation", ""),
+                tokens=record.get("num_generated_tokens"),
+            )
+
+
+_READERS = {
+    "offline": _offline,
+    "simple_evals": _simple_evals,
+    "lm_eval": _lm_eval,
+    "livecodebench": _livecodebench,
+    "nemo_skills": _nemo_skills,
+}
+
+
+def _json_lines(path: Path) -> Iterator[dict]:
+    with open(_existing(path), encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"the evaluation left no '{path}'.")
+    return path
+
+
+def _between(text: str, start: str, end: str) -> str:
+    return text.partition(start)[2].partition(end)[0]

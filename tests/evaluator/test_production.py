@@ -1,0 +1,128 @@
+"""The production path as far as it goes without a cluster: its command (test_suite.py dry-runs it), its layout."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluator.production import output_of, submit
+from evaluator.reading import read_launcher
+from evaluator.run import run_suite
+from evaluator.suite import STUDY
+
+SITE = {"EVALUATOR_HOSTNAME": "login.cluster", "EVALUATOR_ACCOUNT": "an_account"}
+
+
+def test_a_suite_of_the_launcher_needs_a_cluster(tmp_path, monkeypatch):
+    for name in SITE:
+        monkeypatch.delenv(name, raising=False)
+    for name in ("JUDGE_URL", "JUDGE_MODEL_ID", "JUDGE_API_KEY"):
+        monkeypatch.setenv(name, "x")
+    with pytest.raises(ValueError, match="'study' is run on a cluster .* set EVALUATOR_HOSTNAME and EVALUATOR_ACCOUNT"):
+        run_suite(tmp_path, suite=STUDY, folder=tmp_path, label="x", seed=0)
+
+
+def test_a_launcher_that_fails_is_told_with_its_last_lines(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)ended with 3:.*no such host"):
+        submit(["sh", "-c", "echo no such host; exit 3"])
+    assert submit(["sh", "-c", "echo 'Check: nemo-evaluator-launcher status 0123abcd4567cdef'"]) == "0123abcd4567cdef"
+
+
+@pytest.fixture
+def left(tmp_path) -> Path:
+    """What an invocation leaves whose harnesses keep only the sums; most do inside their containers."""
+    folder = tmp_path / "nemo_evaluator" / "20260101_120000-0123abcd"
+    for number, benchmark in enumerate(STUDY.benchmarks):
+        task, metric, score = benchmark.path
+        job = folder / f"{benchmark.task}.{number}"
+        (job / "artifacts").mkdir(parents=True)
+        (job / "logs").mkdir()
+        (job / "logs" / "stage.exit").write_text("2026-01-01T13:00:00Z 0\n")
+        scores = {score or task: {"value": 0.5, "stats": {"stderr": 0.01}}}
+        results = {"tasks": {task: {"metrics": {metric or task: {"scores": scores}}}}}
+        record = {"target": {"api_endpoint": {"model_id": "80B"}}, "results": results}
+        (job / "artifacts" / "results.yml").write_text(yaml.safe_dump(record))
+        requests = benchmark.questions * benchmark.repeats
+        counts = {"count": requests, "successful_count": requests, "avg_completion_tokens": 900.0}
+        counts["finish_reason"] = {"stop": 3 * requests // 4, "length": requests - 3 * requests // 4}
+        (job / "artifacts" / "eval_factory_metrics.json").write_text(json.dumps({"response_stats": counts}))
+        if benchmark.harness == "nemo_skills":
+            write_answers(job / "artifacts", benchmark)
+    return folder
+
+
+def write_answers(artifacts: Path, benchmark) -> None:
+    """A file of answers per repeat; every other question is answered rightly in all of them."""
+    names = ["output.jsonl"] if benchmark.repeats == 1 else [f"output-rs{n}.jsonl" for n in range(benchmark.repeats)]
+    lines = [
+        json.dumps(
+            {"problem": f"question {place}", "generation": f"answer {place}", "symbolic_correct": place % 2 == 0}
+        )
+        for place in range(benchmark.questions)
+    ]
+    for name in names:
+        (artifacts / name).write_text("\n".join(lines) + "\n")
+
+
+def read(folder: Path, **more) -> list:
+    """Read `left`, which has no answers of simple-evals: they lie in a database, see test_harness.py."""
+    benchmarks = tuple(replace(b, harness="" if b.harness == "simple_evals" else b.harness) for b in STUDY.benchmarks)
+    return read_launcher(folder, replace(STUDY, benchmarks=benchmarks), model_id="80B", started=0, **more)
+
+
+def test_a_finished_invocation_is_read_in_the_suites_order(left, tmp_path):
+    assert output_of(tmp_path, "0123abcd") == left
+    results = [reading.result for reading in read(left)]
+    assert [result.task for result in results] == [benchmark.task for benchmark in STUDY.benchmarks]
+    assert {result.summary.mean for result in results} == {0.5}
+    by_task = {result.task: result for result in results}
+    assert by_task["ns_gpqa"].table.shape == (198, 8)  # the answers are there, so the error is that over questions
+    assert by_task["ns_gpqa"].summary.stderr == pytest.approx(0.5 / 197**0.5)
+    assert by_task["ns_ifeval"].scores == ()  # and where they are not, what the harness says
+    assert (by_task["ns_ifeval"].summary.stderr, by_task["ns_ifeval"].summary.questions) == (0.01, 541)
+    assert (by_task["ns_ifeval"].mean_tokens, by_task["ns_ifeval"].cut_share) == (900.0, pytest.approx(0.25, abs=0.01))
+
+
+JOB = "ns_ifeval.6"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [
+        (lambda job: (job / "logs" / "stage.exit").write_text("2026-01-01T13:00:00Z 137"), "ns_ifeval ended with 137"),
+        (lambda job: (job / "logs" / "stage.exit").unlink(), "ns_ifeval has not ended"),
+        (lambda job: (job / "artifacts" / "results.yml").unlink(), "left no results.yml"),
+        (lambda job: (job / "artifacts" / "eval_factory_metrics.json").unlink(), "nothing shows that it asked"),
+        (lambda job: edit(job, "model_id: 80B", "model_id: 60B"), "about the model '60B', not '80B'"),
+        (lambda job: edit(job, "value: 0.5", "value: 0.0"), "IFEval is 0: of the suite 'study' that is a failed"),
+        (lambda job: edit(job, "pass_at_1", "pass_at_1_avg-of-4"), "no score ifeval_pass_at_1_average_score"),
+        (lambda job: job.rename(job.with_name("elsewhere")), "holds no folder of ns_ifeval"),
+    ],
+)
+def test_what_is_not_to_be_believed_is_refused_with_the_reason(left, break_it, reason):
+    break_it(left / JOB)
+    with pytest.raises(ValueError, match=reason):
+        read(left)
+
+
+def edit(job: Path, old: str, new: str) -> None:
+    file = job / "artifacts" / "results.yml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_where_an_executor_leaves_no_exit_code_the_launchers_state_counts(left):
+    states = dict.fromkeys(range(len(STUDY.benchmarks)), "success")
+    (left / JOB / "logs" / "stage.exit").unlink()
+    assert len(read(left, states=states)) == 8
+    with pytest.raises(ValueError, match="ns_ifeval is 'killed'"):
+        read(left, states=states | {6: "killed"})
+
+
+def test_a_table_with_a_question_too_few_is_refused(left):
+    file = left / "ns_gpqa.2" / "artifacts" / "output-rs7.jsonl"
+    file.write_text("\n".join(file.read_text().splitlines()[1:]) + "\n")
+    with pytest.raises(ValueError, match="ns_gpqa kept 1,583 answers to 198 questions, not 8 to each"):
+        read(left)
