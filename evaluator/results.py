@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from evaluator.clusters import clusters_of
 from evaluator.stats import Summary, summarize
 from evaluator.suite import Benchmark, Suite
 
@@ -81,7 +82,7 @@ class CheckpointResult:
                 | {
                     "questions": tuple(task["questions"]),
                     "scores": tuple(map(tuple, task["scores"])),
-                    "clusters": tuple(task.get("clusters", ())),
+                    "clusters": tuple(task.get("clusters") or clusters_of(task["task"], task["questions"])),
                 }
             )
             for task in record["tasks"]
