@@ -30,6 +30,12 @@ def write_pages(folder: Path, template: str, **context) -> None:
 
     Raises jinja2.UndefinedError for a name that `context` lacks.
     """
+    for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
+        (folder / name).write_text(render_page(f"{template}.{ending}.j2", **context), encoding="utf-8")
+
+
+def render_page(template: str, **context) -> str:
+    """The text of a template. Raises jinja2.UndefinedError for a name that `context` lacks."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -48,9 +54,7 @@ def write_pages(folder: Path, template: str, **context) -> None:
         "span": span_text,
         "headings": headings,
     }
-    for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
-        text = environment.get_template(f"{template}.{ending}.j2").render(context)
-        (folder / name).write_text(text, encoding="utf-8")
+    return environment.get_template(template).render(context)
 
 
 def headings(content: str) -> list[tuple[str, str]]:
