@@ -60,7 +60,10 @@ def render_page(template: str, **context) -> str:
 def headings(content: str) -> list[tuple[str, str]]:
     """Id and text of each heading of the second level, for the page's own contents."""
     found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', content)
-    return [(name, html.unescape(re.sub(r"<span[^>]*aria-hidden.*?</span>|<[^>]+>", "", text)).strip()) for name, text in found]
+    return [
+        (name, html.unescape(re.sub(r"<span[^>]*aria-hidden.*?</span>|<[^>]+>", "", text)).strip())
+        for name, text in found
+    ]
 
 
 def plain_table(first: str, columns: list[str], *, bold: str = "", **options):

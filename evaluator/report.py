@@ -242,7 +242,14 @@ def write_report(report: Report, folder: Path) -> None:
         "loss": plots.loss_svg(report.losses, milestones) if report.losses else "",
     }
     write_pages(
-        folder, "report", report=report, drawings=drawings, sheets=asked, unread=unread, symbols=SYMBOLS, rows=report.rows
+        folder,
+        "report",
+        report=report,
+        drawings=drawings,
+        sheets=asked,
+        unread=unread,
+        symbols=SYMBOLS,
+        rows=report.rows,
     )
 
 

@@ -151,7 +151,9 @@ class Needed:
     """Repeats of the questions there are; None when no number would do, or when asking once left it unknown."""
 
 
-def needed(scores, others, clusters: Sequence[Hashable] = (), *, significance: float = 0.05, power: float = 0.8) -> Needed | None:
+def needed(
+    scores, others, clusters: Sequence[Hashable] = (), *, significance: float = 0.05, power: float = 0.8
+) -> Needed | None:
     """How much more would have to be asked so that a difference as large as the one seen is found.
 
     Args:

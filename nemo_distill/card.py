@@ -1,6 +1,6 @@
 """The model card of a run's checkpoint: what the run knows, for `evaluator.card` to write down.
 
-    write_card(find("distill_v1v3-debug", runs=Path("runs")), milestone="80B")
+write_card(find("distill_v1v3-debug", runs=Path("runs")), milestone="80B")
 """
 
 import re
@@ -41,7 +41,9 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
     if milestone is not None and milestone not in rows:
         raise UserError(f"{run.name} has no milestone '{milestone}'. {nearest(milestone, rows)}")
     row = rows[milestone] if milestone else stop.row
-    chosen = "It is the recommended stopping point." if row == stop.row else f"The report would stop at {stop.row.title}."
+    chosen = (
+        "It is the recommended stopping point." if row == stop.row else f"The report would stop at {stop.row.title}."
+    )
     teacher = report.row("teacher").checkpoint
     text = render(
         Card(

@@ -186,8 +186,7 @@ def _records(steps: dict[str, Spec]) -> tuple:
         return json.loads((step.folder / SUCCESS).read_text(encoding="utf-8")).get("seconds")
 
     return tuple(
-        StepRecord(name=name, folder=_short(step.folder), seconds=seconds(step))
-        for name, step in steps.items()
+        StepRecord(name=name, folder=_short(step.folder), seconds=seconds(step)) for name, step in steps.items()
     )
 
 

@@ -29,7 +29,7 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND", "--force-prefers-reduced-motion", "--hide-scrollbars",
     "--remote-debugging-pipe",
 )  # fmt: skip
-PATIENCE = 120.0
+PATIENCE = 60.0
 """Seconds for an answer: other tests may have the machine."""
 
 
@@ -159,7 +159,7 @@ class Page:
     def until(self, expression: str):
         """Wait until a JavaScript expression is true."""
         until = time.monotonic() + PATIENCE
-        while not (value := self.evaluate(expression)):
+        while not (value := self.evaluate(f"!!({expression})")):
             assert time.monotonic() < until, f"never true: {expression}"
             time.sleep(0.02)
         return value
