@@ -4,8 +4,8 @@
 >>> tokens_text(2.5e9), points_text(0.124), span_text(200)
 ('2.5B', '+12.4', '3 min 20 s')
 
-A page is one file that needs no network: `base.html.j2` is its shell, `macros.html.j2` its tables, `report.js` what sorts
-them. All can be read without the script.
+A page is one file that needs no network: `base.html.j2` is its shell, `macros.html.j2` its tables, `report.js` what
+sorts them. All can be read without the script.
 """
 
 import html
@@ -59,11 +59,9 @@ def render_page(template: str, **context) -> str:
 
 def headings(content: str) -> list[tuple[str, str]]:
     """Id and text of each heading of the second level, for the page's own contents."""
-    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', content)
-    return [
-        (name, html.unescape(re.sub(r"<span[^>]*aria-hidden.*?</span>|<[^>]+>", "", text)).strip())
-        for name, text in found
-    ]
+    plain = re.sub(r"<span[^>]*aria-hidden[^>]*>.*?</span>", "", content)
+    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', plain)
+    return [(name, html.unescape(re.sub(r"<[^>]+>", "", text)).strip()) for name, text in found]
 
 
 def plain_table(first: str, columns: list[str], *, bold: str = "", **options):

@@ -41,9 +41,8 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
     if milestone is not None and milestone not in rows:
         raise UserError(f"{run.name} has no milestone '{milestone}'. {nearest(milestone, rows)}")
     row = rows[milestone] if milestone else stop.row
-    chosen = (
-        "It is the recommended stopping point." if row == stop.row else f"The report would stop at {stop.row.title}."
-    )
+    recommended = row == stop.row
+    chosen = "It is the recommended stopping point." if recommended else f"The report would stop at {stop.row.title}."
     teacher = report.row("teacher").checkpoint
     text = render(
         Card(

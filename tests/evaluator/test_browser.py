@@ -1,9 +1,11 @@
 """The pages in a real Chromium: what they do, that they can be read by anyone, anywhere, and on paper."""
 
 import csv
+import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,10 +20,7 @@ PAGES = ("comparison", "run", "published")
 GPQA, MMLU = "sheet-ns-gpqa", "sheet-lm-evaluation-harness-mmlu"
 A4_LANDSCAPE = 1031
 """Pixels between the margins."""
-UNFOLDED = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
-ROWS = (
-    "[...document.querySelectorAll('{} tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent.trim()))"
-)
+CHECKS = (Path(__file__).parent / "page_for_tests.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +53,7 @@ def opened(browser, pages):
 
     def open_page(name: str, **options):
         shown.append(browser.open(pages[name], **options))
+        shown[-1].evaluate(CHECKS)
         return shown[-1]
 
     yield open_page
@@ -68,7 +68,7 @@ def test_no_page_is_wider_than_a_phone_even_with_all_unfolded(opened, name):
     page = opened(name, width=390, height=844)
     wide = "[document.documentElement.scrollWidth, innerWidth]"
     assert page.evaluate(wide) == [390, 390]
-    page.evaluate(UNFOLDED)
+    page.evaluate("unfold()")
     page.until("[...document.querySelectorAll('details.sheet')].every((one) => one.querySelector('.tools'))")
     assert page.evaluate(wide) == [390, 390]
 
@@ -77,21 +77,21 @@ def test_no_page_is_wider_than_a_phone_even_with_all_unfolded(opened, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_all_text_stands_out_from_what_is_behind_it(opened, name, dark):
     page = opened(name, dark=dark)
-    page.evaluate(UNFOLDED)
+    page.evaluate("unfold()")
     lightness = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (int(re.findall(r"\d+", lightness)[0]) < 60) == dark
-    found = page.evaluate(CONTRASTS)
+    found = page.evaluate("contrasts()")
     assert found["texts"] > 500
     assert found["pale"] == []
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_can_be_followed_without_seeing_it(opened, name):
-    found = opened(name).evaluate(OUTLINE)
+    found = opened(name).evaluate("outline()")
     assert found["lang"] == "en" and found["title"]
     levels = found["levels"]
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert found["headings_without_scope"] == found["drawings_without_words"] == found["unnamed"] == []
     assert found["twice"] == [] and found["dead_links"] == []
     assert found["landmarks"] == {"header": 1, "nav": 1, "main": 1}
@@ -103,7 +103,7 @@ def test_whoever_goes_by_keyboard_sees_where_they_are(opened, name):
     seen = []
     for _ in range(30):
         page.press("Tab")
-        seen.append(page.evaluate(FOCUS))
+        seen.append(page.evaluate("focused()"))
     assert seen[0]["text"] == "Skip to the report"
     assert [one for one in seen if one["style"] == "none" or one["width"] < 2 or not one["inside"]] == []
     assert {"A", "BUTTON"} <= {one["tag"] for one in seen}
@@ -112,14 +112,14 @@ def test_whoever_goes_by_keyboard_sees_where_they_are(opened, name):
 def test_a_click_sorts_the_highest_first_then_the_lowest_then_as_before(opened):
     page = opened("comparison")
     table, button = "[aria-labelledby=scores] table", "[aria-labelledby=scores] th:nth-child(3) button"
-    first = page.evaluate(ROWS.format(table))
+    first = page.evaluate(f"rows('{table}')")
     seen = {}
     for direction in ("descending", "ascending", None):
         page.click(button)
         assert (
             page.evaluate(f"document.querySelector('{table} th:nth-child(3)').getAttribute('aria-sort')") == direction
         )
-        seen[direction] = page.evaluate(ROWS.format(table))
+        seen[direction] = page.evaluate(f"rows('{table}')")
         assert (direction or "first order") in page.evaluate("document.getElementById('said').textContent")
     scores = [float(row[2].split()[0]) for row in first]
     assert scores != sorted(scores, reverse=True)
@@ -133,7 +133,7 @@ def test_a_key_sorts_as_a_click_does_and_the_focus_stays(opened, key):
     page = opened("comparison")
     page.evaluate("document.querySelector('[aria-labelledby=scores] th:nth-child(2) button').focus()")
     page.press(key)
-    tokens = [row[1] for row in page.evaluate(ROWS.format("[aria-labelledby=scores] table"))]
+    tokens = [row[1] for row in page.evaluate("rows('[aria-labelledby=scores] table')")]
     assert tokens == ["5B", "5B", "2.5B", "2.5B", "0", "–"]  # and the teacher's, which has none, last
     assert page.evaluate("document.activeElement.textContent") == "Tokens"
 
@@ -165,7 +165,7 @@ def test_every_question_can_be_found_sorted_and_leafed_through(opened, runs):
     assert page.evaluate(where) == "51–100 of 14,042"
     page.click(f"#{MMLU} thead th:nth-child(3) button")
     assert page.evaluate(where) == "1–50 of 14,042"
-    rows = page.evaluate(ROWS.format(f"#{MMLU} table"))
+    rows = page.evaluate(f"rows('#{MMLU} table')")
     assert [row[2] for row in rows] == ["1/1"] * 50  # the pruned student's, of which few are right
     assert [kept[row[0]]["Pruned student"] for row in rows] == ["1"] * 50
 
@@ -179,7 +179,7 @@ def test_every_question_can_be_found_sorted_and_leafed_through(opened, runs):
         f"(() => {{ const find = document.querySelector('#{MMLU} input'); find.value = '-1234';"
         "find.dispatchEvent(new Event('input')); })()"
     )
-    found = page.evaluate(ROWS.format(f"#{MMLU} table"))
+    found = page.evaluate(f"rows('#{MMLU} table')")
     assert sorted(row[0].rpartition("-")[2] for row in found) == sorted(
         name.rpartition("-")[2] for name in kept if "-1234" in name
     )
@@ -193,7 +193,7 @@ def test_the_questions_that_differ_most_are_shown_with_their_answers(opened):
     page = opened("comparison")
     page.click(f"#{GPQA} > summary")
     page.until(f"document.querySelector('#{GPQA} .tools')")
-    first = page.evaluate(ROWS.format(f"#{GPQA} table"))[0]
+    first = page.evaluate(f"rows('#{GPQA} table')")[0]
     page.click(f"#{GPQA} tbody th a")
     page.until(f"document.querySelector('#{GPQA} details.answers').open")
     text = page.evaluate(f"document.querySelector('#{GPQA} details.answers').innerText")
@@ -214,7 +214,7 @@ def test_without_a_script_the_page_says_the_same(opened, name):
     if name == "comparison":
         page.click(f"#{MMLU} > summary")
         assert page.evaluate(f"document.getElementById('{MMLU}').open")
-        assert len(page.evaluate(ROWS.format(f"#{MMLU} table"))) == 20
+        assert len(page.evaluate(f"rows('#{MMLU} table')")) == 20
         said = page.evaluate(f"document.querySelector('#{MMLU} .note').textContent")
         assert "the other 14,022 are in questions.csv" in said
 
@@ -222,26 +222,19 @@ def test_without_a_script_the_page_says_the_same(opened, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_on_paper_no_table_is_cut_and_nothing_is_folded(opened, name, tmp_path):
     page = opened(name, width=A4_LANDSCAPE)
-    page.evaluate(
-        "addEventListener('beforeprint', () => { window.folded = document.querySelectorAll('details:not([open])').length; })"
-    )
+    page.evaluate("countFoldedBeforePrint()")
     page.pdf(tmp_path / "print.pdf")
     assert (tmp_path / "print.pdf").read_bytes().startswith(b"%PDF")
     assert page.evaluate("[window.folded, document.querySelectorAll('details[open]').length]") == [0, 0]
     page.media(kind="print")
-    page.evaluate(UNFOLDED)
-    edge = "document.body.getBoundingClientRect().right + 1"
-    cut = page.evaluate(
-        f"[...document.querySelectorAll('table, svg, pre')].filter((one) => one.getBoundingClientRect().right > {edge}"
-        ").map((one) => one.closest('section').getAttribute('aria-labelledby'))"
-    )
-    assert cut == []
+    page.evaluate("unfold()")
+    assert page.evaluate("cut()") == []
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
 
 
 def test_the_command_beside_a_checkpoint_gives_its_numbers_again(opened, runs):
     page = opened("comparison")
-    row = page.evaluate(ROWS.format("[aria-labelledby=scores] table"))[-1]
+    row = page.evaluate("rows('[aria-labelledby=scores] table')")[-1]
     assert row[0] == "▲ blend_b" and row[-1] == "how"
     page.click("[aria-labelledby=scores] tbody tr:last-child td.how a")
     command = page.evaluate("document.querySelector(':target code').textContent")
@@ -252,55 +245,3 @@ def test_the_command_beside_a_checkpoint_gives_its_numbers_again(opened, runs):
     for shown, counted in zip(row[2:11], again, strict=True):
         for one, other in zip(map(float, shown.split(" ± ")), map(float, counted.split(" ± ")), strict=True):
             assert one == pytest.approx(other, abs=0.101)
-
-
-CONTRASTS = """
-(() => {
-  const parse = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return { rgb: [r, g, b], a }; };
-  const light = (rgb) => { const [r, g, b] = rgb.map((one) => { one /= 255;
-    return one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const behind = (one) => { for (; one; one = one.parentElement) {
-    const found = parse(getComputedStyle(one).backgroundColor); if (found.a === 1) return found.rgb; } return [255, 255, 255]; };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const pale = []; let texts = 0;
-  while (walker.nextNode()) {
-    const text = walker.currentNode.textContent.trim(), one = walker.currentNode.parentElement;
-    if (!text || !one.checkVisibility() || one.closest("script, style, .unseen, :disabled")) continue;
-    texts += 1;
-    const style = getComputedStyle(one), svg = one instanceof SVGElement;
-    const ink = parse(svg ? style.fill : style.color);
-    const [high, low] = [light(ink.rgb), light(behind(one))].sort((x, y) => y - x);
-    const size = parseFloat(style.fontSize);
-    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    const ratio = (high + 0.05) / (low + 0.05);
-    if (ratio < (large ? 3 : 4.5)) pale.push(`${text.slice(0, 40)}: ${ratio.toFixed(2)}`);
-  }
-  return { texts, pale };
-})()
-"""
-OUTLINE = """
-(() => {
-  const all = (selector) => [...document.querySelectorAll(selector)];
-  const said = (one) => one.outerHTML.slice(0, 120);
-  const ids = all("[id]").map((one) => one.id);
-  const named = (one) => one.textContent.trim() || one.getAttribute("aria-label") || one.closest("label");
-  return {
-    lang: document.documentElement.lang, title: document.title,
-    levels: all("h1, h2, h3, h4").map((one) => Number(one.tagName[1])),
-    headings_without_scope: all("th:not([scope])").map(said),
-    drawings_without_words: all("img:not([alt]), svg:not([role=img][aria-label])").map(said),
-    unnamed: all("a, button, select, input, summary").filter((one) => !named(one)).map(said),
-    twice: ids.filter((id, place) => ids.indexOf(id) !== place),
-    dead_links: all("a[href^='#'], [aria-labelledby]").map((one) => one.getAttribute("aria-labelledby")
-      ?? one.getAttribute("href").slice(1)).filter((id) => !document.getElementById(id)),
-    landmarks: Object.fromEntries(["header", "nav", "main"].map((name) => [name, all(name).length])),
-  };
-})()
-"""
-FOCUS = """
-(() => {
-  const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
-  return { tag: one.tagName, text: one.textContent.trim().slice(0, 40), style: style.outlineStyle,
-    width: parseFloat(style.outlineWidth), inside: box.top < innerHeight && box.bottom > 0 && box.left < innerWidth && box.right > 0 };
-})()
-"""

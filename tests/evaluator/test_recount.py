@@ -22,9 +22,8 @@ def test_the_scores_of_a_report_come_out_of_the_answers_again(report, folders, c
     assert heading.split()[0] == "0.8M"
     row = report.rows[-1]
     for line, (task, summary) in zip(lines, row.summaries.items()):
-        assert line.split() == [
-            task, f"{100 * summary.mean:.2f}", f"{100 * summary.stderr:.2f}", f"{100 * summary.rerun_sd:.2f}", "40", "4",
-        ]  # fmt: skip
+        numbers = (summary.mean, summary.stderr, summary.rerun_sd)
+        assert line.split() == [task, *(f"{100 * number:.2f}" for number in numbers), "40", "4"]
     assert lines[-1].split() == ["average", f"{100 * row.average.mean:.2f}", f"{100 * row.average.stderr:.2f}"]
 
 
