@@ -8,6 +8,8 @@ Upstream: the evaluations, the segments and, where sources were searched for que
 Output: report.md, report.html, learning_curves.png, scores.csv, questions.csv.
 """
 
+import functools
+import gc
 import json
 from pathlib import Path
 
@@ -32,7 +34,6 @@ def main(spec) -> None:
 def gather(spec: Spec):
     """The `evaluator.report.Report` of what the upstream steps left."""
     from evaluator.report import Report, Row
-    from evaluator.results import CheckpointResult
     from evaluator.suite import get_suite
     from nemo_distill.steps.contamination import read_contamination
 
@@ -45,7 +46,7 @@ def gather(spec: Spec):
     rows = tuple(
         Row(
             role=checkpoint["role"],
-            result=CheckpointResult.load(spec.upstream[checkpoint["step"]]),
+            result=_result(spec.upstream[checkpoint["step"]]),
             tokens=checkpoint["tokens"],
             iteration=checkpoint["iteration"],
             learning_rate=_learning_rate(course, checkpoint["iteration"]),
@@ -68,6 +69,21 @@ def gather(spec: Spec):
         min_learning_rate=course.get("min_learning_rate"),
         protocol=steps[config["checkpoints"][-1]["step"]].config.get("protocol", ""),
     )
+
+
+@functools.cache
+def _result(evaluation: Path):
+    """A finished evaluation's answers, read once for all runs that share it, a teacher's say."""
+    from evaluator.results import CheckpointResult
+
+    # A tuple per question: looking for cycles among them, of which there are none, takes longer than making them.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return CheckpointResult.load(evaluation)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def all_upstream(spec: Spec) -> dict[str, Spec]:
