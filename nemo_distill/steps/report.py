@@ -140,7 +140,7 @@ def _training(config: dict) -> dict[str, str]:
         return {}
     schedule = Schedule.of(course)
     sequences, length = course["global_batch_size"], course["seq_length"]
-    facts = {
+    return {
         "Sequence length": f"{length:,} tokens",
         "Batch": f"{sequences:,} sequences, {sequences * length:,} tokens",
         "Schedule": (
@@ -149,7 +149,6 @@ def _training(config: dict) -> dict[str, str]:
         ),
         "Learning rate": f"{course['learning_rate']:g} down to {course['min_learning_rate']:g}",
     }
-    return facts
 
 
 def _learning_rate(course: dict, iteration: int | None) -> float | None:

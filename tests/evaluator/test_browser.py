@@ -232,6 +232,14 @@ def test_on_paper_no_table_is_cut_and_nothing_is_folded(opened, name, tmp_path):
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
 
 
+def test_on_paper_what_is_folded_is_shown_without_a_script_too(opened):
+    page = opened("comparison", width=A4_LANDSCAPE, script=False)
+    inside = f"document.querySelector('#{MMLU} td').checkVisibility()"
+    assert not page.evaluate(inside)
+    page.media(kind="print")
+    assert page.evaluate(inside)
+
+
 def test_the_command_beside_a_checkpoint_gives_its_numbers_again(opened, runs):
     page = opened("comparison")
     row = page.evaluate("rows('[aria-labelledby=scores] table')")[-1]
