@@ -16,6 +16,7 @@ Where an evaluation kept its answers (`answers.jsonl`, a line a question: task, 
 import base64
 import csv
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,11 @@ class Question:
     reference: str = ""
     """The right answer, where there is one to compare with."""
     answers: tuple[Answer, ...] = ()
+
+    @property
+    def spread_text(self) -> str:
+        """The spread in two digits; halves go up, as in `report.js`."""
+        return f"{math.floor(100 * self.spread + 0.5 + 1e-9) / 100:.2f}"
 
     @property
     def anchor(self) -> str:

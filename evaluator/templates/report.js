@@ -105,20 +105,26 @@ async function explore(sheet) {
   sheet.querySelector(".scroll").before(tools);
 
   const columns = () => data.views[state.view].columns.map((place) => data.columns[place]);
-  const spreads = () => {
-    // As at first: of the runs' columns, or of all where there are no runs.
-    const shown = columns();
-    const rivals = shown.some((one) => one.number) ? shown.filter((one) => one.number) : data.rivals.map((one) => data.columns[one]);
-    return data.questions.map((_, question) => {
-      const values = rivals.map((one) => one.scores[question]);
-      return Math.max(...values) - Math.min(...values);
-    });
+  // As at first: of the runs' columns, or of the first rivals where there are no runs.
+  const rivals = () => {
+    const runs = columns().filter((one) => one.number);
+    return runs.length ? runs : data.rivals.map((place) => data.columns[place]);
   };
+  const spreads = () => data.questions.map((_, question) => {
+    const values = rivals().map((one) => one.scores[question]);
+    return Math.max(...values) - Math.min(...values);
+  });
+  // Among equals first those on which more of the rivals part, by far less than any spread.
+  const parted = (spread) => spread.map((width, question) => {
+    const values = rivals().map((one) => one.scores[question]);
+    const mean = values.reduce((sum, one) => sum + one, 0) / values.length;
+    return width + 1e-6 * values.reduce((sum, one) => sum + (one - mean) ** 2, 0);
+  });
 
   function sort(column, direction) {
     const sign = direction === "ascending" ? 1 : -1;
     const spread = spreads();
-    const keys = !direction || column === columns().length + 1 ? spread
+    const keys = !direction || column === columns().length + 1 ? parted(spread)
       : column === 0 ? data.questions : columns()[column - 1].scores;
     state.order = data.questions.map((_, question) => question);
     state.order.sort((one, other) => compare(keys[one], keys[other], sign));
@@ -141,7 +147,7 @@ async function explore(sheet) {
         cell.style.setProperty("--score", column.scores[question]);
         return cell;
       });
-      return element("tr", {}, head, ...cells, element("td", {}, spread[question].toFixed(2)));
+      return element("tr", {}, head, ...cells, element("td", {}, (Math.floor(100 * spread[question] + 0.5 + 1e-9) / 100).toFixed(2)));
     });
     table.tBodies[0].replaceChildren(...rows);
     status.textContent = found.length

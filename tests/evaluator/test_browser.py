@@ -191,8 +191,10 @@ def test_every_question_can_be_found_sorted_and_leafed_through(opened, runs):
 
 def test_the_questions_that_differ_most_are_shown_with_their_answers(opened):
     page = opened("comparison")
+    before = page.evaluate(f"rows('#{GPQA} table')")
     page.click(f"#{GPQA} > summary")
     page.until(f"document.querySelector('#{GPQA} .tools')")
+    assert len(before) == 20 and page.evaluate(f"rows('#{GPQA} table')")[:20] == before
     first = page.evaluate(f"rows('#{GPQA} table')")[0]
     page.click(f"#{GPQA} tbody th a")
     page.until(f"document.querySelector('#{GPQA} details.answers').open")
