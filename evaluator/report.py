@@ -229,8 +229,9 @@ def write_report(report: Report, folder: Path) -> None:
     """
     from evaluator import plots
     from evaluator.questions import with_answers, write_questions
+    from evaluator.verdict import judge_alone
 
-    check(report)
+    stop, flags = judge_alone(report.title, report)  # checks the rows
     write_scores(report, folder / SCORES)
     asked, unread = with_answers(question_sheets(report))
     write_questions(asked, folder)
@@ -245,11 +246,12 @@ def write_report(report: Report, folder: Path) -> None:
         folder,
         "report",
         report=report,
+        stop=stop,
+        flags=flags,
         drawings=drawings,
         sheets=asked,
         unread=unread,
         symbols=SYMBOLS,
-        rows=report.rows,
     )
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from evaluator.pages import span_text, tokens_text
 from evaluator.report import terminal_table, write_report
+from evaluator.verdict import judge_alone
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,16 @@ def test_the_gap_recovered_is_where_the_average_lies_between_pruned_and_teacher(
     assert f"**{share}%** of the gap" in (folder / "report.md").read_text()
     assert re.search(rf"Gap recovered\s*{share}", page.text)
     assert terminal_table(folder).caption.endswith(f"0.8M tokens recovered {share}% of the gap")
+
+
+def test_it_says_where_to_stop_and_what_to_look_at_twice_as_a_comparison_does(report, page):
+    stop, flags = judge_alone(report.title, report)
+    assert f"Where to stop {stop.row.title}. {stop.text}" in re.sub(r"\s+", " ", page.text)
+    assert flags == tuple(flag for flag in flags if flag.title in page.text)
+    low = dataclasses.replace(report.row("pruned").result, label="0.8M")
+    rows = (*report.rows[:-1], dataclasses.replace(report.rows[-1], result=low))
+    stop, flags = judge_alone("it", dataclasses.replace(report, rows=rows))
+    assert stop.row.title == "0.4M" and "Knowledge degrades in it." in [flag.title for flag in flags]
 
 
 def test_a_source_passed_over_more_than_once_shows_its_epochs(page):
