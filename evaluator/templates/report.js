@@ -9,6 +9,9 @@ const element = (name, properties = {}, ...children) => {
   return made;
 };
 
+// A name that may break after an underscore.
+const breakable = (name) => name.split("_").flatMap((part, place) => (place ? ["_", element("wbr"), part] : [part]));
+
 // ---- Sorting: a button in every column's heading; descending, ascending, and as it was.
 
 const UNITS = { K: 1e3, M: 1e6, B: 1e9, T: 1e12 };
@@ -161,7 +164,7 @@ async function explore(sheet) {
     const cells = columns().map((column) => {
       const heading = element("th", { scope: "col" });
       if (column.number) heading.append(element("span", { className: `blend${column.number}`, ariaHidden: "true" }, symbols[column.number - 1]), " ");
-      heading.append(column.name, ...(column.at ? [element("small", {}, ` ${column.at}`)] : []));
+      heading.append(...breakable(column.name), ...(column.at ? [element("small", {}, ` ${column.at}`)] : []));
       return heading;
     });
     const row = element("tr", {}, element("th", { scope: "col" }, "Question"), ...cells, element("th", { scope: "col" }, "Spread"));

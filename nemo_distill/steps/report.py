@@ -16,7 +16,7 @@ from pathlib import Path
 from nemo_distill.schedule import Schedule
 from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
 
-VERSION = 2
+VERSION = 3
 SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
 )  # fmt: skip
