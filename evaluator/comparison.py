@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
-from evaluator.pages import MARKERS, PNG, SYMBOLS, change_text, plain_table, write_pages
+from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, change_text, plain_table, write_pages
 from evaluator.report import (
     AVERAGE,
     CSV_COLUMNS,
@@ -93,6 +93,16 @@ class Comparison:
         return list(self.judgement.standings(self.at))
 
     @property
+    def rows(self) -> list[tuple[str, Row]]:
+        """Every checkpoint once, with the name of its run; teachers and pruned students that are one under none."""
+        found: dict[str, tuple[str, Row]] = {}
+        for name, report in self.reports.items():
+            for row in report.rows:
+                shared = row.role == "teacher" or (row.role == "pruned" and self.pruned)
+                found.setdefault(row.role if shared else f"{name} {row.title}", ("" if shared else name, row))
+        return list(found.values())
+
+    @property
     def sources(self) -> list[tuple[str, list[BlendPart | None]]]:
         """Every source with its part in each run's blend; None where a blend has none of it."""
         blends = [{part.source: part for part in report.blend} for report in self.reports.values()]
@@ -109,9 +119,13 @@ def grouped(contrasts: Sequence[Contrast]) -> dict[str, dict[tuple[str, str], li
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write report.md, report.html, learning_curves.png, scores.csv and verdicts.csv into `folder`, which is there."""
+    """Write report.md, report.html, learning_curves.png and scores.csv, verdicts.csv and questions.csv into `folder`,
+    which is there."""
     from evaluator import plots
+    from evaluator.questions import with_answers, write_questions
 
+    asked, unread = with_answers(question_sheets(comparison))
+    write_questions(asked, folder)
     drawn = panels(comparison)
     plots.write_png(drawn, folder / PNG, title=comparison.title)
     write_csv(comparison, folder)
@@ -128,7 +142,36 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         role_titles=ROLE_TITLES,
         needed_text=needed_text,
         p_text=p_text,
+        sheets=asked,
+        unread=unread,
+        rows=[row for _, row in comparison.rows],
+        labels=[f"{name} {row.title}".strip() for name, row in comparison.rows],
+        widest=max((part.percent for report in comparison.reports.values() for part in report.blend), default=1),
+        empty=EMPTY,
     )
+
+
+def question_sheets(comparison: Comparison) -> tuple:
+    """The runs' `evaluator.questions.Sheet`s: first the questions that part the blends where all is summed up."""
+    from evaluator.questions import Column, View, sheets
+
+    columns = [
+        Column(name, row.title, row, comparison.number(name)) if name else Column(row.title, "", row)
+        for name, row in comparison.rows
+    ]
+    shared = [place for place, column in enumerate(columns) if not column.number]
+
+    def view(label: str, chosen) -> View:
+        return View(label, (*shared, *(place for place, column in enumerate(columns) if chosen(column))))
+
+    rivals = [place for place, column in enumerate(columns) if column.row in comparison.finals.values()]
+    views = [view(f"At {comparison.at} tokens", lambda column: column.row in comparison.finals.values())]
+    for tokens in reversed(comparison.judgement.shared):
+        rows = comparison.judgement.shared[tokens].values()
+        if tokens != comparison.judgement.last_common:
+            views.append(view(f"At {comparison.judgement.title(tokens)} tokens", lambda c, rows=rows: c.row in rows))
+    views += [view(name, lambda column, name=name: column.name == name) for name in comparison.reports]
+    return sheets(columns, views, rivals, comparison.first.columns)
 
 
 def write_csv(comparison: Comparison, folder: Path) -> None:

@@ -83,7 +83,7 @@ def family(
             p_value = sign_flip(differences(mine.table, theirs.table, mine.clusters))
             suspect = any((name, title, checkpoint) in failed for name, checkpoint in ids)
             found.append(Contrast(one, other, at, title, estimates[-1], p_value, suspect))
-            tables.append((mine.table, theirs.table))
+            tables.append((mine.table, theirs.table, mine.clusters))
         whole = average(estimates)
         suspect = any(contrast.suspect for contrast in found[-len(columns) :])
         found.append(Contrast(one, other, at, AVERAGE, whole, _normal(whole), suspect))

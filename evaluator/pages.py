@@ -4,9 +4,12 @@
 >>> tokens_text(2.5e9), points_text(0.124), span_text(200)
 ('2.5B', '+12.4', '3 min 20 s')
 
-A page is one file without scripts that needs no network: `base.html.j2` is its shell, `macros.html.j2` its tables.
+A page is one file that needs no network: `base.html.j2` is its shell, `macros.html.j2` its tables, `report.js` what
+sorts them. All can be read without the script.
 """
 
+import html
+import re
 from pathlib import Path
 
 from evaluator.stats import Estimate, Summary
@@ -16,6 +19,8 @@ MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
 """The files of every report."""
 MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
 """One per blend, by matplotlib's names, so that colours are not all that tells blends apart."""
+EMPTY = "–"
+"""Stands where there is nothing to say."""
 SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
 """The same as letters."""
 
@@ -25,6 +30,12 @@ def write_pages(folder: Path, template: str, **context) -> None:
 
     Raises jinja2.UndefinedError for a name that `context` lacks.
     """
+    for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
+        (folder / name).write_text(render_page(f"{template}.{ending}.j2", **context), encoding="utf-8")
+
+
+def render_page(template: str, **context) -> str:
+    """The text of a template. Raises jinja2.UndefinedError for a name that `context` lacks."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -41,10 +52,16 @@ def write_pages(folder: Path, template: str, **context) -> None:
         "rate": rate_text,
         "tokens": tokens_text,
         "span": span_text,
+        "headings": headings,
     }
-    for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
-        text = environment.get_template(f"{template}.{ending}.j2").render(context)
-        (folder / name).write_text(text, encoding="utf-8")
+    return environment.get_template(template).render(context)
+
+
+def headings(content: str) -> list[tuple[str, str]]:
+    """Id and text of each heading of the second level, for the page's own contents."""
+    plain = re.sub(r"<span[^>]*aria-hidden[^>]*>.*?</span>", "", content)
+    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', plain)
+    return [(name, html.unescape(re.sub(r"<[^>]+>", "", text)).strip()) for name, text in found]
 
 
 def plain_table(first: str, columns: list[str], *, bold: str = "", **options):

@@ -13,6 +13,7 @@ import functools
 import io
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -350,6 +351,10 @@ def _svg(figure, *, label: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # An id is the page's, not the drawing's: groups need none, and what is drawn with has its own in each drawing.
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    own = f"{zlib.crc32(label.encode()):08x}"
+    svg = re.sub(r'(id="|href="#|url\(#)([^")]+)', rf"\1\2-{own}", svg)
     # The drawing fills the width it is given and has the page's font and colours.
     svg = re.sub(
         r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', svg, count=1

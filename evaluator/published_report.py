@@ -15,15 +15,13 @@ from pathlib import Path
 
 from evaluator.claims import Checked, check
 from evaluator.findings import Finding, Pair, detectable, findings, pairs
-from evaluator.pages import MARKERS, PNG, SYMBOLS, plain_table, write_pages
+from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, plain_table, write_pages
 from evaluator.published import Blend, Checkpoint, Score, Study, common_benchmark, repeats_text
 from evaluator.report import BlendPart, recovered
 from evaluator.suite import Benchmark
 
 MARK = "†"
 """Marks a column of a protocol that is not the reference models'."""
-EMPTY = "–"
-"""Stands where there is no score."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The report of a run: a table in the study's form, learning curves, what changed, and where every number is from.
 
     report = Report(title="30pre_70post_v1v3", suite=get_suite("offline"), rows=(teacher, pruned, *milestones), ...)
-    write_report(report, Path("out"))            # report.md report.html learning_curves.png scores.csv
+    write_report(report, Path("out"))            # report.md report.html, a PNG and two CSVs
     rich.print(terminal_table(Path("out")))
 
 Scores are shown as in the study, from 0 to 100, each with its standard error over questions. Two checkpoints answer
@@ -10,11 +10,12 @@ overlapping error bars suggest.
 """
 
 import csv
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluator.pages import PNG, plain_table, write_pages
+from evaluator.pages import PNG, SYMBOLS, plain_table, write_pages
 from evaluator.results import CheckpointResult
 from evaluator.stats import Estimate, Summary, average, paired_difference
 from evaluator.suite import Suite
@@ -50,11 +51,32 @@ class Row:
     """Iterations of distillation; None for the teacher."""
     learning_rate: float | None = None
     """Learning rate at which it was read; None for the teacher, and where the run does not say it."""
+    folder: str = ""
+    """The evaluation's, under the folder of all runs; empty where it is not known."""
+    checkpoint: str = ""
+    """What was evaluated: a folder under that of all runs, or the teacher's own name."""
+    answers: Path | None = None
+    """The file of its single answers, where the evaluation kept them."""
 
     @property
     def title(self) -> str:
         """What the table calls it."""
         return ROLE_TITLES.get(self.role, self.result.label)
+
+    @property
+    def anchor(self) -> str:
+        """Id, on a page, of the line that says where its numbers are from."""
+        return "from-" + self.folder.replace("/", "-")
+
+    @property
+    def recount(self) -> str:
+        """The command, for the folder of all runs, that computes its scores from the answers once more."""
+        return f"python -m evaluator.recount {shlex.quote(self.folder)}"
+
+    @property
+    def asked_by(self) -> str:
+        """The harness's command, for the evaluation's folder."""
+        return shlex.join(self.result.command)
 
     @property
     def summaries(self) -> dict[str, Summary]:
@@ -149,6 +171,10 @@ class Report:
     """Learning rate at the end of the schedule, where the run says it."""
     protocol: str = ""
     """A hash of all that decides a score besides the checkpoint, where the run says it."""
+    training: dict[str, str] = field(default_factory=dict)
+    """How the student was trained: iterations, tokens, learning rate, batch, layout, by name."""
+    manifest: tuple[tuple[str, str], ...] = ()
+    """Of every step behind the report: its name, and its spec as JSON."""
     contamination: object | None = None
     """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
     `notes()`, sentences."""
@@ -197,14 +223,18 @@ def check(report: Report) -> None:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.md, report.html, learning_curves.png and scores.csv into `folder`.
+    """Write report.md, report.html, learning_curves.png, scores.csv and questions.csv into `folder`.
 
     Raises ValueError when the rows cannot be compared.
     """
     from evaluator import plots
+    from evaluator.questions import with_answers, write_questions
+    from evaluator.verdict import judge_alone
 
-    check(report)
+    stop, flags = judge_alone(report.title, report)  # checks the rows
     write_scores(report, folder / SCORES)
+    asked, unread = with_answers(question_sheets(report))
+    write_questions(asked, folder)
     drawn = panels(report)
     milestones = [row.tokens for row in report.milestones]
     plots.write_png(drawn, folder / PNG, title=report.title, losses=report.losses, milestones=milestones)
@@ -212,7 +242,28 @@ def write_report(report: Report, folder: Path) -> None:
         "panels": [plots.panel_svg(panel) for panel in drawn],
         "loss": plots.loss_svg(report.losses, milestones) if report.losses else "",
     }
-    write_pages(folder, "report", report=report, drawings=drawings)
+    write_pages(
+        folder,
+        "report",
+        report=report,
+        stop=stop,
+        flags=flags,
+        drawings=drawings,
+        sheets=asked,
+        unread=unread,
+        symbols=SYMBOLS,
+    )
+
+
+def question_sheets(report: Report) -> tuple:
+    """The run's `evaluator.questions.Sheet`s: first the questions on which the student's end is furthest from the
+    teacher."""
+    from evaluator.questions import Column, View, sheets
+
+    columns = [Column(row.title, "", row) for row in report.rows]
+    places = tuple(range(len(columns)))
+    teacher = next(place for place in places if report.rows[place].role == "teacher")
+    return sheets(columns, [View("All checkpoints", places)], (teacher, places[-1]), report.columns)
 
 
 def panels(report: Report) -> list:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluator.clusters import clusters_of
 from evaluator.stats import Summary, summarize
 
 RESULTS_FILE = "results.json"
@@ -79,7 +80,7 @@ class CheckpointResult:
                 | {
                     "questions": tuple(task["questions"]),
                     "scores": tuple(map(tuple, task["scores"])),
-                    "clusters": tuple(task.get("clusters", ())),
+                    "clusters": tuple(task.get("clusters") or clusters_of(task["task"], task["questions"])),
                     "reported": Summary(**task["reported"]) if task.get("reported") else None,
                 }
             )

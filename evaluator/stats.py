@@ -151,12 +151,16 @@ class Needed:
     """Repeats of the questions there are; None when no number would do, or when asking once left it unknown."""
 
 
-def needed(scores, others, *, significance: float = 0.05, power: float = 0.8) -> Needed | None:
+def needed(
+    scores, others, clusters: Sequence[Hashable] = (), *, significance: float = 0.05, power: float = 0.8
+) -> Needed | None:
     """How much more would have to be asked so that a difference as large as the one seen is found.
 
     Args:
         scores: Table (questions, repeats) of one checkpoint.
         others: The other's, over the same questions.
+        clusters: Per question what it shares with others, as in `summarize`: more questions then are more of such
+            clusters, and asking again betters less.
         significance: Two-sided level of the test that has to find it.
         power: How often it does.
 
@@ -165,7 +169,8 @@ def needed(scores, others, *, significance: float = 0.05, power: float = 0.8) ->
     """
     one, other = _table(scores), _table(others)
     by_question = differences(one, other)
-    mean, variance, questions = by_question.mean(), by_question.var(ddof=1), len(by_question)
+    mean, questions = by_question.mean(), len(by_question)
+    variance = questions * _stderr(by_question, clusters) ** 2
     if mean == 0:
         return None
     # Variance of a question's difference at which the mean's standard error is small enough, per question asked.

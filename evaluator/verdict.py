@@ -16,7 +16,7 @@ from functools import cached_property
 from evaluator.contrasts import BETTER, LEVEL, WORSE, Contrast, by_tokens, check_comparable, family, seen_from
 from evaluator.findings import Finding, repeated_sources
 from evaluator.pages import change_text, points_text, rate_text
-from evaluator.report import AVERAGE, Report, Row
+from evaluator.report import AVERAGE, Report, Row, check
 from evaluator.stats import wilson
 
 COLLAPSE = 0.2
@@ -127,16 +127,7 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
     """Compare runs, by the names that they go by. Raises ValueError, in a sentence, when they cannot be compared."""
     check_comparable(reports)
     columns = next(iter(reports.values())).columns
-    within = {
-        name: family(
-            columns,
-            (
-                ((late.title, early.title, late.title), late, early)
-                for early, late in itertools.combinations(report.milestones, 2)
-            ),
-        )
-        for name, report in reports.items()
-    }
+    within = {name: _within(report) for name, report in reports.items()}
     failures = {name: _collapses(report, within[name]) for name, report in reports.items()}
     shared = by_tokens(reports)
     between = family(
@@ -165,6 +156,20 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
         stopping=tuple(_stopping(name, report, within[name], failures[name]) for name, report in reports.items()),
         flags=tuple(_flags(reports, within, failures)),
     )
+
+
+def judge_alone(name: str, report: Report) -> tuple[StoppingPoint, tuple[Finding, ...]]:
+    """Where one run could have been stopped, and what to look at twice in it, by the name that it goes by."""
+    check(report)
+    within = _within(report)
+    failures = _collapses(report, within)
+    return _stopping(name, report, within, failures), tuple(_flags({name: report}, {name: within}, {name: failures}))
+
+
+def _within(report: Report) -> tuple[Contrast, ...]:
+    """Every later milestone less every earlier one, a family."""
+    pairs = itertools.combinations(report.milestones, 2)
+    return family(report.columns, (((late.title, early.title, late.title), late, early) for early, late in pairs))
 
 
 def _collapses(report: Report, within: tuple[Contrast, ...]) -> dict[tuple[str, str], str]:

@@ -6,6 +6,7 @@
     nemo-run status
     nemo-run report distill_v1v3-debug
     nemo-run report --published
+    nemo-run card distill_v1v3-debug --milestone 0.61M
 
 NeMo-Run, and the torch it imports, are loaded only to run a recipe: help and refusals answer at once.
 """
@@ -69,9 +70,10 @@ def command_line(arguments: list[str]) -> typer.Typer:
     )
     app.command("status", rich_help_panel="Runs")(status)
     app.command("report", rich_help_panel="Runs")(report)
+    app.command("card", rich_help_panel="Runs")(card)
     app.command("cancel", rich_help_panel="Runs")(cancel)
     app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
-    commands = ["status", "report", "cancel", "experiment"]
+    commands = ["status", "report", "card", "cancel", "experiment"]
     recipes = recipe_files()
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
@@ -178,6 +180,20 @@ def report(
         print_outcome(found[0], Console())
     else:
         print_comparison(*write_comparison_report(found, runs), Console())
+
+
+def card(
+    run: Annotated[str, typer.Argument(help="A run's name or file.")],
+    milestone: Annotated[str | None, typer.Option(help="Of the checkpoint, e.g. 80B; else where to stop.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The file, or its folder; else in RUNS/cards.")] = None,
+    license: Annotated[str, typer.Option(help="The hub's name for it.")] = "other",
+    runs: RunsOption = RUNS_FOLDER,
+) -> None:
+    """Write the model card of a checkpoint, for the Hugging Face hub."""
+    from nemo_distill.card import write_card
+    from nemo_distill.manifest import find
+
+    print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license))
 
 
 def write_comparison_report(found: list, runs: Path):

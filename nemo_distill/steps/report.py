@@ -5,16 +5,18 @@ where its share is from); `checkpoints`, a list of {`step`: the evaluation, `rol
 `tokens`, `iteration`} with the milestones last and in order, tokens and iteration None for the teacher and 0 for the
 pruned student; `distill` (names of the segments).
 Upstream: the evaluations, the segments and, where sources were searched for questions, `contamination`.
-Output: report.md, report.html, learning_curves.png, scores.csv.
+Output: report.md, report.html, learning_curves.png, scores.csv, questions.csv.
 """
 
+import functools
+import gc
 import json
 from pathlib import Path
 
 from nemo_distill.schedule import Schedule
 from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
 
-VERSION = 2
+VERSION = 3
 SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
 )  # fmt: skip
@@ -32,7 +34,6 @@ def main(spec) -> None:
 def gather(spec: Spec):
     """The `evaluator.report.Report` of what the upstream steps left."""
     from evaluator.report import Report, Row
-    from evaluator.results import CheckpointResult
     from evaluator.suite import get_suite
     from nemo_distill.steps.contamination import read_contamination
 
@@ -45,10 +46,11 @@ def gather(spec: Spec):
     rows = tuple(
         Row(
             role=checkpoint["role"],
-            result=CheckpointResult.load(spec.upstream[checkpoint["step"]]),
+            result=_result(spec.upstream[checkpoint["step"]]),
             tokens=checkpoint["tokens"],
             iteration=checkpoint["iteration"],
             learning_rate=_learning_rate(course, checkpoint["iteration"]),
+            **_origin(steps[checkpoint["step"]]),
         )
         for checkpoint in config["checkpoints"]
     )
@@ -62,9 +64,26 @@ def gather(spec: Spec):
         contamination=read_contamination(steps["contamination"].folder) if "contamination" in steps else None,
         steps=_records(steps),
         facts=_facts(spec),
+        training=_training(steps[config["distill"][-1]].config),
+        manifest=tuple((name, _as_json(step)) for name, step in steps.items()),
         min_learning_rate=course.get("min_learning_rate"),
         protocol=steps[config["checkpoints"][-1]["step"]].config.get("protocol", ""),
     )
+
+
+@functools.cache
+def _result(evaluation: Path):
+    """A finished evaluation's answers, read once for all runs that share it, a teacher's say."""
+    from evaluator.results import CheckpointResult
+
+    # A tuple per question: looking for cycles among them, of which there are none, takes longer than making them.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return CheckpointResult.load(evaluation)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def all_upstream(spec: Spec) -> dict[str, Spec]:
@@ -82,6 +101,54 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
     for folder in spec.upstream.values():
         visit(folder)
     return found
+
+
+def _origin(evaluation: Spec) -> dict:
+    """Of a checkpoint's row: the evaluation's folder, what it evaluated, and its answers where it kept them."""
+    from evaluator.questions import ANSWERS_FILE
+
+    answers = evaluation.folder / ANSWERS_FILE
+    name = evaluation.config.get("checkpoint", "")
+    exported = evaluation.upstream.get(name)
+    return {
+        "folder": _short(evaluation.folder),
+        "checkpoint": f"{_short(exported)}/hf" if exported else name,
+        "answers": answers if answers.is_file() else None,
+    }
+
+
+def _short(folder: Path) -> str:
+    """A step's folder, under that of all runs."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _as_json(step: Spec) -> str:
+    """What decides the step's output, for the page."""
+    record = {
+        "module": step.module,
+        "folder": _short(step.folder),
+        "config": step.config,
+        "upstream": {name: _short(folder) for name, folder in step.upstream.items()},
+    }
+    return json.dumps(record, indent=1)
+
+
+def _training(config: dict) -> dict[str, str]:
+    """How a segment was trained, in words, as far as its config says it."""
+    course = config.get("course")
+    if not course:
+        return {}
+    schedule = Schedule.of(course)
+    sequences, length = course["global_batch_size"], course["seq_length"]
+    return {
+        "Sequence length": f"{length:,} tokens",
+        "Batch": f"{sequences:,} sequences, {sequences * length:,} tokens",
+        "Schedule": (
+            f"{schedule.max_iterations:,} iterations, {schedule.max_iterations * sequences * length:,} tokens: "
+            f"{course['warmup_iterations']:,} to warm up, then a cosine"
+        ),
+        "Learning rate": f"{course['learning_rate']:g} down to {course['min_learning_rate']:g}",
+    }
 
 
 def _learning_rate(course: dict, iteration: int | None) -> float | None:
@@ -134,8 +201,7 @@ def _records(steps: dict[str, Spec]) -> tuple:
         return json.loads((step.folder / SUCCESS).read_text(encoding="utf-8")).get("seconds")
 
     return tuple(
-        StepRecord(name=name, folder=f"{step.folder.parent.name}/{step.folder.name}", seconds=seconds(step))
-        for name, step in steps.items()
+        StepRecord(name=name, folder=_short(step.folder), seconds=seconds(step)) for name, step in steps.items()
     )
 
 

@@ -1,5 +1,6 @@
 """A small checkpoint of an odd shape, and made-up results, for the evaluator's tests."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -83,3 +84,16 @@ def report() -> Report:
     blend = (BlendPart("science-mcq", 20.0, 100_000, 160_000.0), BlendPart("code", 80.0, 1_000_000, 640_000.0))
     steps = (StepRecord("prune", "prune/0123456789ab", 41.0), StepRecord("distill-1", "distill-1/ba9876543210", 65.2))
     return Report("a_blend", OFFLINE, tuple(rows), losses, blend, steps, {"Command": "nemo-run recipe.py"})
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real Chromium, installed where that can be; without one these tests are skipped, or fail if it is demanded."""
+    from tests.evaluator.browser_for_tests import PACKAGES, PROGRAMS, Browser
+    from tests.nemo_distill.slurm_for_tests import unavailable
+
+    reason = unavailable(PROGRAMS, PACKAGES)
+    if reason:
+        (pytest.fail if os.environ.get("TESTS_NEED_BROWSER") else pytest.skip)(reason)
+    with Browser() as browser:
+        yield browser

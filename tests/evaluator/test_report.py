@@ -8,6 +8,7 @@ from rich.console import Console
 
 from evaluator.pages import span_text, tokens_text
 from evaluator.report import terminal_table, write_report
+from evaluator.verdict import judge_alone
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +76,23 @@ def test_the_gap_recovered_is_where_the_average_lies_between_pruned_and_teacher(
     assert terminal_table(folder).caption.endswith(f"0.8M tokens recovered {share}% of the gap")
 
 
+def test_it_says_where_to_stop_and_what_to_look_at_twice_as_a_comparison_does(report, page):
+    stop, flags = judge_alone(report.title, report)
+    assert f"Where to stop {stop.row.title}. {stop.text}" in re.sub(r"\s+", " ", page.text)
+    assert flags == tuple(flag for flag in flags if flag.title in page.text)
+    low = dataclasses.replace(report.row("pruned").result, label="0.8M")
+    rows = (*report.rows[:-1], dataclasses.replace(report.rows[-1], result=low))
+    stop, flags = judge_alone("it", dataclasses.replace(report, rows=rows))
+    assert stop.row.title == "0.4M" and "Knowledge degrades in it." in [flag.title for flag in flags]
+
+
 def test_a_source_passed_over_more_than_once_shows_its_epochs(page):
     assert re.search(r"science-mcq\s*20 %\s*0.16M\s*0.1M\s*1.60", page.text)
 
 
-def test_the_page_needs_no_network_and_no_script(page):
-    assert not [tag for tag, _ in page.elements if tag in ("script", "link", "img", "iframe")]
+def test_the_page_needs_no_network(page):
+    assert not [tag for tag, _ in page.elements if tag in ("link", "img", "iframe")]
+    assert not [attributes for tag, attributes in page.elements if tag == "script" and "src" in attributes]
     addresses = [value for _, attributes in page.elements for value in attributes.values() if value and "://" in value]
     assert {address for address in addresses if not address.startswith("http://www.w3.org/")} == set()
 
@@ -117,7 +129,7 @@ def test_the_png_is_a_png_of_some_size(folder):
 
 def test_the_same_run_gives_the_same_report_byte_for_byte(report, folder, tmp_path):
     write_report(report, tmp_path)
-    for name in ("report.md", "report.html", "scores.csv", "learning_curves.png"):
+    for name in ("report.md", "report.html", "scores.csv", "questions.csv", "learning_curves.png"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
 

@@ -1,0 +1,67 @@
+"""Any number of a report once more, from the single answers that an evaluation left.
+
+    python -m evaluator.recount runs/evaluate-0.61M/fc0ea80b758e
+    python -m evaluator.recount runs/evaluate-0.61M/fc0ea80b758e runs/evaluate-teacher/385bea1c7808
+
+Of one folder it prints each benchmark's score, its standard error over questions and how far the score moves from one
+repeat to the next; of two, what the first has over the second, from paired questions, with the p value of the sign-flip
+test before Holm's procedure. Reports print the commands that give their numbers.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from evaluator.results import RESULTS_FILE, CheckpointResult
+from evaluator.stats import average, differences, paired_difference, sign_flip
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table of one folder or two; 2 when that cannot be, with the reason."""
+    if len(arguments) not in (1, 2):
+        print("usage: python -m evaluator.recount EVALUATION [OTHER]", file=sys.stderr)
+        return 2
+    try:
+        lines = list(recount(*(_load(Path(folder)) for folder in arguments)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        print("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return 0
+
+
+def recount(one: CheckpointResult, other: CheckpointResult | None = None) -> Iterator[tuple[str, ...]]:
+    """Heading and lines of the table, in points. Raises ValueError when the two were not asked the same."""
+    if other is None:
+        yield ("", one.label, "±", "re-run sd", "questions", "repeats")
+        for task in one.tasks:
+            s = task.summary
+            noise = "" if s.rerun_sd is None else f"{100 * s.rerun_sd:.2f}"
+            yield (task.task, f"{100 * s.mean:.2f}", f"{100 * s.stderr:.2f}", noise, str(s.questions), str(s.repeats))
+        whole = average([task.summary for task in one.tasks])
+        yield ("average", f"{100 * whole.mean:.2f}", f"{100 * whole.stderr:.2f}", "", "", "")
+        return
+    asked = [[(task.task, task.questions, task.table.shape[1]) for task in result.tasks] for result in (one, other)]
+    if asked[0] != asked[1]:
+        raise ValueError(f"'{one.label}' and '{other.label}' were not asked the same questions, as often.")
+    yield ("", f"{one.label} - {other.label}", "±", "p")
+    parts = []
+    for mine, theirs in zip(one.tasks, other.tasks, strict=True):
+        parts.append(paired_difference(mine.table, theirs.table, mine.clusters))
+        p_value = sign_flip(differences(mine.table, theirs.table, mine.clusters))
+        yield (mine.task, f"{100 * parts[-1].mean:+.2f}", f"{100 * parts[-1].stderr:.2f}", f"{p_value:.3g}")
+    whole = average(parts)
+    yield ("average", f"{100 * whole.mean:+.2f}", f"{100 * whole.stderr:.2f}", "")
+
+
+def _load(folder: Path) -> CheckpointResult:
+    if not (folder / RESULTS_FILE).is_file():
+        raise ValueError(f"'{folder}' is no evaluation's folder: it has no {RESULTS_FILE}.")
+    return CheckpointResult.load(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

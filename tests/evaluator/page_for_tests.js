@@ -1,0 +1,91 @@
+// What the tests ask of a page, put into it before they do.
+
+// Texts that stand out too little from what is behind them (WCAG 2, 1.4.3: 4.5 to 1, large ones 3 to 1).
+function contrasts() {
+  const parse = (text) => {
+    const [r, g, b, a = 1] = text.match(/[\d.]+/g).map(Number);
+    return { rgb: [r, g, b], a };
+  };
+  const linear = (one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const behind = (one) => {
+    for (; one; one = one.parentElement) {
+      const found = parse(getComputedStyle(one).backgroundColor);
+      if (found.a === 1) return found.rgb;
+    }
+    return [255, 255, 255];
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const pale = [];
+  let texts = 0;
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim();
+    const one = walker.currentNode.parentElement;
+    if (!text || !one.checkVisibility() || one.closest("script, style, .unseen, :disabled")) continue;
+    texts += 1;
+    const style = getComputedStyle(one);
+    const ink = parse(one instanceof SVGElement ? style.fill : style.color);
+    const [high, low] = [light(ink.rgb), light(behind(one))].sort((x, y) => y - x);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < (large ? 3 : 4.5)) pale.push(`${text.slice(0, 40)}: ${ratio.toFixed(2)}`);
+  }
+  return { texts, pale };
+}
+
+// What a reader goes by who does not see the page.
+function outline() {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const said = (one) => one.outerHTML.slice(0, 120);
+  const ids = all("[id]").map((one) => one.id);
+  const named = (one) => one.textContent.trim() || one.getAttribute("aria-label") || one.closest("label");
+  const target = (one) => one.getAttribute("aria-labelledby") ?? one.getAttribute("href").slice(1);
+  return {
+    lang: document.documentElement.lang,
+    title: document.title,
+    levels: all("h1, h2, h3, h4").map((one) => Number(one.tagName[1])),
+    headings_without_scope: all("th:not([scope])").map(said),
+    drawings_without_words: all("img:not([alt]), svg:not([role=img][aria-label])").map(said),
+    unnamed: all("a, button, select, input, summary").filter((one) => !named(one)).map(said),
+    twice: ids.filter((id, place) => ids.indexOf(id) !== place),
+    dead_links: all("a[href^='#'], [aria-labelledby]").map(target).filter((id) => !document.getElementById(id)),
+    landmarks: Object.fromEntries(["header", "nav", "main"].map((name) => [name, all(name).length])),
+  };
+}
+
+// Where the keyboard is, and how that is shown.
+function focused() {
+  const one = document.activeElement;
+  const style = getComputedStyle(one);
+  const box = one.getBoundingClientRect();
+  return {
+    tag: one.tagName,
+    text: one.textContent.trim().slice(0, 40),
+    style: style.outlineStyle,
+    width: parseFloat(style.outlineWidth),
+    inside: box.top < innerHeight && box.bottom > 0 && box.left < innerWidth && box.right > 0,
+  };
+}
+
+// Every row of a table's bodies, as the texts of its cells.
+function rows(selector) {
+  const texts = (row) => [...row.cells].map((cell) => cell.textContent.trim());
+  return [...document.querySelectorAll(`${selector} tbody tr`)].map(texts);
+}
+
+function unfold() {
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+}
+
+// Tables and drawings that go beyond the page's right edge, by their sections.
+function cut() {
+  const edge = document.body.getBoundingClientRect().right + 1;
+  return [...document.querySelectorAll("table, svg, pre")]
+    .filter((one) => one.getBoundingClientRect().right > edge)
+    .map((one) => one.closest("section").getAttribute("aria-labelledby"));
+}
+
+function countFoldedBeforePrint() {
+  addEventListener("beforeprint", () => { window.folded = document.querySelectorAll("details:not([open])").length; });
+}
