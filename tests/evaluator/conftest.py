@@ -90,7 +90,7 @@ def report() -> Report:
 def browser():
     """A real Chromium, installed where that can be; without one these tests are skipped, or fail if it is demanded."""
     from tests.evaluator.browser_for_tests import PACKAGES, PROGRAMS, Browser
-    from tests.nemo_distill.slurm_for_tests import unavailable
+    from tests.nemo_distill.slurm.cluster_for_tests import unavailable
 
     reason = unavailable(PROGRAMS, PACKAGES)
     if reason:
