@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 SCORES = ("mmlu", "next_token_loss")
 """What can rank the candidates of the pruning search."""
+CHIP_FRIENDLY = ("ignore", "report", "require")
+"""What the pruning search does about shapes that the chip likes (`nemo_distill.chip_shapes`)."""
 REASONINGS = ("inline", "native", "stripped")
 """What can become of the reasoning in a chat (`nemo_distill.data.tokenizer`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
@@ -45,6 +47,14 @@ class Prune:
     """How many candidates, the largest first, are scored."""
     calibration_sequences: int | None = None
     """Sequences over which activations are ranked."""
+    chip_friendly: str | None = None
+    """What is done about shapes whose matrices all run in FP8: `ignore` them, `report` the best beside the student, as
+    the study's recipe does, or `require` one (`nemo_distill.chip_shapes`)."""
+    chip_multiple: int | None = None
+    """What every side of a matrix is to be a multiple of."""
+    tensor_parallel: int | None = None
+    """GPUs among which such a shape is to divide. It stands apart from `layout.tensor_parallel`, so that a run can go
+    on over other GPUs without pruning anew."""
 
     def __post_init__(self):
         if self.export_config is not None and self.parameters is not None:
@@ -54,7 +64,10 @@ class Prune:
         for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
-        _positive(self, "parameters", "candidates", "calibration_sequences")
+        if self.chip_friendly is not None and self.chip_friendly not in CHIP_FRIENDLY:
+            near = nearest(self.chip_friendly, CHIP_FRIENDLY)
+            raise UserError(f"prune.chip_friendly cannot be '{self.chip_friendly}'. {near}")
+        _positive(self, "parameters", "candidates", "calibration_sequences", "chip_multiple", "tensor_parallel")
 
 
 @dataclass(frozen=True, kw_only=True)
