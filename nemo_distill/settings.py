@@ -154,6 +154,28 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Health:
+    """When a distillation is stopped early (`nemo_distill.health`). No output depends on it, so it is in no
+    fingerprint: a run that was stopped goes on where it was under other limits."""
+
+    grace_iterations: int = 50
+    """Iterations after which the loss has to be below where it began."""
+    loss_above_start: float = 1.0
+    """How many times the loss at the start it may be from then on."""
+    window: int = 50
+    """Iterations whose gradient norms make the running median."""
+    spike: float = 10.0
+    """How many times that median a gradient norm is called a spike."""
+    spikes: int = 3
+    """As many within a window stop the run."""
+    teacher_loss: float = 0.7
+    """The teacher's own next-token loss on the blend at most, as a part of what a guess among all tokens has."""
+
+    def __post_init__(self):
+        _positive(self, *(field.name for field in dataclasses.fields(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that a recipe says and a command may change; on the command line its fields are the first part of a key."""
 
@@ -164,6 +186,7 @@ class Settings:
     distill: Distill = Distill()
     evaluate: Evaluate = Evaluate()
     layout: Layout = Layout()
+    health: Health = Health()
     scale: str = ""
     """`full` or `debug`; empty for the one that the executor stands for."""
     runs: str = "runs"
