@@ -5,6 +5,7 @@ the step goes on from there when the cause is mended.
 """
 
 import dataclasses
+import logging
 import math
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from nemo_distill.ranks import Ranks
 from nemo_distill.settings import Health
 from nemo_distill.step import Spec
 from nemo_distill.training import complete_checkpoints
+
+logger = logging.getLogger(__name__)
 
 SAMPLES, SAMPLE_TOKENS, CHUNK = 4, 1024, 256
 """Sequences of the course that the teacher is asked about, tokens of each, and tokens whose logits are held at once."""
@@ -62,6 +65,7 @@ class HealthGate(pl.Callback):
         model = module.core_module
         loss = teacher_loss(model.teacher_model, trainer.datamodule._train_ds)
         guess = math.log(model.teacher_model.vocab_size)
+        logger.info("the teacher's own next-token loss on the blend: %.3f nats, a guess has %.3f", loss, guess)
         if not loss <= self.limits.teacher_loss * guess:  # nor NaN
             raise UserError(
                 f"the teacher's own next-token loss on the blend is {loss:.2f} nats, where a guess among all "
