@@ -127,7 +127,10 @@ class Pruning:
     dropped: tuple[int, ...]
     """Numbers, from 1, of the teacher's layers that are gone."""
     candidates: tuple[dict, ...] = ()
-    """Scored candidates of the search, best first: their sizes, `parameters`, `score` and `chosen`."""
+    """Scored candidates of the search, best first: their sizes, `parameters`, `score` and `chosen`; `chip_friendly`
+    where all its matrices run in FP8."""
+    remark: str = ""
+    """What a student that the chip likes costs and wins."""
 
     @property
     def axes(self) -> list[tuple[str, str]]:

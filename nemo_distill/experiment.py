@@ -1,6 +1,6 @@
 r"""From a recipe to the steps of its run: what each step is told, and what it waits for.
 
-    world -> prepare ----------------+
+    world -> prepare -> index -------+
       \                              v
        +-> prune -> distill-2.5B -> distill-5B -> distill-20B         one job per milestone, each resuming the last
            ^   \           \              \              \
@@ -8,8 +8,8 @@ r"""From a recipe to the steps of its run: what each step is told, and what it w
                            evaluate-2.5B                              while the next segment trains
     world -> contamination ---------------------> report
 
-The blend reaches `prepare`, `contamination` and the `distill-*` only, so changing it re-runs those and what follows
-from them, never the pruning. `run_experiment` is what a recipe calls.
+The blend reaches `prepare`, `index`, `contamination` and the `distill-*` only, so changing it re-runs those and what
+follows from them, never the pruning. `run_experiment` is what a recipe calls.
 """
 
 import dataclasses
@@ -60,6 +60,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             "executor": name_of(ctx.executor),
             "scale": scale.name,
             **{part: dataclasses.asdict(getattr(recipe, part)) for part in PARTS},
+            "health": dataclasses.asdict(settings.health),
             "seed": recipe.seed,
             "command": redact(ctx.command),
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -119,6 +120,7 @@ def build_steps(recipe: Recipe) -> list[Step]:
         if questions
         else ()
     )
+    index = Step("index", _module("index"), _index_config(recipe), ("import-teacher", "prepare"))
     segments = _segments(recipe)
     exports, evaluations = [], [_evaluation(recipe, TEACHER)]
     for label, source in [(PRUNED, "prune"), *((m.label, f"distill-{m.label}") for m in recipe.milestones)]:
@@ -134,7 +136,7 @@ def build_steps(recipe: Recipe) -> list[Step]:
         _report_config(recipe),
         tuple(step.name for step in (*evaluations, *segments, *contamination)),
     )
-    return [*world, import_teacher, prune, prepare, *segments, *judged, *contamination, report]
+    return [*world, import_teacher, prune, prepare, index, *segments, *judged, *contamination, report]
 
 
 def _prune_config(recipe: Recipe) -> dict:
@@ -145,6 +147,9 @@ def _prune_config(recipe: Recipe) -> dict:
             "export_config": prune.export_config,
             "candidates": prune.candidates,
             "divisors": scale.divisors,
+            "chip_friendly": prune.chip_friendly,
+            "chip_multiple": prune.chip_multiple,
+            "tensor_parallel": prune.tensor_parallel,
         },
         "score": prune.score,
         "mmlu_fraction": scale.mmlu_fraction,
@@ -202,6 +207,17 @@ def _contamination_config(recipe: Recipe, questions: list[dict]) -> dict:
     return {"sources": _sources(recipe), "questions": questions, "max_malformed": recipe.prepare.max_malformed}
 
 
+def _index_config(recipe: Recipe) -> dict:
+    distill = recipe.distill
+    return {
+        "shares": recipe.blend.shares,
+        "max_iterations": distill.max_iterations,
+        "global_batch_size": distill.global_batch_size,
+        "seq_length": distill.seq_length,
+        "seed": recipe.seed,
+    }
+
+
 def _segments(recipe: Recipe) -> list[Step]:
     scale, distill = recipe.scale, recipe.distill
     course = {
@@ -228,7 +244,7 @@ def _segments(recipe: Recipe) -> list[Step]:
             "intermediate_layers": [],
             "save_interval": scale.save_interval,
         }
-        upstream = ("import-teacher", "prune", "prepare", *before)
+        upstream = ("import-teacher", "prune", "prepare", "index", *before)
         segments.append(Step(f"distill-{milestone.label}", _module("distill"), config, upstream))
         first, before = milestone.iteration, (segments[-1].name,)
     return segments

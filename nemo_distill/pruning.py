@@ -2,6 +2,7 @@
 
 Activations over calibration tokens rank channels, heads and layers; then either the sizes are given (`export_config`)
 or a grid search under a parameter target scores its ten largest candidates with a function of ours and keeps the best.
+The ten largest that run whole in FP8 (`nemo_distill.chip_shapes`) are scored beside them, and may be what is kept.
 """
 
 import logging
@@ -14,9 +15,11 @@ import torch
 from modelopt.torch.prune.plugins.mcore_minitron import get_mcore_minitron_config
 from torch import Tensor
 
+from nemo_distill.candidates import MODE
+from nemo_distill.chip_shapes import ChipFilter, resized
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.settings import PRUNABLE
+from nemo_distill.settings import CHIP_FRIENDLY, PRUNABLE
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +41,15 @@ class Request:
     """How many candidates, the largest first, are scored."""
     divisors: dict[str, int] = field(default_factory=dict)
     """Step of the search along an axis, e.g. `hidden_size_divisor`; ModelOpt's defaults where not given."""
+    chip_friendly: str = "ignore"
+    """`report`: the best candidate that the chip likes is found and scored too; `require`: it becomes the student."""
+    chip_multiple: int = 16
+    tensor_parallel: int = 1
+    """With `chip_multiple`, what the chip likes (`chip_shapes.ChipFilter`)."""
 
     def __post_init__(self):
+        if self.chip_friendly not in CHIP_FRIENDLY:
+            raise UserError(f"chip_friendly cannot be {self.chip_friendly!r}; choose from {', '.join(CHIP_FRIENDLY)}.")
         if (self.export_config is None) == (self.parameters is None):
             raise UserError("pruning needs either export_config or parameters, one of the two.")
         for name in (*(self.export_config or ()), *self.skip):
@@ -47,6 +57,11 @@ class Request:
                 raise UserError(f"{name!r} cannot be pruned; choose from {', '.join(PRUNABLE)}.")
         if self.parameters is not None and self.parameters <= 0:
             raise UserError(f"the parameter target must be positive, not {self.parameters}.")
+
+    @property
+    def chip_filter(self) -> ChipFilter:
+        """What the chip likes."""
+        return ChipFilter(multiple=self.chip_multiple, tensor_parallel=self.tensor_parallel)
 
     def parameter_target(self, shape: Shape) -> float:
         """The target as a number of parameters of a model of `shape`."""
@@ -61,7 +76,8 @@ class Result:
     shape: Shape
     """The student's."""
     candidates: list[dict]
-    """The scored candidates, best first: their sizes, `parameters`, `score`, `chosen`; empty for an `export_config`."""
+    """The scored candidates, best first; empty for an `export_config`. Of each: its sizes, `parameters`, `score`,
+    `chosen`, `chip_friendly`, `misfits` (why not) and `largest` (of all under the target, and so ModelOpt's own)."""
     layer_scores: dict[int, float]
     """Importance of each layer of the teacher, numbered from 1: 1 - cosine of its input and output, higher is kept."""
     dropped_layers: list[int]
@@ -105,8 +121,11 @@ def prune(
             "max_width_pruning": request.max_width_pruning,
             "max_depth_pruning": request.max_depth_pruning,
             "scores_path": str(state_file),
+            "shape": shape,
+            "chip_filter": None if request.chip_friendly == "ignore" else request.chip_filter,
+            "chip_required": request.chip_friendly == "require",
         }
-    mode = [("mcore_minitron", get_mcore_minitron_config(**request.divisors))]
+    mode = [(MODE, get_mcore_minitron_config(**request.divisors))]
     try:
         _, state = mtp.prune(module, mode=mode, constraints=constraints, dummy_input=None, config=config)
     except AssertionError as error:
@@ -116,13 +135,24 @@ def prune(
                 f"{before / 1e6:.3f}M. Raise max_width_pruning or max_depth_pruning, or the target."
             ) from error
         raise
-    kept = sorted((state["sorted_layers"] or range(1, shape.num_layers + 1))[: module.config.num_layers])
+    ranked = list(state["sorted_layers"] or range(1, shape.num_layers + 1))
+    kept = sorted(ranked[: module.config.num_layers])
     pattern = "".join(shape.pattern[number - 1] for number in kept)
     pruned = shape.pruned(pattern=pattern, config=module.config)
-    found = [c for scored in state["top_k_candidates_per_constraint"].values() for c in scored]
+    searches = state["top_k_candidates_per_constraint"]
+    largest = searches.get(constraints.get("params"), [])
+    found = [*largest, *(c for other in searches.values() for c in other if c not in largest)]
     sizes = {name: getattr(module.config, name) for name in PRUNABLE}
     candidates = [
-        {**c.ss_config, "parameters": int(c.params), "score": c.score, "chosen": c.ss_config.items() <= sizes.items()}
+        {
+            **c.ss_config,
+            "parameters": int(c.params),
+            "score": c.score,
+            "chosen": c.ss_config.items() <= sizes.items(),
+            "chip_friendly": not (misfits := request.chip_filter.misfits(resized(shape, c.ss_config, ranked))),
+            "misfits": misfits,
+            "largest": c in largest,
+        }
         for c in sorted(found, key=lambda c: c.score, reverse=True)
     ]
     return Result(

@@ -69,7 +69,15 @@ FULL = Scale(
     calibration_seq_length=8192,
     mmlu_fraction=0.1,
     prepare=Prepare(reasoning="inline", max_malformed=0.01),
-    prune=Prune(parameters=7.0e9, score="mmlu", candidates=10, calibration_sequences=1024),
+    prune=Prune(
+        parameters=7.0e9,
+        score="mmlu",
+        candidates=10,
+        calibration_sequences=1024,
+        chip_friendly="report",
+        chip_multiple=16,
+        tensor_parallel=8,
+    ),
     distill=Distill(
         milestones=(400, 800, 3_200, 6_400, 9_600, 12_800, 16_000),
         max_iterations=16_000,
@@ -101,7 +109,15 @@ DEBUG = Scale(
     calibration_seq_length=256,
     mmlu_fraction=1.0,
     prepare=Prepare(reasoning="inline", max_malformed=0.01),
-    prune=Prune(parameters=0.75, score="next_token_loss", candidates=10, calibration_sequences=64),
+    prune=Prune(
+        parameters=0.75,
+        score="next_token_loss",
+        candidates=10,
+        calibration_sequences=64,
+        chip_friendly="report",
+        chip_multiple=16,  # there is none: its Mamba layers have eight heads at most
+        tensor_parallel=1,
+    ),
     divisors={
         "hidden_size_divisor": 16,
         "ffn_hidden_size_divisor": 32,

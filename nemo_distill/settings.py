@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 SCORES = ("mmlu", "next_token_loss")
 """What can rank the candidates of the pruning search."""
+CHIP_FRIENDLY = ("ignore", "report", "require")
+"""What the pruning search does about shapes that the chip likes (`nemo_distill.chip_shapes`)."""
 REASONINGS = ("inline", "native", "stripped")
 """What can become of the reasoning in a chat (`nemo_distill.data.tokenizer`)."""
 FP8 = ("none", "teacher", "both")
@@ -47,6 +49,14 @@ class Prune:
     """How many candidates, the largest first, are scored."""
     calibration_sequences: int | None = None
     """Sequences over which activations are ranked."""
+    chip_friendly: str | None = None
+    """What is done about shapes whose matrices all run in FP8: `ignore` them, `report` the best beside the student, as
+    the study's recipe does, or `require` one (`nemo_distill.chip_shapes`)."""
+    chip_multiple: int | None = None
+    """What every side of a matrix is to be a multiple of."""
+    tensor_parallel: int | None = None
+    """GPUs among which such a shape is to divide. It stands apart from `layout.tensor_parallel`, so that a run can go
+    on over other GPUs without pruning anew."""
 
     def __post_init__(self):
         if self.export_config is not None and self.parameters is not None:
@@ -56,7 +66,10 @@ class Prune:
         for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
-        _positive(self, "parameters", "candidates", "calibration_sequences")
+        if self.chip_friendly is not None and self.chip_friendly not in CHIP_FRIENDLY:
+            near = nearest(self.chip_friendly, CHIP_FRIENDLY)
+            raise UserError(f"prune.chip_friendly cannot be '{self.chip_friendly}'. {near}")
+        _positive(self, "parameters", "candidates", "calibration_sequences", "chip_multiple", "tensor_parallel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +169,28 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Health:
+    """When a distillation is stopped early (`nemo_distill.health`). No output depends on it, so it is in no
+    fingerprint: a run that was stopped goes on where it was under other limits."""
+
+    grace_iterations: int = 50
+    """Iterations after which the loss has to be below where it began."""
+    loss_above_start: float = 1.0
+    """How many times the loss at the start it may be from then on."""
+    window: int = 50
+    """Iterations whose gradient norms make the running median."""
+    spike: float = 10.0
+    """How many times that median a gradient norm is called a spike."""
+    spikes: int = 3
+    """As many within a window stop the run."""
+    teacher_loss: float = 0.7
+    """The teacher's own next-token loss on the blend at most, as a part of what a guess among all tokens has."""
+
+    def __post_init__(self):
+        _positive(self, *(field.name for field in dataclasses.fields(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that a recipe says and a command may change; on the command line its fields are the first part of a key."""
 
@@ -166,6 +201,7 @@ class Settings:
     distill: Distill = Distill()
     evaluate: Evaluate = Evaluate()
     layout: Layout = Layout()
+    health: Health = Health()
     scale: str = ""
     """`full` or `debug`; empty for the one that the executor stands for."""
     runs: str = "runs"

@@ -245,7 +245,7 @@ def _mark_failed(spec: Spec, error: str, *, refused: bool) -> None:
 def _kept(spec: Spec) -> dict:
     """What the launching command put into `spec.json` beside the spec's own fields."""
     record = json.loads((spec.folder / SPEC_FILE).read_text(encoding="utf-8"))
-    return {"command": record["command"]} if "command" in record else {}
+    return {name: record[name] for name in ("command", "health") if name in record}
 
 
 def _terminate(signal_number: int, frame) -> None:

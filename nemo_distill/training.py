@@ -6,7 +6,6 @@ whole course, so a course cut into parts gives the losses of the uncut one, digi
 """
 
 import json
-import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from nemo_distill.errors import UserError
+from nemo_distill.losses import read_losses
 from nemo_distill.nemotron_h import backend
 from nemo_distill.ranks import Ranks
 
@@ -175,9 +174,9 @@ class LossLog(pl.Callback):
     """Appends a line per iteration to `losses.jsonl` and keeps the step's progress.
 
     A line: iteration (1-based, of the course), loss, learning_rate, tokens (since the start of the course), seconds
-    (of this iteration) and what else NeMo reports. Lines past the iteration a resumed process starts from are cut
-    first: they belong to an attempt whose weights are lost. Of several ranks, which all know the loss of the whole
-    batch, the first writes.
+    (of this iteration) and grad_norm (of the whole batch, before clipping). Lines past the iteration a resumed process
+    starts from are cut first: they belong to an attempt whose weights are lost. Of several ranks, which all know the
+    loss of the whole batch, the first writes.
     """
 
     def __init__(self, path: Path, course: Course, progress=None, *, first: int = 0, until: int = 0):
@@ -207,10 +206,10 @@ class LossLog(pl.Callback):
             "tokens": iteration * self.course.tokens_per_iteration,
             "seconds": round(seconds, 4),
         }
+        if "grad_norm" in trainer.callback_metrics:
+            line["grad_norm"] = float(trainer.callback_metrics["grad_norm"])
         if self._file:
             self._file.write(json.dumps(line) + "\n")
-        if not math.isfinite(loss):
-            raise UserError(f"the loss is {loss} at iteration {iteration}; the last finite one is in {self.path}.")
         if self._file and self.progress:
             self.progress.update(
                 done=iteration - self.first,
@@ -266,18 +265,3 @@ def drop_incomplete(folder: Path) -> None:
     for path in folder.glob("iteration_*"):
         if not (path / COMPLETE).exists():
             shutil.rmtree(path)
-
-
-def read_losses(path: Path, *, until: int | None = None) -> list[dict]:
-    """The lines of `losses.jsonl` up to iteration `until`; a last line cut by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if until is None or line["iteration"] <= until:
-            lines.append(line)
-    return lines

@@ -4,7 +4,7 @@ Config: `course` (fields of `training.Course`), `kd` (fields of `kd.model.Option
 the course this segment trains, `first` exclusive), `shares` (source -> percent), `intermediate_layers` (pairs of
 [student, teacher] module names for the cosine loss; empty for logits only, as in the study), `save_interval`
 (iterations between checkpoints inside the segment).
-Upstream: `import-teacher`, `prune`, `prepare` and, but for the first segment, the `distill-*` before.
+Upstream: `import-teacher`, `prune`, `prepare`, `index` and, but for the first segment, the `distill-*` before.
 Output: `checkpoint/` (NeMo, optimizer included), `shape.json`, `losses.jsonl`.
 
 A segment that was cut goes on from its newest complete checkpoint. Data order and learning rate belong to the whole
@@ -46,7 +46,6 @@ def main(spec) -> None:
         _train(spec, training, ranks, resume_from=spec.folder / newest if newest else _previous_segment(spec))
     if ranks.first:
         shutil.copyfile(spec.upstream["prune"] / "shape.json", spec.folder / "shape.json")
-        shutil.rmtree(spec.folder / "index", ignore_errors=True)
         os.replace(training.complete_checkpoints(spec.folder)[-1], final)
 
 
@@ -72,8 +71,10 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     from nemo.collections import llm
 
     from nemo_distill.blend import megatron_blend
+    from nemo_distill.health_gate import gate
     from nemo_distill.kd.model import Options, distillation_model
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
+    from nemo_distill.steps import index
     from nemo_distill.steps.prepare import read_sources
 
     config = spec.config
@@ -94,10 +95,11 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
         course,
         megatron_blend(config["shares"], prefixes),
         tokenizer=model.tokenizer,
-        index_folder=spec.folder / "index",
+        index_folder=spec.upstream["index"] / index.FOLDER,
     )
     callbacks = [
         training.LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
+        gate(spec, ranks, sources=sources, resume_from=resume_from),
         training.Checkpoints(spec.folder, every=config["save_interval"], until=until, context=student / "context"),
     ]
     llm.train(

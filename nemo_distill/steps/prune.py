@@ -4,8 +4,9 @@ Config: `request` (fields of `pruning.Request`), `score` (`next_token_loss`, or 
 `mmlu_fraction`, `calibration` (`source`, as `prepare` takes them; `sequences`; `seq_length` in tokens), `precision`,
 `student_runtime` (fields of `nemotron_h.model.Runtime`: how the student will be trained).
 Upstream: `import-teacher`, and the step whose folder the calibration's files are in.
-Output: `checkpoint/` (NeMo), `shape.json`, `candidates.json` (the ten best, scored), `layers.json` (importance of
-each layer, and which were dropped).
+Output: `checkpoint/` (NeMo), `shape.json`, `candidates.json` (the scored ones, `pruning.Result.candidates`, each with
+the modelled milliseconds of its training in FP8), `layers.json` (importance of each layer, which were dropped, and
+what a student that the chip likes would cost in score and win in speed).
 
 Pruning does not depend on a blend: every blend starts from the same student.
 """
@@ -16,7 +17,10 @@ import logging
 import shutil
 from pathlib import Path
 
+from nemo_distill.chip_shapes import ChipFilter, resized
 from nemo_distill.errors import UserError
+from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.settings import PRUNABLE
 
 VERSION = 1
 logger = logging.getLogger(__name__)
@@ -26,7 +30,6 @@ def main(spec) -> None:
     """Calibrate, prune, save."""
     from nemo_distill.nemotron_h import model
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
-    from nemo_distill.nemotron_h.shape import Shape
 
     config, teacher = spec.config, spec.upstream["import-teacher"]
     tokenizer = context_tokenizer(teacher / "checkpoint")
@@ -69,7 +72,9 @@ def main(spec) -> None:
         model.load(nemo_model, student)
         model.save(trainer, nemo_model, target)
     result.shape.save(spec.folder / "shape.json")
-    (spec.folder / "candidates.json").write_text(json.dumps(result.candidates, indent=1))
+    candidates = timed(result, shape, request.chip_filter, seq_length=runtime.seq_length)
+    (spec.folder / "candidates.json").write_text(json.dumps(candidates, indent=1))
+    friendly = friendly_in_words(candidates, request.chip_filter) if request.chip_friendly != "ignore" else ""
     layers = {
         "pattern_before": shape.pattern,
         "pattern_after": result.shape.pattern,
@@ -78,6 +83,7 @@ def main(spec) -> None:
         "parameters_before": shape.parameters(),
         "parameters_after": result.shape.parameters(),
         "shape": dataclasses.asdict(result.shape),
+        "chip_friendly": friendly,
     }
     (spec.folder / "layers.json").write_text(json.dumps(layers, indent=1))
     logger.info(
@@ -86,6 +92,38 @@ def main(spec) -> None:
         result.shape.parameters() / 1e6,
         100 * result.shape.parameters() / shape.parameters(),
         result.dropped_layers or "none",
+    )
+    if friendly:
+        logger.info("%s", friendly)
+
+
+def timed(result, teacher: Shape, keep: ChipFilter, *, seq_length: int) -> list[dict]:
+    """The candidates, each with `fp8_ms`: `ChipFilter.fp8_seconds` of a sequence in training, in milliseconds."""
+    ranked = sorted(result.layer_scores, key=result.layer_scores.get, reverse=True)
+    sizes = [{name: value for name, value in one.items() if name in PRUNABLE} for one in result.candidates]
+    return [
+        one | {"fp8_ms": 1e3 * keep.fp8_seconds(resized(teacher, size, ranked), tokens=seq_length)}
+        for one, size in zip(result.candidates, sizes, strict=True)
+    ]
+
+
+def friendly_in_words(candidates: list[dict], keep: ChipFilter) -> str:
+    """What a student that the chip likes costs in score and wins in speed; empty where nothing was searched."""
+    if not candidates:
+        return ""
+    largest, friendly = ([one for one in candidates if one[what]] for what in ("largest", "chip_friendly"))
+    liked = f"all matrices in multiples of {keep.multiple} at tensor parallel {keep.tensor_parallel}"
+    if not friendly:
+        return f"No candidate has {liked}; the best of all lacks it because {'; '.join(largest[0]['misfits'])}."
+    best, other = (max(some, key=lambda one: one["score"]) for some in (largest, friendly))
+    if best == other:
+        return f"The best candidate has {liked}: nothing is lost by asking for it."
+    speed = best["fp8_ms"] / other["fp8_ms"]
+    return (
+        f"The best candidate with {liked} scores {other['score']:.4f}, {other['score'] - best['score']:+.4f} beside "
+        f"the best of ModelOpt's own search, has {other['parameters'] / best['parameters'] - 1:+.1%} parameters and "
+        f"would train {speed:.2f}x as fast in FP8: {other['fp8_ms']:.3g} ms a sequence where it takes "
+        f"{best['fp8_ms']:.3g}, modelled on one H100. The student is {'it' if other['chosen'] else 'the other'}."
     )
 
 

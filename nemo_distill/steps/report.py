@@ -190,6 +190,7 @@ def _pruning(folder: Path):
         pattern_before=layers["pattern_before"],
         pattern_after=layers["pattern_after"],
         dropped=tuple(layers["dropped"]),
+        remark=layers.get("chip_friendly", ""),
         candidates=tuple(json.loads((folder / "candidates.json").read_text(encoding="utf-8"))),
     )
 

@@ -64,6 +64,7 @@ def course(tmp_path_factory):
     whole, cut = segments.segment("distill-whole"), segments.segment("distill-1", until=segments.CUT)
     placed = segments.placed(folder, whole, cut)
     segments.run_all([placed["import-teacher"], placed["prune"]], [placed["prepare"]])
+    segments.run(placed["index"])
     segments.run_all([placed["distill-whole"]], [placed["distill-1"]])
     return folder
 

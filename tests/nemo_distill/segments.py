@@ -27,6 +27,8 @@ COURSE = {
     "seed": 7,
     "precision": "32",
 }
+INDEXED = ("max_iterations", "global_batch_size", "seq_length", "seed")
+"""What of it the indices depend on."""
 
 
 def segment(name: str, *, first: int = 0, until: int = ITERATIONS, after: str | None = None, **config) -> Step:
@@ -44,7 +46,7 @@ def segment(name: str, *, first: int = 0, until: int = ITERATIONS, after: str | 
             "save_interval": 2,
             **config,
         },
-        upstream=("import-teacher", "prune", "prepare", *([after] if after else [])),
+        upstream=("import-teacher", "prune", "prepare", "index", *([after] if after else [])),
     )
 
 
@@ -63,6 +65,12 @@ def placed(folder: Path, *segments: Step) -> dict[str, Spec]:
         Step("import-teacher", "nemo_distill.steps.import_teacher", {"checkpoint": teacher, **runtime}),
         Step("prepare", "nemo_distill.steps.prepare", {"tokenizer": teacher, "sources": list(files.values())}),
         Step(
+            "index",
+            "nemo_distill.steps.index",
+            {"shares": SHARES, **{name: COURSE[name] for name in INDEXED}},
+            upstream=("import-teacher", "prepare"),
+        ),
+        Step(
             "prune",
             "nemo_distill.steps.prune",
             {
@@ -78,9 +86,11 @@ def placed(folder: Path, *segments: Step) -> dict[str, Spec]:
     return place([*before, *segments], runs=folder / "runs")
 
 
-def start(spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, **environment: str) -> list[subprocess.Popen]:
-    """Start the step: as a process, or as one torchrun per node, all on this machine."""
-    path = str(spec.save())
+def start(
+    spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, limits: dict | None = None, **environment: str
+) -> list[subprocess.Popen]:
+    """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine."""
+    path = str(spec.save(health=limits or {}))
     step = ["-m", "nemo_distill.step", path]
     if nodes * ranks_per_node > 1:
         endpoint = f"127.0.0.1:{free_port()}" if nodes > 1 else None
@@ -124,7 +134,7 @@ def run_all(*chains: list[Spec]) -> None:
 
 def losses(spec: Spec) -> list[dict]:
     """The lines of the step's log of losses, but for how long each took."""
-    from nemo_distill.training import read_losses
+    from nemo_distill.losses import read_losses
 
     return [{k: v for k, v in line.items() if k != "seconds"} for line in read_losses(spec.folder / "losses.jsonl")]
 

@@ -1,12 +1,14 @@
 """Distillation as it runs: real steps in real processes, cut at milestones, killed and resumed."""
 
+import json
 import signal
 import time
 
 import pytest
 
-from nemo_distill.step import Spec
-from nemo_distill.training import read_losses
+from nemo_distill.losses import read_losses
+from nemo_distill.step import SUCCESS, Spec
+from nemo_distill.steps import index
 from tests.nemo_distill.segments import CUT, ITERATIONS, ended, losses, placed, run, run_all, segment, start
 
 pytestmark = pytest.mark.slow
@@ -42,6 +44,14 @@ def test_the_loss_falls_and_every_iteration_is_logged(whole):
 
 def test_a_run_cut_at_a_milestone_has_the_losses_and_learning_rates_of_the_uncut_one(specs, whole):
     assert losses(specs["distill-1"]) + losses(specs["distill-2"]) == whole
+
+
+def test_every_segment_reads_the_indices_that_were_built_beforehand(specs, whole):
+    step = specs["index"]
+    built = set(json.loads((step.folder / SUCCESS).read_text())["files"])
+    assert len([name for name in built if name.endswith(".npy")]) == 3 * 2 + 2  # of two sources, and of their blend
+    assert {str(path.relative_to(step.folder)) for path in (step.folder / index.FOLDER).iterdir()} == built
+    assert not [path for name in ("distill-whole", "distill-2") for path in specs[name].folder.rglob("*_index.npy")]
 
 
 def test_the_learning_rate_is_the_schedule_s(whole):

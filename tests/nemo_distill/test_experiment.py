@@ -35,14 +35,14 @@ def test_the_debug_run_has_these_steps_in_this_order():
     steps = {step.name: step for step in build_steps(recipe())}
     first, second, last = (milestone.label for milestone in recipe().milestones)
     assert list(steps) == [
-        "world", "import-teacher", "prune", "prepare",
+        "world", "import-teacher", "prune", "prepare", "index",
         f"distill-{first}", f"distill-{second}", f"distill-{last}",
         "evaluate-teacher", "export-pruned", "evaluate-pruned",
         *(f"{kind}-{label}" for label in (first, second, last) for kind in ("export", "evaluate")),
         "contamination", "report",
     ]  # fmt: skip
     assert steps["prune"].upstream == ("import-teacher", "world")
-    assert steps[f"distill-{second}"].upstream == ("import-teacher", "prune", "prepare", f"distill-{first}")
+    assert steps[f"distill-{second}"].upstream == ("import-teacher", "prune", "prepare", "index", f"distill-{first}")
     assert steps[f"export-{last}"].upstream == (f"distill-{last}",)
     assert {f"evaluate-{label}" for label in ("teacher", "pruned", first, second, last)} < set(steps["report"].upstream)
 
@@ -57,7 +57,7 @@ def test_the_segments_cover_the_schedule_without_a_gap():
 
 def test_another_blend_never_prunes_again():
     assert changed(recipe(), recipe(shares={**SHARES, "stem": 20, "sft-general": 40})) == {
-        "distill", "export", "evaluate", "report",
+        "index", "distill", "export", "evaluate", "report",
     }  # fmt: skip
     assert "prepare" in changed(recipe(), recipe(shares={"stem": 100}))
     assert not {"prune", "import", "world"} & changed(recipe(), recipe(shares={"stem": 100}))
@@ -96,6 +96,11 @@ def test_sources_are_searched_for_the_questions_at_hand(tmp_path):
     (tmp_path / "offline_code.jsonl").write_text('{"problem": "How many?"}\n')
     with pytest.raises(UserError, match="'offline_code' is there twice"):
         searched("debug", prepare=Prepare(questions=str(tmp_path)))
+
+
+def test_another_learning_rate_builds_no_indices_again_and_another_length_does():
+    assert "index" not in changed(recipe(), recipe(distill=Distill(learning_rate=1e-3)))
+    assert "index" in changed(recipe(), recipe(distill=Distill(max_iterations=200)))
 
 
 def test_another_way_to_evaluate_trains_nothing_again():

@@ -140,6 +140,69 @@ def test_a_search_that_was_cut_scores_no_candidate_twice(tmp_path):
     assert sorted(c["score"] for c in result.candidates) == [1, 2, 3, 4]
 
 
+def test_the_best_that_the_chip_likes_is_scored_beside_the_best(teacher, tmp_path):
+    from nemo_distill import pruning
+
+    module, shape, *_ = teacher
+    scored = []
+
+    def widest(m) -> float:
+        scored.append(m.config)
+        return m.config.hidden_size + m.config.ffn_hidden_size / 1000
+
+    result = pruning.prune(
+        module, shape,
+        pruning.Request(
+            parameters=0.75, divisors=DIVISORS, max_width_pruning=0.3, candidates=3, chip_friendly="report",
+            chip_multiple=8,
+        ),
+        calibration=calibration(shape), score=widest, state_file=tmp_path / "search.pt",
+    )  # fmt: skip
+    largest = [one for one in result.candidates if one["largest"]]
+    friendly = [one for one in result.candidates if one["chip_friendly"]]
+    assert len(largest) == 3 and len(friendly) >= 3
+    assert len(scored) == len(result.candidates) < 3 + len(friendly)  # what both searches found is scored once
+    assert all(bool(one["misfits"]) != one["chip_friendly"] for one in result.candidates)
+    assert all(one["mamba_num_heads"] == 8 for one in friendly)  # of a row per head, six give no multiple of 8
+    assert min(one["parameters"] for one in largest) >= max(one["parameters"] for one in friendly if not one["largest"])
+    (chosen,) = (one for one in result.candidates if one["chosen"])
+    assert chosen == max(largest, key=lambda one: one["score"])
+    assert result.shape.parameters() == chosen["parameters"]
+
+
+@pytest.mark.parametrize(("multiple", "liked"), [(8, True), (16, False)])
+def test_a_shape_that_the_chip_likes_can_be_asked_for(teacher, tmp_path, multiple, liked):
+    from nemo_distill import pruning
+
+    module, shape, *_ = teacher
+    request = pruning.Request(
+        parameters=0.9, divisors=DIVISORS, max_width_pruning=0.3, candidates=2, chip_friendly="require",
+        chip_multiple=multiple,
+    )  # fmt: skip
+    scored = []
+
+    def fewest_heads(m) -> float:
+        scored.append(m.config.mamba_num_heads)
+        return -m.config.mamba_num_heads
+
+    def prune():
+        return pruning.prune(
+            module, shape, request,
+            calibration=calibration(shape), score=fewest_heads, state_file=tmp_path / "search.pt",
+        )  # fmt: skip
+
+    if liked:
+        result = prune()
+        assert not request.chip_filter.misfits(result.shape)
+        assert sum(p.numel() for p in module.parameters()) == result.shape.parameters()
+        (chosen,) = (one for one in result.candidates if one["chosen"])
+        assert chosen["parameters"] == result.shape.parameters()
+        return
+    with pytest.raises(ValueError, match="no candidate .* in multiples of 16 at tensor parallel 1. The largest under"):
+        prune()
+    assert not scored
+
+
 def test_a_state_file_cut_short_is_dropped(tmp_path):
     from nemo_distill import pruning
 
@@ -157,6 +220,7 @@ def test_a_state_file_cut_short_is_dropped(tmp_path):
         ({"parameters": 0.5, "export_config": {"hidden_size": 64}}, "either export_config or parameters"),
         ({"export_config": {"hiden_size": 64}}, "'hiden_size' cannot be pruned"),
         ({"parameters": -1}, "must be positive, not -1"),
+        ({"parameters": 0.5, "chip_friendly": "yes"}, "chip_friendly cannot be 'yes'"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_with_its_value(request_, message):

@@ -39,9 +39,11 @@ def failure(spec: Spec) -> str:
 
 
 def assert_same(ours: list[dict], those_of_one_rank: list[dict]) -> None:
-    """Iterations, tokens and learning rates to the last digit, losses but for the order of sums."""
-    assert [line | {"loss": 0} for line in ours] == [line | {"loss": 0} for line in those_of_one_rank]
-    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in those_of_one_rank], rel=SUM_ORDER)
+    """Iterations, tokens and learning rates to the last digit, losses and norms but for the order of sums."""
+    summed = {"loss": 0, "grad_norm": 0}
+    assert [line | summed for line in ours] == [line | summed for line in those_of_one_rank]
+    for name, far in (("loss", SUM_ORDER), ("grad_norm", 100 * SUM_ORDER)):
+        assert [line[name] for line in ours] == pytest.approx([line[name] for line in those_of_one_rank], rel=far)
 
 
 def test_without_torchrun_a_step_has_one_rank():
