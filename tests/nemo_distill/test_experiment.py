@@ -131,7 +131,7 @@ def test_the_full_scale_is_the_studys():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["layout.gpus_per_node=2"], "take distill.micro_batch_size=8"),
+        (["layout.gpus_per_node=2"], "distill.micro_batch_size=8 would do"),
         (["layout.nodes=2", "distill.micro_batch_size=8"], "layout.nodes=2, and --executor local has one machine"),
     ],
 )
