@@ -68,6 +68,7 @@ def test_what_plans_a_run_imports_nothing_heavy(module):
 def test_every_package_that_is_imported_is_declared():
     distributions = importlib.metadata.packages_distributions()
     optional = {normalised(name) for extra in ("gpu", "harnesses", "test") for name in declared(extra)}
+    shared = {path.stem for path in (ROOT / "tests").rglob("*_for_tests.py")}  # which benchmarks import, too
     missing = set()
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -81,7 +82,7 @@ def test_every_package_that_is_imported_is_declared():
                 # What is not installed here, as nothing for GPUs is, goes by its own name.
                 owners = {normalised(owner) for owner in distributions.get(name, [name.removesuffix("_torch")])}
                 known = owners & (set(declared()) | optional | {"nemo-distill"})
-                ours = name in PACKAGES or (path.parent / f"{name}.py").exists()  # a script beside it
+                ours = name in PACKAGES or name in shared or (path.parent / f"{name}.py").exists()
                 if name not in sys.stdlib_module_names and not ours and not known:
                     missing.add(f"{path.relative_to(ROOT)} imports {name}")
     assert missing == set()
