@@ -149,29 +149,7 @@ class Bench:
             ("activation", "+ squared ReLU from its output", lambda: activation(squared_relu)),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
-            ("chunk", "+ scan chunk 256", lambda: self.chunk(256)),
-            ("stream", "+ teacher on a stream of its own", self.side),
         ]
-
-    def chunk(self, n):
-        for module in self.model.modules():
-            if hasattr(module, "chunk_size"):
-                module.chunk_size = n
-
-    def side(self):
-        model, stream = self.model, torch.cuda.Stream()
-
-        def forward(*args, **kwargs):
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream), torch.no_grad():
-                model._teacher_model.eval()
-                model._teacher_model(*args, **kwargs)
-            with model.only_student_forward():
-                output = type(model).forward(model, *args, **kwargs)
-            torch.cuda.current_stream().wait_stream(stream)
-            return output
-
-        model.forward = forward
 
     def step(self) -> torch.Tensor:
         """Gradients of a microbatch, as NeMo's trainer takes them."""

@@ -1,9 +1,10 @@
-"""The measured figures behind `nemo_distill.cost`: four that its rates are fitted to, and the others that judge it.
+"""The measured figures behind `nemo_distill.cost`: five that its rates are fitted to, and the others that judge it.
 
     python -m nemo_distill.calibration        # the table below docs/guides/preview.md
 
 Sources: the study's published ablation log and pipeline (96 nodes of 8 H100), and our own measurements on one H200
-(torch 2.11, Transformer Engine 2.11, mamba-ssm 2.3.1; sequence 8192, micro batch 1, random weights, no optimizer).
+and one H100 (torch 2.11, Transformer Engine 2.11, mamba-ssm 2.3.1; sequence 8192, micro batch 1, random weights, no
+optimizer).
 """
 
 import dataclasses
@@ -30,6 +31,9 @@ BENCH = Job(
 )
 """What was measured on one H200."""
 FUSED = dataclasses.replace(BENCH, fused_loss=True)
+ON_H100 = dataclasses.replace(FUSED, gpu=H100, lean_activation=True, gradient_bytes=0)
+"""What was measured on one H100 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-25)."""
+TEACHER_IN_FP8, BOTH_IN_FP8 = (dataclasses.replace(ON_H100, fp8=whose) for whose in ("teacher", "both"))
 STUDY = Job(
     teacher=NANO_9B_V2,
     student=NANO_7B_PRUNED,
@@ -92,6 +96,13 @@ FIGURES = (
         fits="matmul",
     ),
     Figure(
+        what="one H100: whole microbatch, ours, teacher in FP8",
+        unit="ms",
+        measured=836,
+        predict=_of(TEACHER_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+        fits="fp8",
+    ),
+    Figure(
         what="768 H100, the study: 1,000 iterations",
         unit="GPU-hours",
         measured=600,
@@ -109,6 +120,18 @@ FIGURES = (
         unit="ms",
         measured=(918 + 901) / 2,
         predict=_of(FUSED, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H100: whole microbatch, ours",
+        unit="ms",
+        measured=910,
+        predict=_of(ON_H100, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H100: whole microbatch, ours, teacher and student in FP8",
+        unit="ms",
+        measured=702,
+        predict=_of(BOTH_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
     ),
     Figure(
         what="one H200: memory at its fullest",
@@ -129,6 +152,24 @@ FIGURES = (
         predict=_of(BENCH, lambda job: job.memory()["loss"] - 2 * BF16 * job.tokens * job.student.vocab_size / GIB),
     ),
     Figure(
+        what="one H100: memory at its fullest, ours, no buffer of gradients",
+        unit="GiB",
+        measured=62.1,
+        predict=_of(ON_H100, _total_memory),
+    ),
+    Figure(
+        what="one H100: the same, teacher in FP8",
+        unit="GiB",
+        measured=54.9,
+        predict=_of(TEACHER_IN_FP8, _total_memory),
+    ),
+    Figure(
+        what="one H100: the same, teacher and student in FP8",
+        unit="GiB",
+        measured=68.9,
+        predict=_of(BOTH_IN_FP8, _total_memory),
+    ),
+    Figure(
         what="768 H100, the study: 80B tokens (12,800 iterations), \"about 9,000\"",
         unit="GPU-hours",
         measured=9_000,
@@ -139,7 +180,7 @@ FIGURES = (
 
 def fit() -> Rates:
     """The rates at which the model says what was measured, each fitted to one figure, in the order of `FIGURES`."""
-    rates = Rates(matmul=1.0, scan=1.0, memory=1.0, links=1.0)
+    rates = Rates(matmul=1.0, fp8=1.0, scan=1.0, memory=1.0, links=1.0)
     for figure in FIGURES:
         if figure.fits:
             low, high = 1e-3, 1.0  # what a figure measures falls as the rate rises
@@ -163,7 +204,7 @@ def was_measured(job: Job) -> bool:
     return any(
         (job.gpu, job.tensor_parallel, job.nodes > 1) == (known.gpu, known.tensor_parallel, known.nodes > 1)
         and (job.gpus > 1) == (known.gpus > 1)
-        for known in (BENCH, STUDY)
+        for known in (BENCH, ON_H100, STUDY)
     )
 
 

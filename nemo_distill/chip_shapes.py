@@ -1,7 +1,8 @@
 """Shapes the chip likes: which models run all their matrices in FP8, and what that wins.
 
 FP8 tensor cores take matrices whose sides are multiples of 16, on every rank that holds a part of one. The study's
-student has a side that is none, so its largest matrices stay in bf16:
+student has a side that is none: its largest matrices are filled up with zeros (`kd.precision`), and what they give is
+copied without the zeros, forward and backward.
 
 >>> from nemo_distill.chip_shapes import ChipFilter
 >>> from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
@@ -17,12 +18,7 @@ from dataclasses import dataclass
 from nemo_distill.cost import CALIBRATED, Rates
 from nemo_distill.hardware import H100, Gpu
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.work import Work, backward, forward
-
-FP8_SPEEDUP = 1.62
-"""Of a matrix multiplication, over bf16, quantising included. On one H200 the student's microbatch took 98 ms less
-once all its matrices but `in_proj` ran in FP8, of 259 ms that they take at the calibrated rate; the teacher's forward
-pass, which this was not fitted to, gives 1.68."""
+from nemo_distill.work import Mode, Work, backward, forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,26 +88,23 @@ class ChipFilter:
         return found
 
     def fits(self, matrix: Matrix) -> bool:
-        """Whether a rank's part of a matrix can run in FP8."""
+        """Whether a rank's part of a matrix can run in FP8 as it is."""
         return matrix.rows % self.multiple == 0 and matrix.columns % self.multiple == 0
 
-    def fp8_weights(self, shape: Shape) -> int:
-        """Elements of the layers' matrices that can run in FP8."""
-        return sum(
-            round(matrix.rows * matrix.columns * self.tensor_parallel) * shape.pattern.count(matrix.kind)
-            for matrix in matrices(shape, self.tensor_parallel)
-            if self.fits(matrix)
-        )
-
     def fp8_seconds(self, shape: Shape, *, tokens: int, gpu: Gpu = H100, rates: Rates = CALIBRATED) -> float:
-        """Modelled GPU-seconds of a student's forward and backward pass over one sequence of so many tokens.
+        """Modelled GPU-seconds of a student's forward and backward pass over one sequence of so many tokens, in FP8.
 
-        What fits runs in FP8, the rest and the output layer in bf16; communication and the loss are left out, because
-        they are the same for students of one width.
+        A matrix whose inputs misfit cannot be filled up and is reckoned in bf16. The output layer is in bf16 anyway;
+        communication and the loss are left out, because they are the same for students of one width.
         """
-        bf16 = rates.seconds((forward(shape, tokens) + backward(shape, tokens)) * tokens, gpu)
-        moved = rates.seconds(Work(matmul=6.0 * self.fp8_weights(shape) * tokens), gpu)
-        return bf16 - moved * (1 - 1 / FP8_SPEEDUP)
+        mode = Mode(lean_activation=True, fp8=True)
+        work = forward(shape, tokens, mode) + backward(shape, tokens, mode)
+        left = 6.0 * sum(
+            matrix.rows * matrix.columns * self.tensor_parallel * shape.pattern.count(matrix.kind)
+            for matrix in matrices(shape, self.tensor_parallel)
+            if matrix.columns % self.multiple
+        )
+        return rates.seconds((work + Work(matmul=left, fp8=-left)) * tokens, gpu)
 
 
 def resized(shape: Shape, sizes: dict[str, int], ranked_layers: list[int]) -> Shape:

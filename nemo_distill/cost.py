@@ -10,7 +10,7 @@
 
 A microbatch is a forward pass of the teacher and a forward and backward pass of the student. What its kernels compute
 and move is counted in `work`. They run one after another, so their times add up: each is FLOPs or bytes over a peak of
-`hardware` times one of the four fractions of `Rates`, which come from measured figures (`calibration`). Memory has
+`hardware` times one of the fractions of `Rates`, which come from measured figures (`calibration`). Memory has
 nothing fitted to it.
 
 Tensor parallelism is taken to be Megatron's with sequence parallelism, data parallelism its distributed optimizer with
@@ -23,7 +23,19 @@ from functools import cached_property
 
 from nemo_distill.hardware import Gpu
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.work import BF16, FP32, Work, backward, forward, saved_elements, scan_flops
+from nemo_distill.work import (
+    BF16,
+    FP8,
+    FP32,
+    Mode,
+    Work,
+    backward,
+    forward,
+    layer_weights,
+    saved_bytes,
+    saved_weights,
+    scan_flops,
+)
 
 GIB = 2**30
 LOSS_TRAFFIC = 146
@@ -34,9 +46,9 @@ LOSS_TEMPORARIES, LOSS_TEMPORARIES_SPLIT = 7 * FP32, 8 * FP32
 """Bytes per logit alive at once in it, beside the logits: fp32 logits of both models, their (log-)softmax and three
 terms of the divergence; with the vocabulary split, one exponential more."""
 FUSED_LOSS_TRAFFIC = 5 * BF16
-"""Bytes per logit of a fused kernel: both logits read twice, the gradient written over the student's."""
+"""Bytes per logit of `kd.kernel`: both logits read twice, the gradient written over the student's."""
 FUSED_LOSS_CHUNK = 2048
-"""Tokens whose logits the fused loss holds at a time."""
+"""Tokens whose logits the fused loss holds at a time (`kd.divergence.CHUNK_TOKENS`)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class Rates:
 
     matmul: float
     """Of the dense bf16 rate, by matrix multiplications and attention."""
+    fp8: float
+    """Of the dense FP8 rate, by matrix multiplications in FP8."""
     scan: float
     """Of the dense bf16 rate, by the Mamba-2 scan's FLOPs."""
     memory: float
@@ -56,12 +70,13 @@ class Rates:
         """What `work` takes on one GPU."""
         return (
             work.matmul / (gpu.bf16_flops * self.matmul)
+            + work.fp8 / (gpu.fp8_flops * self.fp8)
             + work.scan / (gpu.bf16_flops * self.scan)
             + work.memory / (gpu.memory_bandwidth * self.memory)
         )
 
 
-CALIBRATED = Rates(matmul=0.696, scan=0.0526, memory=0.797, links=0.2187)
+CALIBRATED = Rates(matmul=0.696, fp8=0.597, scan=0.0526, memory=0.797, links=0.2187)
 """`calibration.fit()`, rounded."""
 
 
@@ -86,7 +101,11 @@ class Job:
     optimizer: bool = True
     """Adam: master weights and two moments in fp32, split over the data-parallel ranks."""
     fused_loss: bool = False
-    """Output layer and loss in chunks, by one kernel, in place of NeMo's LogitsKLLoss."""
+    """Output layer and loss in chunks (`kd.divergence`), in place of NeMo's LogitsKLLoss."""
+    lean_activation: bool = False
+    """Our squared ReLU in place of PyTorch's own operations."""
+    fp8: str = "none"
+    """Whose matrix products are in FP8: a name in `settings.FP8`."""
     rates: Rates = CALIBRATED
 
     @property
@@ -104,12 +123,22 @@ class Job:
         """Of a microbatch."""
         return self.micro_batch_size * self.seq_length
 
+    @property
+    def teacher_mode(self) -> Mode:
+        """How the teacher computes."""
+        return Mode(lean_activation=self.lean_activation, fp8=self.fp8 != "none")
+
+    @property
+    def student_mode(self) -> Mode:
+        """How the student computes."""
+        return Mode(lean_activation=self.lean_activation, fp8=self.fp8 == "both")
+
     # -- time
 
     @property
     def teacher_forward_seconds(self) -> float:
         """Of a microbatch, without communication."""
-        return self._seconds(forward(self.teacher, self.seq_length))
+        return self._seconds(forward(self.teacher, self.seq_length, self.teacher_mode, trained=False))
 
     @property
     def loss_seconds(self) -> float:
@@ -126,13 +155,13 @@ class Job:
     @cached_property
     def forward_seconds(self) -> float:
         """Of a microbatch: both models and the loss."""
-        student = self._seconds(forward(self.student, self.seq_length))
+        student = self._seconds(forward(self.student, self.seq_length, self.student_mode))
         return self.teacher_forward_seconds + student + self.loss_seconds + self._collectives(teacher=2, student=2)
 
     @cached_property
     def backward_seconds(self) -> float:
         """Of a microbatch: the student."""
-        per_token = self._seconds(backward(self.student, self.seq_length))
+        per_token = self._seconds(backward(self.student, self.seq_length, self.student_mode))
         # A gradient is added to what the microbatches before it gave: read both, write one.
         added = self.student.parameters() / self.tensor_parallel * (BF16 + 2 * self.gradient_bytes)
         return per_token + self.rates.seconds(Work(memory=added), self.gpu) + self._collectives(student=3)
@@ -171,8 +200,11 @@ class Job:
         split = self.tensor_parallel
         parameters = self.student.parameters()
         parts = {
-            "student and gradients": parameters * (BF16 + self.gradient_bytes) / split,
-            "teacher": self.teacher.parameters() * BF16 / split,
+            "student and gradients": (
+                parameters * (BF16 + self.gradient_bytes) + saved_weights(self.student, self.student_mode)
+            )
+            / split,
+            "teacher": self._teacher_bytes / split,
             "optimizer": parameters * 3 * FP32 / split / self.data_parallel if self.optimizer else 0.0,
             "activations": self.tokens * self._saved_bytes / split,
             "loss": self._loss_bytes / split,
@@ -181,14 +213,19 @@ class Job:
 
     @property
     def _saved_bytes(self) -> int:
-        layers = sum(saved_elements(self.student, kind) for kind in self.student.pattern)
-        return BF16 * (layers + 2 * self.student.hidden_size)  # before and after the final norm
+        layers = sum(saved_bytes(self.student, kind, self.student_mode) for kind in self.student.pattern)
+        return layers + BF16 * 2 * self.student.hidden_size  # before and after the final norm
+
+    @property
+    def _teacher_bytes(self) -> float:
+        quantised = layer_weights(self.teacher) if self.teacher_mode.fp8 else 0
+        return BF16 * self.teacher.parameters() - (BF16 - FP8) * quantised
 
     @property
     def _loss_bytes(self) -> float:
         vocab = self.student.vocab_size
-        if self.fused_loss:  # the logits of a chunk, or later the output layer's gradient as made and as scaled
-            return max(2 * BF16 * FUSED_LOSS_CHUNK * vocab, 2 * BF16 * vocab * self.student.hidden_size)
+        if self.fused_loss:  # the logits of a chunk and the output layer's gradient
+            return BF16 * vocab * (2 * FUSED_LOSS_CHUNK + self.student.hidden_size)
         temporaries = LOSS_TEMPORARIES if self.tensor_parallel == 1 else LOSS_TEMPORARIES_SPLIT
         return self.tokens * vocab * (2 * BF16 + temporaries)
 

@@ -23,6 +23,7 @@ from nemo_distill.manifest import Run
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.recipe import Recipe
 from nemo_distill.schedule import format_tokens
+from nemo_distill.settings import FP8
 from nemo_distill.step import resolve_package_paths
 from nemo_distill.steps.evaluate import Load, loads
 
@@ -39,6 +40,8 @@ answers are MMLU Pro's, which need little thought; competition mathematics takes
 published; evaluation's GPU-hours are proportional to it."""
 SHORT_ANSWER_TOKENS = 16
 """Of benchmarks whose answer is a letter, without reasoning."""
+WORTH_SAYING = 0.97
+"""Part of the time that another layout may take and still be mentioned."""
 GAP = 0.02
 """The difference, from 0 to 1, for which the questions needed are counted."""
 
@@ -115,6 +118,7 @@ class Estimate:
                 "",
             ),
             (self._beside_the_study(iterations * job.global_batch_size * job.seq_length), "dim"),
+            *((sentence, "") for sentence in self._cheaper(iterations)),
         ]
         if calibration.was_measured(job):
             off = f"Right within about {gpu_hours:.0%} (GPU-hours) and {gib:.0%} (memory, on one GPU)"
@@ -129,6 +133,23 @@ class Estimate:
                 )
             )
         return remarks
+
+    def _cheaper(self, iterations: int) -> list[str]:
+        """What the same GPUs do the distillation in at best: in this precision, and with more of it in FP8."""
+        found = []
+        for fp8 in FP8[FP8.index(self.job.fp8) :]:
+            best = layouts.fastest(dataclasses.replace(self.job, fp8=fp8))
+            if best and best.iteration_seconds < WORTH_SAYING * self.job.iteration_seconds:
+                words = " ".join(
+                    f"{key}={new}" for key, old, new in (
+                        ("layout.tensor_parallel", self.job.tensor_parallel, best.tensor_parallel),
+                        ("distill.micro_batch_size", self.job.micro_batch_size, best.micro_batch_size),
+                        ("distill.fp8", self.job.fp8, fp8),
+                    ) if old != new
+                )  # fmt: skip
+                found.append(f"{best.gpu_hours(iterations):,.0f} with {words} ({needed_gib(best):.0f} GiB)")
+        whole = f"Distilling takes {self.job.gpu_hours(iterations):,.0f} GPU-hours as asked"
+        return [f"{whole}, and on the same GPUs {', '.join(found)}."] if found else []
 
     def _beside_the_study(self, tokens: int) -> str:
         words = f"The study reports about {STUDY_GPU_HOURS:,.0f} H100-hours for 80B tokens"
@@ -162,6 +183,9 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
         micro_batch_size=distill.micro_batch_size,
         global_batch_size=distill.global_batch_size,
         seq_length=distill.seq_length,
+        fused_loss=distill.fused_loss,
+        lean_activation=True,
+        fp8=distill.fp8,
     )
     layouts.check(job)
     ends = [milestone.iteration for milestone in recipe.milestones]

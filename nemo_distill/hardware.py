@@ -18,6 +18,8 @@ class Gpu:
     """What `layout.gpu` calls it."""
     bf16_flops: float
     """Dense bf16 matrix multiplication, FLOP/s."""
+    fp8_flops: float
+    """Dense FP8 matrix multiplication, FLOP/s."""
     memory_gib: float
     """What CUDA reports as the device's memory in all, GiB."""
     memory_bandwidth: float
@@ -28,13 +30,16 @@ class Gpu:
     """To other machines, bytes/s in one direction."""
 
 
-# NVIDIA's data sheets of H100 SXM and H200 SXM: 1,979 TFLOP/s bf16 with sparsity, half of it dense; 80 and 141 GB of
-# 3.35 and 4.8 TB/s; NVLink 900 GB/s, both directions. DGX H100 and H200: one 400 Gbit/s adapter per GPU.
+# NVIDIA's data sheets of H100 SXM and H200 SXM: 1,979 TFLOP/s bf16 with sparsity, half of it dense, twice as much in
+# FP8; 80 and 141 GB of 3.35 and 4.8 TB/s; NVLink 900 GB/s, both directions. DGX H100 and H200: one 400 Gbit/s adapter
+# per GPU.
 H100 = Gpu(
-    name="H100", bf16_flops=989.4e12, memory_gib=79.1, memory_bandwidth=3.35e12, nvlink=450e9, network=50e9
+    name="H100", bf16_flops=989.4e12, fp8_flops=1978.9e12, memory_gib=79.1, memory_bandwidth=3.35e12, nvlink=450e9,
+    network=50e9,
 )  # fmt: skip
 H200 = Gpu(
-    name="H200", bf16_flops=989.4e12, memory_gib=139.8, memory_bandwidth=4.8e12, nvlink=450e9, network=50e9
+    name="H200", bf16_flops=989.4e12, fp8_flops=1978.9e12, memory_gib=139.8, memory_bandwidth=4.8e12, nvlink=450e9,
+    network=50e9,
 )  # fmt: skip
 
 GPUS = {gpu.name: gpu for gpu in (H100, H200)}

@@ -1,6 +1,7 @@
 """Whether a distillation can be laid out as asked, and the nearest layout that can.
 
 check(job)              # raises UserError where something does not divide
+fastest(job)            # the tensor parallelism and micro batch that take least time
 misfit(job)             # the sentence on what does not fit into a GPU's memory; None: it fits
 student_shape(...)      # the student's sizes, or what they will be
 """
@@ -71,6 +72,12 @@ def misfit(job: Job) -> str | None:
     }
     words = " ".join(f"{key}={new}" for key, (old, new) in changes.items() if old != new)
     return f"{problem}; the nearest that fits is {words} ({needed_gib(near):.0f} GiB)."
+
+
+def fastest(job: Job) -> Job | None:
+    """The same GPUs with the tensor parallelism and micro batch that fit and take least time; None: none fits."""
+    found = [other for other in _alternatives(job) if fits(other)]
+    return min(found, key=lambda other: other.iteration_seconds, default=None)
 
 
 def nearest_fit(job: Job) -> Job | None:

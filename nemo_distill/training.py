@@ -133,6 +133,7 @@ def trainer(course: Course, *, until: int, callbacks: list[pl.Callback], ranks: 
         plugins=precision_plugin(course.precision),
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,
+            sequence_parallel=gpu and ranks.tensor_parallel > 1,  # which the local spec's norms cannot
             ckpt_async_save=False,
             save_ckpt_format="torch_dist",
             ckpt_optim_fully_reshardable=True,  # so that other ranks, in other numbers, can go on from it

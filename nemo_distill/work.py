@@ -6,15 +6,31 @@
 '16.9 GFLOP per token'
 
 Counted from the code that runs: Megatron 0.15 with Transformer Engine's layers, mamba-ssm's memory-efficient scan,
-FlashAttention, nothing recomputed.
+FlashAttention, nothing recomputed; and, as a `Mode` says, with our squared ReLU and with matrix products in FP8.
 """
 
 from dataclasses import dataclass
 
 from nemo_distill.nemotron_h.shape import Shape
 
-BF16, FP32 = 2, 4
+FP8, BF16, FP32 = 1, 2, 4
 """Bytes."""
+FP8_MULTIPLE = 16
+"""Rows of an FP8 matrix come in multiples of it; those that miss are filled up with zeros (`kd.precision`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """How layers compute."""
+
+    lean_activation: bool = False
+    """Squared ReLU from its output, in one kernel (`nemotron_h.activation`), in place of PyTorch's."""
+    fp8: bool = False
+    """The layers' matrix products in FP8, inputs and gradients quantised with a scale per tensor."""
+
+
+STOCK = Mode()
+"""NeMo as it comes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +38,26 @@ class Work:
     """What has to be done, whoever does it."""
 
     matmul: float = 0.0
-    """FLOPs."""
+    """FLOPs, in bf16."""
+    fp8: float = 0.0
+    """FLOPs of matrix products in FP8."""
     scan: float = 0.0
     """FLOPs."""
     memory: float = 0.0
     """Bytes moved between a GPU and its memory."""
 
     def __add__(self, other: "Work") -> "Work":
-        return Work(matmul=self.matmul + other.matmul, scan=self.scan + other.scan, memory=self.memory + other.memory)
+        return Work(
+            matmul=self.matmul + other.matmul,
+            fp8=self.fp8 + other.fp8,
+            scan=self.scan + other.scan,
+            memory=self.memory + other.memory,
+        )
 
     def __mul__(self, times: float) -> "Work":
-        return Work(matmul=self.matmul * times, scan=self.scan * times, memory=self.memory * times)
+        return Work(
+            matmul=self.matmul * times, fp8=self.fp8 * times, scan=self.scan * times, memory=self.memory * times
+        )
 
 
 def matmul_weights(shape: Shape, kind: str) -> int:
@@ -46,8 +71,8 @@ def matmul_weights(shape: Shape, kind: str) -> int:
     return 2 * h * shape.ffn_hidden_size
 
 
-def layer_forward(shape: Shape, kind: str, seq_length: int) -> Work:
-    """Of one token through one layer."""
+def layer_forward(shape: Shape, kind: str, seq_length: int, mode: Mode = STOCK, *, trained: bool = True) -> Work:
+    """Of one token through one layer, which the backward pass comes back to if it is `trained`."""
     # Every layer: its norm reads and writes h, the residual addition reads two and writes one.
     elements = 5 * shape.hidden_size
     attention = scan = 0.0
@@ -58,11 +83,18 @@ def layer_forward(shape: Shape, kind: str, seq_length: int) -> Work:
         elements += 3 * _qkv(shape) + shape.num_attention_heads * shape.kv_channels  # q, k, v copied; attention
         attention = _attention(shape, seq_length)
     else:
-        elements += 4 * shape.ffn_hidden_size  # ReLU, square
-    return Work(matmul=2 * matmul_weights(shape, kind) + attention, scan=scan, memory=BF16 * elements)
+        elements += (2 if mode.lean_activation else 4) * shape.ffn_hidden_size  # ReLU, square
+    if mode.fp8:
+        # Read for the largest, read again, written; where a gradient needs it, transposed as well.
+        quantised = (2 * BF16 + (2 if trained else 1) * FP8) * sum(product_inputs(shape, kind))
+        copied = 2 * BF16 * shape.mamba_in_proj_size if kind == "M" and _unfit(shape) else 0  # the zeros cut off
+        products = Work(fp8=2 * matmul_weights(shape, kind), memory=quantised + copied)
+    else:
+        products = Work(matmul=2 * matmul_weights(shape, kind))
+    return products + Work(matmul=attention, scan=scan, memory=BF16 * elements)
 
 
-def layer_backward(shape: Shape, kind: str, seq_length: int) -> Work:
+def layer_backward(shape: Shape, kind: str, seq_length: int, mode: Mode = STOCK) -> Work:
     """Of one token: gradients by inputs and by weights."""
     # Every layer: the norm's backward reads two and writes one, and so does adding the residual's gradient.
     elements = 6 * shape.hidden_size
@@ -74,35 +106,84 @@ def layer_backward(shape: Shape, kind: str, seq_length: int) -> Work:
         elements += 6 * _qkv(shape) + 3 * shape.num_attention_heads * shape.kv_channels
         attention = 2.5 * _attention(shape, seq_length)  # FlashAttention computes the scores again
     else:
-        elements += 10 * shape.ffn_hidden_size  # PyTorch differentiates the square in three kernels, ReLU in one
-    return Work(matmul=4 * matmul_weights(shape, kind) + attention, scan=scan, memory=BF16 * elements)
+        # PyTorch differentiates the square in three kernels, ReLU in one.
+        elements += (3 if mode.lean_activation else 10) * shape.ffn_hidden_size
+    if mode.fp8:
+        quantised = (2 * BF16 + 2 * FP8) * sum(product_outputs(shape, kind))
+        copied = 2 * BF16 * shape.mamba_in_proj_size if kind == "M" and _unfit(shape) else 0
+        products = Work(fp8=4 * matmul_weights(shape, kind), memory=quantised + copied)
+    else:
+        products = Work(matmul=4 * matmul_weights(shape, kind))
+    return products + Work(matmul=attention, scan=scan, memory=BF16 * elements)
 
 
-def forward(shape: Shape, seq_length: int) -> Work:
+def product_inputs(shape: Shape, kind: str) -> tuple[int, int]:
+    """Elements of a token that the two matrix products of a layer of `kind` take."""
+    inner = {
+        "M": shape.mamba_inner_size,
+        "*": shape.num_attention_heads * shape.kv_channels,
+        "-": shape.ffn_hidden_size,
+    }
+    return shape.hidden_size, inner[kind]
+
+
+def product_outputs(shape: Shape, kind: str) -> tuple[int, int]:
+    """Elements of a token that they give."""
+    inner = {"M": shape.mamba_in_proj_size, "*": _qkv(shape), "-": shape.ffn_hidden_size}
+    return inner[kind], shape.hidden_size
+
+
+def _unfit(shape: Shape) -> bool:
+    return shape.mamba_in_proj_size % FP8_MULTIPLE > 0
+
+
+def forward(shape: Shape, seq_length: int, mode: Mode = STOCK, *, trained: bool = True) -> Work:
     """Of one token through the whole model, its logits included."""
     h, total = shape.hidden_size, Work()
     for kind in shape.pattern:
-        total += layer_forward(shape, kind, seq_length)
+        total += layer_forward(shape, kind, seq_length, mode, trained=trained)
     return total + Work(matmul=2 * h * shape.vocab_size, memory=BF16 * 4 * h)  # embedding and final norm
 
 
-def backward(shape: Shape, seq_length: int) -> Work:
+def backward(shape: Shape, seq_length: int, mode: Mode = STOCK) -> Work:
     """Of one token through the whole model, without what it does per parameter."""
     h, total = shape.hidden_size, Work()
     for kind in shape.pattern:
-        total += layer_backward(shape, kind, seq_length)
+        total += layer_backward(shape, kind, seq_length, mode)
     return total + Work(matmul=4 * h * shape.vocab_size, memory=BF16 * 5 * h)
 
 
-def saved_elements(shape: Shape, kind: str) -> int:
-    """What one layer keeps of one token for the backward pass, in bf16 elements: its input, normed, and then these."""
+def saved_bytes(shape: Shape, kind: str, mode: Mode = STOCK) -> int:
+    """What one layer keeps of one token for the backward pass: its input, what its products took, and then these."""
+    taken = (FP8 if mode.fp8 else BF16) * sum(product_inputs(shape, kind))
     if kind == "M":
-        # in_proj's output, and of the inner size: the scan's output, the same gated, and that normed for out_proj.
-        return 2 * shape.hidden_size + shape.mamba_in_proj_size + 3 * shape.mamba_inner_size
-    if kind == "*":
-        return 2 * shape.hidden_size + _qkv(shape) + shape.num_attention_heads * shape.kv_channels
-    assert kind == "-", kind
-    return 2 * shape.hidden_size + 2 * shape.ffn_hidden_size  # ReLU's output and its square
+        own = shape.mamba_in_proj_size + 2 * shape.mamba_inner_size  # in_proj's output; the scan's, and the same gated
+    elif kind == "*":
+        # Attention's output is what the second product takes; in FP8 attention still wants its own.
+        own = _qkv(shape) + (shape.num_attention_heads * shape.kv_channels if mode.fp8 else 0)
+    else:
+        assert kind == "-", kind
+        # ReLU's output; or the square, which in bf16 is what the second product takes.
+        own = 0 if mode.lean_activation and not mode.fp8 else shape.ffn_hidden_size
+    return BF16 * (shape.hidden_size + own) + taken
+
+
+def saved_weights(shape: Shape, mode: Mode = STOCK) -> int:
+    """Bytes of weights that a model in training keeps beside its own: quantised, both ways round, and filled up."""
+    if not mode.fp8:
+        return 0
+    filled = in_proj_weights(shape) if _unfit(shape) else 0
+    return 2 * FP8 * layer_weights(shape) + BF16 * filled
+
+
+def layer_weights(shape: Shape) -> int:
+    """Elements of all layers' matrices."""
+    return sum(matmul_weights(shape, kind) for kind in shape.pattern)
+
+
+def in_proj_weights(shape: Shape) -> int:
+    """Elements of all `in_proj` matrices."""
+    return shape.pattern.count("M") * shape.hidden_size * shape.mamba_in_proj_size
 
 
 def _qkv(shape: Shape) -> int:

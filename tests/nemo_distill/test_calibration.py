@@ -43,4 +43,5 @@ def test_only_layouts_like_those_measured_claim_an_error():
     assert was_measured(dataclasses.replace(STUDY, nodes=48))
     for change in ({"tensor_parallel": 4}, {"nodes": 1}):
         assert not was_measured(dataclasses.replace(STUDY, **change))
-    assert not was_measured(dataclasses.replace(BENCH, gpu=H100))
+    assert was_measured(dataclasses.replace(BENCH, gpu=H100))
+    assert not was_measured(dataclasses.replace(BENCH, gpus_per_node=8))
