@@ -50,6 +50,11 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     scale = get_scale(settings.scale or SCALE_OF[name_of(ctx.executor)])
     name = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
     recipe = Recipe.of(name, settings, scale)
+    if recipe.distill.fp8 != "none" and scale.layer_spec != "transformer_engine":
+        raise UserError(
+            f"distill.fp8={recipe.distill.fp8} needs Transformer Engine's layers, and those of the {scale.name} scale "
+            f"are '{scale.layer_spec}': say distill.fp8=none."
+        )
     folder = Path(settings.runs).resolve()
     check_folder(folder)
     run = Run(
@@ -75,13 +80,12 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             global_batch_size=distill.global_batch_size,
             micro_batch_size=distill.micro_batch_size,
         )
-    if ctx.until:
-        run = dataclasses.replace(run, specs=_needed_for(ctx.until, run.specs))
+    wanted = _needed_for(ctx.until, run.specs) if ctx.until else run.specs
     console = Console()
-    print_preview(run, console, recipe=recipe, estimate=estimate)
+    print_preview(run, console, recipe=recipe, estimate=estimate, steps=wanted)
     if estimate and (problem := misfit(estimate.job)):
         raise UserError(problem)
-    launch(ctx, run, console=console)
+    launch(ctx, dataclasses.replace(run, specs=wanted), console=console)
 
 
 def _needed_for(step: str, specs: dict[str, Spec]) -> dict[str, Spec]:

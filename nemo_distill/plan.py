@@ -28,8 +28,13 @@ _STYLE = {"skip": "dim", "run": "bold cyan", "resume": "bold yellow", "wait": ""
 _FROM = {"published": "publ.", "reconstructed": "recon."}
 
 
-def print_preview(run: Run, console: Console, *, recipe: Recipe, estimate: Estimate | None) -> None:
-    """Everything, what decides most first. `estimate` is None where no GPU is asked for or the shapes are not known."""
+def print_preview(
+    run: Run, console: Console, *, recipe: Recipe, estimate: Estimate | None, steps: Iterable[str] | None = None
+) -> None:
+    """Everything, what decides most first; of the steps, those named, all if None.
+
+    `estimate` is None where no GPU is asked for or the shapes are not known.
+    """
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run)
     executor = run.facts["executor"]
     console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
@@ -45,7 +50,7 @@ def print_preview(run: Run, console: Console, *, recipe: Recipe, estimate: Estim
         _print_remarks(console, estimate.remarks())
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
-    for table in (detectable_table(loads(recipe.evaluate)), step_table(run)):
+    for table in (detectable_table(loads(recipe.evaluate)), step_table(run, run.specs if steps is None else steps)):
         console.print()
         console.print(table)
     console.print()
@@ -118,12 +123,13 @@ def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimat
     return table
 
 
-def step_table(run: Run) -> Table:
-    """What each step would do, and why."""
+def step_table(run: Run, steps: Iterable[str]) -> Table:
+    """What each of the steps would do, and why."""
     table = new_table("Steps", "step", "does", "because", "fingerprint")
-    for name, spec in run.specs.items():
+    for name in steps:
         action, reason = decide(run, name)
-        table.add_row(name, Text(action, style=_STYLE[action]), reason, Text(spec.fingerprint, style="dim"))
+        fingerprint = Text(run.specs[name].fingerprint, style="dim")
+        table.add_row(name, Text(action, style=_STYLE[action]), reason, fingerprint)
     return table
 
 

@@ -56,6 +56,7 @@ def distillation_model(
 
     `pairs_file`: NeMo's distillation config, which may name intermediate layers to compare; None: logits alone.
     """
+    precision.check(options.fp8)
     contexts = [nl.io.load_context(checkpoint / "context", subpath="model") for checkpoint in (student, teacher)]
     model = DistillationModel(
         contexts[0].config,

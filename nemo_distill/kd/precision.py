@@ -19,21 +19,25 @@ MULTIPLE = 16
 """Of which the sizes of an FP8 matrix product have to be multiples (cuBLASLt)."""
 
 
-def check(fp8: str, *, layer_spec: str) -> None:
-    """Raise `UserError` where `distill.fp8` cannot be had on this machine."""
+def check(fp8: str) -> None:
+    """Raise `UserError` where `distill.fp8`, or any training on the GPU that is here, cannot be had on this machine."""
+    if torch.cuda.is_available() and not _installed("triton"):
+        raise UserError("training on a GPU needs Triton, which is not installed here: pip install triton.")
+    missing = None
     if fp8 == "none":
         return
-    missing = None
     if not torch.cuda.is_available():
         missing = "a GPU, and there is none here"
     elif torch.cuda.get_device_capability() < (8, 9):
         missing = f"FP8 matrix units, which the {torch.cuda.get_device_name()} has not (Ada and Hopper have)"
-    elif importlib.util.find_spec("transformer_engine") is None:
+    elif not _installed("transformer_engine"):
         missing = "Transformer Engine, which is not installed here"
-    elif layer_spec != "transformer_engine":
-        missing = f"layers of Transformer Engine, and this scale's are '{layer_spec}'"
     if missing:
         raise UserError(f"distill.fp8={fp8} needs {missing}: say distill.fp8=none.")
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def teacher_in_fp8(model) -> None:

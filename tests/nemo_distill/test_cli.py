@@ -96,8 +96,9 @@ def test_several_recipes_are_previewed_by_one_command(nemo_run, workplace):
     assert code == 0
     for name in ("distill_v1v3-full", "distill_v3-full"):
         assert f"{name}: full scale, executor slurm, seed 7" in out
-    code, out, err = nemo_run(*recipes, "--executor", "slurm", "--dryrun", "layout.tensor_parallel=4")
-    assert code == 2 and err.count("the nearest that fits is layout.tensor_parallel=8") == 2
+    code, out, err = nemo_run(*recipes, "--executor", "slurm", "--dryrun", "layout.tensor_parallel=1",
+                              "distill.micro_batch_size=1")  # fmt: skip
+    assert code == 2 and err.count("the nearest that fits is layout.tensor_parallel=2") == 2
     assert "distill_v1v3-full" in out and "distill_v3-full" in out
 
 
@@ -105,9 +106,9 @@ def test_a_layout_that_cannot_fit_is_previewed_and_then_refused(nemo_run, workpl
     for dryrun in (["--dryrun"], []):
         code, out, err = nemo_run(RECIPE, "--executor", "slurm", "layout.gpu=H200", "layout.tensor_parallel=1", *dryrun,
                                   "distill.global_batch_size=3072")  # fmt: skip
-        assert code == 2 and "needs 324 GiB per GPU and an H200 has 140; the nearest that fits is" in err
+        assert code == 2 and "needs 181 GiB per GPU and an H200 has 140; the nearest that fits is" in err
         assert err.count("\n") == 1
-        assert "Memory per GPU: 324 of 140 GiB" in out
+        assert "Memory per GPU: 181 of 140 GiB" in out
     assert not (workplace / "runs").exists()
 
 

@@ -155,3 +155,22 @@ def test_every_scale_leaves_nothing_open(name):
 def test_no_fingerprint_depends_on_where_the_package_lies():
     text = repr([step.config for step in build_steps(recipe())])
     assert str(Path(__file__).resolve().parents[2]) not in text
+
+
+def test_fp8_is_refused_for_layers_that_have_none_before_anything_is_written(nemo_run, workplace, listing):
+    before = listing(workplace)
+    code, _, err = nemo_run(str(RECIPES / "distill_v1v3.py"), "--executor", "local", "distill.fp8=teacher")
+    assert code == 2 and "distill.fp8=teacher needs Transformer Engine's layers" in err
+    assert "say distill.fp8=none" in err and listing(workplace) == before
+    code, _, err = nemo_run(str(RECIPES / "distill_v1v3.py"), "--executor", "local", "distill.fp8=techer")
+    assert code == 2 and "Did you mean 'teacher'?" in err
+
+
+def test_a_run_can_end_at_a_step_and_has_only_what_that_needs(nemo_run, workplace):
+    recipe = str(RECIPES / "distill_v1v3.py")
+    code, out, _ = nemo_run(recipe, "--executor", "local", "--dryrun", "--until", "prune")
+    steps = out[out.index("fingerprint") :]
+    assert code == 0 and all(name in steps for name in ("world", "import-teacher", "prune"))
+    assert not any(name in steps for name in ("prepare", "distill", "report"))
+    code, _, err = nemo_run(recipe, "--executor", "local", "--until", "prun")
+    assert code == 2 and "no step 'prun' to stop after. Did you mean 'prune'?" in err

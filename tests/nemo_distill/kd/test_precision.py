@@ -1,0 +1,40 @@
+"""Where FP8 cannot be had: one sentence, and the setting to change."""
+
+import pytest
+import torch
+
+from nemo_distill.errors import UserError
+from nemo_distill.kd import precision
+
+
+def on_a_gpu(monkeypatch, *, capability=(9, 0), installed=("triton", "transformer_engine")):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
+    monkeypatch.setattr(precision, "_installed", lambda package: package in installed)
+
+
+def test_without_a_gpu_fp8_is_refused_and_nothing_else_is():
+    precision.check("none")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="distill.fp8=both needs a GPU, and there is none here: say distill.fp8=no"):
+            precision.check("both")
+
+
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [
+        ({"capability": (8, 0)}, "needs FP8 matrix units, which the A100 has not"),
+        ({"installed": ("triton",)}, "needs Transformer Engine, which is not installed here: say distill.fp8=none"),
+        ({"installed": ()}, "training on a GPU needs Triton"),
+    ],
+)
+def test_a_gpu_that_lacks_something_is_told_what(monkeypatch, machine, said):
+    on_a_gpu(monkeypatch, **machine)
+    with pytest.raises(UserError, match=said):
+        precision.check("teacher")
+
+
+def test_a_gpu_with_all_of_it_is_taken(monkeypatch):
+    on_a_gpu(monkeypatch)
+    precision.check("both")
