@@ -8,6 +8,7 @@ from nemo_distill.calibration import BENCH, STUDY
 from nemo_distill.cost import GIB
 from nemo_distill.hardware import H100, H200
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.work import BF16, Mode, layer_weights, saved_weights
 
 
 def changed(job, **changes):
@@ -57,6 +58,23 @@ def test_gradients_are_exchanged_behind_the_backward_pass_until_it_is_too_short(
 def test_a_gpu_with_faster_memory_only_is_faster_by_less_than_its_memory_is():
     ratio = changed(BENCH, gpu=H100).microbatch_seconds / BENCH.microbatch_seconds
     assert 1 < ratio < H200.memory_bandwidth / H100.memory_bandwidth
+
+
+def test_a_teacher_in_fp8_has_half_the_weights_in_its_layers_and_a_student_keeps_both():
+    teacher, both = changed(BENCH, fp8="teacher").memory(), changed(BENCH, fp8="both").memory()
+    weights = layer_weights(NANO_9B_V2)
+    assert (BENCH.memory()["teacher"] - teacher["teacher"]) * GIB == pytest.approx(weights)
+    assert teacher["student and gradients"] == BENCH.memory()["student and gradients"]
+    more = (both["student and gradients"] - teacher["student and gradients"]) * GIB
+    filled = BF16 * 24 * 4352 * 21_368  # of every Mamba layer, in_proj once more, filled up to a multiple of 16
+    assert more == pytest.approx(2 * layer_weights(NANO_7B_PRUNED) + filled)
+
+
+def test_a_student_whose_sizes_suit_fp8_copies_nothing():
+    suits = dataclasses.replace(NANO_7B_PRUNED, mamba_num_heads=112)
+    assert saved_weights(suits, Mode(fp8=True)) == 2 * layer_weights(suits)
+    without = changed(BENCH, student=suits, fp8="both")
+    assert without.microbatch_seconds < changed(BENCH, fp8="both").microbatch_seconds
 
 
 def test_a_longer_sequence_costs_attention_more_than_its_length():

@@ -1,6 +1,7 @@
 """What a run costs in all, and what is left of it."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -37,6 +38,16 @@ def test_the_segments_add_up_to_the_run():
     hours = sum(whole.segment_gpu_hours(label) for label in whole.segments)
     assert hours == pytest.approx(STUDY.gpu_hours(12_800))
     assert whole.segment_hours("2.5B") == pytest.approx(whole.segment_gpu_hours("2.5B") / 768)
+
+
+def test_what_the_same_gpus_could_do_it_in_is_said_with_the_settings_for_it():
+    lean = dataclasses.replace(STUDY, fused_loss=True, lean_activation=True)
+    (sentence,) = [words for words, _ in estimate(job=lean).remarks() if "on the same GPUs" in words]
+    hours = [int(number.replace(",", "")) for number in re.findall(r"[\d,]+(?= GPU-hours as asked| with )", sentence)]
+    assert hours == sorted(hours, reverse=True) and len(hours) == 4  # as asked, bf16, teacher in FP8, both
+    assert sentence.count("layout.tensor_parallel=4") == 3 and "distill.fp8=both" in sentence
+    best = estimate(job=dataclasses.replace(lean, tensor_parallel=4, fp8="both"))
+    assert not any("on the same GPUs" in words for words, _ in best.remarks())
 
 
 def test_what_is_done_is_not_left_to_be_spent():

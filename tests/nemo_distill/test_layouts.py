@@ -9,7 +9,7 @@ import pytest
 from nemo_distill.calibration import STUDY
 from nemo_distill.errors import UserError
 from nemo_distill.hardware import H200, get_gpu
-from nemo_distill.layouts import check, fits, misfit, student_shape, teacher_shape
+from nemo_distill.layouts import check, fastest, fits, misfit, student_shape, teacher_shape
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.settings import Prune
 
@@ -28,6 +28,22 @@ def following(sentence: str, job):
 def test_the_studys_layout_can_be():
     check(STUDY)
     assert misfit(STUDY) is None
+
+
+def test_without_whole_logits_the_study_s_gpus_need_not_split_its_model_eight_ways():
+    asked = like_the_study(fused_loss=True, lean_activation=True)
+    best = fastest(asked)
+    assert best.tensor_parallel < 8 and fits(best)
+    assert best.iteration_seconds < 0.7 * asked.iteration_seconds
+    for parallel in (1, 2, 4, 8):
+        for micro in (1, 2, 4):
+            other = dataclasses.replace(asked, tensor_parallel=parallel, micro_batch_size=micro)
+            if fits(other):
+                assert best.iteration_seconds <= other.iteration_seconds
+
+
+def test_where_nothing_fits_nothing_is_fastest():
+    assert fastest(like_the_study(nodes=1, gpus_per_node=1, tensor_parallel=1, seq_length=131_072)) is None
 
 
 def test_the_study_could_not_have_split_its_model_over_fewer_gpus():
