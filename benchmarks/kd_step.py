@@ -30,6 +30,7 @@ from nemo_distill.nemotron_h import backend
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
+LINES = ("nemo", "hidden", "activation", "fp8-teacher", "fp8-both")
 KINDS = {
     "loss": r"_divergence",
     "activation": r"^_square$|^_gradient$|relu|pow",
@@ -56,8 +57,10 @@ def main() -> None:
         action="store_true",
         help="drop gradients before every step: on 80 GB, 13 GiB of them leave no room for a student in FP8",
     )
-    parser.add_argument("--lines", default="nemo,hidden,activation,fp8-teacher,fp8-both", help="which, separated by ,")
+    parser.add_argument("--lines", default=",".join(LINES), help="which lines are measured, separated by commas")
     options = parser.parse_args()
+    if unknown := set(options.lines.split(",")) - set(LINES):
+        parser.error(f"there is no line {unknown.pop()!r}; choose from {','.join(LINES)}")
     if not torch.cuda.is_available():
         parser.error("needs a GPU, and there is none here")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -166,11 +169,11 @@ class Bench:
     def line(self, title: str) -> str:
         """A row of the table."""
         self._clear()
-        self.step()  # in which kernels are tuned
-        backend.release_local_memory()
-        self._clear()
-        torch.cuda.reset_peak_memory_stats()
         try:
+            self.step()  # in which kernels are tuned
+            backend.release_local_memory()
+            self._clear()
+            torch.cuda.reset_peak_memory_stats()
             seconds, loss = self._median(self.step)
         except torch.OutOfMemoryError:
             self._clear()
