@@ -31,7 +31,7 @@ from evaluator.verdict import Judgement, Standing
 VERDICTS = "verdicts.csv"
 VERDICT_COLUMNS = (
     "family", "milestone", "benchmark", "one", "other", "difference", "stderr", "holm_p", "verdict",
-    "questions_needed", "repeats_needed",
+    "questions_needed", "repeats_needed", "paired",
 )  # fmt: skip
 MOST_RUNS = len(SYMBOLS)
 """Runs that a page tells apart."""
@@ -70,6 +70,12 @@ class Comparison:
     def columns(self) -> list[str]:
         """Titles of the benchmarks, and of their average."""
         return [*(title for _, title in self.first.columns), AVERAGE]
+
+    @property
+    def without_answers(self) -> list[str]:
+        """Titles of the benchmarks whose harness kept no single answers of some checkpoint."""
+        lacking = {title for report in self.reports.values() for title in report.without_answers}
+        return [title for _, title in self.first.columns if title in lacking]
 
     @property
     def pruned(self) -> Row | None:
@@ -192,7 +198,7 @@ def write_csv(comparison: Comparison, folder: Path) -> None:
             for c in contrasts:
                 numbers = [f"{c.difference.mean:.6f}", f"{c.difference.stderr:.6f}", f"{c.p_value:.3g}", c.verdict]
                 more = [c.needed.questions, c.needed.repeats] if c.needed else ["", ""]
-                writer.writerow([family, c.at, c.column, c.one, c.other, *numbers, *more])
+                writer.writerow([family, c.at, c.column, c.one, c.other, *numbers, *more, "yes" if c.paired else "no"])
 
 
 def panels(comparison: Comparison) -> list:

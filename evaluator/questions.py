@@ -217,10 +217,15 @@ class Sheet:
 def sheets(
     columns: Sequence[Column], views: Sequence[View], rivals: Sequence[int], titles: Sequence[tuple[str, str]]
 ) -> tuple[Sheet, ...]:
-    """One sheet per benchmark of `titles`, (task, title) in the suite's order; all rows answered the same questions."""
+    """One sheet per benchmark of `titles`, (task, title) in the suite's order; all rows answered the same questions.
+
+    A benchmark of which some row kept no answers has none.
+    """
     made = []
     for place, (task, title) in enumerate(titles):
         results = [column.row.result.tasks[place] for column in columns]
+        if not all(result.has_answers for result in results):
+            continue
         made.append(
             Sheet(
                 task=task,

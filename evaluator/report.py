@@ -6,7 +6,7 @@
 
 Scores are shown as in the study, from 0 to 100, each with its standard error over questions. Two checkpoints answer
 the same questions, so what lies between them is judged from paired differences, which are more exact than two
-overlapping error bars suggest.
+overlapping error bars suggest. Where a harness keeps no answers there is nothing to pair: see `evaluator.pairs`.
 """
 
 import csv
@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluator.pages import PNG, SYMBOLS, plain_table, write_pages
-from evaluator.results import CheckpointResult
-from evaluator.stats import Estimate, Summary, average, paired_difference
+from evaluator.pairs import difference, same_questions, without_answers
+from evaluator.results import CheckpointResult, TaskResult
+from evaluator.stats import Estimate, Summary, average
 from evaluator.suite import Suite
 
 SCORES = "scores.csv"
@@ -196,20 +197,22 @@ class Report:
         """Task and title of each benchmark."""
         return [(benchmark.task, benchmark.title) for benchmark in self.suite.benchmarks]
 
+    @property
+    def without_answers(self) -> list[str]:
+        """Titles of the benchmarks whose harness kept no single answers of some row."""
+        return without_answers((row.result.tasks for row in self.rows), self.columns)
+
     def recovered(self, row: Row) -> float | None:
         """Share of the gap between pruned student and teacher that `row` has closed; None when there is no gap."""
         means = {role: self.row(role).average.mean for role in ROLE_TITLES}
         return recovered(means | {"milestone": row.average.mean})
 
     def changes(self) -> Iterator[tuple[str, list[Estimate]]]:
-        """What the last milestone has over other checkpoints: title, paired difference per benchmark and average."""
+        """What the last milestone has over other checkpoints: title, difference per benchmark and on average."""
         last = self.milestones[-1]
         others = [self.row("pruned"), *self.milestones[-2:-1], self.row("teacher")]
         for other in others:
-            differences = [
-                paired_difference(mine.table, theirs.table, mine.clusters)
-                for mine, theirs in zip(last.result.tasks, other.result.tasks, strict=True)
-            ]
+            differences = list(map(difference, last.result.tasks, other.result.tasks))
             name = other.title if other.role == "milestone" else f"the {other.title.lower()}"
             yield f"{last.title} against {name}", [*differences, average(differences)]
 
@@ -217,12 +220,15 @@ class Report:
 def check(report: Report) -> None:
     """Raise ValueError unless all rows answer the same questions, as often, under one seed and suite."""
     first = report.rows[0].result
-    asked = [(task.task, task.questions, len(task.scores[0])) for task in first.tasks]
-    if [name for name, _, _ in asked] != [benchmark.task for benchmark in report.suite.benchmarks]:
+    if [task.task for task in first.tasks] != [benchmark.task for benchmark in report.suite.benchmarks]:
         raise ValueError(f"'{first.label}' was not evaluated with the suite '{report.suite.name}'.")
     for row in report.rows[1:]:
-        if [(task.task, task.questions, len(task.scores[0])) for task in row.result.tasks] != asked:
+        if len(row.result.tasks) != len(first.tasks) or not all(map(_asked_alike, row.result.tasks, first.tasks)):
             raise ValueError(f"'{row.result.label}' was asked other questions, or more often, than '{first.label}'.")
+
+
+def _asked_alike(mine: TaskResult, theirs: TaskResult) -> bool:
+    return same_questions(mine, theirs) and mine.summary.repeats == theirs.summary.repeats
 
 
 def write_report(report: Report, folder: Path) -> None:
