@@ -42,7 +42,9 @@ def difference_p(mine: TaskResult, theirs: TaskResult) -> float:
     return normal_p(difference(mine, theirs))
 
 
-def difference_needed(mine: TaskResult, theirs: TaskResult, *, significance: float, power: float = 0.8) -> Needed | None:
+def difference_needed(
+    mine: TaskResult, theirs: TaskResult, *, significance: float, power: float = 0.8
+) -> Needed | None:
     """What would tell the two apart, as in `evaluator.stats.needed`; without answers, what repeats do is not known."""
     if is_paired(mine, theirs):
         return needed(mine.table, theirs.table, mine.clusters, significance=significance, power=power)

@@ -34,6 +34,11 @@ def forget(report, task: str = REPORTED):
     return dataclasses.replace(report, rows=tuple(rows))
 
 
+def table(path) -> list[dict]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture(scope="module")
 def partly(report):
     return forget(report)
@@ -74,10 +79,10 @@ def test_the_report_shows_the_score_and_says_what_it_cannot_show(report, partly,
     assert "<p>Not here: Math. The harness kept no single answers, only the score.</p>" in pages[1]
     assert 'id="sheet-offline-math"' not in pages[1] and 'id="sheet-offline-code"' in pages[1]
     assert "nan" not in (pages[0] + (tmp_path / "scores.csv").read_text()).lower()
-    scores, before = (list(csv.DictReader(open(folder / "scores.csv"))) for folder in (tmp_path, kept))
+    scores, before = (table(folder / "scores.csv") for folder in (tmp_path, kept))
     assert [(line["mean"], line["stderr"]) for line in scores] == [(line["mean"], line["stderr"]) for line in before]
     assert {line["rerun_sd"] for line in scores if line["benchmark"] == "Math"} == {""}
-    asked = {line["benchmark"] for line in csv.DictReader(open(tmp_path / "questions.csv"))}
+    asked = {line["benchmark"] for line in table(tmp_path / "questions.csv")}
     assert asked == {"Knowledge", "Science", "IFEval", "Code"}
     assert "no single answers" not in (kept / "report.html").read_text() + (kept / "report.md").read_text()
 
@@ -92,7 +97,7 @@ def test_where_no_harness_keeps_answers_there_is_still_a_report(report, tmp_path
 def test_two_runs_are_compared_and_the_unpaired_verdicts_are_marked(partly, tmp_path):
     judgement = judge({"one": partly, "other": partly})
     write_comparison(Comparison(judgement, {"one": "nemo-run report one", "other": "nemo-run report other"}), tmp_path)
-    lines = list(csv.DictReader(open(tmp_path / "verdicts.csv")))
+    lines = table(tmp_path / "verdicts.csv")
     assert {line["benchmark"] for line in lines if line["paired"] == "no"} == {"Math", "Average"}
     for name in ("report.md", "report.html"):
         assert "In Math no single answers were kept" in (tmp_path / name).read_text()
