@@ -177,22 +177,51 @@ def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) ->
 
 
 def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
-    """From output.jsonl or, with repeats, output-rs0.jsonl and so on, each in the order of the questions."""
+    """From output.jsonl or, with repeats, output-rs0.jsonl and so on, each in the order of the questions.
+
+    Nothing where the container kept no such files, or files without what the score is made of: the score alone counts.
+    """
     names = ["output.jsonl"] if benchmark.repeats == 1 else [f"output-rs{n}.jsonl" for n in range(benchmark.repeats)]
-    for repeat, name in enumerate(names):
-        found = sorted(artifacts.rglob(name))
+    files = [sorted(artifacts.rglob(name)) for name in names]
+    if not any(files):
+        return
+    for repeat, (name, found) in enumerate(zip(names, files, strict=True)):
         if len(found) != 1:
             raise ValueError(f"'{artifacts}' holds {len(found)} files {name}, not one.")
         for place, record in enumerate(_json_lines(found[0])):
-            yield Sample(
-                question=str(record.get("id", ids[place] if place < len(ids) else place)),
-                repeat=repeat,
-                score=float(record["symbolic_correct"]),
-                prompt=record.get("problem", ""),
-                reference=str(record.get("expected_answer", "")),
-                text=record.get("generation", ""),
-                tokens=record.get("num_generated_tokens"),
-            )
+            if benchmark.score == "subtask_accuracy":
+                yield from _scicode_steps(record, repeat)
+            elif benchmark.score in record:
+                yield Sample(
+                    question=str(record.get("id", ids[place] if place < len(ids) else place)),
+                    repeat=repeat,
+                    score=float(record[benchmark.score]),
+                    prompt=record.get("problem", ""),
+                    reference=str(record.get("expected_answer", "")),
+                    text=record.get("generation", ""),
+                    tokens=record.get("num_generated_tokens"),
+                )
+
+
+def _scicode_steps(record: dict, repeat: int) -> Iterator[Sample]:
+    """A problem's sub-steps: `generation` holds their code by `PROBLEM.STEP`, `eval_status` what became of each."""
+    codes, outcomes = record.get("generation"), record.get("eval_status")
+    if not isinstance(codes, dict) or outcomes is None:
+        return
+    if len(codes) != len(outcomes):
+        raise ValueError(
+            f"the problem {record['problem_id']} of SciCode has {len(codes)} sub-steps and {len(outcomes)} outcomes."
+        )
+    for (step, code), outcome in zip(codes.items(), outcomes, strict=True):
+        yield Sample(
+            question=step,
+            repeat=repeat,
+            score=float(outcome["process_status"] == "completed"),
+            prompt=record.get("problem_description_main", ""),
+            reference="passes the sub-step's tests",
+            text=code,
+            cluster=str(record["problem_id"]),
+        )
 
 
 _READERS = {

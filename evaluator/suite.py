@@ -68,6 +68,13 @@ class Benchmark:
     """Whether a model judges the answers (`evaluator.judge`)."""
     executes_code: bool = False
     """Whether what the model writes is executed."""
+    problems: int = 0
+    """Problems that the questions are parts of, and stand or fall with; 0 where each question stands alone."""
+
+    @property
+    def independent(self) -> int:
+        """How many of the questions an error may count: their problems where they are parts of some."""
+        return self.problems or self.questions
 
     @property
     def path(self) -> tuple[str, str, str]:
@@ -263,11 +270,13 @@ STUDY = Suite(
             title="SciCode",
             task="ns_scicode",
             repeats_key="num_repeats",
+            harness="nemo_skills",
             repeats=8,
             metric="pass_at_1_avg-of-{n}",
             score="subtask_accuracy",
-            questions=65,
-            protocol="subtasks, generated code is run in the container's sandbox",
+            questions=288,  # of 291 sub-steps; three are given and not asked (13.6, 62.1, 76.3)
+            problems=65,
+            protocol="sub-steps, generated code is run in the container's sandbox",
             result="scicode",
             params={"max_new_tokens": 8_192},
         ),

@@ -76,6 +76,11 @@ def test_the_gap_recovered_is_where_the_average_lies_between_pruned_and_teacher(
     assert terminal_table(folder).caption.endswith(f"0.8M tokens recovered {share}% of the gap")
 
 
+def test_of_one_milestone_it_does_not_say_that_others_are_below(report):
+    stop, _ = judge_alone("it", dataclasses.replace(report, rows=report.rows[:3]))
+    assert stop.text == "It is the only milestone, so nothing says whether the run is rising still."
+
+
 def test_it_says_where_to_stop_and_what_to_look_at_twice_as_a_comparison_does(report, page):
     stop, flags = judge_alone(report.title, report)
     assert f"Where to stop {stop.row.title}. {stop.text}" in re.sub(r"\s+", " ", page.text)
