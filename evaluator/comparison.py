@@ -14,18 +14,10 @@ from pathlib import Path
 
 from evaluator.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
 from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, change_text, plain_table, write_pages
-from evaluator.report import (
-    AVERAGE,
-    CSV_COLUMNS,
-    ROLE_TITLES,
-    SCORES,
-    BlendPart,
-    Report,
-    Row,
-    curve_of,
-    line_of,
-    score_lines,
-)  # fmt: skip
+from evaluator.panels import Panel, fit_panel, is_logarithmic
+from evaluator.questions import Column, View, sheets, with_answers, write_questions
+from evaluator.report import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
+from evaluator.report_files import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
 from evaluator.verdict import Judgement, Standing
 
 VERDICTS = "verdicts.csv"
@@ -128,7 +120,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write report.md, report.html, learning_curves.png and scores.csv, verdicts.csv and questions.csv into `folder`,
     which is there."""
     from evaluator import plots
-    from evaluator.questions import with_answers, write_questions
 
     asked, unread = with_answers(question_sheets(comparison))
     write_questions(asked, folder)
@@ -159,8 +150,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
 def question_sheets(comparison: Comparison) -> tuple:
     """The runs' `evaluator.questions.Sheet`s: first the questions that part the blends where all is summed up."""
-    from evaluator.questions import Column, View, sheets
-
     columns = [
         Column(name, row.title, row, comparison.number(name)) if name else Column(row.title, "", row)
         for name, row in comparison.rows
@@ -201,10 +190,8 @@ def write_csv(comparison: Comparison, folder: Path) -> None:
                 writer.writerow([family, c.at, c.column, c.one, c.other, *numbers, *more, "yes" if c.paired else "no"])
 
 
-def panels(comparison: Comparison) -> list:
-    """Learning curves of all runs as `evaluator.plots.Panel`s, the suite average first."""
-    from evaluator.plots import fit_panel, is_logarithmic
-
+def panels(comparison: Comparison) -> list[Panel]:
+    """Learning curves of all runs, the suite average first."""
     pruned = comparison.pruned
     tokens = sorted(comparison.judgement.shared)
     start = [pruned] if pruned and not is_logarithmic(tokens) else []

@@ -24,7 +24,7 @@ SHOWN_PACKAGES = (
 
 def main(spec) -> None:
     """Gather what the upstream steps left and write the report."""
-    from evaluator.report import write_report
+    from evaluator.report_files import write_report
 
     spec.progress.update(done=0, total=1, unit="reports")
     write_report(gather(spec), spec.folder)

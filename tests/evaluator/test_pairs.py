@@ -12,7 +12,7 @@ from evaluator.comparison import Comparison, write_comparison
 from evaluator.contrasts import OPEN, family
 from evaluator.pairs import difference, difference_needed, difference_p
 from evaluator.recount import main as recount
-from evaluator.report import write_report
+from evaluator.report_files import write_report
 from evaluator.results import CheckpointResult
 from evaluator.stats import paired_difference
 from evaluator.verdict import judge

@@ -9,7 +9,7 @@ import pytest
 
 from evaluator import questions
 from evaluator.questions import ANSWERS_FILE, score_text, with_answers, write_questions
-from evaluator.report import question_sheets
+from evaluator.report_files import question_sheets
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from evaluator.pages import span_text, tokens_text
-from evaluator.report import terminal_table, write_report
+from evaluator.report_files import terminal_table, write_report
 from evaluator.verdict import judge_alone
 
 
