@@ -191,16 +191,24 @@ def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> I
         for place, record in enumerate(_json_lines(found[0])):
             if benchmark.score == "subtask_accuracy":
                 yield from _scicode_steps(record, repeat)
-            elif benchmark.score in record:
+            elif (score := _nemo_skills_score(record, benchmark)) is not None:
+                own = record.get("id", record.get("task_id"))
                 yield Sample(
-                    question=str(record.get("id", ids[place] if place < len(ids) else place)),
+                    question=str(own if own is not None else ids[place] if place < len(ids) else place),
                     repeat=repeat,
-                    score=float(record[benchmark.score]),
-                    prompt=record.get("problem", ""),
+                    score=float(score),
+                    prompt=record.get("problem", record.get("question_content", "")),
                     reference=str(record.get("expected_answer", "")),
                     text=record.get("generation", ""),
                     tokens=record.get("num_generated_tokens"),
                 )
+
+
+def _nemo_skills_score(record: dict, benchmark: Benchmark) -> float | None:
+    """Of one answer; LiveCodeBench's is the first of its list of grades. None where it is not kept by answer."""
+    if benchmark.score == "accuracy":
+        return record["graded_list"][0] if record.get("graded_list") else None
+    return record.get(benchmark.score)
 
 
 def _scicode_steps(record: dict, repeat: int) -> Iterator[Sample]:

@@ -221,6 +221,7 @@ STUDY = Suite(
         Benchmark(
             title="LCB v6",
             task="ns_livecodebench",
+            harness="nemo_skills",
             repeats_key="num_repeats",
             repeats=4,
             metric="pass_at_1_avg-of-{n}",

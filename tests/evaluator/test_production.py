@@ -129,6 +129,21 @@ def test_scicodes_questions_are_its_sub_steps_and_its_error_is_over_its_problems
     assert (question.prompt, question.answers[0].text) == ("Simulate 31.", "def f_2(): ...")
 
 
+def test_livecodebench_is_read_by_problem_where_each_has_its_grades(left):
+    job = left / "ns_livecodebench.3"
+    for repeat in range(4):
+        lines = [
+            {"task_id": f"abc{n}", "question_content": f"Sort {n}.", "generation": "...", "graded_list": [n % 2 == 0]}
+            for n in range(454)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (job / "artifacts" / f"output-rs{repeat}.jsonl").write_text(text)
+    reading = read(left)[3]
+    assert reading.result.table.shape == (454, 4) and reading.result.clusters == ()
+    assert reading.result.summary.stderr == pytest.approx(0.5 / 453**0.5)
+    assert (reading.questions[0].question, reading.questions[0].prompt) == ("abc0", "Sort 0.")
+
+
 def test_a_sub_step_without_its_outcome_is_refused(left):
     write_scicode(left / "ns_scicode.7" / "artifacts")
     file = left / "ns_scicode.7" / "artifacts" / "output-rs3.jsonl"
