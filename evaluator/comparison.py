@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
-from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, change_text, plain_table, write_pages
+from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, cell_text, change_text, plain_table, write_pages
 from evaluator.panels import Panel, fit_panel, is_logarithmic
 from evaluator.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
@@ -211,14 +211,16 @@ def terminal_summary(comparison: Comparison):
     from rich.console import Group
     from rich.text import Text
 
+    columns = comparison.columns
     # Beside longer names, columns with their errors do not fit 80 characters.
     errors = max(map(len, comparison.finals)) <= _NARROW_NAME
     caption = "± standard error over questions" if errors else "standard errors are on the page"
-    table = plain_table(f"At {comparison.at}", comparison.columns, bold=AVERAGE, caption=f"from 0 to 100, {caption}")
+    caption = f"from 0 to 100, {caption}"
+    table = plain_table(f"At {comparison.at}", columns, bold=AVERAGE, errors=errors, caption=caption)
     references = [comparison.first.row("teacher"), *filter(None, [comparison.pruned])]
     for name, row in [*((row.role, row) for row in references), *comparison.finals.items()]:
         values = [*row.summaries.values(), row.average]
-        texts = (f"{100 * v.mean:.1f}" + (f" ±{100 * v.stderr:.1f}" if errors else "") for v in values)
+        texts = (cell_text(value, columns) if errors else f"{100 * value.mean:.1f}" for value in values)
         table.add_row(name, *texts, style="dim" if row in references else None)
     lines = [table, Text()]
     for standing in comparison.standings:

@@ -8,10 +8,11 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from evaluator.pages import PNG, SYMBOLS, plain_table, write_pages
+from evaluator.pages import PNG, SYMBOLS, cell_text, plain_table, write_pages
 from evaluator.panels import Curve, Line, Panel, is_logarithmic
 from evaluator.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report import AVERAGE, ROLE_TITLES, Report, Row, recovered
+from evaluator.stats import Estimate
 from evaluator.verdict import judge_alone
 
 SCORES = "scores.csv"
@@ -120,10 +121,10 @@ def terminal_table(folder: Path):
     share = recovered({role: mean for role, _, mean in averages})
     if share is not None:
         caption += f"\n{averages[-1][1]} tokens recovered {100 * share:.0f}% of the gap"
-    table = plain_table("Tokens", columns, bold=AVERAGE, caption=caption)
+    table = plain_table("Tokens", columns, bold=AVERAGE, errors=True, caption=caption)
     for index in range(0, len(lines), len(columns)):
         cells = lines[index : index + len(columns)]
-        texts = (f"{100 * float(cell['mean']):.1f} ±{100 * float(cell['stderr']):.1f}" for cell in cells)
+        texts = (cell_text(Estimate(float(cell["mean"]), float(cell["stderr"])), columns) for cell in cells)
         milestone = cells[0]["role"] == "milestone"
         table.add_row(cells[0]["checkpoint" if milestone else "role"], *texts, style=None if milestone else "dim")
     return table

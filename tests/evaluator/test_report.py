@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from evaluator.pages import span_text, tokens_text
+from evaluator.pages import cell_text, plain_table, span_text, tokens_text
 from evaluator.report_files import terminal_table, write_report
+from evaluator.stats import Estimate
+from evaluator.suite import STUDY
 from evaluator.verdict import judge_alone
 
 
@@ -57,6 +59,18 @@ def test_the_three_tables_show_the_scores_of_the_csv(report, folder, page):
         assert f"{mean:.1f} ± {error:.1f}" in markdown
         assert f"{mean:.1f} ± {error:.1f}" in html
         assert f"{mean:.1f} ±{error:.1f}" in terminal  # nothing is cut at 80 columns
+
+
+def test_the_studys_eight_columns_and_their_average_fit_a_terminal_with_their_errors():
+    columns = [*(benchmark.title for benchmark in STUDY.benchmarks), "Average"]
+    table = plain_table("Tokens", columns, errors=True)
+    table.add_row("pre_sft_v1", *[cell_text(Estimate(1.0, 0.1234), columns)] * len(columns))
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(table)
+    shown = capture.get()
+    assert all(shown.count(word) for title in columns for word in title.split()) and "…" not in shown
+    assert (shown.count("100.0"), shown.count("±12.3")) == (9, 9)
 
 
 def test_the_table_has_the_studys_form_tokens_by_benchmarks(folder):
