@@ -11,6 +11,7 @@ is the one reported.
 import html
 import importlib.util
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -143,20 +144,22 @@ def _simple_evals(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> 
 
 
 def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
-    """From the one file of samples that it logs per task."""
-    found = sorted(artifacts.glob(f"*/samples_{benchmark.path[0]}_*.jsonl"))
-    if len(found) != 1:
-        raise ValueError(f"'{artifacts}' holds {len(found)} files of samples of {benchmark.path[0]}, not one.")
-    for record in _json_lines(found[0]):
-        messages = json.loads(record["arguments"]["gen_args_0"]["arg_0"][0])
-        yield Sample(
-            question=ids[record["doc_id"]],
-            repeat=0,
-            score=float(record[benchmark.metric]),
-            prompt="\n".join(message["content"] for message in messages),
-            reference=", ".join(record["doc"].get("instruction_id_list", ())),
-            text=record["filtered_resps"][0],
-        )
+    """From the file of samples that it logs per task or, where the benchmark is a group of tasks, from all of them."""
+    task, _, score = benchmark.written
+    for file in sorted(artifacts.glob(f"*/samples_{task}_*.jsonl")):
+        part = re.fullmatch(rf"samples_{task}(?:_(.+?))?_\d{{4}}-.*", file.stem)[1]
+        for record in _json_lines(file):
+            asked = record["arguments"]["gen_args_0"]["arg_0"]
+            if isinstance(asked, list):  # chat messages, as JSON
+                asked = "\n".join(message["content"] for message in json.loads(asked[0]))
+            yield Sample(
+                question=f"{part}/{record['doc_id']}" if part else ids[record["doc_id"]],
+                repeat=0,
+                score=float(record[score]),
+                prompt=asked,
+                reference=", ".join(record["doc"].get("instruction_id_list", ())) or str(record.get("target", "")),
+                text=record["filtered_resps"][0],
+            )
 
 
 def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:

@@ -172,10 +172,10 @@ def _stderr(score: float, stderr: float, benchmark: Benchmark) -> float:
 
 def _written(tasks: dict, benchmark: Benchmark) -> tuple[float, float]:
     """The benchmark's score in results.yml and its standard error there, nan where it has none."""
-    task, metric, name = benchmark.path
+    task, metric, name = benchmark.written
     metrics = tasks.get(task, {}).get("metrics", {})
     by_name = {_flat(name): values for name, values in metrics.items()}
-    found = by_name.get(_flat(metric or task), {}).get("scores", {}).get(name or task, {})
+    found = by_name.get(_flat(metric), {}).get("scores", {}).get(name, {})
     if found.get("value") is None:
         have = sorted(f"{m}/{s}" for m, values in metrics.items() for s in values.get("scores", {}))
         raise ValueError(f"{RESULTS} has no score {benchmark.key}: of {task} it has {have}.")

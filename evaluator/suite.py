@@ -52,6 +52,8 @@ class Benchmark:
     """What decides the score besides the model, in half a sentence."""
     result: str = ""
     """The task's name in results.yml where it differs from `task`."""
+    written_as: tuple[str, str, str] | None = None
+    """Task, metric and score in results.yml, where the study's own name of the score is another."""
     params: Mapping = field(default_factory=dict, hash=False)
     """nemo-evaluator's parameters that differ from the suite's; None leaves the task's own default."""
     repeats_key: str = ""
@@ -78,9 +80,15 @@ class Benchmark:
 
     @property
     def path(self) -> tuple[str, str, str]:
-        """Task, metric and score in results.yml."""
+        """Task, metric and score, as the study's tables name them."""
         score = self.score_once if self.repeats == 1 and self.score_once else self.score
         return (self.result or self.task, self.metric.format(n=self.repeats), score.format(n=self.repeats))
+
+    @property
+    def written(self) -> tuple[str, str, str]:
+        """Task, metric and score as results.yml has them."""
+        task, metric, score = self.path
+        return self.written_as or (task, metric or task, score or task)
 
     @property
     def key(self) -> str:
@@ -192,6 +200,8 @@ STUDY = Suite(
             questions=14_042,
             protocol="5-shot, the answer generated, greedy",
             result="mmlu",
+            written_as=("mmlu_str", "exact_match", "exact_match"),
+            harness="lm_eval",
             params={"temperature": None, "top_p": None, "max_new_tokens": None, "num_fewshot": 5},
         ),
         Benchmark(

@@ -36,13 +36,13 @@ def left(tmp_path) -> Path:
     """What an invocation leaves whose harnesses keep only the sums; most do inside their containers."""
     folder = tmp_path / "nemo_evaluator" / "20260101_120000-0123abcd"
     for number, benchmark in enumerate(STUDY.benchmarks):
-        task, metric, score = benchmark.path
+        task, metric, score = benchmark.written
         job = folder / f"{benchmark.task}.{number}"
         (job / "artifacts").mkdir(parents=True)
         (job / "logs").mkdir()
         (job / "logs" / "stage.exit").write_text("2026-01-01T13:00:00Z 0\n")
-        scores = {score or task: {"value": 0.5, "stats": {"stderr": 0.01}}}
-        results = {"tasks": {task: {"metrics": {metric or task: {"scores": scores}}}}}
+        scores = {score: {"value": 0.5, "stats": {"stderr": 0.01}}}
+        results = {"tasks": {task: {"metrics": {metric: {"scores": scores}}}}}
         record = {"target": {"api_endpoint": {"model_id": "80B"}}, "results": results}
         (job / "artifacts" / "results.yml").write_text(yaml.safe_dump(record))
         requests = benchmark.questions * benchmark.repeats
@@ -127,6 +127,30 @@ def test_scicodes_questions_are_its_sub_steps_and_its_error_is_over_its_problems
     assert one.stderr > 2 * summarize(result.table).stderr  # as independent questions they would look twice as exact
     question = next(question for question in reading.questions if question.question == "31.2")
     assert (question.prompt, question.answers[0].text) == ("Simulate 31.", "def f_2(): ...")
+
+
+def test_mmlu_is_read_from_the_files_of_its_subjects(left):
+    folder = left / "lm-evaluation-harness.mmlu.0" / "artifacts" / "80B"
+    folder.mkdir()
+    for subject, number in (("astronomy", 6_042), ("high_school_biology", 8_000)):
+        lines = [
+            {
+                "doc_id": n,
+                "doc": {"question": f"{subject} {n}?"},
+                "target": "B",
+                "arguments": {"gen_args_0": {"arg_0": f"{subject} {n}?\nA. x\nB. y\nAnswer:", "arg_1": {}}},
+                "filtered_resps": ["B" if n % 2 else "A"],
+                "exact_match": float(n % 2),
+            }
+            for n in range(number)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"samples_mmlu_str_{subject}_2026-01-01T12-00-00.123456.jsonl").write_text(text)
+    reading = read(left)[0]
+    assert reading.result.table.shape == (14_042, 1)
+    assert reading.result.summary.stderr == pytest.approx(0.5 / 14_041**0.5)
+    question = next(one for one in reading.questions if one.question == "high_school_biology/3")
+    assert (question.reference, question.answers[0].text, question.answers[0].score) == ("B", "B", 1.0)
 
 
 def test_livecodebench_is_read_by_problem_where_each_has_its_grades(left):
