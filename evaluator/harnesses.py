@@ -149,15 +149,18 @@ def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Itera
     for file in sorted(artifacts.glob(f"*/samples_{task}_*.jsonl")):
         part = re.fullmatch(rf"samples_{task}(?:_(.+?))?_\d{{4}}-.*", file.stem)[1]
         for record in _json_lines(file):
-            asked = record["arguments"]["gen_args_0"]["arg_0"]
+            doc, asked = record["doc"], record["arguments"]["gen_args_0"]["arg_0"]
             if isinstance(asked, list):  # chat messages, as JSON
                 asked = "\n".join(message["content"] for message in json.loads(asked[0]))
+            if "choices" in doc:  # the question alone, which would be lost behind five examples
+                letters = zip("ABCDEFGHIJ", doc["choices"], strict=False)
+                asked = "\n".join([doc["question"], *(f"{letter}. {choice}" for letter, choice in letters)])
             yield Sample(
                 question=f"{part}/{record['doc_id']}" if part else ids[record["doc_id"]],
                 repeat=0,
                 score=float(record[score]),
                 prompt=asked,
-                reference=", ".join(record["doc"].get("instruction_id_list", ())) or str(record.get("target", "")),
+                reference=", ".join(doc.get("instruction_id_list", ())) or str(record.get("target", "")),
                 text=record["filtered_resps"][0],
             )
 
