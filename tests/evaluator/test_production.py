@@ -136,9 +136,9 @@ def test_mmlu_is_read_from_the_files_of_its_subjects(left):
         lines = [
             {
                 "doc_id": n,
-                "doc": {"question": f"{subject} {n}?"},
+                "doc": {"question": f"{subject} {n}?", "choices": ["x", "y"]},
                 "target": "B",
-                "arguments": {"gen_args_0": {"arg_0": f"{subject} {n}?\nA. x\nB. y\nAnswer:", "arg_1": {}}},
+                "arguments": {"gen_args_0": {"arg_0": f"Five examples.\n\n{subject} {n}?\nAnswer:", "arg_1": {}}},
                 "filtered_resps": ["B" if n % 2 else "A"],
                 "exact_match": float(n % 2),
             }
@@ -150,6 +150,7 @@ def test_mmlu_is_read_from_the_files_of_its_subjects(left):
     assert reading.result.table.shape == (14_042, 1)
     assert reading.result.summary.stderr == pytest.approx(0.5 / 14_041**0.5)
     question = next(one for one in reading.questions if one.question == "high_school_biology/3")
+    assert question.prompt == "high_school_biology 3?\nA. x\nB. y"
     assert (question.reference, question.answers[0].text, question.answers[0].score) == ("B", "B", 1.0)
 
 
