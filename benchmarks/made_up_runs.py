@@ -108,7 +108,7 @@ def make_run(
         tasks = tuple(
             TaskResult(
                 task=benchmark.task,
-                questions=tuple(f"{benchmark.task}-{number}" for number in range(benchmark.questions)),
+                questions=ids(benchmark),
                 scores=answers(benchmark, skill + own.get(benchmark.task, 0), drawn, wrong == benchmark.task),
                 mean_tokens=100.0,
                 cut_share=0.0,
@@ -121,6 +121,14 @@ def make_run(
     run = Run(name=name, runs=runs.resolve(), specs=specs, facts={"blend": {"name": f"blend_{name}"}})
     run.save()
     return run
+
+
+def ids(benchmark: Benchmark) -> tuple[str, ...]:
+    """Of its questions; where they are parts of problems, by PROBLEM.STEP, as SciCode's are."""
+    numbers = range(benchmark.questions)
+    if not benchmark.problems:
+        return tuple(f"{benchmark.task}-{number}" for number in numbers)
+    return tuple(f"{1 + number % benchmark.problems}.{1 + number // benchmark.problems}" for number in numbers)
 
 
 def answers(benchmark: Benchmark, skill: float, drawn: np.random.Generator, wrong: bool = False) -> tuple:

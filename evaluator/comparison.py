@@ -13,25 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
-from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, change_text, plain_table, write_pages
-from evaluator.report import (
-    AVERAGE,
-    CSV_COLUMNS,
-    ROLE_TITLES,
-    SCORES,
-    BlendPart,
-    Report,
-    Row,
-    curve_of,
-    line_of,
-    score_lines,
-)  # fmt: skip
+from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, cell_text, change_text, plain_table, write_pages
+from evaluator.panels import Panel, fit_panel, is_logarithmic
+from evaluator.questions import Column, View, sheets, with_answers, write_questions
+from evaluator.report import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
+from evaluator.report_files import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
 from evaluator.verdict import Judgement, Standing
 
 VERDICTS = "verdicts.csv"
 VERDICT_COLUMNS = (
     "family", "milestone", "benchmark", "one", "other", "difference", "stderr", "holm_p", "verdict",
-    "questions_needed", "repeats_needed",
+    "questions_needed", "repeats_needed", "paired",
 )  # fmt: skip
 MOST_RUNS = len(SYMBOLS)
 """Runs that a page tells apart."""
@@ -70,6 +62,12 @@ class Comparison:
     def columns(self) -> list[str]:
         """Titles of the benchmarks, and of their average."""
         return [*(title for _, title in self.first.columns), AVERAGE]
+
+    @property
+    def without_answers(self) -> list[str]:
+        """Titles of the benchmarks whose harness kept no single answers of some checkpoint."""
+        lacking = {title for report in self.reports.values() for title in report.without_answers}
+        return [title for _, title in self.first.columns if title in lacking]
 
     @property
     def pruned(self) -> Row | None:
@@ -122,7 +120,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write report.md, report.html, learning_curves.png and scores.csv, verdicts.csv and questions.csv into `folder`,
     which is there."""
     from evaluator import plots
-    from evaluator.questions import with_answers, write_questions
 
     asked, unread = with_answers(question_sheets(comparison))
     write_questions(asked, folder)
@@ -153,8 +150,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
 def question_sheets(comparison: Comparison) -> tuple:
     """The runs' `evaluator.questions.Sheet`s: first the questions that part the blends where all is summed up."""
-    from evaluator.questions import Column, View, sheets
-
     columns = [
         Column(name, row.title, row, comparison.number(name)) if name else Column(row.title, "", row)
         for name, row in comparison.rows
@@ -192,13 +187,11 @@ def write_csv(comparison: Comparison, folder: Path) -> None:
             for c in contrasts:
                 numbers = [f"{c.difference.mean:.6f}", f"{c.difference.stderr:.6f}", f"{c.p_value:.3g}", c.verdict]
                 more = [c.needed.questions, c.needed.repeats] if c.needed else ["", ""]
-                writer.writerow([family, c.at, c.column, c.one, c.other, *numbers, *more])
+                writer.writerow([family, c.at, c.column, c.one, c.other, *numbers, *more, "yes" if c.paired else "no"])
 
 
-def panels(comparison: Comparison) -> list:
-    """Learning curves of all runs as `evaluator.plots.Panel`s, the suite average first."""
-    from evaluator.plots import fit_panel, is_logarithmic
-
+def panels(comparison: Comparison) -> list[Panel]:
+    """Learning curves of all runs, the suite average first."""
     pruned = comparison.pruned
     tokens = sorted(comparison.judgement.shared)
     start = [pruned] if pruned and not is_logarithmic(tokens) else []
@@ -218,14 +211,16 @@ def terminal_summary(comparison: Comparison):
     from rich.console import Group
     from rich.text import Text
 
+    columns = comparison.columns
     # Beside longer names, columns with their errors do not fit 80 characters.
     errors = max(map(len, comparison.finals)) <= _NARROW_NAME
     caption = "± standard error over questions" if errors else "standard errors are on the page"
-    table = plain_table(f"At {comparison.at}", comparison.columns, bold=AVERAGE, caption=f"from 0 to 100, {caption}")
+    caption = f"from 0 to 100, {caption}"
+    table = plain_table(f"At {comparison.at}", columns, bold=AVERAGE, errors=errors, caption=caption)
     references = [comparison.first.row("teacher"), *filter(None, [comparison.pruned])]
     for name, row in [*((row.role, row) for row in references), *comparison.finals.items()]:
         values = [*row.summaries.values(), row.average]
-        texts = (f"{100 * v.mean:.1f}" + (f" ±{100 * v.stderr:.1f}" if errors else "") for v in values)
+        texts = (cell_text(value, columns) if errors else f"{100 * value.mean:.1f}" for value in values)
         table.add_row(name, *texts, style="dim" if row in references else None)
     lines = [table, Text()]
     for standing in comparison.standings:

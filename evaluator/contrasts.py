@@ -1,4 +1,4 @@
-"""Two checkpoints by their paired answers: better, worse, or not to be told apart.
+"""Two checkpoints by their answers, paired where both kept them: better, worse, or not to be told apart.
 
     contrasts = family(columns, [(("pre_sft_v1", "pt_v1v2", "0.61M"), row, other), ...])
     contrasts[0].column, contrasts[0].verdict, contrasts[0].p_value         # "Knowledge", "better", 2.8e-08
@@ -7,12 +7,12 @@ A family is what is tested together: with Holm's procedure at most `LEVEL` of fa
 made. Runs that were not asked the same in the same way are not compared: `check_comparable` says why.
 """
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from evaluator.pairs import difference, difference_needed, difference_p, is_paired, same_questions
 from evaluator.report import AVERAGE, Report, Row, check
-from evaluator.stats import Estimate, Needed, average, differences, holm, needed, paired_difference, sign_flip
+from evaluator.stats import Estimate, Needed, average, holm, normal_p
 
 LEVEL = 0.05
 """Chance of a verdict, anywhere in a family, where nothing differs."""
@@ -34,7 +34,7 @@ class Contrast:
     column: str
     """Title of the benchmark, or `Average`."""
     difference: Estimate
-    """`one` less `other`, paired, from -1 to 1."""
+    """`one` less `other`, from -1 to 1."""
     p_value: float
     """After Holm's procedure, over the family."""
     suspect: bool = False
@@ -42,6 +42,8 @@ class Contrast:
     needed: Needed | None = None
     """What would tell them apart if they differ as much as was seen; None of an average, and where they are apart or
     equal."""
+    paired: bool = True
+    """Taken question by question; of an average, in all its benchmarks."""
 
     @property
     def verdict(self) -> str:
@@ -57,8 +59,8 @@ def seen_from(name: str, contrast: Contrast) -> Contrast:
     """The contrast with `name` as its one."""
     if contrast.one == name:
         return contrast
-    difference = Estimate(-contrast.difference.mean, contrast.difference.stderr)
-    return replace(contrast, one=contrast.other, other=contrast.one, difference=difference)
+    turned = Estimate(-contrast.difference.mean, contrast.difference.stderr)
+    return replace(contrast, one=contrast.other, other=contrast.one, difference=turned)
 
 
 def family(
@@ -74,35 +76,30 @@ def family(
         failures: By the run's name, (column, title of the row) of scores that are not to be believed.
     """
     failed = {(name, *score) for name, scores in (failures or {}).items() for score in scores}
-    found, tables = [], []
+    found, compared = [], []
     for (one, other, at), row, rival in pairs:
         ids = ((one, row.title), (other, rival.title))
         estimates = []
         for (_, title), mine, theirs in zip(columns, row.result.tasks, rival.result.tasks, strict=True):
-            estimates.append(paired_difference(mine.table, theirs.table, mine.clusters))
-            p_value = sign_flip(differences(mine.table, theirs.table, mine.clusters))
+            estimates.append(difference(mine, theirs))
             suspect = any((name, title, checkpoint) in failed for name, checkpoint in ids)
-            found.append(Contrast(one, other, at, title, estimates[-1], p_value, suspect))
-            tables.append((mine.table, theirs.table, mine.clusters))
+            p_value, paired = difference_p(mine, theirs), is_paired(mine, theirs)
+            found.append(Contrast(one, other, at, title, estimates[-1], p_value, suspect, paired=paired))
+            compared.append((mine, theirs))
         whole = average(estimates)
-        suspect = any(contrast.suspect for contrast in found[-len(columns) :])
-        found.append(Contrast(one, other, at, AVERAGE, whole, _normal(whole), suspect))
-        tables.append(None)
+        parts = found[-len(columns) :]
+        suspect, paired = any(contrast.suspect for contrast in parts), all(contrast.paired for contrast in parts)
+        # Over all questions of a suite, which are many.
+        found.append(Contrast(one, other, at, AVERAGE, whole, normal_p(whole), suspect, paired=paired))
+        compared.append(None)
     adjusted = holm([contrast.p_value for contrast in found])
     # Holm asks of the smallest p value that does not stand yet that it be below this.
     significance = LEVEL / max(1, sum(p_value >= LEVEL for p_value in adjusted))
     judged = []
-    for contrast, p_value, pair in zip(found, adjusted, tables, strict=True):
-        more = needed(*pair, significance=significance) if pair and p_value >= LEVEL else None
+    for contrast, p_value, pair in zip(found, adjusted, compared, strict=True):
+        more = difference_needed(*pair, significance=significance) if pair and p_value >= LEVEL else None
         judged.append(replace(contrast, p_value=p_value, needed=more))
     return tuple(judged)
-
-
-def _normal(estimate: Estimate) -> float:
-    """Two-sided p value of an average over all questions of a suite, which are many."""
-    if estimate.stderr == 0:
-        return float(estimate.mean == 0)
-    return math.erfc(abs(estimate.mean) / estimate.stderr / math.sqrt(2))
 
 
 def check_comparable(reports: Mapping[str, Report]) -> None:
@@ -118,13 +115,13 @@ def check_comparable(reports: Mapping[str, Report]) -> None:
                 f"'{report.suite.name}' ({_titles(report)})."
             )
         for task, theirs, (_, title) in zip(row.result.tasks, other.result.tasks, mine.columns, strict=True):
-            repeats = [one.table.shape[1] for one in (task, theirs)]
+            repeats = [one.summary.repeats for one in (task, theirs)]
             if repeats[0] != repeats[1]:
                 raise ValueError(
                     f"{both} are not compared: {title} was asked {repeats[0]} and {repeats[1]} times a question, and "
                     f"single shots and averages of several never meet; set evaluate.repeats alike."
                 )
-            if task.questions != theirs.questions or task.clusters != theirs.clusters:
+            if not same_questions(task, theirs):
                 raise ValueError(f"{both} are not compared: they were asked other questions in {title}.")
         if mine.protocol != report.protocol:
             raise ValueError(

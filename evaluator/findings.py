@@ -149,7 +149,7 @@ def indistinct(study: Study) -> Iterator[Finding]:
         if differences and not any(difference.verdict == "clear" for difference in differences):
             widest = max(differences, key=lambda difference: abs(difference.points))
             lines.append(
-                f"{study.column_title(column)} ({column.questions:,} questions, at most {abs(widest.points):.1f} ± "
+                f"{study.column_title(column)} ({column.independent:,} questions, at most {abs(widest.points):.1f} ± "
                 f"{widest.stderr.most:.1f} points)"
             )
     if lines:

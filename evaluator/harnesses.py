@@ -11,6 +11,7 @@ is the one reported.
 import html
 import importlib.util
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -143,20 +144,25 @@ def _simple_evals(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> 
 
 
 def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
-    """From the one file of samples that it logs per task."""
-    found = sorted(artifacts.glob(f"*/samples_{benchmark.path[0]}_*.jsonl"))
-    if len(found) != 1:
-        raise ValueError(f"'{artifacts}' holds {len(found)} files of samples of {benchmark.path[0]}, not one.")
-    for record in _json_lines(found[0]):
-        messages = json.loads(record["arguments"]["gen_args_0"]["arg_0"][0])
-        yield Sample(
-            question=ids[record["doc_id"]],
-            repeat=0,
-            score=float(record[benchmark.metric]),
-            prompt="\n".join(message["content"] for message in messages),
-            reference=", ".join(record["doc"].get("instruction_id_list", ())),
-            text=record["filtered_resps"][0],
-        )
+    """From the file of samples that it logs per task or, where the benchmark is a group of tasks, from all of them."""
+    task, _, score = benchmark.written
+    for file in sorted(artifacts.glob(f"*/samples_{task}_*.jsonl")):
+        part = re.fullmatch(rf"samples_{task}(?:_(.+?))?_\d{{4}}-.*", file.stem)[1]
+        for record in _json_lines(file):
+            doc, asked = record["doc"], record["arguments"]["gen_args_0"]["arg_0"]
+            if isinstance(asked, list):  # chat messages, as JSON
+                asked = "\n".join(message["content"] for message in json.loads(asked[0]))
+            if "choices" in doc:  # the question alone, which would be lost behind five examples
+                letters = zip("ABCDEFGHIJ", doc["choices"], strict=False)
+                asked = "\n".join([doc["question"], *(f"{letter}. {choice}" for letter, choice in letters)])
+            yield Sample(
+                question=f"{part}/{record['doc_id']}" if part else ids[record["doc_id"]],
+                repeat=0,
+                score=float(record[score]),
+                prompt=asked,
+                reference=", ".join(doc.get("instruction_id_list", ())) or str(record.get("target", "")),
+                text=record["filtered_resps"][0],
+            )
 
 
 def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
@@ -177,22 +183,59 @@ def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) ->
 
 
 def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
-    """From output.jsonl or, with repeats, output-rs0.jsonl and so on, each in the order of the questions."""
+    """From output.jsonl or, with repeats, output-rs0.jsonl and so on, each in the order of the questions.
+
+    Nothing where the container kept no such files, or files without what the score is made of: the score alone counts.
+    """
     names = ["output.jsonl"] if benchmark.repeats == 1 else [f"output-rs{n}.jsonl" for n in range(benchmark.repeats)]
-    for repeat, name in enumerate(names):
-        found = sorted(artifacts.rglob(name))
+    files = [sorted(artifacts.rglob(name)) for name in names]
+    if not any(files):
+        return
+    for repeat, (name, found) in enumerate(zip(names, files, strict=True)):
         if len(found) != 1:
             raise ValueError(f"'{artifacts}' holds {len(found)} files {name}, not one.")
         for place, record in enumerate(_json_lines(found[0])):
-            yield Sample(
-                question=str(record.get("id", ids[place] if place < len(ids) else place)),
-                repeat=repeat,
-                score=float(record["symbolic_correct"]),
-                prompt=record.get("problem", ""),
-                reference=str(record.get("expected_answer", "")),
-                text=record.get("generation", ""),
-                tokens=record.get("num_generated_tokens"),
-            )
+            if benchmark.score == "subtask_accuracy":
+                yield from _scicode_steps(record, repeat)
+            elif (score := _nemo_skills_score(record, benchmark)) is not None:
+                own = record.get("id", record.get("task_id"))
+                yield Sample(
+                    question=str(own if own is not None else ids[place] if place < len(ids) else place),
+                    repeat=repeat,
+                    score=float(score),
+                    prompt=record.get("problem", record.get("question_content", "")),
+                    reference=str(record.get("expected_answer", "")),
+                    text=record.get("generation", ""),
+                    tokens=record.get("num_generated_tokens"),
+                )
+
+
+def _nemo_skills_score(record: dict, benchmark: Benchmark) -> float | None:
+    """Of one answer; LiveCodeBench's is the first of its list of grades. None where it is not kept by answer."""
+    if benchmark.score == "accuracy":
+        return record["graded_list"][0] if record.get("graded_list") else None
+    return record.get(benchmark.score)
+
+
+def _scicode_steps(record: dict, repeat: int) -> Iterator[Sample]:
+    """A problem's sub-steps: `generation` holds their code by `PROBLEM.STEP`, `eval_status` what became of each."""
+    codes, outcomes = record.get("generation"), record.get("eval_status")
+    if not isinstance(codes, dict) or outcomes is None:
+        return
+    if len(codes) != len(outcomes):
+        raise ValueError(
+            f"the problem {record['problem_id']} of SciCode has {len(codes)} sub-steps and {len(outcomes)} outcomes."
+        )
+    for (step, code), outcome in zip(codes.items(), outcomes, strict=True):
+        yield Sample(
+            question=step,
+            repeat=repeat,
+            score=float(outcome["process_status"] == "completed"),
+            prompt=record.get("problem_description_main", ""),
+            reference="passes the sub-step's tests",
+            text=code,
+            cluster=str(record["problem_id"]),
+        )
 
 
 _READERS = {

@@ -21,6 +21,8 @@ MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
 """One per blend, by matplotlib's names, so that colours are not all that tells blends apart."""
 EMPTY = "–"
 """Stands where there is nothing to say."""
+_COLUMNS_IN_LINE = 6
+"""So many columns of a terminal's table have room for a score and its error side by side."""
 SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
 """The same as letters."""
 
@@ -64,17 +66,30 @@ def headings(content: str) -> list[tuple[str, str]]:
     return [(name, html.unescape(re.sub(r"<[^>]+>", "", text)).strip()) for name, text in found]
 
 
-def plain_table(first: str, columns: list[str], *, bold: str = "", **options):
-    """An empty `rich.table.Table` with the column `first` and, to the right, `columns`, of which `bold` stands out."""
+def plain_table(first: str, columns: list[str], *, bold: str = "", errors: bool = False, **options):
+    """An empty `rich.table.Table` with the column `first` and, to the right, `columns`, of which `bold` stands out.
+
+    Cells with `errors` are those of `cell_text`.
+    """
     from rich import box
     from rich.table import Table
 
-    # Without its edge the table fits 80 columns with a hundred in every cell.
+    # Without its edge the table fits 80 columns with a hundred in every cell of five benchmarks and their average. Of
+    # more, as of the study's eight, titles break and an error goes below its score.
+    many = errors and len(columns) > _COLUMNS_IN_LINE
+    options |= {"padding": (0, 0)} if many else {}
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, **options)
     table.add_column(first, no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right", no_wrap=True, style="bold" if column == bold else None)
+        width = max(len("100.0"), *map(len, column.split())) if many else None
+        style = "bold" if column == bold else None
+        table.add_column(column, justify="right", no_wrap=not many, width=width, style=style)
     return table
+
+
+def cell_text(value: Summary | Estimate, columns: list[str]) -> str:
+    """A score with its error for a `plain_table` of `columns`: side by side, or one below the other in many columns."""
+    return f"{100 * value.mean:.1f}{' ' if len(columns) <= _COLUMNS_IN_LINE else chr(10)}±{100 * value.stderr:.1f}"
 
 
 def score_text(value: Summary | Estimate) -> str:

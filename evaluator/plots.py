@@ -1,12 +1,11 @@
 """Figures of the reports: learning curves, with error bands where errors are known, and the distillation loss.
 
-    panel = Panel("IFEval", curves=(Curve("distilled student", tokens, means, errors),), lines=(teacher, pruned))
+    panel = Panel("IFEval", curves=..., lines=...)          # `evaluator.panels`
     write_png([panel], path, title="30pre_70post_v1v3")
     svg = panel_svg(panel)
 
 `write_png` draws panels on one sheet; `panel_svg` and `loss_svg` draw one each as SVG that takes its colours from the
-page's CSS variables, so that it follows light and dark and stays readable on a phone. What is shown is the caller's:
-nothing here knows a report.
+page's CSS variables, so that it follows light and dark and stays readable on a phone.
 """
 
 import functools
@@ -15,7 +14,6 @@ import math
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -27,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from evaluator.pages import tokens_text
+from evaluator.panels import Panel, is_logarithmic, last_middle
 
 COLORS = {"curve": "#2f6690", "teacher": "#c07f2a", "pruned": "#7d8590", "ink": "#23272f", "muted": "#6e7681",
           "rule": "#e3e5e9", "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e",
@@ -35,10 +34,6 @@ COLORS = {"curve": "#2f6690", "teacher": "#c07f2a", "pruned": "#7d8590", "ink": 
 """Name of a CSS variable in the page and its colour on paper; no two alike, for they are told apart by it."""
 DASHES = {"teacher": (6, 3), "pruned": (1.5, 2.5)}
 """How the lines of these colours are dashed."""
-LEAST_SHARE = 0.5
-"""A line far below the curves is drawn only if they keep this share of the panel's height."""
-LOG_SPAN = 20
-"""Milestones further apart than this, last over first, are drawn on a logarithmic axis."""
 COLUMNS = 3
 """Panels in a row of the sheet."""
 PANEL_INCHES = 2.4
@@ -83,92 +78,6 @@ def _styled(function):
             return function(*args, **kwargs)
 
     return wrapper
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A score over tokens."""
-
-    label: str
-    """What the legend calls it."""
-    tokens: tuple[float, ...]
-    """Rising; 0 only when all of the panel lies on a linear axis."""
-    means: tuple[float, ...]
-    """From 0 to 100."""
-    errors: tuple[float, ...] = ()
-    """Half the height of the band at each point; none is drawn when empty."""
-    color: str = "curve"
-    """One of `COLORS`."""
-    marker: str = "o"
-    """Matplotlib's name of the marker at each point."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A score that has no tokens: a dashed line across."""
-
-    label: str
-    """What the legend calls it."""
-    mean: float
-    """From 0 to 100."""
-    error: float = 0.0
-    """Half the height of its band."""
-    color: str = "teacher"
-    """One of `DASHES`."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One benchmark's curves."""
-
-    title: str
-    """The benchmark."""
-    curves: tuple[Curve, ...]
-    """At least one."""
-    lines: tuple[Line, ...] = ()
-    """Drawn behind the curves."""
-    limits: tuple[float, float] = (-3, 103)
-    """Ends of the score axis."""
-    ticks: tuple[float, ...] | None = (0, 25, 50, 75, 100)
-    """Marks on the score axis; None leaves them to the range."""
-    foot: str = ""
-    """What lies off the axis, said at the panel's foot."""
-    error: float | None = None
-    """Half the length of a bar at the right that stands for the error of any one point; None draws none."""
-
-    @property
-    def label(self) -> str:
-        """What the drawing shows, for those who do not see it."""
-        return f"{self.title}: score over tokens; the numbers are in the table of scores"
-
-
-def fit_panel(
-    title: str, curves: Sequence[Curve], lines: Sequence[Line], *, error: float | None = None, foot: str = ""
-) -> Panel:
-    """A panel whose score axis ends where its curves do, and its lines as far as they leave room for the curves.
-
-    A line that is too far below is said at the foot instead, after `foot`. `error` is as in `Panel`.
-    """
-    bands = [(m, e) for c in curves for m, e in zip(c.means, c.errors or [0.0] * len(c.means), strict=True)]
-    low, high = min(m - e for m, e in bands), max(m + e for m, e in bands)
-    if error is not None:
-        middle = _last_middle(curves)
-        low, high = min(low, middle - error), max(high, middle + error)
-    drawn, feet = [], [foot] if foot else []
-    for line in lines:
-        if line.mean < low and high - low < LEAST_SHARE * (high - line.mean):
-            feet.append(f"{line.label} at {line.mean:.1f}, below the scale")
-        else:
-            low, high = min(low, line.mean), max(high, line.mean)
-            drawn.append(line)
-    room = 0.06 * (high - low) or 1.0
-    limits = (low - room, high + room)
-    return Panel(title, tuple(curves), tuple(drawn), limits, ticks=None, foot=", ".join(feet), error=error)
-
-
-def is_logarithmic(tokens: Sequence[float]) -> bool:
-    """Whether milestones after `tokens`, which rise, are drawn on a logarithmic axis."""
-    return tokens[-1] > LOG_SPAN * tokens[0]
 
 
 @_styled
@@ -317,7 +226,7 @@ def _error_bar(axes: Axes, panel: Panel) -> None:
     """A bar of one standard error up and down, beyond the last points and as high as their middle."""
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * (high / low) ** 0.07 if axes.get_xscale() == "log" else high + 0.07 * (high - low))
-    middle = _last_middle(panel.curves)
+    middle = last_middle(panel.curves)
     ends = [middle - panel.error, middle + panel.error]
     axes.plot(
         [0.97, 0.97],
@@ -329,10 +238,6 @@ def _error_bar(axes: Axes, panel: Panel) -> None:
         markersize=6,
         label="± one standard error of a score, at most",
     )
-
-
-def _last_middle(curves: Sequence[Curve]) -> float:
-    return sum(curve.means[-1] for curve in curves) / len(curves)
 
 
 def _apart(values: list[float], *, ratio: float) -> list[float]:

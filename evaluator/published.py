@@ -69,7 +69,7 @@ class Score:
     @property
     def stderr(self) -> ErrorRange:
         """Its standard error in points, over questions."""
-        error = binomial_stderr(self.points / 100, questions=self.benchmark.questions, repeats=self.benchmark.repeats)
+        error = binomial_stderr(self.points / 100, questions=self.benchmark.independent, repeats=self.benchmark.repeats)
         return ErrorRange(100 * error.least, 100 * error.most)
 
     @property

@@ -16,6 +16,7 @@ from pathlib import Path
 from evaluator.claims import Checked, check
 from evaluator.findings import Finding, Pair, detectable, findings, pairs
 from evaluator.pages import EMPTY, MARKERS, PNG, SYMBOLS, plain_table, write_pages
+from evaluator.panels import Curve, Line, fit_panel
 from evaluator.published import Blend, Checkpoint, Score, Study, common_benchmark, repeats_text
 from evaluator.report import BlendPart, recovered
 from evaluator.suite import Benchmark
@@ -139,7 +140,7 @@ def write_published(report: PublishedReport, folder: Path) -> None:
 
 
 def panels(study: Study) -> list[list]:
-    """Learning curves as `evaluator.plots.Panel`s: of benchmarks in one protocol, then a group for each other one."""
+    """Learning curves as `evaluator.panels.Panel`s: of benchmarks in one protocol, then a group for each other one."""
     groups: dict[str, list] = {"": []}
     for column in study.columns:
         groups.setdefault(column.title if study.is_split(column.title) else "", []).append(_panel(study, column))
@@ -175,8 +176,6 @@ def terminal_tables(report: PublishedReport) -> list:
 
 
 def _panel(study: Study, column: Benchmark):
-    from evaluator.plots import Curve, Line, fit_panel
-
     shown: list[Score] = []
     curves, lines, missing = [], [], []
     for index, blend in enumerate(study.blends):

@@ -15,6 +15,7 @@ Where an evaluation kept its answers (`answers.jsonl`, a line a question: task, 
 
 import base64
 import csv
+import dataclasses
 import json
 import math
 import zlib
@@ -98,6 +99,8 @@ class Question:
     """Highest less lowest score of the rivals."""
     prompt: str = ""
     """Clipped; empty where no answers were kept."""
+    excerpt: str = ""
+    """The prompt from where it differs from those of the benchmark's other questions."""
     reference: str = ""
     """The right answer, where there is one to compare with."""
     answers: tuple[Answer, ...] = ()
@@ -161,7 +164,9 @@ class Sheet:
     @cached_property
     def rows(self) -> tuple[Question, ...]:
         """What is on the page from the start."""
-        return tuple(self._row(index) for index in self.shown)
+        rows = [self._row(index) for index in self.shown]
+        start = _after_template([row.prompt for row in rows if row.prompt])
+        return tuple(dataclasses.replace(row, excerpt=row.prompt[start:].strip() or row.prompt) for row in rows)
 
     @property
     def first(self) -> list[Column]:
@@ -217,10 +222,15 @@ class Sheet:
 def sheets(
     columns: Sequence[Column], views: Sequence[View], rivals: Sequence[int], titles: Sequence[tuple[str, str]]
 ) -> tuple[Sheet, ...]:
-    """One sheet per benchmark of `titles`, (task, title) in the suite's order; all rows answered the same questions."""
+    """One sheet per benchmark of `titles`, (task, title) in the suite's order; all rows answered the same questions.
+
+    A benchmark of which some row kept no answers has none.
+    """
     made = []
     for place, (task, title) in enumerate(titles):
         results = [column.row.result.tasks[place] for column in columns]
+        if not all(result.has_answers for result in results):
+            continue
         made.append(
             Sheet(
                 task=task,
@@ -285,6 +295,16 @@ def _answers(kept) -> Iterator[Answer]:
         for one in chosen:
             text = _clipped(_as_text(one["text"]), LONGEST_ANSWER)
             yield Answer(column, text, float(one["score"]), one.get("finish_reason") or "")
+
+
+def _after_template(prompts: Sequence[str]) -> int:
+    """Where prompts begin to differ: after the sentences that all share, not amid those of the question."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # in alphabetical order: what these two share, all do
+    differ = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    shared = first[: next(differ, len(first))]
+    return max(shared.rfind("\n"), shared.rfind(". ")) + 1
 
 
 def _as_text(value) -> str:

@@ -12,6 +12,7 @@ question has all its repeats, and the score written is the one that the answers 
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import yaml
 from evaluator.answers import Answer, Question
 from evaluator.harnesses import Sample, read_samples
 from evaluator.results import TaskResult
-from evaluator.stats import Summary
+from evaluator.stats import Summary, binomial_stderr
 from evaluator.suite import Benchmark, Suite
 
 RESULTS = "results.yml"
@@ -151,23 +152,40 @@ def _read(
         if not math.isclose(score, result.summary.mean, abs_tol=1e-6):
             raise ValueError(f"{RESULTS} says {benchmark.key} is {score}, its answers {result.summary.mean}.")
     else:
-        summary = Summary(score, stderr, None, benchmark.questions, benchmark.repeats)
+        summary = Summary(score, _stderr(score, stderr, benchmark), None, benchmark.questions, benchmark.repeats)
         result, questions = TaskResult(benchmark.task, (), (), **lengths, reported=summary), ()
     if score == 0:
         _check_zero(benchmark, suite, samples)
     return Reading(result=result, questions=questions)
 
 
+def _stderr(score: float, stderr: float, benchmark: Benchmark) -> float:
+    """Standard error over questions of a score whose answers are not known.
+
+    What a harness reports is that only where it asks once: of repeats, simple-evals and NeMo-Skills report the error
+    over runs, which says nothing of the questions. Elsewhere it is the largest that a mean of scores from 0 to 1 has.
+    """
+    if benchmark.repeats == 1 and math.isfinite(stderr):
+        return stderr
+    return binomial_stderr(score, questions=benchmark.independent, repeats=benchmark.repeats).most
+
+
 def _written(tasks: dict, benchmark: Benchmark) -> tuple[float, float]:
     """The benchmark's score in results.yml and its standard error there, nan where it has none."""
-    task, metric, name = benchmark.path
+    task, metric, name = benchmark.written
     metrics = tasks.get(task, {}).get("metrics", {})
-    found = metrics.get(metric or task, {}).get("scores", {}).get(name or task, {})
+    by_name = {_flat(name): values for name, values in metrics.items()}
+    found = by_name.get(_flat(metric), {}).get("scores", {}).get(name, {})
     if found.get("value") is None:
         have = sorted(f"{m}/{s}" for m, values in metrics.items() for s in values.get("scores", {}))
         raise ValueError(f"{RESULTS} has no score {benchmark.key}: of {task} it has {have}.")
     stderr = (found.get("stats") or {}).get("stderr")
     return float(found["value"]), math.nan if stderr is None else float(stderr)
+
+
+def _flat(metric: str) -> str:
+    """A metric as the launcher exports it: NeMo-Skills' `pass@1[avg-of-8]` becomes `pass_at_1_avg-of-8`."""
+    return re.sub(r"[^\w.-]+", "_", metric.replace("pass@", "pass_at_")).strip("_")
 
 
 def _table(
@@ -202,10 +220,7 @@ def _table(
             task=benchmark.task,
             question=question,
             prompt=row[0].prompt,
-            # Where choices are shuffled anew in every repeat, each has a reference of its own.
-            reference=row[0].reference
-            if all(sample.reference == row[0].reference for sample in row)
-            else " / ".join(sample.reference for sample in row),
+            reference=_reference(row),
             answers=tuple(
                 Answer(text=sample.text, score=sample.score, finish_reason=sample.finish_reason) for sample in row
             ),
@@ -213,6 +228,13 @@ def _table(
         for question, row in rows.items()
     )
     return result, questions
+
+
+def _reference(row: Sequence[Sample]) -> str:
+    """The right answer; where choices are shuffled anew in every repeat, each has one of its own."""
+    if all(sample.reference == row[0].reference for sample in row):
+        return row[0].reference
+    return f"{' / '.join(sample.reference for sample in row)}, by repeat; the question shown is that of the first"
 
 
 def _natural(question: str) -> tuple:

@@ -5,15 +5,17 @@
 
 Of one folder it prints each benchmark's score, its standard error over questions and how far the score moves from one
 repeat to the next; of two, what the first has over the second, from paired questions, with the p value of the sign-flip
-test before Holm's procedure. Reports print the commands that give their numbers.
+test before Holm's procedure. Reports print the commands that give their numbers. Of a benchmark whose harness kept no
+answers there is nothing to recount: what it reported is shown, and said to be that.
 """
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from evaluator.pairs import difference, difference_p, same_questions
 from evaluator.results import RESULTS_FILE, CheckpointResult
-from evaluator.stats import average, differences, paired_difference, sign_flip
+from evaluator.stats import average
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +24,8 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m evaluator.recount EVALUATION [OTHER]", file=sys.stderr)
         return 2
     try:
-        lines = list(recount(*(_load(Path(folder)) for folder in arguments)))
+        results = [_load(Path(folder)) for folder in arguments]
+        lines = list(recount(*results))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -30,6 +33,12 @@ def main(arguments: list[str]) -> int:
     for first, *others in lines:
         cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         print("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    lacking = dict.fromkeys(task.task for result in results for task in result.tasks if not task.has_answers)
+    if lacking:
+        print(
+            f"\nNothing to recount in {', '.join(lacking)}: no single answers were kept. What the harness reported is "
+            f"shown{'' if len(results) == 1 else '; its differences are unpaired'}."
+        )
     return 0
 
 
@@ -44,14 +53,14 @@ def recount(one: CheckpointResult, other: CheckpointResult | None = None) -> Ite
         whole = average([task.summary for task in one.tasks])
         yield ("average", f"{100 * whole.mean:.2f}", f"{100 * whole.stderr:.2f}", "", "", "")
         return
-    asked = [[(task.task, task.questions, task.table.shape[1]) for task in result.tasks] for result in (one, other)]
-    if asked[0] != asked[1]:
+    asked = [[(task.task, task.summary.repeats) for task in result.tasks] for result in (one, other)]
+    if asked[0] != asked[1] or not all(map(same_questions, one.tasks, other.tasks)):
         raise ValueError(f"'{one.label}' and '{other.label}' were not asked the same questions, as often.")
     yield ("", f"{one.label} - {other.label}", "±", "p")
     parts = []
     for mine, theirs in zip(one.tasks, other.tasks, strict=True):
-        parts.append(paired_difference(mine.table, theirs.table, mine.clusters))
-        p_value = sign_flip(differences(mine.table, theirs.table, mine.clusters))
+        parts.append(difference(mine, theirs))
+        p_value = difference_p(mine, theirs)
         yield (mine.task, f"{100 * parts[-1].mean:+.2f}", f"{100 * parts[-1].stderr:.2f}", f"{p_value:.3g}")
     whole = average(parts)
     yield ("average", f"{100 * whole.mean:+.2f}", f"{100 * whole.stderr:.2f}", "")

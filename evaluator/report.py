@@ -1,29 +1,24 @@
 """The report of a run: a table in the study's form, learning curves, what changed, and where every number is from.
 
     report = Report(title="30pre_70post_v1v3", suite=get_suite("offline"), rows=(teacher, pruned, *milestones), ...)
-    write_report(report, Path("out"))            # report.md report.html, a PNG and two CSVs
-    rich.print(terminal_table(Path("out")))
+    report.recovered(report.milestones[-1])      # share of the gap to the teacher
+    write_report(report, Path("out"))            # `evaluator.report_files`
 
 Scores are shown as in the study, from 0 to 100, each with its standard error over questions. Two checkpoints answer
 the same questions, so what lies between them is judged from paired differences, which are more exact than two
-overlapping error bars suggest.
+overlapping error bars suggest. Where a harness keeps no answers there is nothing to pair: see `evaluator.pairs`.
 """
 
-import csv
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluator.pages import PNG, SYMBOLS, plain_table, write_pages
-from evaluator.results import CheckpointResult
-from evaluator.stats import Estimate, Summary, average, paired_difference
+from evaluator.pairs import difference, same_questions, without_answers
+from evaluator.results import CheckpointResult, TaskResult
+from evaluator.stats import Estimate, Summary, average
 from evaluator.suite import Suite
 
-SCORES = "scores.csv"
-CSV_COLUMNS = (
-    "checkpoint", "role", "tokens", "benchmark", "key", "mean", "stderr", "rerun_sd", "questions", "repeats",
-)  # fmt: skip
 AVERAGE = "Average"
 PRUNED_SIZES = {
     "num_layers": "Layers",
@@ -196,20 +191,22 @@ class Report:
         """Task and title of each benchmark."""
         return [(benchmark.task, benchmark.title) for benchmark in self.suite.benchmarks]
 
+    @property
+    def without_answers(self) -> list[str]:
+        """Titles of the benchmarks whose harness kept no single answers of some row."""
+        return without_answers((row.result.tasks for row in self.rows), self.columns)
+
     def recovered(self, row: Row) -> float | None:
         """Share of the gap between pruned student and teacher that `row` has closed; None when there is no gap."""
         means = {role: self.row(role).average.mean for role in ROLE_TITLES}
         return recovered(means | {"milestone": row.average.mean})
 
     def changes(self) -> Iterator[tuple[str, list[Estimate]]]:
-        """What the last milestone has over other checkpoints: title, paired difference per benchmark and average."""
+        """What the last milestone has over other checkpoints: title, difference per benchmark and on average."""
         last = self.milestones[-1]
         others = [self.row("pruned"), *self.milestones[-2:-1], self.row("teacher")]
         for other in others:
-            differences = [
-                paired_difference(mine.table, theirs.table, mine.clusters)
-                for mine, theirs in zip(last.result.tasks, other.result.tasks, strict=True)
-            ]
+            differences = list(map(difference, last.result.tasks, other.result.tasks))
             name = other.title if other.role == "milestone" else f"the {other.title.lower()}"
             yield f"{last.title} against {name}", [*differences, average(differences)]
 
@@ -217,138 +214,18 @@ class Report:
 def check(report: Report) -> None:
     """Raise ValueError unless all rows answer the same questions, as often, under one seed and suite."""
     first = report.rows[0].result
-    asked = [(task.task, task.questions, len(task.scores[0])) for task in first.tasks]
-    if [name for name, _, _ in asked] != [benchmark.task for benchmark in report.suite.benchmarks]:
+    if [task.task for task in first.tasks] != [benchmark.task for benchmark in report.suite.benchmarks]:
         raise ValueError(f"'{first.label}' was not evaluated with the suite '{report.suite.name}'.")
     for row in report.rows[1:]:
-        if [(task.task, task.questions, len(task.scores[0])) for task in row.result.tasks] != asked:
+        if len(row.result.tasks) != len(first.tasks) or not all(map(_asked_alike, row.result.tasks, first.tasks)):
             raise ValueError(f"'{row.result.label}' was asked other questions, or more often, than '{first.label}'.")
 
 
-def write_report(report: Report, folder: Path) -> None:
-    """Write report.md, report.html, learning_curves.png, scores.csv and questions.csv into `folder`.
-
-    Raises ValueError when the rows cannot be compared.
-    """
-    from evaluator import plots
-    from evaluator.questions import with_answers, write_questions
-    from evaluator.verdict import judge_alone
-
-    stop, flags = judge_alone(report.title, report)  # checks the rows
-    write_scores(report, folder / SCORES)
-    asked, unread = with_answers(question_sheets(report))
-    write_questions(asked, folder)
-    drawn = panels(report)
-    milestones = [row.tokens for row in report.milestones]
-    plots.write_png(drawn, folder / PNG, title=report.title, losses=report.losses, milestones=milestones)
-    drawings = {
-        "panels": [plots.panel_svg(panel) for panel in drawn],
-        "loss": plots.loss_svg(report.losses, milestones) if report.losses else "",
-    }
-    write_pages(
-        folder,
-        "report",
-        report=report,
-        stop=stop,
-        flags=flags,
-        drawings=drawings,
-        sheets=asked,
-        unread=unread,
-        symbols=SYMBOLS,
-    )
-
-
-def question_sheets(report: Report) -> tuple:
-    """The run's `evaluator.questions.Sheet`s: first the questions on which the student's end is furthest from the
-    teacher."""
-    from evaluator.questions import Column, View, sheets
-
-    columns = [Column(row.title, "", row) for row in report.rows]
-    places = tuple(range(len(columns)))
-    teacher = next(place for place in places if report.rows[place].role == "teacher")
-    return sheets(columns, [View("All checkpoints", places)], (teacher, places[-1]), report.columns)
-
-
-def panels(report: Report) -> list:
-    """Learning curves as `evaluator.plots.Panel`s, the suite average first."""
-    from evaluator.plots import Panel, is_logarithmic
-
-    points = list(report.milestones)
-    if not is_logarithmic([row.tokens for row in points]):
-        points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
-    drawn = []
-    for task, title in [(None, "Suite average"), *report.columns]:
-        lines = tuple(line_of(report.row(role), task) for role in ROLE_TITLES)
-        drawn.append(Panel(title, (curve_of(points, task, label="distilled student"),), lines))
-    return drawn
-
-
-def curve_of(points: Sequence[Row], task: str | None, **look):
-    """The `evaluator.plots.Curve` of a task, or of the suite average for None, through `points`; `look` is its own."""
-    from evaluator.plots import Curve
-
-    scores = [row.score(task) for row in points]
-    return Curve(
-        tokens=tuple(row.tokens for row in points),
-        means=tuple(100 * score.mean for score in scores),
-        errors=tuple(100 * score.stderr for score in scores),
-        **look,
-    )
-
-
-def line_of(row: Row, task: str | None):
-    """The `evaluator.plots.Line` at which the teacher or the pruned student stands."""
-    from evaluator.plots import Line
-
-    score = row.score(task)
-    return Line(row.title.lower(), 100 * score.mean, 100 * score.stderr, color=row.role)
-
-
-def write_scores(report: Report, path: Path) -> None:
-    """Write the scores as CSV, one line per checkpoint and benchmark, from 0 to 1."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        writer.writerows(score_lines(report))
-
-
-def score_lines(report: Report) -> Iterator[list]:
-    """The scores, a line per checkpoint and benchmark, in the order of `CSV_COLUMNS`."""
-    for row in report.rows:
-        for benchmark in report.suite.benchmarks:
-            s = row.summaries[benchmark.task]
-            values = [_digits(s.mean), _digits(s.stderr), _digits(s.rerun_sd), s.questions, s.repeats]
-            yield [row.title, row.role, row.tokens, benchmark.title, benchmark.key, *values]
-        mean = [_digits(row.average.mean), _digits(row.average.stderr)]
-        yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, "", "", ""]
-
-
-def terminal_table(folder: Path):
-    """The table of scores in `folder`, as a `rich.table.Table`."""
-    with open(folder / SCORES, newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    columns = list(dict.fromkeys(line["benchmark"] for line in lines))
-    averages = [
-        (line["role"], line["checkpoint"], float(line["mean"])) for line in lines if line["benchmark"] == AVERAGE
-    ]
-    caption = "from 0 to 100, ± standard error over questions"
-    share = recovered({role: mean for role, _, mean in averages})
-    if share is not None:
-        caption += f"\n{averages[-1][1]} tokens recovered {100 * share:.0f}% of the gap"
-    table = plain_table("Tokens", columns, bold=AVERAGE, caption=caption)
-    for index in range(0, len(lines), len(columns)):
-        cells = lines[index : index + len(columns)]
-        texts = (f"{100 * float(cell['mean']):.1f} ±{100 * float(cell['stderr']):.1f}" for cell in cells)
-        milestone = cells[0]["role"] == "milestone"
-        table.add_row(cells[0]["checkpoint" if milestone else "role"], *texts, style=None if milestone else "dim")
-    return table
+def _asked_alike(mine: TaskResult, theirs: TaskResult) -> bool:
+    return same_questions(mine, theirs) and mine.summary.repeats == theirs.summary.repeats
 
 
 def recovered(means: Mapping[str, float]) -> float | None:
     """Share of the gap from `pruned` to `teacher` that `milestone` has closed; None when there is no gap."""
     gap = means["teacher"] - means["pruned"]
     return (means["milestone"] - means["pruned"]) / gap if gap > 0 else None
-
-
-def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"

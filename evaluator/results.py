@@ -38,6 +38,11 @@ class TaskResult:
     reported: Summary | None = None
     """What the harness reports where it keeps no answers: `scores` and `questions` are empty then."""
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether there is a score of every question and repeat."""
+        return bool(self.scores)
+
     @cached_property
     def table(self) -> np.ndarray:
         """The scores as an array (questions, repeats)."""

@@ -141,6 +141,13 @@ def mcnemar(only_one: int, only_other: int) -> float:
     return min(1.0, 2 * (math.comb(trials, fewer) / 2**trials) * tail)
 
 
+def normal_p(estimate: Estimate) -> float:
+    """Two-sided p value of an estimate from so many questions that it is normally distributed; 0 has no error."""
+    if estimate.stderr == 0:
+        return float(estimate.mean == 0)
+    return math.erfc(abs(estimate.mean) / estimate.stderr / math.sqrt(2))
+
+
 @dataclass(frozen=True)
 class Needed:
     """What it would take to tell two checkpoints apart, if their difference is what was seen."""

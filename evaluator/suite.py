@@ -52,6 +52,8 @@ class Benchmark:
     """What decides the score besides the model, in half a sentence."""
     result: str = ""
     """The task's name in results.yml where it differs from `task`."""
+    written_as: tuple[str, str, str] | None = None
+    """Task, metric and score in results.yml, where the study's own name of the score is another."""
     params: Mapping = field(default_factory=dict, hash=False)
     """nemo-evaluator's parameters that differ from the suite's; None leaves the task's own default."""
     repeats_key: str = ""
@@ -68,12 +70,25 @@ class Benchmark:
     """Whether a model judges the answers (`evaluator.judge`)."""
     executes_code: bool = False
     """Whether what the model writes is executed."""
+    problems: int = 0
+    """Problems that the questions are parts of, and stand or fall with; 0 where each question stands alone."""
+
+    @property
+    def independent(self) -> int:
+        """How many of the questions an error may count: their problems where they are parts of some."""
+        return self.problems or self.questions
 
     @property
     def path(self) -> tuple[str, str, str]:
-        """Task, metric and score in results.yml."""
+        """Task, metric and score, as the study's tables name them."""
         score = self.score_once if self.repeats == 1 and self.score_once else self.score
         return (self.result or self.task, self.metric.format(n=self.repeats), score.format(n=self.repeats))
+
+    @property
+    def written(self) -> tuple[str, str, str]:
+        """Task, metric and score as results.yml has them."""
+        task, metric, score = self.path
+        return self.written_as or (task, metric or task, score or task)
 
     @property
     def key(self) -> str:
@@ -185,6 +200,8 @@ STUDY = Suite(
             questions=14_042,
             protocol="5-shot, the answer generated, greedy",
             result="mmlu",
+            written_as=("mmlu_str", "exact_match", "exact_match"),
+            harness="lm_eval",
             params={"temperature": None, "top_p": None, "max_new_tokens": None, "num_fewshot": 5},
         ),
         Benchmark(
@@ -214,6 +231,7 @@ STUDY = Suite(
         Benchmark(
             title="LCB v6",
             task="ns_livecodebench",
+            harness="nemo_skills",
             repeats_key="num_repeats",
             repeats=4,
             metric="pass_at_1_avg-of-{n}",
@@ -263,11 +281,13 @@ STUDY = Suite(
             title="SciCode",
             task="ns_scicode",
             repeats_key="num_repeats",
+            harness="nemo_skills",
             repeats=8,
             metric="pass_at_1_avg-of-{n}",
             score="subtask_accuracy",
-            questions=65,
-            protocol="subtasks, generated code is run in the container's sandbox",
+            questions=288,  # of 291 sub-steps; three are given and not asked (13.6, 62.1, 76.3)
+            problems=65,
+            protocol="sub-steps, generated code is run in the container's sandbox",
             result="scicode",
             params={"max_new_tokens": 8_192},
         ),

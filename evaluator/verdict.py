@@ -38,6 +38,8 @@ class StoppingPoint:
     """It is the last milestone: the run may be rising still."""
     min_learning_rate: float | None
     """At the end of the schedule."""
+    alone: bool = False
+    """It is the run's only milestone."""
 
     @property
     def confounded(self) -> bool:
@@ -56,9 +58,11 @@ class StoppingPoint:
                 f"The first milestone that cannot be told from the best, {self.best.title} "
                 f"({change_text(self.lead.difference)} on average)."
             )
+        elif self.alone:
+            reason = "It is the only milestone, so nothing says whether the run is rising still."
         else:
             reason = "Every milestone before it is clearly below it in some column."
-        if self.last:
+        if self.last and not self.alone:
             reason += " It is the last one, so the run may be rising still."
         if self.confounded:
             reason += (
@@ -200,6 +204,7 @@ def _stopping(name: str, report: Report, within: tuple[Contrast, ...], failures:
         lead=seen_from(best.title, lead) if lead else None,
         last=row == report.milestones[-1],
         min_learning_rate=report.min_learning_rate,
+        alone=len(report.milestones) == 1,
     )
 
 

@@ -182,7 +182,7 @@ def print_outcome(run: Run, console: Console) -> None:
     """The table of scores of a finished run and the path of its report."""
     if "report" not in run.specs or not run.specs["report"].done:
         return
-    from evaluator.report import terminal_table
+    from evaluator.report_files import terminal_table
 
     folder = run.specs["report"].folder
     console.print(terminal_table(folder))

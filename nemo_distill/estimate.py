@@ -205,9 +205,9 @@ def detectable_table(suite: Sequence[Load]) -> Table:
         "benchmark", ">questions", ">asked", ">points", ">asked forever", f">questions for {100 * GAP:g}",
     )  # fmt: skip
     for load in suite:
-        enough = math.ceil(load.questions * (load.detectable / GAP) ** 2)
+        enough = math.ceil(load.independent * (load.detectable / GAP) ** 2)
         points, best = _points(load.detectable), _points(load.detectable_at_best)
-        table.add_row(load.title, f"{load.questions:,}", f"{load.repeats}x", points, best, f"{enough:,}")
+        table.add_row(load.title, f"{load.independent:,}", f"{load.repeats}x", points, best, f"{enough:,}")
     whole, best = (
         math.sqrt(sum(value**2 for value in values)) / len(suite)  # no benchmark shares a question with another
         for values in ([load.detectable for load in suite], [load.detectable_at_best for load in suite])

@@ -18,6 +18,8 @@ PACKAGED = "code.json"
 """Beside a copy of this package made at a launch (`nemo_distill.slurm.snapshot`): what git said of the original."""
 
 _SECRET_KEY = re.compile(r"token|secret|passw|credential|api_?key|private", re.IGNORECASE)
+_COUNT = re.compile(r"(?:.*[._])?(?:max_new_)?tokens=[\d_.,]+[KMBT]?", re.IGNORECASE)
+"""A number of tokens that are no secret: `evaluate.max_new_tokens=48`."""
 _SECRET_VALUE = re.compile(r"\b(hf_|nvapi-|sk-|ghp_|glpat-)[\w-]{6,}")
 
 
@@ -87,7 +89,7 @@ def redact(argv: list[str]) -> list[str]:
     starred = []
     for word in argv:
         key, equals, value = word.partition("=")
-        if equals and _SECRET_KEY.search(key):
+        if equals and _SECRET_KEY.search(key) and not _COUNT.fullmatch(word):
             value = "***"
         starred.append(_SECRET_VALUE.sub("***", key + equals + value))
     return starred

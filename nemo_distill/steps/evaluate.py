@@ -69,6 +69,8 @@ class Load:
     """What tables call it."""
     questions: int
     """Number of questions."""
+    independent: int
+    """The same, or of the problems where questions are parts of some: what an error counts."""
     repeats: int
     """Times each is asked."""
     max_new_tokens: int | None
@@ -93,10 +95,11 @@ def loads(settings: Evaluate) -> list[Load]:
         Load(
             title=benchmark.title,
             questions=benchmark.questions,
+            independent=benchmark.independent,
             repeats=benchmark.repeats,
             max_new_tokens=benchmark.params.get("max_new_tokens", chosen.max_new_tokens),
-            detectable=detectable_difference(benchmark.questions, benchmark.repeats),
-            detectable_at_best=detectable_difference(benchmark.questions, math.inf),
+            detectable=detectable_difference(benchmark.independent, benchmark.repeats),
+            detectable_at_best=detectable_difference(benchmark.independent, math.inf),
         )
         for benchmark in chosen.benchmarks
     ]

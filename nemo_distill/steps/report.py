@@ -16,7 +16,7 @@ from pathlib import Path
 from nemo_distill.schedule import Schedule
 from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
 
-VERSION = 3
+VERSION = 4
 SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
 )  # fmt: skip
@@ -24,7 +24,7 @@ SHOWN_PACKAGES = (
 
 def main(spec) -> None:
     """Gather what the upstream steps left and write the report."""
-    from evaluator.report import write_report
+    from evaluator.report_files import write_report
 
     spec.progress.update(done=0, total=1, unit="reports")
     write_report(gather(spec), spec.folder)
@@ -42,6 +42,9 @@ def gather(spec: Spec):
     if config["repeats"] is not None:
         suite = suite.with_repeats(config["repeats"])
     steps = all_upstream(spec)
+    evaluation = steps[config["checkpoints"][-1]["step"]].config
+    if evaluation.get("max_new_tokens") is not None:
+        suite = suite.with_max_new_tokens(evaluation["max_new_tokens"])
     course = steps[config["distill"][-1]].config.get("course", {})
     rows = tuple(
         Row(
@@ -54,9 +57,10 @@ def gather(spec: Spec):
         )
         for checkpoint in config["checkpoints"]
     )
+    asked = {task.task: task.summary.questions for task in rows[0].result.tasks}
     return Report(
         title=config["title"],
-        suite=suite,
+        suite=suite.with_questions(asked),
         rows=rows,
         losses=tuple(loss for name in config["distill"] for loss in _losses(spec.upstream[name])),
         blend=_blend(config, steps, tokens=rows[-1].tokens),
@@ -67,7 +71,7 @@ def gather(spec: Spec):
         training=_training(steps[config["distill"][-1]].config),
         manifest=tuple((name, _as_json(step)) for name, step in steps.items()),
         min_learning_rate=course.get("min_learning_rate"),
-        protocol=steps[config["checkpoints"][-1]["step"]].config.get("protocol", ""),
+        protocol=evaluation.get("protocol", ""),
     )
 
 

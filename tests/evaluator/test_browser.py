@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.made_up_runs import make_run
-from evaluator.report import write_report
+from evaluator.report_files import write_report
 from evaluator.suite import get_suite
 from nemo_distill import cli
 from nemo_distill.steps.report import gather

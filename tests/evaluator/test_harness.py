@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -10,6 +11,7 @@ from evaluator.answers import load_answers
 from evaluator.hub import count_questions, question_ids
 from evaluator.means import Means, prepare_suite
 from evaluator.reading import read_launcher
+from evaluator.recount import main as recount
 from evaluator.run import run_suite
 from evaluator.suite import HARNESS
 
@@ -72,6 +74,22 @@ def test_the_standard_error_over_repeats_is_not_simple_evals_but_over_questions(
     assert aime.summary.stderr == pytest.approx(by_question.std(ddof=1) / len(by_question) ** 0.5)
     # It cuts the answers into repeats in the order in which they came in, which is no order of questions.
     assert aime.summary.stderr != pytest.approx(score["stats"]["stderr"], rel=0.01)
+
+
+@pytest.mark.slow
+def test_every_number_comes_out_again_of_the_answers_that_were_kept(evaluated, tmp_path, capsys):
+    result, folder = evaluated
+    kept: dict[str, dict] = {}
+    for question in load_answers(folder):
+        kept.setdefault(question.task, {})[question.question] = tuple(answer.score for answer in question.answers)
+    assert {task.task: dict(zip(task.questions, task.scores, strict=True)) for task in result.tasks} == kept
+    result.save(tmp_path)
+    assert recount([str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    for line, task in zip(lines, result.tasks, strict=False):
+        by_question = np.array(list(kept[task.task].values())).mean(axis=1)
+        error = by_question.std(ddof=1) / len(by_question) ** 0.5
+        assert line.split()[:3] == [task.task, f"{100 * by_question.mean():.2f}", f"{100 * error:.2f}"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import yaml
 from evaluator.production import output_of, submit
 from evaluator.reading import read_launcher
 from evaluator.run import run_suite
+from evaluator.stats import summarize
 from evaluator.suite import STUDY
 
 SITE = {"EVALUATOR_HOSTNAME": "login.cluster", "EVALUATOR_ACCOUNT": "an_account"}
@@ -35,13 +36,13 @@ def left(tmp_path) -> Path:
     """What an invocation leaves whose harnesses keep only the sums; most do inside their containers."""
     folder = tmp_path / "nemo_evaluator" / "20260101_120000-0123abcd"
     for number, benchmark in enumerate(STUDY.benchmarks):
-        task, metric, score = benchmark.path
+        task, metric, score = benchmark.written
         job = folder / f"{benchmark.task}.{number}"
         (job / "artifacts").mkdir(parents=True)
         (job / "logs").mkdir()
         (job / "logs" / "stage.exit").write_text("2026-01-01T13:00:00Z 0\n")
-        scores = {score or task: {"value": 0.5, "stats": {"stderr": 0.01}}}
-        results = {"tasks": {task: {"metrics": {metric or task: {"scores": scores}}}}}
+        scores = {score: {"value": 0.5, "stats": {"stderr": 0.01}}}
+        results = {"tasks": {task: {"metrics": {metric: {"scores": scores}}}}}
         record = {"target": {"api_endpoint": {"model_id": "80B"}}, "results": results}
         (job / "artifacts" / "results.yml").write_text(yaml.safe_dump(record))
         requests = benchmark.questions * benchmark.repeats
@@ -83,6 +84,106 @@ def test_a_finished_invocation_is_read_in_the_suites_order(left, tmp_path):
     assert by_task["ns_ifeval"].scores == ()  # and where they are not, what the harness says
     assert (by_task["ns_ifeval"].summary.stderr, by_task["ns_ifeval"].summary.questions) == (0.01, 541)
     assert (by_task["ns_ifeval"].mean_tokens, by_task["ns_ifeval"].cut_share) == (900.0, pytest.approx(0.25, abs=0.01))
+
+
+def test_an_error_over_runs_is_not_taken_for_one_over_questions(left):
+    by_task = {reading.result.task: reading.result for reading in read(left)}
+    assert by_task["ns_livecodebench"].scores == ()  # asked four times, and its 0.01 may be over those
+    assert by_task["ns_livecodebench"].summary.stderr == pytest.approx((0.25 / 454) ** 0.5)
+    edit(left / JOB, "stderr: 0.01", "count: 541")
+    by_task = {reading.result.task: reading.result for reading in read(left)}
+    assert by_task["ns_ifeval"].summary.stderr == pytest.approx((0.25 / 541) ** 0.5)  # none was reported
+
+
+def scicode_steps(problem: int) -> list[str]:
+    """28 problems of five sub-steps and 37 of four are 288."""
+    return [f"{problem}.{step}" for step in range(1, 6 if problem <= 28 else 5)]
+
+
+def write_scicode(artifacts: Path) -> None:
+    """Files as NeMo-Skills leaves them, a line a problem; the first 29, which have half the sub-steps, are right."""
+    lines = []
+    for problem in range(1, 66):
+        steps = scicode_steps(problem)
+        outcome = {"process_status": "completed" if problem <= 29 else "error", "stdout": "", "stderr": ""}
+        record = {"problem_id": str(problem), "problem_description_main": f"Simulate {problem}."}
+        record |= {"generation": {step: f"def f_{step[-1]}(): ..." for step in steps}, "num_generated_tokens": 9}
+        lines.append(json.dumps(record | {"eval_status": [outcome] * len(steps)}))
+    for repeat in range(8):
+        (artifacts / f"output-rs{repeat}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_scicodes_questions_are_its_sub_steps_and_its_error_is_over_its_problems(left):
+    job = left / "ns_scicode.7"
+    reported = read(left)[7].result  # no sub-steps among the answers: the score alone, its error over 65 problems
+    assert reported.scores == () and reported.summary.stderr == pytest.approx((0.25 / 65) ** 0.5)
+    write_scicode(job / "artifacts")
+    reading = read(left)[7]
+    result = reading.result
+    assert result.table.shape == (288, 8) and len(set(result.clusters)) == 65
+    assert dict(zip(result.questions, result.clusters, strict=True))["31.2"] == "31"
+    one = summarize(result.table, result.clusters)
+    assert (result.summary.mean, result.summary.stderr) == (0.5, one.stderr)
+    assert one.stderr > 2 * summarize(result.table).stderr  # as independent questions they would look twice as exact
+    question = next(question for question in reading.questions if question.question == "31.2")
+    assert (question.prompt, question.answers[0].text) == ("Simulate 31.", "def f_2(): ...")
+
+
+def test_mmlu_is_read_from_the_files_of_its_subjects(left):
+    folder = left / "lm-evaluation-harness.mmlu.0" / "artifacts" / "80B"
+    folder.mkdir()
+    for subject, number in (("astronomy", 6_042), ("high_school_biology", 8_000)):
+        lines = [
+            {
+                "doc_id": n,
+                "doc": {"question": f"{subject} {n}?", "choices": ["x", "y"]},
+                "target": "B",
+                "arguments": {"gen_args_0": {"arg_0": f"Five examples.\n\n{subject} {n}?\nAnswer:", "arg_1": {}}},
+                "filtered_resps": ["B" if n % 2 else "A"],
+                "exact_match": float(n % 2),
+            }
+            for n in range(number)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"samples_mmlu_str_{subject}_2026-01-01T12-00-00.123456.jsonl").write_text(text)
+    reading = read(left)[0]
+    assert reading.result.table.shape == (14_042, 1)
+    assert reading.result.summary.stderr == pytest.approx(0.5 / 14_041**0.5)
+    question = next(one for one in reading.questions if one.question == "high_school_biology/3")
+    assert question.prompt == "high_school_biology 3?\nA. x\nB. y"
+    assert (question.reference, question.answers[0].text, question.answers[0].score) == ("B", "B", 1.0)
+
+
+def test_livecodebench_is_read_by_problem_where_each_has_its_grades(left):
+    job = left / "ns_livecodebench.3"
+    for repeat in range(4):
+        lines = [
+            {"task_id": f"abc{n}", "question_content": f"Sort {n}.", "generation": "...", "graded_list": [n % 2 == 0]}
+            for n in range(454)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (job / "artifacts" / f"output-rs{repeat}.jsonl").write_text(text)
+    reading = read(left)[3]
+    assert reading.result.table.shape == (454, 4) and reading.result.clusters == ()
+    assert reading.result.summary.stderr == pytest.approx(0.5 / 453**0.5)
+    assert (reading.questions[0].question, reading.questions[0].prompt) == ("abc0", "Sort 0.")
+
+
+def test_a_sub_step_without_its_outcome_is_refused(left):
+    write_scicode(left / "ns_scicode.7" / "artifacts")
+    file = left / "ns_scicode.7" / "artifacts" / "output-rs3.jsonl"
+    first, *others = file.read_text().splitlines()
+    record = json.loads(first)
+    record["eval_status"].pop()
+    file.write_text("\n".join([json.dumps(record), *others]) + "\n")
+    with pytest.raises(ValueError, match="problem 1 of SciCode has 5 sub-steps and 4 outcomes"):
+        read(left)
+
+
+def test_metrics_are_found_by_the_names_that_nemo_skills_gives_them(left):
+    edit(left / "ns_scicode.7", "pass_at_1_avg-of-8", "pass@1[avg-of-8]")
+    edit(left / "ns_ifeval.6", "pass_at_1", "pass@1")
+    assert [reading.result.summary.mean for reading in read(left)[6:]] == [0.5, 0.5]
 
 
 JOB = "ns_ifeval.6"

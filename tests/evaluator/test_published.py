@@ -11,7 +11,7 @@ import yaml
 
 from evaluator.claims import ABSENT, AGREES, CHECKS, DISAGREES, OPEN, check
 from evaluator.findings import findings, pairs
-from evaluator.plots import Panel
+from evaluator.panels import Panel
 from evaluator.published import PUBLISHED, Checkpoint, Score, common_benchmark, load_study
 from evaluator.published_report import PublishedReport, panels
 from nemo_distill.schedule import Schedule, format_tokens

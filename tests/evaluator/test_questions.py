@@ -9,7 +9,7 @@ import pytest
 
 from evaluator import questions
 from evaluator.questions import ANSWERS_FILE, score_text, with_answers, write_questions
-from evaluator.report import question_sheets
+from evaluator.report_files import question_sheets
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,16 @@ def test_answers_are_shown_of_a_few_questions_one_right_and_one_wrong_of_each_ch
     assert [(one.by.title, one.score) for one in told[0].answers] == [("Teacher", 1.0), ("Teacher", 0.0)]
     assert "1,800 letters" in told[0].answers[1].text and len(told[0].answers[1].text) < 700
     assert not any(row.answers for sheet in made[1:] for row in sheet.rows)
+
+
+def test_a_questions_line_begins_where_its_prompt_differs_from_the_others(sheets):
+    template = "Answer with a letter. Think first.\n\nWhat is "
+    names = [sheets[0].questions[place] for place in sheets[0].shown]
+    texts = {name: {"prompt": f"{template}{name}?\n\nA) this"} for name in names}
+    rows = dataclasses.replace(sheets[0], texts=texts).rows
+    assert [row.excerpt.splitlines()[0] for row in rows] == [f"What is {name}?" for name in names]
+    alike = dataclasses.replace(sheets[0], texts={name: {"prompt": "The same."} for name in names}).rows
+    assert {row.excerpt for row in alike} == {"The same."}
 
 
 def test_answers_too_many_to_be_searched_are_left_where_they_are(report, tmp_path, monkeypatch):

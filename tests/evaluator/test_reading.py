@@ -148,3 +148,14 @@ def test_scicode_against_a_dead_endpoint_ends_well_with_a_zero_and_is_refused():
     assert written["steps_pass@1"]["scores"]["steps_pass@1"]["value"] == 0
     with pytest.raises(ValueError, match="made 0 requests, 0 of them answered; its questions x repeats are 3"):
         read(recorded, suite, model_id="debug")
+
+
+def test_where_each_repeat_has_a_right_answer_of_its_own_all_are_named_and_whose_question_is_shown(folder):
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["reference"] = "AC"[line["repeat"]] if line["id"] == "a" else "B"
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (reading,) = read_direct(folder, SUITE, model_id="pruned", started=0)
+    assert [question.reference for question in reading.questions] == [
+        "A / C, by repeat; the question shown is that of the first", "B", "B",
+    ]  # fmt: skip

@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from evaluator.pages import span_text, tokens_text
-from evaluator.report import terminal_table, write_report
+from evaluator.pages import cell_text, plain_table, span_text, tokens_text
+from evaluator.report_files import terminal_table, write_report
+from evaluator.stats import Estimate
+from evaluator.suite import STUDY
 from evaluator.verdict import judge_alone
 
 
@@ -59,6 +61,18 @@ def test_the_three_tables_show_the_scores_of_the_csv(report, folder, page):
         assert f"{mean:.1f} ±{error:.1f}" in terminal  # nothing is cut at 80 columns
 
 
+def test_the_studys_eight_columns_and_their_average_fit_a_terminal_with_their_errors():
+    columns = [*(benchmark.title for benchmark in STUDY.benchmarks), "Average"]
+    table = plain_table("Tokens", columns, errors=True)
+    table.add_row("pre_sft_v1", *[cell_text(Estimate(1.0, 0.1234), columns)] * len(columns))
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(table)
+    shown = capture.get()
+    assert all(shown.count(word) for title in columns for word in title.split()) and "…" not in shown
+    assert (shown.count("100.0"), shown.count("±12.3")) == (9, 9)
+
+
 def test_the_table_has_the_studys_form_tokens_by_benchmarks(folder):
     table = (folder / "report.md").read_text().split("## Scores")[1].split("![")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
@@ -74,6 +88,11 @@ def test_the_gap_recovered_is_where_the_average_lies_between_pruned_and_teacher(
     assert f"**{share}%** of the gap" in (folder / "report.md").read_text()
     assert re.search(rf"Gap recovered\s*{share}", page.text)
     assert terminal_table(folder).caption.endswith(f"0.8M tokens recovered {share}% of the gap")
+
+
+def test_of_one_milestone_it_does_not_say_that_others_are_below(report):
+    stop, _ = judge_alone("it", dataclasses.replace(report, rows=report.rows[:3]))
+    assert stop.text == "It is the only milestone, so nothing says whether the run is rising still."
 
 
 def test_it_says_where_to_stop_and_what_to_look_at_twice_as_a_comparison_does(report, page):

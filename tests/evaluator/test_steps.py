@@ -1,5 +1,6 @@
 """The two steps in which the packages meet: what they read and write."""
 
+import dataclasses
 import json
 
 import pytest
@@ -78,6 +79,19 @@ def test_the_report_step_gathers_what_its_upstream_steps_left(tmp_path, upstream
     assert "| prepare | `prepare/0123456789ab` | 12 s |" in text
     assert "200 iterations" in (spec.folder / "report.html").read_text()
     assert json.loads((spec.folder / "progress.json").read_text())["done"] == 1
+
+
+def test_the_report_says_how_it_was_asked_and_not_how_the_suite_would(tmp_path, upstream, report):
+    evaluation = placed(tmp_path, "evaluate-0.2M", config={"max_new_tokens": 33, "protocol": "abc"})
+    tasks = tuple(
+        dataclasses.replace(task, questions=task.questions[:7], scores=task.scores[:7])
+        for task in report.rows[0].result.tasks
+    )
+    for folder in (upstream["evaluate-teacher"], upstream["evaluate-pruned"], evaluation.folder):
+        dataclasses.replace(report.rows[0].result, tasks=tasks).save(folder)
+    made = report_step.gather(placed(tmp_path, "report", config=CONFIG, upstream=upstream))
+    assert (made.suite.max_new_tokens, made.protocol) == (33, "abc")
+    assert {benchmark.questions for benchmark in made.suite.benchmarks} == {7}
 
 
 def test_the_evaluate_step_refuses_a_damaged_checkpoint_by_name(tmp_path, copied):

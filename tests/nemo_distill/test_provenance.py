@@ -57,3 +57,9 @@ def test_no_secret_is_kept():
         ["nemo-run", "executor.env_vars.HF_TOKEN=abc", "x=hf_abcdefgh", "--key", "nvapi-123456789", "seed=1"]
     )
     assert starred == ["nemo-run", "executor.env_vars.HF_TOKEN=***", "x=***", "--key", "***", "seed=1"]
+
+
+def test_a_number_of_tokens_is_no_secret_so_that_the_command_can_be_given_again():
+    words = ["evaluate.max_new_tokens=48", "prepare.tokens=0.5M", "prepare.tokens=2_000"]
+    assert redact(words) == words
+    assert redact(["tokens=abc", "X_TOKENS=k12", "HF_TOKEN=123"]) == ["tokens=***", "X_TOKENS=***", "HF_TOKEN=***"]
