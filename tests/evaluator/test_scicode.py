@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import yaml
 
@@ -47,7 +48,6 @@ RIGHT = {
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory) -> Path:
     """SciCode's data set, with the file that is fetched by hand."""
-    import h5py  # of the harness packages
     folder = tmp_path_factory.mktemp("datasets")
     shutil.copytree(HUB / "SciCode1", folder / "SciCode1")
     with h5py.File(folder / "SciCode1" / "SciCode" / "test_data.h5", "w") as file:
