@@ -95,6 +95,20 @@ def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | 
     return given | {"extra": extra}
 
 
+def own_files(task: str, datasets: Path | None) -> tuple[dict[str, str], dict[Path, Path]]:
+    """What else a harness needs to find its data set: variables of its environment, and files in the place of others.
+
+    SciCode takes its problems from its own package, and from a folder named in the environment the values that the
+    tests compare with, which it would download otherwise.
+    """
+    if task != "scicode" or datasets is None:
+        return {}, {}
+    folder = datasets.resolve() / "SciCode1" / "SciCode"
+    package = Path(importlib.util.find_spec("scicode").origin).parent
+    problems = {package / "data" / "problems_all.jsonl": folder / "problems_test.jsonl"}
+    return {"DATA_CACHE_DIR": str(folder)}, problems
+
+
 def read_samples(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> list[Sample]:
     """Every answer that the harness kept in `artifacts`, the output folder of one evaluation.
 
@@ -167,10 +181,7 @@ def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Itera
 
 def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
     """From the file in which it keeps every problem with its answers, their code and what the tests said."""
-    found = sorted(artifacts.glob("*_eval_all.json"))
-    if len(found) != 1:
-        raise ValueError(f"'{artifacts}' holds {len(found)} files *_eval_all.json, not one.")
-    for record in json.loads(found[0].read_text(encoding="utf-8")):
+    for record in json.loads(_single(artifacts, "*_eval_all.json").read_text(encoding="utf-8")):
         for repeat, (text, passed) in enumerate(zip(record["output_list"], record["graded_list"], strict=True)):
             yield Sample(
                 question=record["question_id"],
@@ -180,6 +191,46 @@ def _livecodebench(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) ->
                 reference="passes the problem's tests",
                 text=text,
             )
+
+
+def _scicode(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
+    """From the program it made of every answer, `PROBLEM.STEP_REPEAT.py`, and a word on what became of it.
+
+    A program is the problem's imports, the code of earlier steps, and the answer's code after a blank line.
+    """
+    files = artifacts.glob("scicode_results/generated_code/*/without_background/*.py")
+    programs = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    if not programs:
+        raise ValueError(f"the evaluation left no programs in '{artifacts}'.")
+    answered = not all(program.endswith("\n\n") for program in programs.values())
+    for name, program in programs.items():
+        step, _, repeat = name.rpartition("_")
+        outcome = _single(artifacts, f"logs/*/without_background/{name}.txt").read_text().strip()
+        prompt = _single(artifacts, f"scicode_results/prompt/*/without_background/{step}.txt")
+        yield Sample(
+            question=step,
+            repeat=int(repeat),
+            score=float(outcome == "pass"),
+            prompt=prompt.read_text(encoding="utf-8"),
+            reference="passes the sub-step's tests",
+            text=program if answered else "",
+            cluster=step.partition(".")[0],
+        )
+
+
+def reported_mean(benchmark: Benchmark, samples: Sequence[Sample]) -> float:
+    """What the harness says the mean of these scores is.
+
+    SciCode loses three of its 288 sub-steps: of a problem with a step that is given and not asked it counts as many
+    steps as are asked, but from the first on, so that the given one is among them, as wrong, and the last is not.
+    """
+    lost = set()
+    if benchmark.harness == "scicode":
+        for given in benchmark.dataset.given:
+            problem = given.partition(".")[0]
+            steps = {sample.question for sample in samples if sample.cluster == problem}
+            lost |= {max(steps, key=lambda step: int(step.partition(".")[2]))} if steps else set()
+    return sum(sample.score for sample in samples if sample.question not in lost) / len(samples)
 
 
 def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
@@ -243,6 +294,7 @@ _READERS = {
     "simple_evals": _simple_evals,
     "lm_eval": _lm_eval,
     "livecodebench": _livecodebench,
+    "scicode": _scicode,
     "nemo_skills": _nemo_skills,
 }
 
@@ -257,6 +309,13 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"the evaluation left no '{path}'.")
     return path
+
+
+def _single(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise ValueError(f"'{folder}' holds {len(found)} files {pattern}, not one.")
+    return found[0]
 
 
 def _between(text: str, start: str, end: str) -> str:

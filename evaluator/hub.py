@@ -29,6 +29,11 @@ def check_datasets(folder: Path, suite: Suite) -> None:
             raise ValueError(f"the data set '{dataset.name}' is not in '{folder}'; fetch it with: {fetch}")
         for pattern in dataset.files:
             if not list(where.glob(pattern)):
+                if dataset.by_hand and dataset.by_hand[0] == pattern:
+                    raise ValueError(
+                        f"'{where / pattern}' is missing, and the hub has it not: fetch it by hand from "
+                        f"{dataset.by_hand[1]} and put it there."
+                    )
                 raise ValueError(f"the data set in '{where}' lacks '{pattern}'; fetch it anew with: {fetch}")
 
 
@@ -36,12 +41,18 @@ def read_questions(folder: Path, dataset: Dataset) -> Iterator[tuple[str, str]]:
     """Id and text of every question, in the order of the files."""
     identity, text = dataset.fields
     index = 0
+    for row in _asked(folder, dataset):
+        for question in row[dataset.parts] if dataset.parts else (row,):
+            name = str(question[identity]) if identity else f"{dataset.name}/{index}"
+            if name not in dataset.given:
+                yield name, str(question[text])
+                index += 1
+
+
+def _asked(folder: Path, dataset: Dataset) -> Iterator[dict]:
     for pattern in dataset.files:
         for path in sorted((folder / dataset.name).glob(pattern)):
-            for row in _rows(path):
-                if not dataset.between or _is_between(row, *dataset.between):
-                    yield str(row[identity]) if identity else f"{dataset.name}/{index}", str(row[text])
-                    index += 1
+            yield from (row for row in _rows(path) if not dataset.between or _is_between(row, *dataset.between))
 
 
 def _is_between(row: dict, field: str, first: str, last: str) -> bool:
@@ -51,6 +62,15 @@ def _is_between(row: dict, field: str, first: str, last: str) -> bool:
 def count_questions(folder: Path, suite: Suite) -> dict[str, int]:
     """How many questions each benchmark of `suite` has in `folder`, by task."""
     return {benchmark.task: sum(1 for _ in read_questions(folder, benchmark.dataset)) for benchmark in suite.benchmarks}
+
+
+def count_problems(folder: Path, suite: Suite) -> dict[str, int]:
+    """How many problems the questions are parts of, by the tasks where they are parts of some."""
+    return {
+        benchmark.task: sum(1 for _ in _asked(folder, benchmark.dataset))
+        for benchmark in suite.benchmarks
+        if benchmark.dataset.parts
+    }
 
 
 def question_ids(folder: Path | None, benchmark: Benchmark) -> list[str]:

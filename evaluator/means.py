@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.harnesses import check_installed
-from evaluator.hub import check_datasets, count_questions
+from evaluator.hub import check_datasets, count_problems, count_questions
 from evaluator.judge import judge_of
 from evaluator.sandbox import check_sandbox
 from evaluator.suite import Suite
@@ -44,8 +44,10 @@ def prepare_suite(suite: Suite, means: Means) -> Suite:
     if not any(benchmark.dataset for benchmark in suite.benchmarks):
         return suite
     if means.datasets is None:
+        if suite.executes_code:
+            raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: a sandbox has no way to the hub.")
         if os.environ.get("HF_HUB_OFFLINE") == "1":
             raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: the hub is not to be asked.")
         return suite
     check_datasets(means.datasets, suite)
-    return suite.with_questions(count_questions(means.datasets, suite))
+    return suite.with_questions(count_questions(means.datasets, suite), count_problems(means.datasets, suite))

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from evaluator.answers import Answer, Question
-from evaluator.harnesses import Sample, read_samples
+from evaluator.harnesses import Sample, read_samples, reported_mean
 from evaluator.results import TaskResult
 from evaluator.stats import Summary, binomial_stderr
 from evaluator.suite import Benchmark, Suite
@@ -149,12 +149,12 @@ def _read(
     }
     if samples:
         result, questions = _table(benchmark, samples, lengths)
-        if not math.isclose(score, result.summary.mean, abs_tol=1e-6):
-            raise ValueError(f"{RESULTS} says {benchmark.key} is {score}, its answers {result.summary.mean}.")
+        if not math.isclose(score, expected := reported_mean(benchmark, samples), abs_tol=1e-6):
+            raise ValueError(f"{RESULTS} says {benchmark.key} is {score}, its answers {expected}.")
     else:
         summary = Summary(score, _stderr(score, stderr, benchmark), None, benchmark.questions, benchmark.repeats)
         result, questions = TaskResult(benchmark.task, (), (), **lengths, reported=summary), ()
-    if score == 0:
+    if result.summary.mean == 0:
         _check_zero(benchmark, suite, samples)
     return Reading(result=result, questions=questions)
 

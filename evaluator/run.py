@@ -29,7 +29,7 @@ from pathlib import Path
 import yaml
 
 from evaluator.answers import save_answers
-from evaluator.harnesses import parameters
+from evaluator.harnesses import own_files, parameters
 from evaluator.hub import question_ids
 from evaluator.judge import Judge, judge_of
 from evaluator.means import Means, prepare_suite
@@ -194,6 +194,8 @@ def evaluating(
         # Harnesses are commands beside the python that runs this; our tasks' command is `python -m ...`.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
+    variables, covered = own_files(config["config"]["type"], datasets)
+    environment |= variables
     if datasets or config["config"]["type"].startswith("nemo_distill."):
         environment["HF_HUB_OFFLINE"] = "1"
     entry = "from nemo_evaluator.core.entrypoint import run_eval; run_eval()"  # what the script nemo-evaluator does
@@ -211,6 +213,7 @@ def evaluating(
                 port=url.port,
                 environment=inside | SINGLE_THREADED,
                 folder=started_in,
+                covered=covered,
             )
             before_start.append(limit)
         log = around.enter_context(open(folder / "log.txt", "w"))

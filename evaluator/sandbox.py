@@ -60,11 +60,13 @@ def sandboxed(
     port: int,
     environment: Mapping[str, str],
     folder: Path,
+    covered: Mapping[Path, Path] | None = None,
 ) -> list[str]:
     """The command that runs `command` in a sandbox, in `folder` and with nothing but `environment` in its environment.
 
     `writable` is the one folder that it can write in, `readable` those that it can read beside the interpreter, and
-    `socket` where the endpoint is, which `command` finds at `port`.
+    `socket` where the endpoint is, which `command` finds at `port`. In the place of each file of `covered` it finds the
+    file that is named there.
     """
     inside = [sys.executable, str(PACKAGE / "relay.py"), str(port), str(socket), "--", *command]
     wrapped = [shutil.which("bwrap"), "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
@@ -80,6 +82,8 @@ def sandboxed(
         [Path(sys.prefix), Path(sys.base_prefix), *packages, PACKAGE.parent, *readable, socket.parent]
     ):
         wrapped += ["--ro-bind", str(path), str(path)]
+    for path, instead in (covered or {}).items():
+        wrapped += ["--ro-bind", str(instead), str(path)]
     wrapped += ["--bind", str(writable), str(writable), "--chdir", str(folder)]
     for name, value in environment.items():
         wrapped += ["--setenv", name, value]

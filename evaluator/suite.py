@@ -30,6 +30,12 @@ class Dataset:
     """Which fields hold a question's id, empty where its place is its id, and its text."""
     between: tuple[str, str, str] | None = None
     """A field with a date, and the first and the last day of those that are asked; None for all questions."""
+    parts: str = ""
+    """A field with the list of the questions that each row, a problem, is made of; empty where a row is a question."""
+    given: tuple[str, ...] = ()
+    """Ids of the questions that come with their answers and are not asked."""
+    by_hand: tuple[str, str] | None = None
+    """A file that it needs and the hub has not, and the address from which it is fetched by hand."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +155,14 @@ class Suite:
         """The same benchmarks with another limit of an answer's length."""
         return dataclasses.replace(self, max_new_tokens=tokens)
 
-    def with_questions(self, questions: Mapping[str, int]) -> "Suite":
-        """The same benchmarks, with as many questions as `questions` says of their tasks."""
+    def with_questions(self, questions: Mapping[str, int], problems: Mapping[str, int] | None = None) -> "Suite":
+        """The same benchmarks, with as many questions and problems as is said here of their tasks."""
         counted = (
-            dataclasses.replace(benchmark, questions=questions.get(benchmark.task, benchmark.questions))
+            dataclasses.replace(
+                benchmark,
+                questions=questions.get(benchmark.task, benchmark.questions),
+                problems=(problems or {}).get(benchmark.task, benchmark.problems),
+            )
             for benchmark in self.benchmarks
         )
         return dataclasses.replace(self, benchmarks=tuple(counted))
@@ -387,7 +397,37 @@ _LIVECODEBENCH = Benchmark(
     executes_code=True,
 )
 
-HARNESS_CODE = dataclasses.replace(HARNESS, name="harness_code", benchmarks=(*HARNESS.benchmarks, _LIVECODEBENCH))
+_SCICODE = Benchmark(
+    title="SciCode",
+    task="scicode",
+    repeats=8,
+    metric="steps_pass@1",
+    score="steps_pass@1",
+    questions=288,
+    problems=65,
+    protocol="sub-steps without their background, generated code is run in a sandbox",
+    repeats_key="n_samples",
+    harness="scicode",
+    dataset=Dataset(
+        "SciCode1/SciCode",
+        ("problems_test.jsonl", "test_data.h5"),
+        ("step_number", "step_description_prompt"),
+        parts="sub_steps",
+        given=("13.6", "62.1", "76.3"),
+        by_hand=(
+            "test_data.h5",
+            "https://drive.usercontent.google.com/download?id=17G_k65N_6yFFZ2O-jQH00Lh6iaw3z-AW&confirm=y",
+        ),
+    ),
+    executes_code=True,
+)
+
+HARNESS_CODE = dataclasses.replace(
+    HARNESS,
+    name="harness_code",
+    benchmarks=(*HARNESS.benchmarks, _LIVECODEBENCH, _SCICODE),
+    context=32_768,  # SciCode's prompts hold the code of all earlier steps, of which a problem has up to 15
+)
 
 _SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, HARNESS_CODE, STUDY)}
 

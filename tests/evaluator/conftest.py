@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,16 @@ def report() -> Report:
     blend = (BlendPart("science-mcq", 20.0, 100_000, 160_000.0), BlendPart("code", 80.0, 1_000_000, 640_000.0))
     steps = (StepRecord("prune", "prune/0123456789ab", 41.0), StepRecord("distill-1", "distill-1/ba9876543210", 65.2))
     return Report("a_blend", OFFLINE, tuple(rows), losses, blend, steps, {"Command": "nemo-run recipe.py"})
+
+
+@pytest.fixture(scope="session")
+def bubblewrap():
+    """Bubblewrap's sandbox, installed where the tests must not be skipped and it is missing."""
+    if shutil.which("bwrap") is None:
+        if not os.environ.get("TESTS_NEED_SLURM"):
+            pytest.skip("needs bubblewrap")
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "bubblewrap"], check=True)
 
 
 @pytest.fixture(scope="session")

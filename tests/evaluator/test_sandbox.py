@@ -1,9 +1,7 @@
 """Code that a model writes is executed where it can do no harm: the code itself tries, and says what it could do."""
 
 import dataclasses
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -28,22 +26,10 @@ CODE = dataclasses.replace(
     benchmarks=tuple(
         dataclasses.replace(benchmark, params=benchmark.params | {"parallelism": 2, "num_process_evaluate": 2})
         for benchmark in HARNESS_CODE.benchmarks
-        if benchmark.executes_code
+        if benchmark.title == "LCB v6"
     ),
 )
 MEANS = Means(datasets=HUB, execute_generated_code=True)
-
-needs_bubblewrap = pytest.mark.skipif(
-    not os.environ.get("TESTS_NEED_SLURM") and shutil.which("bwrap") is None, reason="needs bubblewrap"
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bubblewrap():
-    """Installs bubblewrap where the tests must not be skipped and it is missing."""
-    if os.environ.get("TESTS_NEED_SLURM") and shutil.which("bwrap") is None:
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "bubblewrap"], check=True)
 
 
 def test_code_is_executed_only_where_that_is_allowed():
@@ -55,6 +41,12 @@ def test_without_bubblewrap_no_code_is_executed(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ValueError, match=r"no bwrap here \(apt install bubblewrap\): without a sandbox no generated"):
         prepare_suite(CODE, MEANS)
+
+
+def test_without_a_folder_of_data_sets_there_is_nothing_to_ask_in_a_sandbox(monkeypatch):
+    monkeypatch.setattr("evaluator.means.check_sandbox", lambda: None)
+    with pytest.raises(ValueError, match="'code' needs evaluate.datasets: a sandbox has no way to the hub"):
+        prepare_suite(CODE, Means(execute_generated_code=True))
 
 
 PROBE = """
@@ -81,7 +73,7 @@ print("; ".join(found))
 """
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 def test_the_sandbox_lets_code_reach_the_endpoint_and_its_folder_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setenv("JUDGE_API_KEY", "a secret")
     secret, folder = tmp_path / "secret", tmp_path / "out"
@@ -122,7 +114,7 @@ except OSError:
 ```"""
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 @pytest.mark.slow
 def test_livecodebench_runs_in_the_sandbox_and_its_answers_are_read_back(tmp_path):
     suite = prepare_suite(CODE.with_repeats(2), MEANS)
