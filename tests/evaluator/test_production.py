@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluator.production import output_of, submit
+from evaluator import production
+from evaluator.production import output_of, submit, wait_for
 from evaluator.reading import read_launcher
 from evaluator.run import run_suite
 from evaluator.stats import summarize
@@ -227,3 +228,45 @@ def test_a_table_with_a_question_too_few_is_refused(left):
     file.write_text("\n".join(file.read_text().splitlines()[1:]) + "\n")
     with pytest.raises(ValueError, match="ns_gpqa kept 1,583 answers to 198 questions, not 8 to each"):
         read(left)
+
+
+INVOCATION = "0123456789abcdef"
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """Two jobs in the records of the real launcher, which tells their state by the files that they leave."""
+    records = tmp_path / "records" / "jobs.jsonl"
+    records.parent.mkdir()
+    monkeypatch.setenv("NEMO_EVALUATOR_EXEC_DB_FILE", str(records))
+    logs = []
+    with records.open("w") as file:
+        for number in range(2):
+            folder = tmp_path / f"job.{number}"
+            (folder / "logs").mkdir(parents=True)
+            logs.append(folder / "logs")
+            job = {"invocation_id": INVOCATION, "job_id": f"{INVOCATION}.{number}", "timestamp": 0.0,
+                   "executor": "local", "data": {"output_dir": str(folder)}, "config": {}}  # fmt: skip
+            file.write(json.dumps(job) + "\n")
+    return logs
+
+
+def test_jobs_are_waited_for_until_each_has_ended_well_or_not(launched):
+    first, second = launched
+    (first / "stage.exit").write_text("2026-11-25T00:00:00Z 0")
+    seen = []
+
+    def progress(done, total):
+        seen.append((done, total))
+        if len(seen) == 2:  # the other fails while it is waited for
+            (second / "stage.exit").write_text("2026-11-25T00:00:00Z 1")
+
+    states = wait_for(INVOCATION, jobs=2, progress=progress, poll_seconds=0)
+    assert states == {f"{INVOCATION}.0": "success", f"{INVOCATION}.1": "failed"}
+    assert seen[0] == (1, 2) and seen[-1] == (2, 2)
+
+
+def test_an_invocation_that_the_launcher_does_not_know_is_not_waited_for_for_ever(launched, monkeypatch):
+    monkeypatch.setattr(production, "MOST_UNTOLD", 1)
+    with pytest.raises(RuntimeError, match="the launcher cannot tell the state of the jobs of fedcba"):
+        wait_for("fedcba9876543210", jobs=2, progress=lambda done, total: None, poll_seconds=0)
