@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import yaml
 
 from evaluator.hub import question_ids
 from evaluator.means import Means, prepare_suite
-from evaluator.reading import read_direct
+from evaluator.reading import _written, read_direct
 from evaluator.run import CONFIG, evaluating, free_ports, run_config
 from evaluator.suite import HARNESS, OFFLINE, STUDY
 
@@ -124,3 +126,22 @@ def test_an_adapters_cache_makes_one_answer_of_all_repeats_so_there_is_none(tmp_
     assert len(asked) == 5  # of 15
     assert all(benchmark.repeats_key or benchmark.repeats == 1 for benchmark in STUDY.benchmarks)
     assert "use_caching: false" in (Path(__file__).parents[2] / "nemo_evaluator.yaml").read_text()
+
+
+def test_the_launcher_s_export_leaves_errors_out_so_that_results_are_read_from_their_file(tmp_path):
+    score = {"value": 0.625, "stats": {"stderr": 0.0421}}
+    metrics = {"pass@1": {"scores": {"average_score": score}}}
+    results = {"results": {"tasks": {"ifeval": {"metrics": metrics}}}}
+    (tmp_path / "results.yml").write_text(yaml.safe_dump(results))
+    exported = (
+        "import json, pathlib, sys; from nemo_evaluator_launcher.exporters.utils import extract_accuracy_metrics; "
+        "print(json.dumps(extract_accuracy_metrics(pathlib.Path(sys.argv[1]))))"
+    )
+    done = subprocess.run([sys.executable, "-c", exported, str(tmp_path)], capture_output=True, text=True, check=True)
+    values = json.loads(done.stdout.splitlines()[-1])
+    assert 0.625 in values.values() and 0.0421 not in values.values()
+    assert _written(results["results"]["tasks"], ifeval()) == (0.625, 0.0421)
+
+
+def ifeval():
+    return next(benchmark for benchmark in STUDY.benchmarks if benchmark.title == "IFEval")
