@@ -1,14 +1,17 @@
 """A distillation microbatch at the study's shapes on one GPU: NeMo's path and ours, in turn, in one process.
 
-    python benchmarks/kd_step.py [--seq-length 8192] [--micro-batch-size 1] [--breakdown]
+    python benchmarks/kd_step.py [--seq-length 8192] [--micro-batch-size 1] [--breakdown] [--train 5]
 
-Teacher forward, student forward and backward; random weights, bf16, Transformer Engine's layers, no optimizer. Needs an
-H100 or H200; what does not fit its memory is said to. Each line changes one thing more than the line above:
+Teacher forward, student forward and backward; random weights, bf16, Transformer Engine's layers. Needs an H100 or H200;
+what does not fit its memory is said to. Each line changes one thing more than the line above:
 
 - NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
 - the loss from hidden states (`nemo_distill.kd.divergence`);
 - squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`).
+
+No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
+iterations, Adam and its float32 weights and moments on the host (84 GB), since no single card has room for them.
 
 Medians of `--times` steps after two others. Rates count 2 FLOPs per parameter and token for a forward pass and 4 for a
 backward pass, and stand beside a matrix product of 8192 x 8192 x 8192 measured in the same run.
@@ -17,11 +20,13 @@ backward pass, and stand beside a matrix product of 8192 x 8192 x 8192 measured 
 import argparse
 import dataclasses
 import datetime
+import functools
 import gc
 import importlib.metadata
 import os
 import re
 import statistics
+import time
 from collections.abc import Callable
 
 import torch
@@ -57,6 +62,7 @@ def main() -> None:
         action="store_true",
         help="drop gradients before every step: on 80 GB, 13 GiB of them leave no room for a student in FP8",
     )
+    parser.add_argument("--train", type=int, default=0, metavar="ITERATIONS", help="of the last line, with Adam")
     parser.add_argument("--lines", default=",".join(LINES), help="which lines are measured, separated by commas")
     options = parser.parse_args()
     if unknown := set(options.lines.split(",")) - set(LINES):
@@ -84,6 +90,8 @@ def main() -> None:
     for title, parts in breakdowns.items():
         print(f"\n{title}, ms of GPU time: " + ", ".join(f"{kind} {ms:.1f}" for kind, ms in parts.items()))
     bench.loss_alone()
+    if options.train:
+        bench.train(options.train)
 
 
 class Bench:
@@ -236,6 +244,34 @@ class Bench:
             f"\nloss alone: {1e3 * seconds:.1f} ms, of which its four matrix products {1e3 * alone:.1f} ms; "
             f"{extra:.2f} GiB, of which its two gradients {gradients:.2f} GiB"
         )
+
+    def train(self, iterations: int) -> None:
+        """Adam's iterations on the one microbatch, its state on the host, and how the loss falls."""
+        from megatron.core.optimizer.cpu_offloading.hybrid_optimizer import HybridDeviceOptimizer
+
+        self._clear()
+        optimizer = HybridDeviceOptimizer(
+            [weight for weight in self.model.parameters() if weight.requires_grad],
+            offload_fraction=1.0,
+            cpu_optimizer_cls=functools.partial(torch.optim.AdamW, fused=True),
+            param_update_in_fp32=True,
+            lr=1e-4,
+            betas=(0.9, 0.95),
+            weight_decay=0.1,
+        )
+        torch.cuda.reset_peak_memory_stats()
+        print("\n| iteration | loss | forward and backward, s | Adam on the host, s | peak GiB |\n" + "|---" * 5 + "|")
+        for iteration in range(1, iterations + 1):
+            begin = time.perf_counter()
+            loss = self.step().item()
+            torch.cuda.synchronize()
+            middle = time.perf_counter()
+            optimizer.step()
+            torch.cuda.synchronize()
+            end = time.perf_counter()
+            self.model.zero_grad(set_to_none=True)
+            peak = torch.cuda.max_memory_allocated() / GIB
+            print(f"| {iteration} | {loss:.5f} | {middle - begin:.2f} | {end - middle:.2f} | {peak:.1f} |", flush=True)
 
     def _median(self, call: Callable):
         times = []

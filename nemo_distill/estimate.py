@@ -26,6 +26,7 @@ from nemo_distill.schedule import format_tokens
 from nemo_distill.settings import FP8
 from nemo_distill.step import resolve_package_paths
 from nemo_distill.steps.evaluate import Load, loads
+from nemo_distill.work import BF16, FP32
 
 PRUNE_GPU_HOURS = 8.0
 """The study's search: about an hour on 8 H100."""
@@ -40,6 +41,8 @@ answers are MMLU Pro's, which need little thought; competition mathematics takes
 published; evaluation's GPU-hours are proportional to it."""
 SHORT_ANSWER_TOKENS = 16
 """Of benchmarks whose answer is a letter, without reasoning."""
+GRADIENT_BYTES = {"float32": FP32, "bfloat16": BF16}
+"""Per parameter, by the name in `settings.GRADIENTS`."""
 WORTH_SAYING = 0.97
 """Part of the time that another layout may take and still be mentioned."""
 GAP = 0.02
@@ -135,21 +138,30 @@ class Estimate:
         return remarks
 
     def _cheaper(self, iterations: int) -> list[str]:
-        """What the same GPUs do the distillation in at best: in this precision, and with more of it in FP8."""
-        found = []
-        for fp8 in FP8[FP8.index(self.job.fp8) :]:
-            best = layouts.fastest(dataclasses.replace(self.job, fp8=fp8))
-            if best and best.iteration_seconds < WORTH_SAYING * self.job.iteration_seconds:
-                words = " ".join(
-                    f"{key}={new}" for key, old, new in (
-                        ("layout.tensor_parallel", self.job.tensor_parallel, best.tensor_parallel),
-                        ("distill.micro_batch_size", self.job.micro_batch_size, best.micro_batch_size),
-                        ("distill.fp8", self.job.fp8, fp8),
-                    ) if old != new
-                )  # fmt: skip
-                found.append(f"{best.gpu_hours(iterations):,.0f} with {words} ({needed_gib(best):.0f} GiB)")
+        """What the same GPUs do the distillation in at best: as it is, in FP8, and with smaller gradients."""
+        precisions = [dataclasses.replace(self.job, fp8=fp8) for fp8 in FP8[FP8.index(self.job.fp8) :]]
+        smaller = [dataclasses.replace(job, gradient_bytes=BF16) for job in precisions]
+        found, seconds = [], WORTH_SAYING * self.job.iteration_seconds
+        for jobs in (*([job] for job in precisions), smaller):
+            fitting = [best for best in map(layouts.fastest, jobs) if best]
+            best = min(fitting, key=lambda job: round(job.iteration_seconds, 3), default=None)  # of equals, most bits
+            if best and best.iteration_seconds < seconds:
+                seconds = WORTH_SAYING * best.iteration_seconds
+                hours, changes = best.gpu_hours(iterations), self._changes(best)
+                found.append(f"{hours:,.0f} with {changes} ({needed_gib(best):.0f} GiB)")
         whole = f"Distilling takes {self.job.gpu_hours(iterations):,.0f} GPU-hours as asked"
         return [f"{whole}, and on the same GPUs {', '.join(found)}."] if found else []
+
+    def _changes(self, other: Job) -> str:
+        """The settings that make `other` of the job."""
+        named = {size: name for name, size in GRADIENT_BYTES.items()}
+        settings = (
+            ("layout.tensor_parallel", self.job.tensor_parallel, other.tensor_parallel),
+            ("distill.micro_batch_size", self.job.micro_batch_size, other.micro_batch_size),
+            ("distill.fp8", self.job.fp8, other.fp8),
+            ("distill.gradients", named[self.job.gradient_bytes], named[other.gradient_bytes]),
+        )
+        return " ".join(f"{key}={new}" for key, old, new in settings if old != new)
 
     def _beside_the_study(self, tokens: int) -> str:
         words = f"The study reports about {STUDY_GPU_HOURS:,.0f} H100-hours for 80B tokens"
@@ -186,6 +198,7 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
         fused_loss=distill.fused_loss,
         lean_activation=True,
         fp8=distill.fp8,
+        gradient_bytes=GRADIENT_BYTES[distill.gradients],
     )
     layouts.check(job)
     ends = [milestone.iteration for milestone in recipe.milestones]

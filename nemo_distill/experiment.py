@@ -55,6 +55,11 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             f"distill.fp8={recipe.distill.fp8} needs Transformer Engine's layers, and those of the {scale.name} scale "
             f"are '{scale.layer_spec}': say distill.fp8=none."
         )
+    if recipe.distill.gradients != "float32" and scale.precision == "32":
+        raise UserError(
+            f"distill.gradients={recipe.distill.gradients} needs parameters in bf16, and those of the {scale.name} "
+            "scale are in float32: say distill.gradients=float32."
+        )
     folder = Path(settings.runs).resolve()
     check_folder(folder)
     run = Run(
@@ -236,6 +241,7 @@ def _segments(recipe: Recipe) -> list[Step]:
         "clip_grad": scale.clip_grad,
         "seed": recipe.seed,
         "precision": scale.precision,
+        "gradients": distill.gradients,
     }
     segments, first, before = [], 0, ()
     for milestone in recipe.milestones:

@@ -24,6 +24,8 @@ REASONINGS = ("inline", "native", "stripped")
 """What can become of the reasoning in a chat (`nemo_distill.data.tokenizer`)."""
 FP8 = ("none", "teacher", "both")
 """Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
+GRADIENTS = ("float32", "bfloat16")
+"""What gradients can be kept in."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
 
@@ -120,8 +122,13 @@ class Distill:
     (`nemo_distill.kd`); the value is the same, the memory is not."""
     fp8: str | None = None
     """Whose matrix products are in FP8: `none`, `teacher`, or `both` teacher and student."""
+    gradients: str | None = None
+    """What gradients are added up, kept and exchanged in: `float32` or `bfloat16`, which takes half the memory and half
+    the time between the copies of the model."""
 
     def __post_init__(self):
+        if self.gradients is not None and self.gradients not in GRADIENTS:
+            raise UserError(f"distill.gradients cannot be '{self.gradients}'. {nearest(self.gradients, GRADIENTS)}")
         if self.fp8 is not None and self.fp8 not in FP8:
             raise UserError(f"distill.fp8 cannot be '{self.fp8}'. {nearest(self.fp8, FP8)}")
         _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")

@@ -6,6 +6,7 @@ whole course, so a course cut into parts gives the losses of the uncut one, digi
 """
 
 import json
+import logging
 import shutil
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from nemo_distill.losses import read_losses
-from nemo_distill.nemotron_h import backend
+from nemo_distill.nemotron_h import backend, tuning
 from nemo_distill.ranks import Ranks
 
 backend.prepare()
@@ -28,6 +29,7 @@ from nemo.collections import llm  # noqa: E402
 
 from nemo_distill.nemotron_h.model import precision_plugin  # noqa: E402
 
+logger = logging.getLogger(__name__)
 ONE_RANK = Ranks()
 """A process by itself."""
 COMPLETE = "_COMPLETE"
@@ -55,6 +57,8 @@ class Course:
     """Of the sample order."""
     precision: str
     """`32` or `bf16-mixed`."""
+    gradients: str = "float32"
+    """`float32` or, with `bf16-mixed`, `bfloat16`: what they are added up, kept and exchanged in."""
     validation_interval: int = 0
     """Iterations between validations; 0 for none."""
     validation_batches: int = 0
@@ -109,8 +113,10 @@ def optimizer(course: Course) -> nl.MegatronOptimizerModule:
     )
 
 
-def trainer(course: Course, *, until: int, callbacks: list[pl.Callback], ranks: Ranks = ONE_RANK) -> nl.Trainer:
-    """A NeMo trainer that stops after iteration `until` of the course.
+def trainer(
+    course: Course, *, until: int, callbacks: list[pl.Callback], tuned: Path, ranks: Ranks = ONE_RANK
+) -> nl.Trainer:
+    """A NeMo trainer that stops after iteration `until` of the course; `tuned` is the folder of `nemotron_h.tuning`.
 
     Its `max_steps` is the whole course's: NeMo's strategy copies that into the learning-rate scheduler, whatever the
     scheduler was given, so a trainer that ended at the milestone would anneal to the minimum at each. It runs over
@@ -129,8 +135,8 @@ def trainer(course: Course, *, until: int, callbacks: list[pl.Callback], ranks: 
         logger=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
-        callbacks=[*callbacks, _ReleaseLocalMemory(), _StopAt(until)],
-        plugins=precision_plugin(course.precision),
+        callbacks=[*callbacks, *([_Kernels(tuned)] if gpu else []), _StopAt(until)],
+        plugins=precision_plugin(course.precision, gradients=course.gradients),
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,
             sequence_parallel=gpu and ranks.tensor_parallel > 1,  # which the local spec's norms cannot
@@ -140,7 +146,7 @@ def trainer(course: Course, *, until: int, callbacks: list[pl.Callback], ranks: 
             gradient_accumulation_fusion=False,
             replace_progress_bar=False,
             ddp=DistributedDataParallelConfig(
-                grad_reduce_in_fp32=True,
+                grad_reduce_in_fp32=course.gradients == "float32",
                 overlap_grad_reduce=gpu,
                 overlap_param_gather=gpu,
                 use_distributed_optimizer=gpu,
@@ -160,15 +166,21 @@ class _StopAt(pl.Callback):
             trainer.should_stop = True
 
 
-class _ReleaseLocalMemory(pl.Callback):
-    """After the first iteration, in which kernels are tuned (`backend.release_local_memory`)."""
+class _Kernels(pl.Callback):
+    """Gives Triton the kernels' variants that are known, and after the first iteration keeps those it has tried."""
 
-    done = False
+    def __init__(self, folder: Path):
+        self.folder, self.tuned = folder, False
+
+    def on_train_start(self, trainer, module):
+        logger.info("of %d kernels the best variants are known", tuning.recall(self.folder))
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if not self.done:
+        if not self.tuned:
+            self.tuned = True
             backend.release_local_memory()
-            self.done = True
+            if trainer.is_global_zero:
+                tuning.remember(self.folder)
 
 
 class LossLog(pl.Callback):

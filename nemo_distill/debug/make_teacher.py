@@ -91,9 +91,9 @@ SIZES = {
     "middle": Size(
         shape=MIDDLE_SHAPE,
         runtime={"precision": "bf16-mixed", "layer_spec": "transformer_engine", "seq_length": 1024},
-        iterations=120,
+        iterations=60,
         batch=32,
-        micro_batch=4,
+        micro_batch=16,
         learning_rate=6e-4,
         documents=1_000,
     ),
@@ -198,7 +198,7 @@ def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], size: Si
     llm.pretrain(
         model=fresh,
         data=training.data_module(course, blend, tokenizer=fresh.tokenizer, index_folder=work / "index"),
-        trainer=training.trainer(course, until=size.iterations, callbacks=callbacks),
+        trainer=training.trainer(course, until=size.iterations, callbacks=callbacks, tuned=work),
         log=nl.NeMoLogger(log_dir=str(work / "nemo"), use_datetime_version=False, ckpt=None, tensorboard=None),
         optim=training.optimizer(course),
     )

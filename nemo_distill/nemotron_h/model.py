@@ -110,13 +110,15 @@ def _settings(runtime: Runtime) -> dict:
     }
 
 
-def precision_plugin(precision: str) -> nl.MegatronMixedPrecision:
-    """NeMo's plugin for `32` or `bf16-mixed`.
+def precision_plugin(precision: str, *, gradients: str = "float32") -> nl.MegatronMixedPrecision:
+    """NeMo's plugin for `32` or `bf16-mixed`, with gradients in `float32` or `bfloat16`, which it has the last word on.
 
     It would set the model to float32 parameters, which it then makes bf16, and a Mamba layer casts its input to what
     the config says: Transformer Engine refuses the two together.
     """
-    return nl.MegatronMixedPrecision(precision=precision, params_dtype=_dtype(precision))
+    return nl.MegatronMixedPrecision(
+        precision=precision, params_dtype=_dtype(precision), grad_reduce_in_fp32=gradients == "float32"
+    )
 
 
 def _dtype(precision: str) -> torch.dtype:

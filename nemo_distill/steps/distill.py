@@ -23,6 +23,8 @@ from nemo_distill.ranks import Ranks, check_layout
 VERSION = 2
 MANY_RANKS = True
 DISTILLATION_FILE = "distillation.yaml"
+TUNED = ".tuned"
+"""Folder among the runs with what is known of kernels (`nemotron_h.tuning`); no output is judged by it."""
 logger = logging.getLogger(__name__)
 
 
@@ -105,7 +107,9 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     llm.train(
         model,
         data,
-        trainer=training.trainer(course, until=until, callbacks=callbacks, ranks=ranks),
+        trainer=training.trainer(
+            course, until=until, callbacks=callbacks, tuned=spec.folder.parent.parent / TUNED, ranks=ranks
+        ),
         log=nl.NeMoLogger(
             log_dir=str(spec.folder / "nemo"),
             use_datetime_version=False,
