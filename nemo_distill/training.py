@@ -135,7 +135,7 @@ def trainer(
         logger=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
-        callbacks=[*callbacks, *([_Kernels(tuned)] if gpu else []), _StopAt(until)],
+        callbacks=[*([_Kernels(tuned)] if gpu else []), *callbacks, _StopAt(until)],
         plugins=precision_plugin(course.precision, gradients=course.gradients),
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,

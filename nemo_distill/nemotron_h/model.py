@@ -186,7 +186,7 @@ def load(model: llm.MambaModel, state: Mapping[str, Tensor]) -> None:
     """Copy Megatron tensors (in Transformer Engine's names) into the model; every parameter must be given."""
     module = megatron(model)
     own = dict(module.named_parameters())
-    named = {_checkpoint_name(name, module): parameter for name, parameter in own.items()}
+    named = {checkpoint_name(name, module): parameter for name, parameter in own.items()}
     assert named.keys() == state.keys(), sorted(named.keys() ^ state.keys())[:4]
     with torch.no_grad():
         for name, parameter in named.items():
@@ -196,10 +196,10 @@ def load(model: llm.MambaModel, state: Mapping[str, Tensor]) -> None:
 
 def state_of(module: MegatronMambaModel) -> dict[str, Tensor]:
     """A copy of the model's parameters in Transformer Engine's names, whatever the spec it was built from."""
-    return {_checkpoint_name(name, module): p.detach().clone() for name, p in module.named_parameters()}
+    return {checkpoint_name(name, module): p.detach().clone() for name, p in module.named_parameters()}
 
 
-def _checkpoint_name(name: str, module: MegatronMambaModel) -> str:
+def checkpoint_name(name: str, module: MegatronMambaModel) -> str:
     """A parameter's name in a checkpoint: under the local spec the norms are modules of their own."""
     prefix, _, rest = name.partition(".layers.")
     if not rest:

@@ -3,11 +3,11 @@
     recall(folder)        # before the first iteration
     remember(folder)      # after it
 
-Triton runs several variants of every kernel when it is first needed and goes on with the fastest: 80 s or more of every
-process's first iteration, on every GPU of a job at once. Which variants those are depends on the GPU and on versions,
-by which the file is named. A segment that takes them from there loses no time and adds up in the same order as the one
-before it. Triton's own `TRITON_CACHE_AUTOTUNING` leaves out kernels whose variants clear a buffer first, which are most
-of the backward pass.
+Triton compiles and runs several variants of every kernel when it is first needed and goes on with the fastest: part of
+the long first iteration of every process, on every GPU of a job at once. Which variants those are depends on the GPU
+and on versions, by which the file is named. A segment that takes them from there tries none, needs no memory for those
+that spill, and adds up in the same order as the segment before it. Triton's own `TRITON_CACHE_AUTOTUNING` leaves out
+kernels whose variants clear a buffer first, which are most of the backward pass.
 """
 
 import importlib

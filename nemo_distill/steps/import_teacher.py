@@ -1,7 +1,8 @@
 """Step: the Hugging Face teacher as a NeMo checkpoint.
 
 Config: `checkpoint` (a folder, or the name of a model on the hub: `nemo_distill.data.hub.model_folder`), `seq_length`
-(tokens), `precision`, `layer_spec` (see `nemotron_h.model.Runtime`). Output: `checkpoint/` (NeMo), `shape.json`.
+(tokens), `precision`, `layer_spec` (see `nemotron_h.model.Runtime`).
+Output: `checkpoint/` (NeMo), `shape.json`, `tokenizer/`.
 """
 
 import json
@@ -34,8 +35,12 @@ def main(spec) -> None:
     )
     target = spec.folder / "checkpoint"
     shutil.rmtree(target, ignore_errors=True)
+    # NeMo keeps the folder that the tokenizer is read from in every checkpoint from here on: never with the weights
+    tokenizer = spec.folder / "tokenizer"
+    checkpoint.copy_tokenizer(source, tokenizer)
+    shutil.copyfile(source / "config.json", tokenizer / "config.json")
     with model.session(runtime) as trainer:
-        nemo_model = model.build(trainer, shape, tokenizer=source, runtime=runtime)
+        nemo_model = model.build(trainer, shape, tokenizer=tokenizer, runtime=runtime)
         model.load(nemo_model, mapping.to_megatron(state, shape))
         model.save(trainer, nemo_model, target)
     shape.save(spec.folder / "shape.json")

@@ -85,6 +85,12 @@ def test_a_run_killed_mid_segment_resumes_to_the_same_losses(specs, whole):
     assert losses(spec) == whole
 
 
+def test_a_checkpoint_holds_the_tokenizer_and_not_the_weights_it_lay_beside(specs, whole):
+    for name in ("import-teacher", "prune", "distill-whole"):
+        files = [path.name for path in (specs[name].folder / "checkpoint").rglob("*")]
+        assert "tokenizer.json" in files and not [file for file in files if file.endswith(".safetensors")]
+
+
 def test_hidden_states_can_be_matched_too(specs, whole):
     assert losses(specs["distill-hidden"])[0]["loss"] > whole[0]["loss"]  # the logits' loss and the hidden states'
 

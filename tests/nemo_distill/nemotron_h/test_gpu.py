@@ -7,7 +7,12 @@ import torch
 
 from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.shape import Shape
-from tests.nemo_distill.nemotron_h.test_model import random_checkpoint, transformers_logits
+from tests.nemo_distill.nemotron_h.test_model import (
+    own_gradients,
+    random_checkpoint,
+    transformers_gradients,
+    transformers_logits,
+)
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
@@ -30,7 +35,7 @@ def relative(made, wanted) -> float:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A checkpoint, tokens, and transformers' logits of them, in float32 on the CPU."""
+    """A checkpoint, tokens, and transformers' logits and gradients of them, in float32."""
     from pathlib import Path
 
     import nemo_distill
@@ -39,7 +44,13 @@ def world(tmp_path_factory):
     tokenizer = Path(nemo_distill.__file__).parent / "debug" / "teacher"
     state = random_checkpoint(folder, SHAPE, tokenizer)
     tokens = torch.randint(0, SHAPE.vocab_size, (2, 256), generator=torch.Generator().manual_seed(1))
-    return {"folder": folder, "state": state, "tokens": tokens, "logits": transformers_logits(folder, tokens)}
+    return {
+        "folder": folder,
+        "state": state,
+        "tokens": tokens,
+        "logits": transformers_logits(folder, tokens),
+        "gradients": transformers_gradients(folder, tokens, SHAPE),
+    }
 
 
 def runtime(layer_spec: str, precision: str = "bf16-mixed"):
@@ -95,26 +106,18 @@ def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(w
         assert 1e-3 < error < FP8, "another precision, and no other model"
 
 
-def test_a_student_in_fp8_has_nearly_the_gradients_of_bf16(world):
+@pytest.mark.parametrize(("fp8", "least"), [(False, 0.999), (True, 0.9)])
+def test_gradients_are_transformers_within_the_precision(world, fp8, least):
+    """Rounding every product's factors as FP8 does, on a CPU, gives cosines from 0.93 on; the embedding's is 0.963."""
     from nemo_distill.kd import precision
     from nemo_distill.nemotron_h import model
 
-    found = {}
-    for fp8 in (False, True):
-        with model.session(runtime("transformer_engine")) as trainer:
-            made = model.build(trainer, SHAPE, tokenizer=world["folder"], runtime=runtime("transformer_engine"))
-            model.load(made, mapping.to_megatron(world["state"], SHAPE))
-            module = model.megatron(made)
-            if fp8:
-                precision.student_in_fp8(module)
-            module.train()
-            tokens = world["tokens"].cuda()
-            positions = torch.arange(tokens.shape[1], device="cuda").expand_as(tokens)
-            module(tokens, positions, None, labels=tokens.roll(-1, 1)).mean().backward()
-            found[fp8] = {
-                name: (p.grad if p.grad is not None else p.main_grad).float().clone()
-                for name, p in module.named_parameters()
-            }
-    for name, wanted in found[False].items():  # the embedding's has been through all layers, and is the furthest off
-        cosine = torch.nn.functional.cosine_similarity(found[True][name].flatten(), wanted.flatten(), dim=0).item()
-        assert 0.95 < cosine < 1 - 1e-7, (name, cosine)
+    with model.session(runtime("transformer_engine")) as trainer:
+        made = model.build(trainer, SHAPE, tokenizer=world["folder"], runtime=runtime("transformer_engine"))
+        model.load(made, mapping.to_megatron(world["state"], SHAPE))
+        if fp8:
+            precision.student_in_fp8(model.megatron(made))
+        found = own_gradients(model.megatron(made), world["tokens"].cuda())
+    for name, wanted in world["gradients"].items():
+        cosine = torch.nn.functional.cosine_similarity(found[name].flatten(), wanted.flatten(), dim=0).item()
+        assert least < cosine < 1 - 1e-7, (name, cosine)

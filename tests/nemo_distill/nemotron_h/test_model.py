@@ -50,22 +50,53 @@ def random_checkpoint(folder, shape: Shape, tokenizer_folder) -> dict[str, torch
     return state
 
 
-def transformers_logits(folder, tokens):
-    """Logits of the checkpoint by transformers alone, in a process that has not seen our backend.
+THEIRS = """
+import sys, torch
+from transformers import NemotronHForCausalLM
+device = "cuda" if torch.cuda.is_available() else "cpu"  # mamba-ssm, if it is there, knows no CPU
+model = NemotronHForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval().to(device)
+assert "nemo_distill" not in sys.modules
+tokens = torch.load(sys.argv[2]).to(device)
+logits = model(tokens).logits
+gradients = {}
+if sys.argv[4] == "gradients":
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.roll(-1, 1).flatten()).backward()
+    # by the names in the file, of which the first part is another in memory
+    gradients = {n.replace("model.", "backbone.", 1): w.grad.cpu() for n, w in model.named_parameters()}
+torch.save((logits.detach().cpu(), gradients), sys.argv[3])
+"""
+
+
+def in_transformers(folder, tokens, *, gradients: str = ""):
+    """Logits, and gradients, of the checkpoint by transformers alone, in a process that has not seen our backend.
 
     In this process transformers would find our stand-in for mamba-ssm and call it: we would be compared with ourselves.
     """
-    script = (
-        "import sys, torch; from transformers import NemotronHForCausalLM as M; "
-        "device = 'cuda' if torch.cuda.is_available() else 'cpu'; "  # mamba-ssm, if it is there, knows no CPU
-        "m = M.from_pretrained(sys.argv[1], dtype=torch.float32).eval().to(device); "
-        "assert 'nemo_distill' not in sys.modules; "
-        "torch.save(m(torch.load(sys.argv[2]).to(device)).logits.detach().cpu(), sys.argv[3])"
-    )
-    given, out = folder.parent / "tokens.pt", folder.parent / "logits.pt"
+    given, out = folder.parent / "tokens.pt", folder.parent / "out.pt"
     torch.save(tokens, given)
-    subprocess.run([sys.executable, "-c", script, folder, given, out], check=True)
+    subprocess.run([sys.executable, "-c", THEIRS, folder, given, out, gradients], check=True)
     return torch.load(out)
+
+
+def transformers_logits(folder, tokens) -> torch.Tensor:
+    return in_transformers(folder, tokens)[0]
+
+
+def transformers_gradients(folder, tokens, shape: Shape) -> dict[str, torch.Tensor]:
+    """Of the mean loss of the next token (the first one after the last), by Megatron's names."""
+    return mapping.to_megatron(in_transformers(folder, tokens, gradients="gradients")[1], shape)
+
+
+def own_gradients(module, tokens) -> dict[str, torch.Tensor]:
+    """The same of Megatron's model."""
+    from nemo_distill.nemotron_h import model
+
+    module.train()
+    positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    module(tokens, positions, None, labels=tokens.roll(-1, 1)).mean().backward()
+    weights = dict(module.named_parameters())
+    found = {name: p.grad if p.grad is not None else p.main_grad for name, p in weights.items()}
+    return {model.checkpoint_name(name, module): grad.float().cpu() for name, grad in found.items()}
 
 
 def tokens_of(shape: Shape):
@@ -94,6 +125,23 @@ def test_logits_agree_in_both_directions(name, tokenizer_folder, tmp_path):
     assert all(torch.equal(exported[key], state[key]) for key in state)
     checkpoint.write_hf(tmp_path / "again", shape, exported, dtype="float32", tokenizer=tokenizer_folder)
     assert (transformers_logits(tmp_path / "again", tokens) - megatron).abs().max() < 1e-4
+
+
+def test_gradients_agree(tokenizer_folder, tmp_path):
+    from nemo_distill.nemotron_h import model
+
+    shape = SHAPES["as the debug teacher"]
+    state = random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
+    tokens, _ = tokens_of(shape)
+    expected = transformers_gradients(tmp_path / "hf", tokens, shape)
+    runtime = model.Runtime(seq_length=128)
+    with model.session(runtime) as trainer:
+        nemo_model = model.build(trainer, shape, tokenizer=tokenizer_folder, runtime=runtime)
+        model.load(nemo_model, mapping.to_megatron(state, shape))
+        made = own_gradients(model.megatron(nemo_model), tokens)
+    assert made.keys() == expected.keys()
+    for name, gradient in made.items():
+        assert (gradient - expected[name]).norm() < 1e-4 * expected[name].norm(), name
 
 
 def test_transformers_floor_under_dt_changes_logits_and_an_export_lifts_it(tokenizer_folder, tmp_path):
