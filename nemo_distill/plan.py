@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nemo_distill.blend import Blend
+from nemo_distill.disk import disk_remark
 from nemo_distill.estimate import Estimate, detectable_table, duration_in_words, new_table
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.recipe import Recipe
@@ -48,6 +49,10 @@ def print_preview(
         console.print()
         console.print(estimate.cost_table())
         _print_remarks(console, estimate.remarks())
+        if available:
+            tokens, segments, done = sum(available.values()), estimate.segments, estimate.done
+            remark = disk_remark(estimate.job, segments=segments, tokens=tokens, done=done, runs=run.runs)
+            _print_remarks(console, [remark])
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
     for table in (detectable_table(loads(recipe.evaluate)), step_table(run, run.specs if steps is None else steps)):

@@ -169,3 +169,17 @@ def test_another_blend_trains_again_and_prunes_nothing(runs):
     rows = {words[0]: words[1] for line in output.splitlines() if len(words := line.split()) > 1}
     assert rows["prune"] == rows["import-teacher"] == "skip"
     assert rows["distill-81K"] in ("run", "wait")
+
+
+def test_a_report_whose_files_are_gone_is_said_to_be_damaged(runs):
+    scores = only(runs["undisturbed"], "report/*/scores.csv")
+    words = [str(NEMO_RUN), "report", "distill_v1v3-debug", "--runs", str(runs["undisturbed"])]
+    for taken, code in ((True, 2), (False, 0)):
+        if taken:
+            scores.rename(scores.with_name("elsewhere.csv"))
+        else:
+            scores.with_name("elsewhere.csv").rename(scores)
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert ("the report of distill_v1v3-debug is damaged: " in done.stderr) == taken, done.stderr
+        assert done.stderr.count("\n") <= 1
