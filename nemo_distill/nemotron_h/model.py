@@ -103,7 +103,7 @@ def _settings(runtime: Runtime) -> dict:
         "use_mamba_mem_eff_path": fused,
         "masked_softmax_fusion": fused,
         "persist_layer_norm": fused,
-        "bias_dropout_fusion": fused,
+        "bias_dropout_fusion": False,  # no bias and no dropout: torch.compile, in every process, of one addition
         "cross_entropy_loss_fusion": fused,
         "apply_rope_fusion": False,
         "gradient_accumulation_fusion": False,
