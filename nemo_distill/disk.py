@@ -40,7 +40,8 @@ def sizes_of(job: Job, *, segments: Iterable[str], tokens: int) -> dict[str, flo
 def disk_remark(job: Job, *, segments: Iterable[str], tokens: int, done: Iterable[str], runs: Path) -> tuple[str, str]:
     """(sentence, style): what the run keeps, what is still to come, and what the disk of the folder `runs` has free."""
     sizes = sizes_of(job, segments=segments, tokens=tokens)
-    left = {step: size for step, size in sizes.items() if step not in set(done)}
+    done = frozenset(done)
+    left = {step: size for step, size in sizes.items() if step not in done}
     # while a checkpoint is replaced, the one before it stands
     replaced = STATE * job.student.parameters() if any(step.startswith("distill") for step in left) else 0.0
     needed = sum(left.values()) + replaced

@@ -12,6 +12,7 @@ kernels whose variants clear a buffer first, which are most of the backward pass
 
 import importlib
 import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -20,15 +21,16 @@ import torch
 
 from nemo_distill.progress import write_atomically
 
+logger = logging.getLogger(__name__)
 PACKAGES = ("triton", "mamba_ssm")
 """Whose versions count; and the second one's kernels are meant."""
 
 
 def recall(folder: Path) -> int:
     """Tell Triton the variants that are known in `folder`; returns of how many kernels."""
-    file, known = tuning_file(folder), 0
+    file, tuners, known = tuning_file(folder), _tuners(), 0
     for name, found in json.loads(file.read_text(encoding="utf-8")).items() if file.is_file() else ():
-        tuner = _tuners().get(name)
+        tuner = tuners.get(name)
         variants = {str(variant): variant for variant in tuner.configs} if tuner else {}
         for key, variant in found:
             if variant in variants:
@@ -38,14 +40,20 @@ def recall(folder: Path) -> int:
 
 
 def remember(folder: Path) -> int:
-    """Write down the variants that Triton has chosen in this process; returns of how many kernels."""
+    """Write down the variants that Triton has chosen in this process; returns of how many kernels.
+
+    A folder that cannot be written is no reason to end a training: it is logged.
+    """
     chosen = {
         name: [(key, str(variant)) for key, variant in tuner.cache.items()]
         for name, tuner in sorted(_tuners().items())
         if tuner.cache
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(tuning_file(folder), json.dumps(chosen, indent=1))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(tuning_file(folder), json.dumps(chosen, indent=1))
+    except OSError as error:
+        logger.warning("the kernels' variants are not kept: %s", error)
     return len(chosen)
 
 
@@ -62,7 +70,7 @@ def _tuners() -> dict:
 
     found = {}
     for name, module in list(sys.modules.items()):
-        for value in vars(module).values() if name.startswith(f"{PACKAGES[1]}.") else ():
+        for value in list(vars(module).values()) if name.startswith(f"{PACKAGES[1]}.") else ():
             while isinstance(value, Heuristics):
                 value = value.fn
             if isinstance(value, Autotuner):
