@@ -1,6 +1,11 @@
-"""What all tests share: tests of GPU code are skipped where there is no GPU."""
+"""What all tests share: Ctrl-C that children hear, and tests of GPU code skipped where there is no GPU."""
+
+import signal
 
 import pytest
+
+# A shell starts what it runs in the background with SIGINT ignored, and so are the children's.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
