@@ -28,9 +28,9 @@ PACKAGES = ("triton", "mamba_ssm")
 
 def recall(folder: Path) -> int:
     """Tell Triton the variants that are known in `folder`; returns of how many kernels."""
-    file, tuners, known = tuning_file(folder), _tuners(), 0
+    file, every, known = tuning_file(folder), tuners(), 0
     for name, found in json.loads(file.read_text(encoding="utf-8")).items() if file.is_file() else ():
-        tuner = tuners.get(name)
+        tuner = every.get(name)
         variants = {str(variant): variant for variant in tuner.configs} if tuner else {}
         for key, variant in found:
             if variant in variants:
@@ -46,7 +46,7 @@ def remember(folder: Path) -> int:
     """
     chosen = {
         name: [(key, str(variant)) for key, variant in tuner.cache.items()]
-        for name, tuner in sorted(_tuners().items())
+        for name, tuner in sorted(tuners().items())
         if tuner.cache
     }
     try:
@@ -64,7 +64,7 @@ def tuning_file(folder: Path) -> Path:
     return folder / (re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(facts)) + ".json")
 
 
-def _tuners() -> dict:
+def tuners() -> dict:
     """Every kernel of mamba-ssm's, in the modules that are loaded, of which Triton has variants to choose from."""
     from triton.runtime.autotuner import Autotuner, Heuristics
 
