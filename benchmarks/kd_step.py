@@ -163,12 +163,9 @@ class Bench:
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
         ]
 
-    def step(self, *, first: bool = False) -> torch.Tensor:
-        """Gradients of a microbatch, as NeMo's trainer takes them; the first of an iteration quantises the weights."""
+    def step(self) -> torch.Tensor:
+        """Gradients of a microbatch, as NeMo's trainer takes them."""
         from nemo_distill.kd.model import loss_reduction
-
-        if first:
-            self.model.set_is_first_microbatch()
 
         if self.reduction is None:
             self.reduction = loss_reduction(self.model)
@@ -266,8 +263,9 @@ class Bench:
         torch.cuda.reset_peak_memory_stats()
         print("\n| iteration | loss | forward and backward, s | Adam on the host, s | peak GiB |\n" + "|---" * 5 + "|")
         for iteration in range(1, iterations + 1):
+            self.model.set_is_first_microbatch()  # as Megatron's schedules do: FP8 weights are quantised anew
             begin = time.perf_counter()
-            loss = self.step(first=True).item()
+            loss = self.step().item()
             torch.cuda.synchronize()
             middle = time.perf_counter()
             optimizer.step()

@@ -164,7 +164,7 @@ def report(
     """Show the scores of a finished run and where its report is, or compare several runs."""
     from nemo_distill.display import print_comparison, print_outcome, print_published
     from nemo_distill.manifest import find
-    from nemo_distill.step import damage
+    from nemo_distill.step import why_damaged
 
     if published and run:
         raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
@@ -177,9 +177,9 @@ def report(
     for one in found:
         if "report" not in one.specs or not one.specs["report"].done:
             raise UserError(f"{one.name} has no report yet: nemo-run status {one.name} shows how far it is.")
-        if broken := damage(one.specs["report"].folder):
-            remove = f"Remove {one.specs['report'].folder} and give the run's command again to make it anew."
-            raise UserError(f"the report of {one.name} is damaged: {broken}. {remove}")
+        folder, again = one.specs["report"].folder, "give the run's command again"
+        if damaged := why_damaged(f"the report of {one.name}", folder, again=again):
+            raise UserError(damaged)
     if len(found) == 1:
         print_outcome(found[0], Console())
     else:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nemo_distill.cost import Job
+from nemo_distill.estimate import Estimate
+from nemo_distill.sharing import nearest_there
 from nemo_distill.work import BF16, FP32
 
 GB = 1e9
@@ -37,13 +39,12 @@ def sizes_of(job: Job, *, segments: Iterable[str], tokens: int) -> dict[str, flo
     return sizes
 
 
-def disk_remark(job: Job, *, segments: Iterable[str], tokens: int, done: Iterable[str], runs: Path) -> tuple[str, str]:
+def disk_remark(estimate: Estimate, *, tokens: int, runs: Path) -> tuple[str, str]:
     """(sentence, style): what the run keeps, what is still to come, and what the disk of the folder `runs` has free."""
-    sizes = sizes_of(job, segments=segments, tokens=tokens)
-    done = frozenset(done)
-    left = {step: size for step, size in sizes.items() if step not in done}
+    sizes = sizes_of(estimate.job, segments=estimate.segments, tokens=tokens)
+    left = {step: size for step, size in sizes.items() if step not in estimate.done}
     # while a checkpoint is replaced, the one before it stands
-    replaced = STATE * job.student.parameters() if any(step.startswith("distill") for step in left) else 0.0
+    replaced = STATE * estimate.job.student.parameters() if any(step.startswith("distill") for step in left) else 0.0
     needed = sum(left.values()) + replaced
     free = free_bytes(runs)
     checkpoints = sum(size for step, size in sizes.items() if step.startswith("distill"))
@@ -56,9 +57,7 @@ def disk_remark(job: Job, *, segments: Iterable[str], tokens: int, done: Iterabl
 
 def free_bytes(folder: Path) -> int:
     """What is free where `folder` lies, or will lie."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(nearest_there(folder)).free
 
 
 def _gb(size: float) -> str:

@@ -26,11 +26,11 @@ from nemo_distill.locks import held_in
 from nemo_distill.manifest import Run, State, state_of
 from nemo_distill.provenance import redact
 from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
-from nemo_distill.sharing import how_to_share, share
+from nemo_distill.sharing import how_to_share, nearest_there, share
 from nemo_distill.slurm.jobscript import shape_of
 from nemo_distill.slurm.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
 from nemo_distill.slurm.snapshot import Code
-from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, damage
+from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, why_damaged
 
 NEMORUN_FOLDER = ".nemo-run"
 """NeMo-Run's own records, inside the runs folder unless NEMORUN_HOME says otherwise."""
@@ -99,24 +99,19 @@ def check(run: Run) -> None:
         raise UserError(f"a run cannot be called '{run.name}': letters, digits, '.', '_' and '-' make a name.")
     check_folder(run.runs)
     for spec in run.specs.values():
-        broken = damage(spec.folder) if spec.done else None
-        if broken:
-            raise UserError(
-                f"the output of {spec.name} is damaged: {broken}. Remove {spec.folder} and run again to make it anew."
-            )
+        if spec.done and (damaged := why_damaged(f"the output of {spec.name}", spec.folder)):
+            raise UserError(damaged)
 
 
 def check_folder(runs: Path) -> None:
     """Raise `UserError` when runs cannot be written to `runs`; makes nothing."""
     if any(character.isspace() for character in str(runs)):
         raise UserError(f"runs='{runs}' has a space in it, which Slurm jobs break on; choose another folder.")
-    nearest_there = next(folder for folder in (runs, *runs.parents) if folder.exists())
-    if not nearest_there.is_dir():
-        raise UserError(f"runs='{runs}' cannot be made: {nearest_there} is no folder.")
-    if not os.access(nearest_there, os.W_OK | os.X_OK):
-        raise UserError(
-            f"runs='{runs}' cannot be written: no permission in {nearest_there}.{how_to_share(nearest_there)}"
-        )
+    there = nearest_there(runs)
+    if not there.is_dir():
+        raise UserError(f"runs='{runs}' cannot be made: {there} is no folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"runs='{runs}' cannot be written: no permission in {there}.{how_to_share(there)}")
 
 
 @contextlib.contextmanager

@@ -50,9 +50,7 @@ def print_preview(
         console.print(estimate.cost_table())
         _print_remarks(console, estimate.remarks())
         if available:
-            tokens, segments, done = sum(available.values()), estimate.segments, estimate.done
-            remark = disk_remark(estimate.job, segments=segments, tokens=tokens, done=done, runs=run.runs)
-            _print_remarks(console, [remark])
+            _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
     for table in (detectable_table(loads(recipe.evaluate)), step_table(run, run.specs if steps is None else steps)):

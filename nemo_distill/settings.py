@@ -37,6 +37,13 @@ def _positive(settings, *names: str) -> None:
             raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be above 0.")
 
 
+def _one_of(settings, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(settings, name)
+    if value is not None and value not in choices:
+        near = nearest(value, choices)
+        raise UserError(f"{type(settings).__name__.lower()}.{name} cannot be '{value}'. {near}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prune:
     """How the teacher becomes the student (`nemo_distill.pruning`)."""
@@ -68,9 +75,7 @@ class Prune:
         for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
-        if self.chip_friendly is not None and self.chip_friendly not in CHIP_FRIENDLY:
-            near = nearest(self.chip_friendly, CHIP_FRIENDLY)
-            raise UserError(f"prune.chip_friendly cannot be '{self.chip_friendly}'. {near}")
+        _one_of(self, "chip_friendly", CHIP_FRIENDLY)
         _positive(self, "parameters", "candidates", "calibration_sequences", "chip_multiple", "tensor_parallel")
 
 
@@ -90,8 +95,7 @@ class Prepare:
     def __post_init__(self):
         if self.tokens is not None:
             parse_tokens(self.tokens)
-        if self.reasoning is not None and self.reasoning not in REASONINGS:
-            raise UserError(f"prepare.reasoning cannot be '{self.reasoning}'. {nearest(self.reasoning, REASONINGS)}")
+        _one_of(self, "reasoning", REASONINGS)
         if self.max_malformed is not None and not 0 <= self.max_malformed <= 1:
             raise UserError(f"prepare.max_malformed={self.max_malformed} is no share: it lies between 0 and 1.")
 
@@ -127,10 +131,8 @@ class Distill:
     the time between the copies of the model."""
 
     def __post_init__(self):
-        if self.gradients is not None and self.gradients not in GRADIENTS:
-            raise UserError(f"distill.gradients cannot be '{self.gradients}'. {nearest(self.gradients, GRADIENTS)}")
-        if self.fp8 is not None and self.fp8 not in FP8:
-            raise UserError(f"distill.fp8 cannot be '{self.fp8}'. {nearest(self.fp8, FP8)}")
+        _one_of(self, "gradients", GRADIENTS)
+        _one_of(self, "fp8", FP8)
         _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
 
 

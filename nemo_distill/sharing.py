@@ -12,9 +12,14 @@ GROUP = "umask g=rwx; export SLURM_UMASK=$(umask)"
 """What `share` does, as lines of a job's script: through a tunnel, the umask of a job is the other host's."""
 
 
+def nearest_there(folder: Path) -> Path:
+    """`folder` or, while it is not there, the nearest of those it will be made in."""
+    return next(above for above in (folder, *folder.parents) if above.exists())
+
+
 def is_shared(folder: Path) -> bool:
     """Whether users of a group share `folder` or, while it is not there, what it will be made in."""
-    there = next(above for above in (folder, *folder.parents) if above.exists())
+    there = nearest_there(folder)
     wanted = stat.S_ISGID | stat.S_IWGRP
     return there.stat().st_mode & wanted == wanted
 
@@ -34,7 +39,7 @@ def unwritable(error: OSError, runs: Path) -> str:
 
 def how_to_share(path: Path) -> str:
     """What the owner of `path`, or of what it was to be made in, would do to share it; empty where we are the owner."""
-    there = next(above for above in (path, *path.parents) if above.exists())
+    there = nearest_there(path)
     if there.stat().st_uid == os.geteuid():
         return ""
     return f" It belongs to {there.owner()}, who may share it with a group: `chgrp -R GROUP`, `chmod -R g+ws`."

@@ -88,6 +88,11 @@ class Spec:
         return Progress(self.folder)
 
     @property
+    def runs(self) -> Path:
+        """The folder of all runs."""
+        return self.folder.parent.parent
+
+    @property
     def done(self) -> bool:
         """Whether the step's mark of success stands."""
         return is_done(self.folder)
@@ -219,6 +224,12 @@ def damage(folder: Path) -> str | None:
         if path.stat().st_size != size:
             return f"{path} has {path.stat().st_size} bytes where {size} were written"
     return None
+
+
+def why_damaged(what: str, folder: Path, *, again: str = "run again") -> str | None:
+    """The sentences on `damage` to a finished folder, called `what`, and on what to do; None: there is none."""
+    broken = damage(folder)
+    return f"{what} is damaged: {broken}. Remove {folder} and {again} to make it anew." if broken else None
 
 
 def _outputs(folder: Path) -> list[Path]:

@@ -36,10 +36,10 @@ from nemo_distill.step import (
     RANK_LOG_FILE,
     SPEC_FILE,
     Spec,
-    damage,
     is_done,
     mark_done,
     resolve_package_paths,
+    why_damaged,
 )
 
 EXIT_REFUSED = 66
@@ -100,9 +100,9 @@ def why_refused(spec: Spec) -> str | None:
     for name, folder in spec.upstream.items():
         if not is_done(folder):
             return f"its upstream step {name} is not done ({folder} has no mark of success)."
-        broken = damage(folder)
-        if broken:
-            return f"the output of {name} is damaged: {broken}. Remove {folder} and run again to make it anew."
+        damaged = why_damaged(f"the output of {name}", folder)
+        if damaged:
+            return damaged
     return None
 
 

@@ -146,7 +146,6 @@ def trainer(
             gradient_accumulation_fusion=False,
             replace_progress_bar=False,
             ddp=DistributedDataParallelConfig(
-                grad_reduce_in_fp32=course.gradients == "float32",
                 overlap_grad_reduce=gpu,
                 overlap_param_gather=gpu,
                 use_distributed_optimizer=gpu,

@@ -91,7 +91,7 @@ def _place(spec: Spec, source: dict, located: Located) -> Spec:
     config |= {"source": source, "revision": located.revision}
     upstream = {name: folder.name for name, folder in spec.upstream.items()}
     print_ = fingerprint({"module": __name__, "version": VERSION, "config": config, "upstream": upstream})
-    folder = spec.folder.parent.parent / "overlaps" / source["name"] / print_
+    folder = spec.runs / "overlaps" / source["name"] / print_
     return dataclasses.replace(spec, name=source["name"], config=config, fingerprint=print_, folder=folder)
 
 

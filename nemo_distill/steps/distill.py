@@ -107,9 +107,7 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     llm.train(
         model,
         data,
-        trainer=training.trainer(
-            course, until=until, callbacks=callbacks, tuned=spec.folder.parent.parent / TUNED, ranks=ranks
-        ),
+        trainer=training.trainer(course, until=until, callbacks=callbacks, tuned=spec.runs / TUNED, ranks=ranks),
         log=nl.NeMoLogger(
             log_dir=str(spec.folder / "nemo"),
             use_datetime_version=False,

@@ -170,10 +170,9 @@ def _place(spec: Spec, source: dict, located: Located, tokenizer: Tokenizer) -> 
         "seed": None if budget is None else spec.config.get("seed", 0),
     }
     print_ = fingerprint({"module": __name__, "version": VERSION, "config": config})
-    runs = spec.folder.parent.parent
     return dataclasses.replace(
         spec, name=source["name"], config=config, upstream={}, fingerprint=print_,
-        folder=runs / "sources" / source["name"] / print_,
+        folder=spec.runs / "sources" / source["name"] / print_,
     )  # fmt: skip
 
 
@@ -249,7 +248,7 @@ def _tokenise(placed: Spec, source: dict, located: Located, workers: Workers, *,
 
 
 def _full(spec: Spec) -> str:
-    folders = [spec.folder.parent.parent]
+    folders = [spec.runs]
     if any(source.get("dataset") for source in spec.config["sources"]):
         from huggingface_hub import constants
 

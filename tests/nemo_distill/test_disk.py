@@ -2,12 +2,15 @@
 
 from nemo_distill import disk
 from nemo_distill.calibration import STUDY
+from nemo_distill.estimate import Estimate
 
 SEGMENTS = ("2.5B", "20B")
 
 
 def remark(tmp_path, done=()):
-    return disk.disk_remark(STUDY, segments=SEGMENTS, tokens=38_000_000_000, done=done, runs=tmp_path / "not" / "yet")
+    segments = dict.fromkeys(SEGMENTS, 1)
+    estimate = Estimate(job=STUDY, student_from="as pruned", segments=segments, loads=(), done=frozenset(done))
+    return disk.disk_remark(estimate, tokens=38_000_000_000, runs=tmp_path / "not" / "yet")
 
 
 def test_checkpoints_are_most_of_it():
