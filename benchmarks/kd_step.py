@@ -8,6 +8,7 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
 - the loss from hidden states (`nemo_distill.kd.divergence`);
 - squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
+- Mamba's scan with its state on the chip (`nemo_distill.nemotron_h.ssd`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`).
 
 No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
@@ -36,11 +37,11 @@ from nemo_distill.nemotron_h import backend
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
-LINES = ("nemo", "hidden", "activation", "fp8-teacher", "fp8-both")
+LINES = ("nemo", "hidden", "activation", "scan", "fp8-teacher", "fp8-both")
 KINDS = {
     "loss": r"_divergence",
     "activation": r"^_square$|^_gradient$|relu|pow",
-    "Mamba scan": r"chunk_scan|chunk_state|state_passing|bmm_chunk|chunk_cumsum|_dstates|ssd_",
+    "Mamba scan": r"chunk_scan|chunk_state|state_passing|bmm_chunk|chunk_cumsum|_dstates|ssd_|^_scan_",
     "convolution": r"conv1d",
     "attention": r"fmha|flash|sdpa|fused_attn",
     "norms": r"norm",
@@ -144,6 +145,7 @@ class Bench:
         """Name, title and the change to the model of every line, each to be made after those before."""
         from nemo_distill.kd import precision
         from nemo_distill.kd.model import fuse_loss
+        from nemo_distill.nemotron_h import ssd
         from nemo_distill.nemotron_h.activation import squared_relu
 
         def activation(function):
@@ -159,6 +161,7 @@ class Bench:
             ("nemo", "NeMo", lambda: activation(lambda x: torch.pow(torch.relu(x), 2))),
             ("hidden", "+ loss from hidden states", hidden),
             ("activation", "+ squared ReLU from its output", lambda: activation(squared_relu)),
+            ("scan", "+ scan with its state on the chip", ssd.install),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
         ]

@@ -43,11 +43,11 @@ def test_a_process_that_knows_the_variants_tries_none(tmp_path):
     assert torch.cuda.get_device_name().replace(" ", "-") in tuning.tuning_file(tmp_path).name
 
 
-HEADS, TOLERANCE = {"as the study's": (16, 80, 8, 128), "small": (24, 16, 2, 64)}, 0.03
-"""Heads, their size, groups and states; and, relative, what rounding to bf16 makes of outputs and gradients."""
+SIZES, TOLERANCE = {"as the study's": (1, 16, 80, 8, 128), "small": (1, 24, 16, 2, 64)}, 0.03
+"""Sequences, heads, their size, groups and states; and, relative, what bf16 makes of outputs and gradients."""
 
 
-def scanned(kernel, heads: int, head_dim: int, groups: int, state: int) -> dict[str, torch.Tensor]:
+def scanned(kernel, batch: int, heads: int, head_dim: int, groups: int, state: int) -> dict[str, torch.Tensor]:
     """The output of a scan over 512 tokens, the same for every `kernel`, and the gradients of all it is given."""
     draw = torch.Generator().manual_seed(0)
 
@@ -55,16 +55,16 @@ def scanned(kernel, heads: int, head_dim: int, groups: int, state: int) -> dict[
         return (torch.randn(*size, generator=draw) + around).to("cuda", dtype).requires_grad_()
 
     given = {
-        "x": leaf(1, 512, heads, head_dim),
-        "dt": leaf(1, 512, heads, around=-4.0),
+        "x": leaf(batch, 512, heads, head_dim),
+        "dt": leaf(batch, 512, heads, around=-4.0),
         "A": (-15 * torch.rand(heads, generator=draw) - 1).cuda().requires_grad_(),
-        "B": leaf(1, 512, groups, state),
-        "C": leaf(1, 512, groups, state),
+        "B": leaf(batch, 512, groups, state),
+        "C": leaf(batch, 512, groups, state),
         "D": leaf(heads, dtype=torch.float32, around=1.0),
-        "z": leaf(1, 512, heads, head_dim),
+        "z": leaf(batch, 512, heads, head_dim),
         "dt_bias": leaf(heads, dtype=torch.float32),
     }
-    gradient = torch.randn(1, 512, heads, head_dim, generator=draw).to("cuda", torch.bfloat16)
+    gradient = torch.randn(batch, 512, heads, head_dim, generator=draw).to("cuda", torch.bfloat16)
     made = kernel(**given, chunk_size=128, dt_softplus=True)
     made.backward(gradient)
     return {"y": made.detach(), **{name: tensor.grad for name, tensor in given.items()}}
@@ -81,22 +81,22 @@ def off(made: dict, wanted: dict) -> dict[str, float]:
 
 @pytest.mark.gpu
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", HEADS)
+@pytest.mark.parametrize("sizes", SIZES)
 def test_every_variant_of_every_kernel_gives_the_same_scan(sizes):
     """Triton chooses by the clock, under load anything: one variant that computes wrongly is a run that may."""
     from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
     from triton.runtime.errors import OutOfResources
 
-    wanted = scanned(scan.chunk_scan, *HEADS[sizes])
-    wrong = {"first call": off(scanned(mamba_chunk_scan_combined, *HEADS[sizes]), wanted)}
-    wrong["second call"] = off(scanned(mamba_chunk_scan_combined, *HEADS[sizes]), wanted)
+    wanted = scanned(scan.chunk_scan, *SIZES[sizes])
+    wrong = {"first call": off(scanned(mamba_chunk_scan_combined, *SIZES[sizes]), wanted)}
+    wrong["second call"] = off(scanned(mamba_chunk_scan_combined, *SIZES[sizes]), wanted)
     tried = 0
     for name, tuner in tuning.tuners().items():
         chosen = dict(tuner.cache)
         for variant in tuner.configs if chosen else ():
             tuner.cache.update(dict.fromkeys(chosen, variant))
             try:
-                wrong[f"{name}, {variant}"] = off(scanned(mamba_chunk_scan_combined, *HEADS[sizes]), wanted)
+                wrong[f"{name}, {variant}"] = off(scanned(mamba_chunk_scan_combined, *SIZES[sizes]), wanted)
                 tried += 1
             except OutOfResources:  # Triton would not choose it either
                 pass
