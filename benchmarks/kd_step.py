@@ -8,7 +8,7 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
 - the loss from hidden states (`nemo_distill.kd.divergence`);
 - squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
-- Mamba's scan with its state on the chip (`nemo_distill.nemotron_h.ssd`);
+- Mamba's scan with fewer states in memory (`nemo_distill.nemotron_h.ssd`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`).
 
 No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
@@ -161,7 +161,7 @@ class Bench:
             ("nemo", "NeMo", lambda: activation(lambda x: torch.pow(torch.relu(x), 2))),
             ("hidden", "+ loss from hidden states", hidden),
             ("activation", "+ squared ReLU from its output", lambda: activation(squared_relu)),
-            ("scan", "+ scan with its state on the chip", ssd.install),
+            ("scan", "+ our own scan", ssd.install),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
         ]

@@ -12,6 +12,7 @@ are the ones that run on a cluster. What was replaced is returned.
 
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import sys
@@ -50,6 +51,7 @@ def prepare() -> tuple[str, ...]:
         _provide_final_norm()
     _track_tokenizer()
     _register_torch_norm()
+    _save_each_parameter_s_own_state()
     if not on_gpu():
         _patch_nemo()
     return tuple(_replaced)
@@ -278,6 +280,37 @@ def _register_torch_norm() -> None:
             self._register_dynamic_attribute("normalized_shape", self._get_normalized_shape)
 
     _replaced.append("modelopt DMRegistry += torch.nn.RMSNorm")
+
+
+def _save_each_parameter_s_own_state() -> None:
+    """Save of every parameter its own optimizer state, where gradients lie in several buckets.
+
+    Megatron-core 0.15.3 lays the states of the buckets end to end without the padding behind each, and cuts them apart
+    at positions that count it: of a parameter behind the first bucket it saves what lies beside its state, and of the
+    last ones zeros, with a warning that the range "exceeds unpadded buffer". (fixed upstream by pull request 5077)
+    """
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    theirs = DistributedOptimizer.sharded_param_state_fully_reshardable
+
+    @functools.wraps(theirs)
+    def sharded_param_state_fully_reshardable(self, *args, **kwargs):
+        positions = [buffer.param_index_map for buffer in self.buffers]
+        for buffer, padded in zip(self.buffers, positions, strict=True):
+            padding = [0]  # before each bucket
+            for (start, end), bucket in zip(buffer.bucket_indices, buffer.buckets, strict=True):
+                padding.append(padding[-1] + end - start - bucket.numel_unpadded)
+            buffer.param_index_map = {
+                parameter: (start - padding[bucket], end - padding[bucket], bucket)
+                for parameter, (start, end, bucket) in padded.items()
+            }
+        try:
+            return theirs(self, *args, **kwargs)
+        finally:
+            for buffer, padded in zip(self.buffers, positions, strict=True):
+                buffer.param_index_map = padded
+
+    _replace(DistributedOptimizer, theirs.__name__, sharded_param_state_fully_reshardable)
 
 
 def _patch_nemo() -> None:

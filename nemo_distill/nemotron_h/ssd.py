@@ -1,14 +1,14 @@
-"""Mamba-2's scan on a GPU with the state kept on the chip: both directions, in Triton.
+"""Mamba-2's scan on a GPU with its states in memory once, in the inputs' precision: both directions, in Triton.
 
     install()        # mamba-ssm's autograd function, and so Megatron's mixer, takes this scan where it fits
 
-mamba-ssm (arXiv:2405.21060, section 6) computes the states of all chunks, adds them up along the sequence, and reads
-them back: a float32 state per chunk, written and read four times, for two thirds of the traffic. Here one program takes
-a head from the first chunk to the last, the state in registers, which leaves reading the inputs and writing the output.
-The backward pass does the same from the last chunk to the first with the gradient of the state; what sums over the
-heads of a group (the gradients of B and C) is a second kernel, in which all chunks run at once.
+mamba-ssm (arXiv:2405.21060, section 6) computes the states of all chunks in float32, adds them up along the sequence in
+a second kernel and the gradients in two more, so that states are written and read four times a pass. Here one kernel
+takes a head from the first chunk to the last with the state in registers, and back with its gradient. All else runs for
+all chunks at once: the output, the gradient of x, and what sums over the heads of a group, the gradients of B and C.
 
-With y the output, h the state, a the sum of A dt from the chunk's start and P, G the matrices of a chunk,
+With y the output, h the state before a chunk, dh the gradient of the one behind it, a the sum of A dt from the chunk's
+start, and P, G the matrices of a chunk,
 
     y_t  = exp(a_t) C_t h + sum_s P_ts dt_s x_s + D x_t,         P_ts = (C_t B_s) exp(a_t - a_s) for s <= t
     dx_s = dt_s (exp(a_end - a_s) B_s dh + sum_t P_ts dy_t) + D dy_s
@@ -26,29 +26,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-FORWARD_CHUNK, BACKWARD_CHUNK = 128, 128
+CHUNK = 128
 """Tokens per chunk. It is no part of the result but for rounding; what a model's config says is for mamba-ssm."""
-FORWARD = {"PART": 64, "num_warps": 4, "num_stages": 2}
-STATES = {"PART": 64, "num_warps": 4, "num_stages": 2}
-BACKWARD = {"PART": 64, "num_warps": 4, "num_stages": 2}
-"""How the passes along the sequence are compiled. `PART`: how many of a head's columns a program takes; columns are
-independent of each other."""
-GROUP = {"ROWS": 64, "num_warps": 4, "num_stages": 2}
-"""And the kernel that sums over a group's heads. `ROWS`: how many of a chunk's tokens a program takes."""
+STATES = {"PART": 128, "num_warps": 8, "num_stages": 3}
+OUTPUT = {"PART": 128, "ROWS": 64, "num_warps": 4, "num_stages": 1}
+INPUT = {"PART": 128, "ROWS": 64, "num_warps": 4, "num_stages": 2}
+GROUP = {"ROWS": 64, "num_warps": 8, "num_stages": 2}
+"""How each kernel is compiled, and how many of a chunk's tokens (`ROWS`) and of a head's columns (`PART`) a program
+takes: the fastest of some ten each at the study's shapes on an H200. No tile is narrower than 64, for Triton 3.6 then
+reads past its shared memory on Hopper (its issue 11366)."""
 
 
-def fits(x: Tensor, B: Tensor, D, z, *others) -> bool:
-    """Whether this scan computes what mamba-ssm is asked for, and is the faster one.
-
-    A program for every head (and part of it) has to fill the GPU; `others` are packed sequences and given states.
-    """
+def fits(x: Tensor, B: Tensor, D: Tensor | None, z: Tensor | None, *others: Tensor | None) -> bool:
+    """Whether this scan computes what mamba-ssm is asked for; `others` are packed sequences and given states."""
     return (
         all(other is None for other in others)
         and D is not None and D.dim() == 1 and z is not None
-        and B.shape[-1] in (64, 128)
-        and x.shape[1] % max(FORWARD_CHUNK, BACKWARD_CHUNK) == 0
+        and B.shape[-1] in (64, 128) and x.shape[-1] <= 128
+        and x.shape[1] % CHUNK == 0
         and all(tensor.stride(-1) == 1 for tensor in (x, B, z))
-        and 2 * x.shape[0] * x.shape[2] * triton.cdiv(x.shape[3], FORWARD["PART"]) >= _processors(x.device)
     )  # fmt: skip
 
 
@@ -73,7 +69,7 @@ def _instead_of_fwd(theirs):
                 cu_seqlens=cu_seqlens, dt_softplus=dt_softplus, dt_limit=dt_limit,
             )  # fmt: skip
         cumulative, dt = _chunk_cumsum_fwd(
-            dt, A, FORWARD_CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit
+            dt, A, CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit
         )
         gated, out, final = forward(x, dt, cumulative, B, C, D, z)
         return gated, out, dt, cumulative, None, final
@@ -98,9 +94,9 @@ def _instead_of_bwd(theirs):
         dx, dB, dC, ddt = (torch.empty_like(of) if made is None else made
                            for made, of in ((dx, x), (dB, B), (dC, C), (ddt, dt)))  # fmt: skip
         cumulative, steps = _chunk_cumsum_fwd(
-            dt, A, BACKWARD_CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit
+            dt, A, CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit
         )
-        dz, dy, dD = _chunk_scan_bwd_dz(x, z, out, dout, chunk_size=BACKWARD_CHUNK, has_ddAcs=False, D=D, dz=dz)
+        dz, dy, dD = _chunk_scan_bwd_dz(x, z, out, dout, chunk_size=CHUNK, has_ddAcs=False, D=D, dz=dz)
         by_steps, by_decay = backward(dy, x, steps, cumulative, B, C, D, dx, dB, dC)
         ddt, dA, ddt_bias = _chunk_cumsum_bwd(
             by_decay, by_steps, dt, A, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit, ddt=ddt
@@ -110,41 +106,42 @@ def _instead_of_bwd(theirs):
     return bwd
 
 
-@functools.cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0
-
-
 def forward(x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor):
     """The gated output, the one before the gate, and the state behind the last token.
 
     Shapes: x, z (batch, length, heads, head dim); dt, `cumulative` (batch, heads, chunks, chunk), float32; B, C
     (batch, length, groups, state); D (heads). The state is float32, (batch, heads, head dim, state).
     """
-    gated, out = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
-    final = torch.empty(x.shape[0], *x.shape[2:], B.shape[3], dtype=torch.float32, device=x.device)
-    _along(x, dt, cumulative, B, C, D, z, gated, out, final, None, FORWARD)
-    return gated, out, final
-
-
-def states(x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor) -> Tensor:
-    """The state before every chunk, (batch, chunks, heads, head dim, state), in x's precision."""
-    found = torch.empty(x.shape[0], dt.shape[2], *x.shape[2:], B.shape[3], dtype=x.dtype, device=x.device)
-    _along(x, dt, cumulative, B, None, None, None, None, None, None, found, STATES)
-    return found
-
-
-def _along(x, dt, cumulative, B, C, D, z, gated, out, final, entering, compiled: dict) -> None:
     batch, _, heads, head_dim = x.shape
     chunks, chunk = dt.shape[2:]
-    nothing = (0, 0, 0)
-    _scan_forward[(triton.cdiv(head_dim, compiled["PART"]), heads, batch)](
-        x, dt, cumulative, B, C, D, z, gated, out, final, entering,
-        *x.stride()[:3], *B.stride()[:3], *(C.stride()[:3] if C is not None else nothing),
-        *(z.stride()[:3] if z is not None else nothing),
-        chunks, heads, heads // B.shape[2],
-        CHUNK=chunk, STATE=B.shape[3], HEAD=head_dim, OUTPUT=entering is None, **compiled,
+    entering, final = states(x, dt, cumulative, B)
+    gated, out = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
+    tiles = triton.cdiv(head_dim, OUTPUT["PART"]) * (chunk // OUTPUT["ROWS"])
+    _scan_output[(tiles, heads, batch * chunks)](
+        x, dt, cumulative, B, C, D, z, entering, gated, out,
+        *x.stride()[:3], *B.stride()[:3], *C.stride()[:3], *z.stride()[:3], chunks, heads, heads // B.shape[2],
+        CHUNK=chunk, STATE=B.shape[3], HEAD=head_dim, **OUTPUT,
     )  # fmt: skip
+    return gated, out, final.transpose(2, 3)
+
+
+def states(values: Tensor, dt: Tensor, cumulative: Tensor, keys: Tensor, *, backward: bool = False):
+    """The state before every chunk, (batch, chunks, heads, state, head dim) in the values' precision, and the last one.
+
+    The last is (batch, heads, state, head dim), float32. `values` are x and `keys` B; or, going `backward`, dy and C
+    for the gradient of the state behind every chunk, and of the state before the first.
+    """
+    batch, _, heads, head_dim = values.shape
+    chunks, chunk = dt.shape[2:]
+    size = (heads, keys.shape[3], head_dim)
+    found = torch.empty(batch, chunks, *size, dtype=values.dtype, device=values.device)
+    last = torch.empty(batch, *size, dtype=torch.float32, device=values.device)
+    _scan_states[(triton.cdiv(head_dim, STATES["PART"]), heads, batch)](
+        values, dt, cumulative, keys, found, last,
+        *values.stride()[:3], *keys.stride()[:3], chunks, heads, heads // keys.shape[2],
+        CHUNK=chunk, STATE=keys.shape[3], HEAD=head_dim, BACKWARD=backward, **STATES,
+    )  # fmt: skip
+    return found, last
 
 
 def backward(dy: Tensor, x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C: Tensor, D: Tensor, dx: Tensor,
@@ -156,26 +153,26 @@ def backward(dy: Tensor, x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C
     batch, _, heads, head_dim = x.shape
     chunks, chunk = dt.shape[2:]
     groups, state = B.shape[2:]
-    parts = triton.cdiv(head_dim, BACKWARD["PART"])
-    entering = states(x, dt, cumulative, B)
-    leaving = torch.empty_like(entering)
+    entering, _ = states(x, dt, cumulative, B)
+    leaving, _ = states(dy, dt, cumulative, C, backward=True)
+    parts, row_blocks = triton.cdiv(head_dim, INPUT["PART"]), chunk // INPUT["ROWS"]
     by_dt, onward = (torch.empty(parts, *dt.shape, dtype=torch.float32, device=x.device) for _ in range(2))
     through = torch.empty(parts, *dt.shape[:3], dtype=torch.float32, device=x.device)
-    _scan_backward[(parts, heads, batch)](
+    _scan_input[(parts * row_blocks, heads, batch * chunks)](
         dy, x, dt, cumulative, B, C, D, entering, leaving, dx, by_dt, onward, through,
         *dy.stride()[:3], *x.stride()[:3], *B.stride()[:3], *C.stride()[:3], *dx.stride()[:3],
-        chunks, heads, heads // groups,
-        CHUNK=chunk, STATE=state, HEAD=head_dim, **BACKWARD,
+        by_dt.stride(0), through.stride(0), chunks, heads, heads // groups,
+        CHUNK=chunk, STATE=state, HEAD=head_dim, **INPUT,
     )  # fmt: skip
     sums = torch.empty(2, *dt.shape, dtype=torch.float32, device=x.device)
     for by_key, (own, other, left, right, around, made) in enumerate(
         ((C, B, dy, x, entering, dC), (B, C, x, dy, leaving, dB))
     ):
-        _scan_group[(triton.cdiv(chunk, GROUP["ROWS"]), batch * chunks, groups)](
+        _scan_group[(chunk // GROUP["ROWS"], groups, batch * chunks)](
             own, other, left, right, dt, cumulative, around, made, sums[by_key],
             *own.stride()[:3], *other.stride()[:3], *left.stride()[:3], *right.stride()[:3], *made.stride()[:3],
             chunks, heads, heads // groups, BY_KEY=bool(by_key), CHUNK=chunk, STATE=state, HEAD=head_dim,
-            HEAD_BLOCK=triton.next_power_of_2(head_dim), **GROUP,
+            HEAD_BLOCK=max(64, triton.next_power_of_2(head_dim)), **GROUP,
         )  # fmt: skip
     ddt, dA = torch.empty_like(dt), torch.empty_like(dt)
     _scan_collect[(batch * heads * chunks,)](
@@ -186,134 +183,133 @@ def backward(dy: Tensor, x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C
 
 
 @triton.jit
-def _scan_forward(
-    x, dt, cumulative, b, c, d, z, gated, out, final, entering,
-    x_batch, x_token, x_head, b_batch, b_token, b_group, c_batch, c_token, c_group, z_batch, z_token, z_head,
-    chunks, heads, per_group,
-    CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, PART: tl.constexpr, OUTPUT: tl.constexpr,
+def _scan_states(
+    values, dt, cumulative, keys, found, last,
+    values_batch, values_token, values_head, keys_batch, keys_token, keys_group, chunks, heads, per_group,
+    CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, BACKWARD: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
-    """A head's columns `part` along the sequence: the output, or the state before every chunk."""
+    """Some columns of a head's state along the sequence, or of the state's gradient back along it."""
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     token, n = tl.arange(0, CHUNK), tl.arange(0, STATE)
     p = tl.program_id(0) * PART + tl.arange(0, PART)
     inside = p[None, :] < HEAD
-    group = head // per_group
-    x += batch * x_batch + head * x_head + token[:, None] * x_token + p[None, :]
-    b += batch * b_batch + group * b_group + token[:, None] * b_token + n[None, :]
-    dt += (batch * heads + head) * chunks * CHUNK
-    cumulative += (batch * heads + head) * chunks * CHUNK
-    if OUTPUT:
-        c += batch * c_batch + group * c_group + token[:, None] * c_token + n[None, :]
-        z += batch * z_batch + head * z_head + token[:, None] * z_token + p[None, :]
-        here = ((batch * chunks * CHUNK + token[:, None]) * heads + head) * HEAD + p[None, :]
-        gated += here
-        out += here
-        skip = tl.load(d + head).to(tl.float32)
-        causal = token[:, None] >= token[None, :]
-    else:
-        entering += (batch * chunks * heads + head) * HEAD * STATE + p[None, :] * STATE + n[:, None]
+    start = (chunks - 1).to(tl.int64) if BACKWARD else 0
+    forth = -1 if BACKWARD else 1
+    values += batch * values_batch + head * values_head + start * CHUNK * values_token
+    keys += batch * keys_batch + (head // per_group) * keys_group + start * CHUNK * keys_token
+    dt += ((batch * heads + head) * chunks + start) * CHUNK
+    cumulative += ((batch * heads + head) * chunks + start) * CHUNK
+    found += ((batch * chunks + start) * heads + head) * HEAD * STATE
+    of_values = token[:, None] * values_token + p[None, :]
+    of_keys = token[:, None] * keys_token + n[None, :]
+    of_state = n[:, None] * HEAD + p[None, :]
     state = tl.zeros((STATE, PART), tl.float32)
     for _ in range(chunks):
-        step = tl.load(dt + token)
         decay = tl.load(cumulative + token)
         end = tl.load(cumulative + CHUNK - 1)
-        inputs = tl.load(x, mask=inside, other=0.0)
-        keys = tl.load(b)
-        if OUTPUT:
-            queries = tl.load(c)
-            y = tl.dot(queries, state.to(queries.dtype)) * tl.exp(decay)[:, None]
-            weights = tl.dot(queries, tl.trans(keys))
-            weights *= tl.exp(tl.minimum(decay[:, None] - decay[None, :], 0.0)) * step[None, :]
-            y += tl.dot(tl.where(causal, weights, 0.0).to(inputs.dtype), inputs)
-            y += skip * inputs.to(tl.float32)
-            gate = tl.load(z, mask=inside, other=0.0).to(tl.float32)
-            tl.store(out, y.to(out.dtype.element_ty), mask=inside)
-            tl.store(gated, (y * gate * tl.sigmoid(gate)).to(gated.dtype.element_ty), mask=inside)
-            c += CHUNK * c_token
-            z += CHUNK * z_token
-            gated += CHUNK * heads * HEAD
-            out += CHUNK * heads * HEAD
-        else:
-            tl.store(entering, state.to(entering.dtype.element_ty), mask=inside)
-            entering += heads * HEAD * STATE
-        left = (inputs.to(tl.float32) * (step * tl.exp(end - decay))[:, None]).to(inputs.dtype)
-        state = state * tl.exp(end) + tl.dot(tl.trans(keys), left)
-        x += CHUNK * x_token
-        b += CHUNK * b_token
-        dt += CHUNK
-        cumulative += CHUNK
-    if OUTPUT:
-        final += (batch * heads + head) * HEAD * STATE + p[None, :] * STATE + n[:, None]
-        tl.store(final, state, mask=inside)
+        weight = tl.exp(decay) if BACKWARD else tl.exp(end - decay) * tl.load(dt + token)
+        value = tl.load(values + of_values, mask=inside, other=0.0)
+        key = tl.load(keys + of_keys)
+        tl.store(found + of_state, state.to(found.dtype.element_ty), mask=inside)
+        weighted = (value.to(tl.float32) * weight[:, None]).to(value.dtype)
+        state = tl.dot(tl.trans(key), weighted, state * tl.exp(end))
+        values += forth * CHUNK * values_token
+        keys += forth * CHUNK * keys_token
+        dt += forth * CHUNK
+        cumulative += forth * CHUNK
+        found += forth * heads * HEAD * STATE
+    tl.store(last + (batch * heads + head) * HEAD * STATE + of_state, state, mask=inside)
 
 
 @triton.jit
-def _scan_backward(
-    dy, x, dt, cumulative, b, c, d, entering, leaving, dx, by_dt, onward, through,
-    dy_batch, dy_token, dy_head, x_batch, x_token, x_head, b_batch, b_token, b_group, c_batch, c_token, c_group,
-    dx_batch, dx_token, dx_head, chunks, heads, per_group,
-    CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, PART: tl.constexpr,
+def _scan_output(
+    x, dt, cumulative, b, c, d, z, entering, gated, out,
+    x_batch, x_token, x_head, b_batch, b_token, b_group, c_batch, c_token, c_group, z_batch, z_token, z_head,
+    chunks, heads, per_group,
+    CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, PART: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """A head's columns `part` back along the sequence: dx, and the gradient of the state behind every chunk."""
-    part, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    token, n = tl.arange(0, CHUNK), tl.arange(0, STATE)
+    """The output at some tokens of a chunk, from the state before it and the tokens up to there."""
+    block, part = tl.program_id(0) % (CHUNK // ROWS), tl.program_id(0) // (CHUNK // ROWS)
+    head = tl.program_id(1)
+    batch, chunk = (tl.program_id(2) // chunks).to(tl.int64), (tl.program_id(2) % chunks).to(tl.int64)
+    row, n = block * ROWS + tl.arange(0, ROWS), tl.arange(0, STATE)
     p = part * PART + tl.arange(0, PART)
     inside = p[None, :] < HEAD
     group = head // per_group
-    last = (chunks - 1).to(tl.int64)
-    first = batch * heads + head
-    at = last * CHUNK + token[:, None]
-    dy += batch * dy_batch + head * dy_head + at * dy_token + p[None, :]
-    x += batch * x_batch + head * x_head + at * x_token + p[None, :]
-    b += batch * b_batch + group * b_group + at * b_token + n[None, :]
-    c += batch * c_batch + group * c_group + at * c_token + n[None, :]
-    dx += batch * dx_batch + head * dx_head + at * dx_token + p[None, :]
-    dt += (first * chunks + last) * CHUNK
-    cumulative += (first * chunks + last) * CHUNK
-    rows = part * (tl.num_programs(2) * heads).to(tl.int64) + first
-    by_dt += (rows * chunks + last) * CHUNK + token
-    onward += (rows * chunks + last) * CHUNK + token
-    through += rows * chunks + last
-    states = ((batch * chunks + last) * heads + head) * HEAD * STATE + p[None, :] * STATE + n[:, None]
-    entering += states
-    leaving += states
-    skip = tl.load(d + head).to(tl.float32)
-    causal = token[:, None] <= token[None, :]
-    gradient = tl.zeros((STATE, PART), tl.float32)
-    for _ in range(chunks):
-        step = tl.load(dt + token)
-        decay = tl.load(cumulative + token)
-        end = tl.load(cumulative + CHUNK - 1)
-        incoming = tl.load(dy, mask=inside, other=0.0)
-        inputs = tl.load(x, mask=inside, other=0.0).to(tl.float32)
-        keys = tl.load(b)
-        queries = tl.load(c)
-        state = tl.load(entering, mask=inside, other=0.0).to(tl.float32)
-        rounded = gradient.to(keys.dtype)
-        tl.store(leaving, rounded, mask=inside)
-        tl.store(through, tl.sum(state * gradient) * tl.exp(end))
-        by_input = tl.dot(keys, rounded) * tl.exp(end - decay)[:, None]
-        tl.store(onward, tl.sum(by_input * inputs, 1) * step)
-        weights = tl.dot(keys, tl.trans(queries))
-        weights *= tl.exp(tl.minimum(decay[None, :] - decay[:, None], 0.0))
-        by_input += tl.dot(tl.where(causal, weights, 0.0).to(incoming.dtype), incoming)
-        tl.store(by_dt, tl.sum(by_input * inputs, 1))
-        outer = incoming.to(tl.float32)
-        tl.store(dx, (by_input * step[:, None] + skip * outer).to(dx.dtype.element_ty), mask=inside)
-        arrived = (outer * tl.exp(decay)[:, None]).to(queries.dtype)
-        gradient = gradient * tl.exp(end) + tl.dot(tl.trans(queries), arrived)
-        dy -= CHUNK * dy_token
-        x -= CHUNK * x_token
-        b -= CHUNK * b_token
-        c -= CHUNK * c_token
-        dx -= CHUNK * dx_token
-        dt -= CHUNK
-        cumulative -= CHUNK
-        by_dt -= CHUNK
-        onward -= CHUNK
-        through -= 1
-        entering -= heads * HEAD * STATE
-        leaving -= heads * HEAD * STATE
+    x += batch * x_batch + head * x_head + chunk * CHUNK * x_token
+    b += batch * b_batch + group * b_group + chunk * CHUNK * b_token
+    c += batch * c_batch + group * c_group + chunk * CHUNK * c_token
+    z += batch * z_batch + head * z_head + chunk * CHUNK * z_token
+    entering += ((batch * chunks + chunk) * heads + head) * HEAD * STATE
+    dt += ((batch * heads + head) * chunks + chunk) * CHUNK
+    cumulative += ((batch * heads + head) * chunks + chunk) * CHUNK
+    here = (batch * chunks + chunk) * CHUNK * heads * HEAD + head * HEAD
+    queries = tl.load(c + row[:, None] * c_token + n[None, :])
+    state = tl.load(entering + n[:, None] * HEAD + p[None, :], mask=inside, other=0.0)
+    decay = tl.load(cumulative + row)
+    y = tl.dot(queries, state) * tl.exp(decay)[:, None]
+    for start in range(0, (block + 1) * ROWS, ROWS):
+        token = start + tl.arange(0, ROWS)
+        keys = tl.load(b + token[:, None] * b_token + n[None, :])
+        inputs = tl.load(x + token[:, None] * x_token + p[None, :], mask=inside, other=0.0)
+        apart = decay[:, None] - tl.load(cumulative + token)[None, :]
+        weights = tl.dot(queries, tl.trans(keys)) * tl.exp(tl.minimum(apart, 0.0)) * tl.load(dt + token)[None, :]
+        weights = tl.where(row[:, None] >= token[None, :], weights, 0.0)
+        y = tl.dot(weights.to(inputs.dtype), inputs, y)
+    y += tl.load(d + head) * tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
+    of_out = row[:, None] * (heads * HEAD) + p[None, :]
+    tl.store(out + here + of_out, y.to(out.dtype.element_ty), mask=inside)
+    gate = tl.load(z + row[:, None] * z_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
+    tl.store(gated + here + of_out, (y * gate * tl.sigmoid(gate)).to(gated.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _scan_input(
+    dy, x, dt, cumulative, b, c, d, entering, leaving, dx, by_dt, onward, through,
+    dy_batch, dy_token, dy_head, x_batch, x_token, x_head, b_batch, b_token, b_group, c_batch, c_token, c_group,
+    dx_batch, dx_token, dx_head, part_stride, through_stride, chunks, heads, per_group,
+    CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, PART: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of x at some tokens of a chunk, and what `_scan_collect` needs of its product with x."""
+    block, part = tl.program_id(0) % (CHUNK // ROWS), tl.program_id(0) // (CHUNK // ROWS)
+    head = tl.program_id(1)
+    batch, chunk = (tl.program_id(2) // chunks).to(tl.int64), (tl.program_id(2) % chunks).to(tl.int64)
+    row, n = block * ROWS + tl.arange(0, ROWS), tl.arange(0, STATE)
+    p = part * PART + tl.arange(0, PART)
+    inside = p[None, :] < HEAD
+    group = head // per_group
+    dy += batch * dy_batch + head * dy_head + chunk * CHUNK * dy_token
+    x += batch * x_batch + head * x_head + chunk * CHUNK * x_token
+    b += batch * b_batch + group * b_group + chunk * CHUNK * b_token
+    c += batch * c_batch + group * c_group + chunk * CHUNK * c_token
+    dx += batch * dx_batch + head * dx_head + chunk * CHUNK * dx_token
+    place = (batch * heads + head) * chunks + chunk
+    dt += place * CHUNK
+    cumulative += place * CHUNK
+    of_state = ((batch * chunks + chunk) * heads + head) * HEAD * STATE + n[:, None] * HEAD + p[None, :]
+    keys = tl.load(b + row[:, None] * b_token + n[None, :])
+    gradient = tl.load(leaving + of_state, mask=inside, other=0.0)
+    decay, step = tl.load(cumulative + row), tl.load(dt + row)
+    end = tl.load(cumulative + CHUNK - 1)
+    if block == 0:  # what passes through the whole chunk, once
+        state = tl.load(entering + of_state, mask=inside, other=0.0).to(tl.float32)
+        passed = tl.sum(state * gradient.to(tl.float32)) * tl.exp(end)
+        tl.store(through + part * through_stride + place, passed)
+    inputs = tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
+    by_input = tl.dot(keys, gradient) * tl.exp(end - decay)[:, None]
+    tl.store(onward + part * part_stride + place * CHUNK + row, tl.sum(by_input * inputs, 1) * step)
+    for start in range(block * ROWS, CHUNK, ROWS):
+        token = start + tl.arange(0, ROWS)
+        queries = tl.load(c + token[:, None] * c_token + n[None, :])
+        incoming = tl.load(dy + token[:, None] * dy_token + p[None, :], mask=inside, other=0.0)
+        apart = tl.load(cumulative + token)[None, :] - decay[:, None]
+        weights = tl.dot(keys, tl.trans(queries)) * tl.exp(tl.minimum(apart, 0.0))
+        weights = tl.where(row[:, None] <= token[None, :], weights, 0.0)
+        by_input = tl.dot(weights.to(incoming.dtype), incoming, by_input)
+    tl.store(by_dt + part * part_stride + place * CHUNK + row, tl.sum(by_input * inputs, 1))
+    own = tl.load(dy + row[:, None] * dy_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
+    made = by_input * step[:, None] + tl.load(d + head) * own
+    tl.store(dx + row[:, None] * dx_token + p[None, :], made.to(dx.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -330,8 +326,8 @@ def _scan_group(
     `own` is C (or B) and `other` B (C), `left` dy (x) and `right` x (dy). Also sums, for every head and token, what it
     is in as the later (the earlier) of two tokens, for the gradient of a.
     """
-    batch, chunk = (tl.program_id(1) // chunks).to(tl.int64), (tl.program_id(1) % chunks).to(tl.int64)
-    group = tl.program_id(2)
+    group = tl.program_id(1)
+    batch, chunk = (tl.program_id(2) // chunks).to(tl.int64), (tl.program_id(2) % chunks).to(tl.int64)
     token, n, p = tl.arange(0, CHUNK), tl.arange(0, STATE), tl.arange(0, HEAD_BLOCK)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = p[None, :] < HEAD
@@ -342,7 +338,7 @@ def _scan_group(
     made += batch * made_batch + group * made_group + (start + row)[:, None] * made_token + n[None, :]
     left += batch * left_batch + first * left_head + (start + row)[:, None] * left_token + p[None, :]
     right += batch * right_batch + first * right_head + (start + token)[:, None] * right_token + p[None, :]
-    states += ((batch * chunks + chunk) * heads + first) * HEAD * STATE + p[:, None] * STATE + n[None, :]
+    states += ((batch * chunks + chunk) * heads + first) * HEAD * STATE + n[None, :] * HEAD + p[:, None]
     place = ((batch * heads + first) * chunks + chunk) * CHUNK
     dt += place
     cumulative += place

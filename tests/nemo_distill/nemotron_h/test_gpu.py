@@ -106,9 +106,9 @@ def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(w
         assert 1e-3 < error < FP8, "another precision, and no other model"
 
 
-@pytest.mark.parametrize(("fp8", "least"), [(False, 0.999), (True, 0.9)])
+@pytest.mark.parametrize(("fp8", "least"), [(False, 0.998), (True, 0.9)])
 def test_gradients_are_transformers_within_the_precision(world, fp8, least):
-    """Rounding every product's factors as FP8 does, on a CPU, gives cosines from 0.93 on; the embedding's is 0.963."""
+    """On a CPU bf16 gives cosines from 0.9988 on, and rounding every product's factors as FP8 does from 0.93 on."""
     from nemo_distill.kd import precision
     from nemo_distill.nemotron_h import model
 
