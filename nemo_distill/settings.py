@@ -125,8 +125,8 @@ class Distill:
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""
     fused_scan: bool | None = None
-    """On a GPU, whether Mamba layers scan as in `nemo_distill.nemotron_h.ssd` rather than as in mamba-ssm; values differ
-    by rounding."""
+    """On a GPU, whether Mamba layers scan as `nemo_distill.nemotron_h.ssd` does rather than as mamba-ssm does; values
+    differ by rounding."""
     fp8: str | None = None
     """Whose matrix products are in FP8: `none`, `teacher`, or `both` teacher and student."""
     gradients: str | None = None

@@ -68,9 +68,7 @@ def _instead_of_fwd(theirs):
                 x, dt, A, B, C, chunk_size, D=D, z=z, dt_bias=dt_bias, initial_states=initial_states, seq_idx=seq_idx,
                 cu_seqlens=cu_seqlens, dt_softplus=dt_softplus, dt_limit=dt_limit,
             )  # fmt: skip
-        cumulative, dt = _chunk_cumsum_fwd(
-            dt, A, CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit
-        )
+        cumulative, dt = _chunk_cumsum_fwd(dt, A, CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit)
         gated, out, final = forward(x, dt, cumulative, B, C, D, z)
         return gated, out, dt, cumulative, None, final
 
@@ -93,9 +91,7 @@ def _instead_of_bwd(theirs):
             )  # fmt: skip
         dx, dB, dC, ddt = (torch.empty_like(of) if made is None else made
                            for made, of in ((dx, x), (dB, B), (dC, C), (ddt, dt)))  # fmt: skip
-        cumulative, steps = _chunk_cumsum_fwd(
-            dt, A, CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit
-        )
+        cumulative, steps = _chunk_cumsum_fwd(dt, A, CHUNK, dt_bias=dt_bias, dt_softplus=dt_softplus, dt_limit=dt_limit)
         dz, dy, dD = _chunk_scan_bwd_dz(x, z, out, dout, chunk_size=CHUNK, has_ddAcs=False, D=D, dz=dz)
         by_steps, by_decay = backward(dy, x, steps, cumulative, B, C, D, dx, dB, dC)
         ddt, dA, ddt_bias = _chunk_cumsum_bwd(
