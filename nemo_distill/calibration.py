@@ -1,4 +1,4 @@
-"""The measured figures behind `nemo_distill.cost`: five that its rates are fitted to, and the others that judge it.
+"""The measured figures behind `nemo_distill.cost`: six that its rates are fitted to, and the others that judge it.
 
     python -m nemo_distill.calibration        # the table below docs/guides/preview.md
 
@@ -34,6 +34,9 @@ FUSED = dataclasses.replace(BENCH, fused_loss=True)
 ON_H100 = dataclasses.replace(FUSED, gpu=H100, lean_activation=True, gradient_bytes=0)
 """What was measured on one H100 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-25)."""
 TEACHER_IN_FP8, BOTH_IN_FP8 = (dataclasses.replace(ON_H100, fp8=whose) for whose in ("teacher", "both"))
+OURS = dataclasses.replace(ON_H100, gpu=H200, fused_scan=True)
+"""What was measured on one H200 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-26)."""
+OURS_TEACHER_IN_FP8, OURS_IN_FP8 = (dataclasses.replace(OURS, fp8=whose) for whose in ("teacher", "both"))
 STUDY = Job(
     teacher=NANO_9B_V2,
     student=NANO_7B_PRUNED,
@@ -89,6 +92,13 @@ FIGURES = (
         fits="scan",
     ),
     Figure(
+        what="one H200: the same, our own",
+        unit="ms",
+        measured=104,
+        predict=_of(OURS, lambda job: 1e3 * job.scan_seconds),
+        fits="fused_scan",
+    ),
+    Figure(
         what="one H200: whole microbatch (mean of 8,907, 8,629 and 8,739 tokens/s)",
         unit="ms",
         measured=(920 + 949 + 937) / 3,
@@ -132,6 +142,24 @@ FIGURES = (
         unit="ms",
         measured=702,
         predict=_of(BOTH_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H200: whole microbatch, ours",
+        unit="ms",
+        measured=851,
+        predict=_of(OURS, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H200: whole microbatch, ours, teacher in FP8",
+        unit="ms",
+        measured=770,
+        predict=_of(OURS_TEACHER_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H200: whole microbatch, ours, teacher and student in FP8",
+        unit="ms",
+        measured=626,
+        predict=_of(OURS_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
     ),
     Figure(
         what="one H200: memory at its fullest",
@@ -180,7 +208,7 @@ FIGURES = (
 
 def fit() -> Rates:
     """The rates at which the model says what was measured, each fitted to one figure, in the order of `FIGURES`."""
-    rates = Rates(matmul=1.0, fp8=1.0, scan=1.0, memory=1.0, links=1.0)
+    rates = Rates(matmul=1.0, fp8=1.0, scan=1.0, fused_scan=1.0, memory=1.0, links=1.0)
     for figure in FIGURES:
         if figure.fits:
             low, high = 1e-3, 1.0  # what a figure measures falls as the rate rises

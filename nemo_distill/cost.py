@@ -61,6 +61,8 @@ class Rates:
     """Of the dense FP8 rate, by matrix multiplications in FP8."""
     scan: float
     """Of the dense bf16 rate, by the Mamba-2 scan's FLOPs."""
+    fused_scan: float
+    """The same of our own scan (`nemotron_h.ssd`)."""
     memory: float
     """Of the memory's bandwidth, by everything else: norms, convolution, activations, additions, the loss."""
     links: float
@@ -76,7 +78,7 @@ class Rates:
         )
 
 
-CALIBRATED = Rates(matmul=0.696, fp8=0.597, scan=0.0526, memory=0.797, links=0.2187)
+CALIBRATED = Rates(matmul=0.696, fp8=0.597, scan=0.0526, fused_scan=0.0758, memory=0.797, links=0.2187)
 """`calibration.fit()`, rounded."""
 
 
@@ -102,6 +104,8 @@ class Job:
     """Adam: master weights and two moments in fp32, split over the data-parallel ranks."""
     fused_loss: bool = False
     """Output layer and loss in chunks (`kd.divergence`), in place of NeMo's LogitsKLLoss."""
+    fused_scan: bool = False
+    """Our scan in place of mamba-ssm's."""
     lean_activation: bool = False
     """Our squared ReLU in place of PyTorch's own operations."""
     fp8: str = "none"
@@ -230,7 +234,8 @@ class Job:
         return self.tokens * vocab * (2 * BF16 + temporaries)
 
     def _seconds(self, per_token: Work) -> float:
-        return self.rates.seconds(per_token * (self.tokens / self.tensor_parallel), self.gpu)
+        rates = dataclasses.replace(self.rates, scan=self.rates.fused_scan) if self.fused_scan else self.rates
+        return rates.seconds(per_token * (self.tokens / self.tensor_parallel), self.gpu)
 
     def _collectives(self, *, teacher: int = 0, student: int = 0) -> float:
         """Seconds of so many all-gathers and reduce-scatters of a microbatch per layer of each model.
