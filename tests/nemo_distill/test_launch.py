@@ -213,9 +213,10 @@ def test_an_interrupt_that_meets_nemo_run_looking_up_a_state_is_not_lost(nemo_ru
 
 
 def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplace, attempts):
-    first = start(RECIPE, "small.seconds=2")
+    # long enough for the second command to import NeMo-Run, be the machine ever so slow
+    first = start(RECIPE, "small.seconds=12")
     wait_for(lambda: step_pid("world"))
-    second = start(RECIPE, "small.seconds=2")
+    second = start(RECIPE, "small.seconds=12")
     outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
     assert "Another nemo-run is at work on small" in outputs[1] and "Nothing to do" in outputs[1]
