@@ -8,7 +8,8 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
 - the loss from hidden states (`nemo_distill.kd.divergence`);
 - squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
-- Mamba's scan with fewer states in memory (`nemo_distill.nemotron_h.ssd`);
+- norms at the memory's rate (`nemo_distill.nemotron_h.norm`);
+- Mamba's scan with fewer states in memory, and the gate and norm behind it in one (`nemo_distill.nemotron_h.mixer`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`).
 
 No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
@@ -27,17 +28,17 @@ import gc
 import importlib.metadata
 import os
 import re
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from gpu_time import median
 
 from nemo_distill.nemotron_h import backend
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
-LINES = ("nemo", "hidden", "activation", "scan", "fp8-teacher", "fp8-both")
+LINES = ("nemo", "hidden", "activation", "norms", "mixer", "fp8-teacher", "fp8-both")
 KINDS = {
     "loss": r"_divergence",
     "activation": r"^_square$|^_gradient$|relu|pow",
@@ -145,7 +146,7 @@ class Bench:
         """Name, title and the change to the model of every line, each to be made after those before."""
         from nemo_distill.kd import precision
         from nemo_distill.kd.model import fuse_loss
-        from nemo_distill.nemotron_h import ssd
+        from nemo_distill.nemotron_h import mixer, norm
         from nemo_distill.nemotron_h.activation import squared_relu
 
         def activation(function):
@@ -161,7 +162,8 @@ class Bench:
             ("nemo", "NeMo", lambda: activation(lambda x: torch.pow(torch.relu(x), 2))),
             ("hidden", "+ loss from hidden states", hidden),
             ("activation", "+ squared ReLU from its output", lambda: activation(squared_relu)),
-            ("scan", "+ our own scan", ssd.install),
+            ("norms", "+ our own norms", norm.install),
+            ("mixer", "+ our own Mamba mixer", mixer.install),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
         ]
@@ -202,6 +204,8 @@ class Bench:
 
         parts: dict[str, float] = {}
         try:
+            if self.options.no_gradient_buffer:
+                self.model.zero_grad(set_to_none=True)
             with profile(activities=[ProfilerActivity.CUDA]) as profiled:
                 self.step()
                 torch.cuda.synchronize()
@@ -279,17 +283,9 @@ class Bench:
             print(f"| {iteration} | {loss:.5f} | {middle - begin:.2f} | {end - middle:.2f} | {peak:.1f} |", flush=True)
 
     def _median(self, call: Callable):
-        times = []
-        for _ in range(2 + self.options.times):
-            if self.options.no_gradient_buffer and hasattr(self, "model"):
-                self.model.zero_grad(set_to_none=True)
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
-            result = call()
-            end.record()
-            torch.cuda.synchronize()
-            times.append(start.elapsed_time(end) / 1e3)
-        return statistics.median(times[2:]), result
+        dropped = self.options.no_gradient_buffer and hasattr(self, "model")
+        before = functools.partial(self.model.zero_grad, set_to_none=True) if dropped else lambda: None
+        return median(call, self.options.times, before=before)
 
     def _rate(self, dtype: torch.dtype) -> float:
         """FLOP/s of a large matrix product."""

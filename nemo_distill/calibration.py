@@ -34,7 +34,7 @@ FUSED = dataclasses.replace(BENCH, fused_loss=True)
 ON_H100 = dataclasses.replace(FUSED, gpu=H100, lean_activation=True, gradient_bytes=0)
 """What was measured on one H100 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-25)."""
 TEACHER_IN_FP8, BOTH_IN_FP8 = (dataclasses.replace(ON_H100, fp8=whose) for whose in ("teacher", "both"))
-OURS = dataclasses.replace(ON_H100, gpu=H200, fused_scan=True)
+OURS = dataclasses.replace(ON_H100, gpu=H200, fused_kernels=True)
 """What was measured on one H200 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-26)."""
 OURS_TEACHER_IN_FP8, OURS_IN_FP8 = (dataclasses.replace(OURS, fp8=whose) for whose in ("teacher", "both"))
 STUDY = Job(

@@ -104,7 +104,7 @@ class Job:
     """Adam: master weights and two moments in fp32, split over the data-parallel ranks."""
     fused_loss: bool = False
     """Output layer and loss in chunks (`kd.divergence`), in place of NeMo's LogitsKLLoss."""
-    fused_scan: bool = False
+    fused_kernels: bool = False
     """Our scan in place of mamba-ssm's."""
     lean_activation: bool = False
     """Our squared ReLU in place of PyTorch's own operations."""
@@ -234,7 +234,7 @@ class Job:
         return self.tokens * vocab * (2 * BF16 + temporaries)
 
     def _seconds(self, per_token: Work) -> float:
-        rates = dataclasses.replace(self.rates, scan=self.rates.fused_scan) if self.fused_scan else self.rates
+        rates = dataclasses.replace(self.rates, scan=self.rates.fused_scan) if self.fused_kernels else self.rates
         return rates.seconds(per_token * (self.tokens / self.tensor_parallel), self.gpu)
 
     def _collectives(self, *, teacher: int = 0, student: int = 0) -> float:

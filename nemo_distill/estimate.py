@@ -196,7 +196,7 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
         global_batch_size=distill.global_batch_size,
         seq_length=distill.seq_length,
         fused_loss=distill.fused_loss,
-        fused_scan=distill.fused_scan,
+        fused_kernels=distill.fused_kernels,
         lean_activation=True,
         fp8=distill.fp8,
         gradient_bytes=GRADIENT_BYTES[distill.gradients],

@@ -247,7 +247,7 @@ def _segments(recipe: Recipe) -> list[Step]:
     for milestone in recipe.milestones:
         config = {
             "course": course,
-            "kd": {"fused_loss": distill.fused_loss, "fused_scan": distill.fused_scan, "fp8": distill.fp8},
+            "kd": {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8},
             "first": first,
             "until": milestone.iteration,
             "shares": recipe.blend.shares,

@@ -124,9 +124,9 @@ class Distill:
     fused_loss: bool | None = None
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""
-    fused_scan: bool | None = None
-    """On a GPU, whether Mamba layers scan as `nemo_distill.nemotron_h.ssd` does rather than as mamba-ssm does; values
-    differ by rounding."""
+    fused_kernels: bool | None = None
+    """On a GPU, whether Mamba layers and norms compute in our own kernels (`nemo_distill.nemotron_h.mixer` and `.norm`)
+    rather than in mamba-ssm's and Transformer Engine's; values differ by rounding."""
     fp8: str | None = None
     """Whose matrix products are in FP8: `none`, `teacher`, or `both` teacher and student."""
     gradients: str | None = None

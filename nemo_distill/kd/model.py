@@ -45,8 +45,9 @@ class Options:
     """Whether the loss takes hidden states; otherwise NeMo's own, which takes logits."""
     chunk_tokens: int = CHUNK_TOKENS
     """Tokens whose logits the fused loss holds at a time."""
-    fused_scan: bool = True
-    """Whether Mamba layers scan on a GPU as `nemotron_h.ssd` does; otherwise as mamba-ssm does."""
+    fused_kernels: bool = True
+    """Whether Mamba layers and norms compute on a GPU in our own kernels (`nemotron_h.mixer`, `nemotron_h.norm`);
+    otherwise in mamba-ssm's and Transformer Engine's."""
     fp8: str = "none"
     """Whose matrix products are in FP8: a name in `settings.FP8`."""
 
@@ -83,10 +84,11 @@ class DistillationModel(DistillationGPTModel):
         if hasattr(self, "module"):
             return
         super().configure_model()
-        if self.options.fused_scan and backend.on_gpu():
-            from nemo_distill.nemotron_h import ssd  # needs Triton
+        if self.options.fused_kernels and backend.on_gpu():
+            from nemo_distill.nemotron_h import mixer, norm  # which need Triton
 
-            ssd.install()
+            mixer.install()
+            norm.install()
         if self.options.fused_loss:
             fuse_loss(self.module, chunk_tokens=self.options.chunk_tokens)
         if self.options.fp8 != "none":

@@ -18,11 +18,18 @@ from nemo_distill.errors import UserError
 MULTIPLE = 16
 """Of which the sizes of an FP8 matrix product have to be multiples (cuBLASLt)."""
 
+NEEDED_ON_A_GPU = {"triton": "triton", "mamba_ssm": "mamba-ssm", "causal_conv1d": "causal-conv1d"}
+"""Packages without which a GPU would compute as slowly as PyTorch's own operations do, and how they are installed."""
+
 
 def check(fp8: str) -> None:
     """Raise `UserError` where `distill.fp8`, or any training on the GPU that is here, cannot be had on this machine."""
-    if torch.cuda.is_available() and not _installed("triton"):
-        raise UserError("training on a GPU needs Triton, which is not installed here: pip install triton.")
+    lacking = [
+        name for package, name in NEEDED_ON_A_GPU.items() if torch.cuda.is_available() and not _installed(package)
+    ]
+    if lacking:
+        command = f"pip install --no-build-isolation {' '.join(lacking)}"
+        raise UserError(f"training on a GPU needs {lacking[0]}, which is not installed here: {command}.")
     missing = None
     if fp8 == "none":
         return
@@ -37,7 +44,8 @@ def check(fp8: str) -> None:
 
 
 def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.loader is not None  # `backend.prepare` puts stand-ins, which have none
 
 
 def teacher_in_fp8(model) -> None:

@@ -38,7 +38,7 @@ def segment(name: str, *, first: int = 0, until: int = ITERATIONS, after: str | 
         "nemo_distill.steps.distill",
         {
             "course": COURSE,
-            "kd": {"fused_loss": True, "fused_scan": True, "fp8": "none"},
+            "kd": {"fused_loss": True, "fused_kernels": True, "fp8": "none"},
             "first": first,
             "until": until,
             "shares": SHARES,

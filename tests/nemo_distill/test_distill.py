@@ -23,7 +23,7 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-1", until=CUT),
         segment("distill-2", first=CUT, after="distill-1"),
         segment("distill-killed", save_interval=3),
-        segment("distill-nemo", until=CUT, kd={"fused_loss": False, "fused_scan": False, "fp8": "none"}),
+        segment("distill-nemo", until=CUT, kd={"fused_loss": False, "fused_kernels": False, "fp8": "none"}),
         segment("distill-hidden", until=2, intermediate_layers=[["decoder.final_norm", "decoder.final_norm"]]),
     )
     run_all([steps["distill-2"]], [steps["distill-hidden"], steps["distill-nemo"]])

@@ -7,7 +7,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.kd import precision
 
 
-def on_a_gpu(monkeypatch, *, capability=(9, 0), installed=("triton", "transformer_engine")):
+def on_a_gpu(monkeypatch, *, capability=(9, 0), installed=(*precision.NEEDED_ON_A_GPU, "transformer_engine")):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
@@ -25,8 +25,12 @@ def test_without_a_gpu_fp8_is_refused_and_nothing_else_is():
     ("machine", "said"),
     [
         ({"capability": (8, 0)}, "needs FP8 matrix units, which the A100 has not"),
-        ({"installed": ("triton",)}, "needs Transformer Engine, which is not installed here: say distill.fp8=none"),
-        ({"installed": ()}, "training on a GPU needs Triton"),
+        (
+            {"installed": tuple(precision.NEEDED_ON_A_GPU)},
+            "needs Transformer Engine, which is not installed here: say distill.fp8=none",
+        ),
+        ({"installed": ()}, "training on a GPU needs triton, which is not installed here: pip install"),
+        ({"installed": ("triton", "causal_conv1d")}, "needs mamba-ssm, which .* pip install .* mamba-ssm\\."),
     ],
 )
 def test_a_gpu_that_lacks_something_is_told_what(monkeypatch, machine, said):
@@ -38,3 +42,11 @@ def test_a_gpu_that_lacks_something_is_told_what(monkeypatch, machine, said):
 def test_a_gpu_with_all_of_it_is_taken(monkeypatch):
     on_a_gpu(monkeypatch)
     precision.check("both")
+
+
+def test_a_stand_in_is_not_taken_for_the_package():
+    from nemo_distill.nemotron_h import backend
+
+    backend.prepare()
+    assert precision._installed("torch") and not precision._installed("no_such_package")
+    assert precision._installed("mamba_ssm") == ("mamba_ssm (torch operations)" not in backend.prepare())

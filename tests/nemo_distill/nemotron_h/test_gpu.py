@@ -106,18 +106,35 @@ def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(w
         assert 1e-3 < error < FP8, "another precision, and no other model"
 
 
+@pytest.mark.parametrize("ours", [False, True], ids=["their kernels", "our kernels"])
 @pytest.mark.parametrize(("fp8", "least"), [(False, 0.998), (True, 0.9)])
-def test_gradients_are_transformers_within_the_precision(world, fp8, least):
+def test_gradients_are_transformers_within_the_precision(world, fp8, least, ours, monkeypatch):
     """On a CPU bf16 gives cosines from 0.9988 on, and rounding every product's factors as FP8 does from 0.93 on."""
-    from nemo_distill.kd import precision
-    from nemo_distill.nemotron_h import model
+    import transformer_engine.pytorch  # noqa: F401  (loads the extension)
+    import transformer_engine_torch as tex
+    from megatron.core.ssm.mamba_mixer import MambaMixer
 
+    from nemo_distill.kd import precision
+    from nemo_distill.nemotron_h import mixer, model, norm
+
+    for owner, name in ((MambaMixer, "ssm_training"), (tex, "rmsnorm_fwd"), (tex, "rmsnorm_bwd")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # as it was, once the test is over
+    waited_for = []
+    if ours:
+        mixer.install()
+        norm.install()
     with model.session(runtime("transformer_engine")) as trainer:
         made = model.build(trainer, SHAPE, tokenizer=world["folder"], runtime=runtime("transformer_engine"))
         model.load(made, mapping.to_megatron(world["state"], SHAPE))
+        module = model.megatron(made)
         if fp8:
-            precision.student_in_fp8(model.megatron(made))
-        found = own_gradients(model.megatron(made), world["tokens"].cuda())
+            precision.student_in_fp8(module)
+        for name, part in module.named_modules():
+            if name.endswith(("mixer.conv1d", "mixer.norm")):
+                part.register_forward_pre_hook(lambda part, given, name=name: waited_for.append(name))
+        found = own_gradients(module, world["tokens"].cuda())
     for name, wanted in world["gradients"].items():
         cosine = torch.nn.functional.cosine_similarity(found[name].flatten(), wanted.flatten(), dim=0).item()
         assert least < cosine < 1 - 1e-7, (name, cosine)
+    mixers = SHAPE.pattern.count("M")
+    assert len(waited_for) == (2 * mixers if ours else mixers), "Megatron uses the convolution's weight unannounced"

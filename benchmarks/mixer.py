@@ -1,0 +1,92 @@
+"""A Mamba mixer between its linear layers at the study's sizes on one GPU, mamba-ssm's and ours: milliseconds a layer.
+
+    python benchmarks/mixer.py [--length 8192] [--times 9]
+
+Convolution, scan, gate and norm; medians, forward and backward pass, for the heads of the study's teacher and student
+and for the part of the student's that a rank has with tensor parallelism. Also prints how far outputs and gradients of
+the two are apart.
+"""
+
+import argparse
+import functools
+
+import torch
+from gpu_time import median
+
+HEAD, STATE = 80, 128
+CASES = {"teacher": (128, 8), "student": (120, 8), "TP 2": (60, 4), "TP 4": (30, 2), "TP 8": (15, 1)}
+"""Heads and groups."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--length", type=int, default=8192, help="tokens")
+    parser.add_argument("--times", type=int, default=9)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("needs a GPU, and there is none here")
+    from nemo_distill.nemotron_h import backend
+
+    backend.prepare()
+    print(torch.cuda.get_device_name())
+    print("| heads | theirs, forward | backward | ours, forward | backward | ratio | apart |\n" + "|---" * 7 + "|")
+    for name, (heads, groups) in CASES.items():
+        given = layer(options.length, heads, groups)
+        times, made = [], []
+        for mixer in (theirs, ours):
+            seconds, output = median(functools.partial(mixer, groups, *given), options.times)
+            times.append(1e3 * seconds)
+            differentiate = functools.partial(
+                torch.autograd.grad, output, given, torch.ones_like(output), retain_graph=True
+            )
+            seconds, gradients = median(differentiate, options.times)
+            times.append(1e3 * seconds)
+            made.append([output, *gradients])
+        apart = max(
+            ((one.float() - other.float()).norm() / one.float().norm()).item() for one, other in zip(*made, strict=True)
+        )
+        row = " | ".join(f"{time:.2f}" for time in times)
+        print(f"| {name}: {heads} | {row} | {sum(times[:2]) / sum(times[2:]):.2f} | {apart:.4f} |", flush=True)
+
+
+def layer(length: int, heads: int, groups: int) -> list[torch.Tensor]:
+    """What a mixer has between its linear layers: z | x | B | C | dt, and its weights."""
+    draw = torch.Generator("cuda").manual_seed(0)
+
+    def leaf(*size: int, around: float = 0.0, spread: float = 1.0, dtype=torch.bfloat16) -> torch.Tensor:
+        return (torch.randn(size, generator=draw, device="cuda") * spread + around).to(dtype).requires_grad_()
+
+    inner, shared = heads * HEAD, 2 * groups * STATE
+    return [
+        leaf(1, length, 2 * inner + shared + heads),
+        leaf(inner + shared, 4, spread=0.5),
+        leaf(inner + shared, spread=0.1),
+        leaf(heads, around=-4.0, dtype=torch.float32),
+        leaf(heads, around=-8.0, dtype=torch.float32),
+        leaf(heads, around=1.0),
+        leaf(inner, around=1.0, spread=0.1),
+    ]
+
+
+def theirs(groups: int, zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight) -> torch.Tensor:
+    """As Megatron's `MambaMixer` computes it with mamba-ssm."""
+    from mamba_ssm.ops.triton.layernorm_gated import rmsnorm_fn
+    from mamba_ssm.ops.triton.ssd_combined import mamba_split_conv1d_scan_combined
+
+    y = mamba_split_conv1d_scan_combined(
+        zxbcdt, conv_weight, conv_bias, dt_bias, A, D=D, chunk_size=128, activation="silu", headdim=HEAD,
+        ngroups=groups, norm_before_gate=False,
+    )  # fmt: skip
+    return rmsnorm_fn(y, norm_weight, None, eps=1e-5, group_size=y.shape[-1] // groups, norm_before_gate=False)
+
+
+def ours(groups: int, *given: torch.Tensor) -> torch.Tensor:
+    """The same, by `nemo_distill.nemotron_h.mixer`."""
+    from nemo_distill.nemotron_h.mixer import MixerFunction
+
+    return MixerFunction.apply(*given, 1e-5, groups, HEAD)
+
+
+if __name__ == "__main__":
+    main()
