@@ -39,8 +39,8 @@ def forward(y: Tensor, z: Tensor | None, weight: Tensor, *, group_size: int, eps
     out = torch.empty(y.shape, dtype=y.dtype, device=y.device)
     scale = torch.empty(groups, tokens, dtype=torch.float32, device=y.device)
     _norm[(tokens, groups)](
-        y, z, weight, out, scale, y.stride(0), 0 if z is None else z.stride(0), tokens, eps,
-        CHANNELS=channels, GROUP=group_size, BLOCK=block, GATED=z is not None, num_warps=max(1, block // 2048),
+        y, z, weight, out, scale, tokens, eps, Y_TOKEN=y.stride(0), Z_TOKEN=_stride(z), CHANNELS=channels,
+        GROUP=group_size, BLOCK=block, GATED=z is not None, num_warps=max(1, block // 2048),
     )  # fmt: skip
     return out, scale
 
@@ -56,12 +56,17 @@ def backward(
     dy = torch.empty(y.shape, dtype=y.dtype, device=y.device)
     parts = torch.empty(programs, channels, dtype=torch.float32, device=y.device)
     _norm_gradient[(programs, groups)](
-        dout, y, z, weight, scale, dy, dz, parts, dout.stride(0), y.stride(0),
-        0 if z is None else z.stride(0), 0 if dz is None else dz.stride(0), tokens,
-        CHANNELS=channels, GROUP=channels // groups, BLOCK=block, GATED=z is not None, TOKENS=TOKENS, STAGES=STAGES,
+        dout, y, z, weight, scale, dy, dz, parts, tokens,
+        DOUT_TOKEN=dout.stride(0), Y_TOKEN=y.stride(0), Z_TOKEN=_stride(z), DZ_TOKEN=_stride(dz), CHANNELS=channels,
+        GROUP=channels // groups, BLOCK=block, GATED=z is not None, TOKENS=TOKENS, STAGES=STAGES,
         num_warps=max(1, block // 1024),
     )  # fmt: skip
     return dy, parts.sum(0).to(weight.dtype)
+
+
+def _stride(tensor: Tensor | None) -> int:
+    """Compiled in, since Triton reads several channels at once only where it knows that rows begin at multiples."""
+    return 0 if tensor is None else tensor.stride(0)
 
 
 def install() -> None:
@@ -102,16 +107,16 @@ def _instead_of_bwd(theirs):
 
 @triton.jit
 def _norm(
-    y, z, weight, out, scale, y_token, z_token, tokens, eps,
-    CHANNELS: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr, GATED: tl.constexpr,
+    y, z, weight, out, scale, tokens, eps, Y_TOKEN: tl.constexpr, Z_TOKEN: tl.constexpr, CHANNELS: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK: tl.constexpr, GATED: tl.constexpr,
 ):  # fmt: skip
     """Of a token's channels of a group."""
     token, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     column = tl.arange(0, BLOCK)
     channel, inside = group * GROUP + column, column < GROUP
-    x = tl.load(y + token * y_token + channel, mask=inside, other=0.0).to(tl.float32)
+    x = tl.load(y + token * Y_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
     if GATED:
-        gate = tl.load(z + token * z_token + channel, mask=inside, other=0.0).to(tl.float32)
+        gate = tl.load(z + token * Z_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
         x *= gate * tl.sigmoid(gate)
     found = 1.0 / tl.sqrt(tl.sum(x * x) / GROUP + eps)
     tl.store(scale + group * tokens + token, found)
@@ -121,7 +126,8 @@ def _norm(
 
 @triton.jit
 def _norm_gradient(
-    dout, y, z, weight, scale, dy, dz, parts, dout_token, y_token, z_token, dz_token, tokens,
+    dout, y, z, weight, scale, dy, dz, parts, tokens,
+    DOUT_TOKEN: tl.constexpr, Y_TOKEN: tl.constexpr, Z_TOKEN: tl.constexpr, DZ_TOKEN: tl.constexpr,
     CHANNELS: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr, GATED: tl.constexpr,
     TOKENS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -133,12 +139,12 @@ def _norm_gradient(
     by_factor = tl.zeros((BLOCK,), tl.float32)
     for step in tl.range(min(TOKENS, tokens - first), num_stages=STAGES):
         token = first + step
-        gradient = tl.load(dout + token * dout_token + channel, mask=inside, other=0.0).to(tl.float32)
-        value = tl.load(y + token * y_token + channel, mask=inside, other=0.0).to(tl.float32)
+        gradient = tl.load(dout + token * DOUT_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
+        value = tl.load(y + token * Y_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
         found = tl.load(scale + group * tokens + token)
         x = value
         if GATED:
-            gate = tl.load(z + token * z_token + channel, mask=inside, other=0.0).to(tl.float32)
+            gate = tl.load(z + token * Z_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
             part = tl.sigmoid(gate)
             x *= gate * part
         normed = x * found
@@ -147,7 +153,7 @@ def _norm_gradient(
         by_x = (gradient - normed * (tl.sum(normed * gradient) / GROUP)) * found
         if GATED:
             by_gate = by_x * value * part * (1.0 + gate * (1.0 - part))
-            tl.store(dz + token * dz_token + channel, by_gate.to(dz.dtype.element_ty), mask=inside)
+            tl.store(dz + token * DZ_TOKEN + channel, by_gate.to(dz.dtype.element_ty), mask=inside)
             by_x *= gate * part
         tl.store(dy + token * CHANNELS + channel, by_x.to(dy.dtype.element_ty), mask=inside)
     tl.store(parts + tl.program_id(0) * CHANNELS + channel, by_factor, mask=inside)
