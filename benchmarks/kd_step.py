@@ -8,7 +8,7 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
 - the loss from hidden states (`nemo_distill.kd.divergence`);
 - squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
-- norms at the memory's rate (`nemo_distill.nemotron_h.norm`);
+- gradients of norms in our own kernel (`nemo_distill.nemotron_h.norm`);
 - Mamba's scan with fewer states in memory, and the gate and norm behind it in one (`nemo_distill.nemotron_h.mixer`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`).
 
@@ -162,7 +162,7 @@ class Bench:
             ("nemo", "NeMo", lambda: activation(lambda x: torch.pow(torch.relu(x), 2))),
             ("hidden", "+ loss from hidden states", hidden),
             ("activation", "+ squared ReLU from its output", lambda: activation(squared_relu)),
-            ("norms", "+ our own norms", norm.install),
+            ("norms", "+ our own gradients of norms", norm.install),
             ("mixer", "+ our own Mamba mixer", mixer.install),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),

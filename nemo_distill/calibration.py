@@ -94,7 +94,7 @@ FIGURES = (
     Figure(
         what="one H200: the same, our own",
         unit="ms",
-        measured=104,
+        measured=75,
         predict=_of(OURS, lambda job: 1e3 * job.scan_seconds),
         fits="fused_scan",
     ),
@@ -146,19 +146,19 @@ FIGURES = (
     Figure(
         what="one H200: whole microbatch, ours",
         unit="ms",
-        measured=851,
+        measured=824,
         predict=_of(OURS, lambda job: 1e3 * job.microbatch_seconds),
     ),
     Figure(
         what="one H200: whole microbatch, ours, teacher in FP8",
         unit="ms",
-        measured=770,
+        measured=749,
         predict=_of(OURS_TEACHER_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
     ),
     Figure(
         what="one H200: whole microbatch, ours, teacher and student in FP8",
         unit="ms",
-        measured=626,
+        measured=604,
         predict=_of(OURS_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
     ),
     Figure(

@@ -2,16 +2,16 @@
 
     out, scale = forward(y, z, weight, group_size=1200, eps=1e-5)
     dy, dweight = backward(dout, y, z, weight, scale, dz)
-    install()        # in Transformer Engine's linear layers too
+    install()        # the gradients of Transformer Engine's norms, too
 
-Channels are normed in groups: out = weight * x / sqrt(mean(x²) + eps) with x = y silu(z), or x = y where z is None.
-What is in between stays on the chip, so that a pass reads and writes each of y, z, out and their gradients once.
-(PyTorch: `scan.gated_rms_norm`)
+Channels are normed in groups: out = weight * x / sqrt(mean(x²) + eps) with x = y silu(z), or, going back, x = y where
+there is no z. What is in between stays on the chip, so that a pass reads and writes each of y, z, out and their
+gradients once. (PyTorch: `scan.gated_rms_norm`)
 
 Upstream, the norm behind Mamba's scan takes a token at a time (`mamba_ssm.ops.triton.layernorm_gated`). Those in front
 of linear layers are Transformer Engine's, whose kernels are made for some widths; the study's 4,480 is none of them,
-and the one for all others takes three to four times as long as reading and writing does. (cuDNN's, which it can be told
-to use, gain little, and do not go with a layer in FP8.)
+and the one for all others takes twice as long. (cuDNN's, which it can be told to use, save no more, and do not go with
+a layer in FP8.)
 
 Shapes: y, z, out (tokens, channels), of which z and dz may lie in rows of something wider; `scale`, one over the root,
 (groups, tokens), float32.
@@ -32,7 +32,7 @@ LARGEST = 16384
 """Channels of a group that a program takes."""
 
 
-def forward(y: Tensor, z: Tensor | None, weight: Tensor, *, group_size: int, eps: float) -> tuple[Tensor, Tensor]:
+def forward(y: Tensor, z: Tensor, weight: Tensor, *, group_size: int, eps: float) -> tuple[Tensor, Tensor]:
     """The norm, contiguous, and `scale`."""
     tokens, channels = y.shape
     groups, block = channels // group_size, triton.next_power_of_2(group_size)
@@ -40,7 +40,7 @@ def forward(y: Tensor, z: Tensor | None, weight: Tensor, *, group_size: int, eps
     scale = torch.empty(groups, tokens, dtype=torch.float32, device=y.device)
     _norm[(tokens, groups)](
         y, z, weight, out, scale, tokens, eps, Y_TOKEN=y.stride(0), Z_TOKEN=_stride(z), CHANNELS=channels,
-        GROUP=group_size, BLOCK=block, GATED=z is not None, num_warps=max(1, block // 2048),
+        GROUP=group_size, BLOCK=block, num_warps=max(1, block // 2048),
     )  # fmt: skip
     return out, scale
 
@@ -70,54 +70,37 @@ def _stride(tensor: Tensor | None) -> int:
 
 
 def install() -> None:
-    """Make the RMS norms in Transformer Engine's linear layers these, where it is installed."""
+    """Make the gradients of the norms in Transformer Engine's linear layers these, where it is installed."""
     if importlib.util.find_spec("transformer_engine") is None:
         return
     import transformer_engine.pytorch  # noqa: F401  (loads the extension)
     import transformer_engine_torch as tex
 
-    if not hasattr(tex.rmsnorm_fwd, "__wrapped__"):
-        tex.rmsnorm_fwd, tex.rmsnorm_bwd = _instead_of_fwd(tex.rmsnorm_fwd), _instead_of_bwd(tex.rmsnorm_bwd)
+    theirs = tex.rmsnorm_bwd
+    if not hasattr(theirs, "__wrapped__"):
 
+        @functools.wraps(theirs)
+        def rmsnorm_bwd(dout, x, scale, weight, sm_margin, zero_centered_gamma):
+            fits = x.dim() == 2 and x.stride(1) == dout.stride(1) == 1 and x.shape[1] <= LARGEST
+            if not fits or dout.dtype != x.dtype or zero_centered_gamma:
+                return theirs(dout, x, scale, weight, sm_margin, zero_centered_gamma)
+            return backward(dout, x, None, weight, scale.view(1, -1), None)
 
-def _instead_of_fwd(theirs):
-    from transformer_engine.pytorch.constants import TE_DType
-
-    @functools.wraps(theirs)
-    def rmsnorm_fwd(x, weight, eps, out, quantizer, dtype, sm_margin, zero_centered_gamma):
-        fits = x.dim() == 2 and x.stride(1) == 1 and x.shape[1] <= LARGEST and dtype == TE_DType[x.dtype]
-        if not fits or out is not None or zero_centered_gamma:
-            return theirs(x, weight, eps, out, quantizer, dtype, sm_margin, zero_centered_gamma)
-        made, scale = forward(x, None, weight, group_size=x.shape[1], eps=eps)
-        return (made if quantizer is None else quantizer(made)), None, scale.view(-1)
-
-    return rmsnorm_fwd
-
-
-def _instead_of_bwd(theirs):
-    @functools.wraps(theirs)
-    def rmsnorm_bwd(dout, x, scale, weight, sm_margin, zero_centered_gamma):
-        fits = x.dim() == 2 and x.stride(1) == dout.stride(1) == 1 and x.shape[1] <= LARGEST
-        if not fits or dout.dtype != x.dtype or zero_centered_gamma:
-            return theirs(dout, x, scale, weight, sm_margin, zero_centered_gamma)
-        return backward(dout, x, None, weight, scale.view(1, -1), None)
-
-    return rmsnorm_bwd
+        tex.rmsnorm_bwd = rmsnorm_bwd
 
 
 @triton.jit
 def _norm(
     y, z, weight, out, scale, tokens, eps, Y_TOKEN: tl.constexpr, Z_TOKEN: tl.constexpr, CHANNELS: tl.constexpr,
-    GROUP: tl.constexpr, BLOCK: tl.constexpr, GATED: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of a token's channels of a group."""
     token, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     column = tl.arange(0, BLOCK)
     channel, inside = group * GROUP + column, column < GROUP
     x = tl.load(y + token * Y_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
-    if GATED:
-        gate = tl.load(z + token * Z_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
-        x *= gate * tl.sigmoid(gate)
+    gate = tl.load(z + token * Z_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
+    x *= gate * tl.sigmoid(gate)
     found = 1.0 / tl.sqrt(tl.sum(x * x) / GROUP + eps)
     tl.store(scale + group * tokens + token, found)
     made = x * found * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
