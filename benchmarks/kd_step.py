@@ -204,8 +204,7 @@ class Bench:
 
         parts: dict[str, float] = {}
         try:
-            if self.options.no_gradient_buffer:
-                self.model.zero_grad(set_to_none=True)
+            self._drop_gradients()
             with profile(activities=[ProfilerActivity.CUDA]) as profiled:
                 self.step()
                 torch.cuda.synchronize()
@@ -283,9 +282,11 @@ class Bench:
             print(f"| {iteration} | {loss:.5f} | {middle - begin:.2f} | {end - middle:.2f} | {peak:.1f} |", flush=True)
 
     def _median(self, call: Callable):
-        dropped = self.options.no_gradient_buffer and hasattr(self, "model")
-        before = functools.partial(self.model.zero_grad, set_to_none=True) if dropped else lambda: None
-        return median(call, self.options.times, before=before)
+        return median(call, self.options.times, before=self._drop_gradients)
+
+    def _drop_gradients(self) -> None:
+        if self.options.no_gradient_buffer and hasattr(self, "model"):
+            self.model.zero_grad(set_to_none=True)
 
     def _rate(self, dtype: torch.dtype) -> float:
         """FLOP/s of a large matrix product."""

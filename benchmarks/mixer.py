@@ -12,6 +12,7 @@ import functools
 
 import torch
 from gpu_time import median
+from random_mixer import random_mixer
 
 HEAD, STATE = 80, 128
 CASES = {"teacher": (128, 8), "student": (120, 8), "TP 2": (60, 4), "TP 4": (30, 2), "TP 8": (15, 1)}
@@ -32,7 +33,7 @@ def main() -> None:
     print(torch.cuda.get_device_name())
     print("| heads | theirs, forward | backward | ours, forward | backward | ratio | apart |\n" + "|---" * 7 + "|")
     for name, (heads, groups) in CASES.items():
-        given = layer(options.length, heads, groups)
+        given = random_mixer(1, options.length, heads, HEAD, groups, STATE)
         times, made = [], []
         for mixer in (theirs, ours):
             seconds, output = median(functools.partial(mixer, groups, *given), options.times)
@@ -48,25 +49,6 @@ def main() -> None:
         )
         row = " | ".join(f"{time:.2f}" for time in times)
         print(f"| {name}: {heads} | {row} | {sum(times[:2]) / sum(times[2:]):.2f} | {apart:.4f} |", flush=True)
-
-
-def layer(length: int, heads: int, groups: int) -> list[torch.Tensor]:
-    """What a mixer has between its linear layers: z | x | B | C | dt, and its weights."""
-    draw = torch.Generator("cuda").manual_seed(0)
-
-    def leaf(*size: int, around: float = 0.0, spread: float = 1.0, dtype=torch.bfloat16) -> torch.Tensor:
-        return (torch.randn(size, generator=draw, device="cuda") * spread + around).to(dtype).requires_grad_()
-
-    inner, shared = heads * HEAD, 2 * groups * STATE
-    return [
-        leaf(1, length, 2 * inner + shared + heads),
-        leaf(inner + shared, 4, spread=0.5),
-        leaf(inner + shared, spread=0.1),
-        leaf(heads, around=-4.0, dtype=torch.float32),
-        leaf(heads, around=-8.0, dtype=torch.float32),
-        leaf(heads, around=1.0),
-        leaf(inner, around=1.0, spread=0.1),
-    ]
 
 
 def theirs(groups: int, zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight) -> torch.Tensor:

@@ -24,10 +24,8 @@ NEEDED_ON_A_GPU = {"triton": "triton", "mamba_ssm": "mamba-ssm", "causal_conv1d"
 
 def check(fp8: str) -> None:
     """Raise `UserError` where `distill.fp8`, or any training on the GPU that is here, cannot be had on this machine."""
-    lacking = [
-        name for package, name in NEEDED_ON_A_GPU.items() if torch.cuda.is_available() and not _installed(package)
-    ]
-    if lacking:
+    lacking = [name for package, name in NEEDED_ON_A_GPU.items() if not _installed(package)]
+    if torch.cuda.is_available() and lacking:
         command = f"pip install --no-build-isolation {' '.join(lacking)}"
         raise UserError(f"training on a GPU needs {lacking[0]}, which is not installed here: {command}.")
     missing = None

@@ -69,7 +69,7 @@ class MixerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, eps, groups, head_dim):
         ctx.sizes = D.shape[0], head_dim, groups
-        z, xbc, dt = _split(zxbcdt, *ctx.sizes)
+        z, xbc, dt = _split(zxbcdt, *ctx.sizes[:2])
         x, B, C = _heads(_convolved(xbc, conv_weight, conv_bias), *ctx.sizes)
         cumulative, steps = _chunk_cumsum_fwd(dt, A, ssd.CHUNK, dt_bias=dt_bias, dt_softplus=True)
         y, entering = ssd.forward(x, steps, cumulative, B, C, D)
@@ -86,7 +86,7 @@ class MixerFunction(torch.autograd.Function):
         (zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight,
          cumulative, steps, y, entering, scale) = ctx.saved_tensors  # fmt: skip
         made = torch.empty(zxbcdt.shape, dtype=zxbcdt.dtype, device=zxbcdt.device)
-        (z, xbc, dt), (dz, dxbc, ddt) = _split(zxbcdt, *ctx.sizes), _split(made, *ctx.sizes)
+        (z, xbc, dt), (dz, dxbc, ddt) = _split(zxbcdt, *ctx.sizes[:2]), _split(made, *ctx.sizes[:2])
         convolved = _convolved(xbc, conv_weight, conv_bias)
         x, B, C = _heads(convolved, *ctx.sizes)
         by_convolved = torch.empty_like(convolved)
@@ -110,7 +110,7 @@ class MixerFunction(torch.autograd.Function):
         return made, dconv_weight, dconv_bias, ddt_bias, dA, dD.to(D.dtype), dnorm_weight, None, None, None
 
 
-def _split(zxbcdt: Tensor, heads: int, head_dim: int, groups: int) -> tuple[Tensor, ...]:
+def _split(zxbcdt: Tensor, heads: int, head_dim: int) -> tuple[Tensor, ...]:
     """z, what is convolved, and dt."""
     inner = heads * head_dim
     return zxbcdt.split([inner, zxbcdt.shape[-1] - inner - heads, heads], dim=-1)

@@ -316,16 +316,15 @@ def _scan_collect(
 ):  # fmt: skip
     """The gradient of a chunk's A dt: that of a token counts for all pairs of tokens it lies between."""
     chunk, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    at = ((batch * heads + head) * chunks + chunk) * CHUNK + tl.arange(0, CHUNK)
+    start = ((batch * heads + head) * chunks + chunk) * CHUNK
+    at = start + tl.arange(0, CHUNK)
     of_state = ((batch * chunks + chunk) * heads + head) * SIZE
     whole = tl.zeros((BLOCK,), tl.float32)  # of what passes through the whole chunk
-    for start in range(0, SIZE, BLOCK):
-        place = start + tl.arange(0, BLOCK)
+    for first in range(0, SIZE, BLOCK):
+        place = first + tl.arange(0, BLOCK)
         state = tl.load(entering + of_state + place, mask=place < SIZE, other=0.0).to(tl.float32)
         whole += state * tl.load(leaving + of_state + place, mask=place < SIZE, other=0.0).to(tl.float32)
-    through = tl.sum(whole) * tl.exp(
-        tl.load(cumulative + ((batch * heads + head) * chunks + chunk) * CHUNK + CHUNK - 1)
-    )
+    through = tl.sum(whole) * tl.exp(tl.load(cumulative + start + CHUNK - 1))
     between = tl.load(later + at) - tl.load(earlier + at)
     leaves = tl.load(onward + at)
     before = tl.cumsum(leaves, 0) - leaves

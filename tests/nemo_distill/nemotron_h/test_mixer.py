@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks.random_mixer import random_mixer
 from nemo_distill.nemotron_h import scan
 
 IN_FLOAT32 = """
@@ -91,25 +93,6 @@ SIZES = {
 NAMES = "zxbcdt", "conv_weight", "conv_bias", "dt_bias", "A", "D", "norm_weight"
 
 
-def layer(batch: int, length: int, heads: int, head_dim: int, groups: int, state: int) -> list[torch.Tensor]:
-    """What `MixerFunction` is given, all of it leaves."""
-    draw = torch.Generator("cuda").manual_seed(0)
-
-    def leaf(*size: int, around: float = 0.0, spread: float = 1.0, dtype=torch.bfloat16) -> torch.Tensor:
-        return (torch.randn(size, generator=draw, device="cuda") * spread + around).to(dtype).requires_grad_()
-
-    inner, shared = heads * head_dim, 2 * groups * state
-    return [
-        leaf(batch, length, 2 * inner + shared + heads),
-        leaf(inner + shared, 4, spread=0.5),
-        leaf(inner + shared, spread=0.1),
-        leaf(heads, around=-3.0, dtype=torch.float32),
-        leaf(heads, around=-8.0, dtype=torch.float32),
-        leaf(heads, around=1.0),
-        leaf(inner, around=1.0, spread=0.1),
-    ]
-
-
 def in_pytorch(zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, eps, groups, head_dim):
     """`MixerFunction`, differentiated by PyTorch."""
     inner, heads, width = norm_weight.numel(), D.numel(), conv_weight.shape[1]
@@ -128,7 +111,7 @@ def in_pytorch(zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, eps, 
 def test_in_bf16_output_and_gradients_are_those_of_float32_within_its_rounding(sizes):
     from nemo_distill.nemotron_h.mixer import MixerFunction
 
-    given = layer(*SIZES[sizes])
+    given = random_mixer(*SIZES[sizes])
     _, _, _, head_dim, groups, _ = SIZES[sizes]
     made = MixerFunction.apply(*given, 1e-5, groups, head_dim)
     gradient = torch.randn_like(made)
@@ -147,7 +130,7 @@ def test_in_bf16_output_and_gradients_are_those_of_float32_within_its_rounding(s
 def test_rows_may_lie_apart_as_those_of_a_layer_that_was_filled_up_do():
     from nemo_distill.nemotron_h.mixer import MixerFunction
 
-    zxbcdt, *weights = layer(*SIZES["the study's student"])
+    zxbcdt, *weights = random_mixer(*SIZES["the study's student"])
     wide = F.pad(zxbcdt.detach(), (0, 8))
     apart = wide[..., :-8].requires_grad_()
     made = [MixerFunction.apply(rows, *weights, 1e-5, 8, 80) for rows in (zxbcdt, apart)]
@@ -157,3 +140,22 @@ def test_rows_may_lie_apart_as_those_of_a_layer_that_was_filled_up_do():
         torch.autograd.grad(y, rows, torch.ones_like(y)) for y, rows in zip(made, (zxbcdt, apart), strict=True)
     ]
     torch.testing.assert_close(*gradients, rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_what_it_does_not_compute_is_left_to_mamba_ssm():
+    from nemo_distill.nemotron_h import mixer
+
+    def fits(length: int = 256, context_parallel: int = 1, **otherwise) -> bool:
+        as_built = {
+            "headdim": 80, "d_state": 128, "rmsnorm": True, "norm_before_gate": False, "D_has_hdim": False,
+            "activation": "silu", "cp": SimpleNamespace(cp_size=context_parallel),
+        }  # fmt: skip
+        return mixer._fits(SimpleNamespace(**{**as_built, **otherwise}), torch.empty(length, 1, 8))
+
+    assert fits()
+    for otherwise in (
+        {"length": 250}, {"headdim": 256}, {"d_state": 16}, {"rmsnorm": False}, {"norm_before_gate": True},
+        {"D_has_hdim": True}, {"activation": "relu"}, {"context_parallel": 2},
+    ):  # fmt: skip
+        assert not fits(**otherwise), otherwise
