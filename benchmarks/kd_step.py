@@ -8,9 +8,10 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
 - the loss from hidden states (`nemo_distill.kd.divergence`);
 - squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
-- gradients of norms in our own kernel (`nemo_distill.nemotron_h.norm`);
+- norms in front of linear layers in our own kernels (`nemo_distill.nemotron_h.norm`);
 - Mamba's scan with fewer states in memory, and the gate and norm behind it in one (`nemo_distill.nemotron_h.mixer`);
-- the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`).
+- the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`);
+- the student's MLP layers computed again in the backward pass, as Megatron does it, for the memory (only by `--lines`).
 
 No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
 iterations, Adam and its float32 weights and moments on the host (84 GB), since no single card has room for them.
@@ -39,6 +40,8 @@ from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
 LINES = ("nemo", "hidden", "activation", "norms", "mixer", "fp8-teacher", "fp8-both")
+LAST = "recompute"
+"""A line that the distillation has no setting for, since it costs more than the memory is worth."""
 KINDS = {
     "loss": r"_divergence",
     "activation": r"^_square$|^_gradient$|relu|pow",
@@ -68,8 +71,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=0, metavar="ITERATIONS", help="of the last line, with Adam")
     parser.add_argument("--lines", default=",".join(LINES), help="which lines are measured, separated by commas")
     options = parser.parse_args()
-    if unknown := set(options.lines.split(",")) - set(LINES):
-        parser.error(f"there is no line {unknown.pop()!r}; choose from {','.join(LINES)}")
+    if unknown := set(options.lines.split(",")) - {*LINES, LAST}:
+        parser.error(f"there is no line {unknown.pop()!r}; choose from {','.join(LINES)},{LAST}")
     if not torch.cuda.is_available():
         parser.error("needs a GPU, and there is none here")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -85,6 +88,8 @@ def main() -> None:
     wanted = options.lines.split(",")
     breakdowns = {}
     for name, title, change in bench.lines():
+        if name == LAST and LAST not in wanted:
+            continue
         change()
         if name in wanted:
             print(bench.line(title), flush=True)
@@ -158,14 +163,19 @@ class Bench:
             fuse_loss(self.model)
             self.reduction = None
 
+        def mlp_again():
+            for layer in self.model.decoder.layers:
+                layer.recompute_mlp = hasattr(getattr(layer, "mlp", None), "linear_fc1")
+
         return [
             ("nemo", "NeMo", lambda: activation(lambda x: torch.pow(torch.relu(x), 2))),
             ("hidden", "+ loss from hidden states", hidden),
             ("activation", "+ squared ReLU from its output", lambda: activation(squared_relu)),
-            ("norms", "+ our own gradients of norms", norm.install),
+            ("norms", "+ our own norms", norm.install),
             ("mixer", "+ our own Mamba mixer", mixer.install),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
+            (LAST, "+ MLP layers computed again", mlp_again),
         ]
 
     def step(self) -> torch.Tensor:
@@ -199,7 +209,7 @@ class Bench:
         )
 
     def breakdown(self) -> dict[str, float]:
-        """Milliseconds of a step's kernels by what they are for, most first, and what is left of the wall time."""
+        """Milliseconds of a step's kernels by what they are for, most first, and how long the GPU waited for work."""
         from torch.profiler import ProfilerActivity, profile
 
         parts: dict[str, float] = {}
@@ -214,7 +224,7 @@ class Bench:
         for event in profiled.key_averages():
             kind = next((k for k, name in KINDS.items() if re.search(name, event.key)), "other")
             parts[kind] = parts.get(kind, 0.0) + event.self_device_time_total / 1e3
-        return dict(sorted(parts.items(), key=lambda item: -item[1]))
+        return {**dict(sorted(parts.items(), key=lambda item: -item[1])), "waiting": _idle(profiled.events()) / 1e3}
 
     def loss_alone(self) -> None:
         """The loss and its gradients without the models, beside the matrix products in it."""
@@ -308,6 +318,16 @@ class Bench:
             layer._intermediate_output = None
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def _idle(events) -> float:
+    """Microseconds between the first and the last of the GPU's `events` (of torch's profiler) in which none ran."""
+    idle, end = 0.0, None
+    spans = [event.time_range for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    for span in sorted(spans, key=lambda span: span.start):
+        idle += max(0.0, span.start - end) if end is not None else 0.0
+        end = max(end or 0.0, span.end)
+    return idle
 
 
 if __name__ == "__main__":

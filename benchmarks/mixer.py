@@ -67,7 +67,7 @@ def ours(groups: int, *given: torch.Tensor) -> torch.Tensor:
     """The same, by `nemo_distill.nemotron_h.mixer`."""
     from nemo_distill.nemotron_h.mixer import MixerFunction
 
-    return MixerFunction.apply(*given, 1e-5, groups, HEAD)
+    return MixerFunction.apply(*given, 1e-5, groups, HEAD)[0]
 
 
 if __name__ == "__main__":

@@ -125,8 +125,8 @@ class Distill:
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""
     fused_kernels: bool | None = None
-    """On a GPU, whether Mamba layers and the gradients of norms compute in our own kernels (`nemo_distill.nemotron_h`)
-    rather than in mamba-ssm's and Transformer Engine's; values differ by rounding."""
+    """On a GPU, whether Mamba layers and norms compute in our own kernels (`nemo_distill.nemotron_h`) rather than in
+    mamba-ssm's and Transformer Engine's; values differ by rounding."""
     fp8: str | None = None
     """Whose matrix products are in FP8: `none`, `teacher`, or `both` teacher and student."""
     gradients: str | None = None

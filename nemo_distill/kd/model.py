@@ -46,8 +46,8 @@ class Options:
     chunk_tokens: int = CHUNK_TOKENS
     """Tokens whose logits the fused loss holds at a time."""
     fused_kernels: bool = True
-    """Whether Mamba layers and the gradients of norms compute on a GPU in our own kernels (`nemotron_h.mixer` and
-    `.norm`); otherwise in mamba-ssm's and Transformer Engine's."""
+    """Whether Mamba layers and norms compute on a GPU in our own kernels (`nemotron_h.mixer` and `.norm`); otherwise in
+    mamba-ssm's and Transformer Engine's."""
     fp8: str = "none"
     """Whose matrix products are in FP8: a name in `settings.FP8`."""
 

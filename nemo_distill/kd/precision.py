@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nemo_distill.errors import UserError
+from nemo_distill.nemotron_h import amax
 
 MULTIPLE = 16
 """Of which the sizes of an FP8 matrix product have to be multiples (cuBLASLt)."""
@@ -75,6 +76,7 @@ def student_in_fp8(model) -> None:
 
 
 def _turn_on(model, fp8_format: str) -> None:
+    amax.install()
     # After building: Megatron refuses an FP8 config whose `in_proj` has other rows, which here are filled up.
     model.config.fp8 = model.decoder.config.fp8 = fp8_format
     model.config.fp8_recipe = model.decoder.config.fp8_recipe = "tensorwise"

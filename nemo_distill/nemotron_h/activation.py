@@ -8,9 +8,13 @@ two tensors of the MLP's width more. On a GPU each direction is one kernel.
 import torch
 from torch import Tensor
 
+from nemo_distill.nemotron_h import amax
+
 try:
     import triton
     import triton.language as tl
+
+    from nemo_distill.nemotron_h.amax import note
 except ImportError:  # there is none for machines without a GPU, where the kernels below have no use
     triton = None
 
@@ -19,20 +23,21 @@ BLOCK = 4096
 
 def squared_relu(x: Tensor) -> Tensor:
     """relu(x)², of any shape; its gradient is exact but for the rounding of the output it is made from."""
-    return _SquaredReLU.apply(x)
+    found = amax.zero(x)
+    return amax.keep(_SquaredReLU.apply(x, found), found) if x.is_cuda else _SquaredReLU.apply(x, None)
 
 
 class _SquaredReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        y = _launch(_square, x) if x.is_cuda else torch.relu(x).square()
+    def forward(ctx, x: Tensor, found: Tensor | None) -> Tensor:
+        y = _launch(_square, x, found) if x.is_cuda else torch.relu(x).square()
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
-        return _launch(_gradient, y, gradient) if y.is_cuda else gradient * y.sqrt() * 2
+        return _launch(_gradient, y, gradient) if y.is_cuda else gradient * y.sqrt() * 2, None
 
 
 def _launch(kernel, *tensors: Tensor) -> Tensor:
@@ -45,10 +50,12 @@ def _launch(kernel, *tensors: Tensor) -> Tensor:
 if triton is not None:
 
     @triton.jit
-    def _square(x, y, size, BLOCK: tl.constexpr):
+    def _square(x, found, y, size, BLOCK: tl.constexpr):
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        value = tl.maximum(tl.load(x + at, mask=at < size).to(tl.float32), 0.0)
-        tl.store(y + at, (value * value).to(y.dtype.element_ty), mask=at < size)
+        value = tl.maximum(tl.load(x + at, mask=at < size, other=0.0).to(tl.float32), 0.0)
+        made = (value * value).to(y.dtype.element_ty)
+        tl.store(y + at, made, mask=at < size)
+        note(found, made)
 
     @triton.jit
     def _gradient(y, gradient, out, size, BLOCK: tl.constexpr):

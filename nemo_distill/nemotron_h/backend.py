@@ -72,6 +72,20 @@ def release_local_memory() -> None:
     assert code == 0, f"cuCtxSetLimit: {code}"
 
 
+def wrap(owner, name: str, ours) -> None:
+    """Let `owner.name` call `ours`, with what was there in front of its arguments; a second time changes nothing."""
+    theirs = getattr(owner, name)
+    if getattr(theirs, "ours", None) is ours:
+        return
+
+    @functools.wraps(theirs)
+    def wrapped(*args, **kwargs):
+        return ours(theirs, *args, **kwargs)
+
+    wrapped.ours = ours
+    _replace(owner, name, wrapped)
+
+
 def _replace(owner, name: str, value) -> None:
     setattr(owner, name, value)
     _replaced.append(f"{getattr(owner, '__name__', owner)}.{name}")
@@ -197,15 +211,15 @@ def _read_cuda_as_cpu() -> None:
     _replace(cuda, "stream", lambda *a: contextlib.nullcontext())
     _replace(cuda, "current_stream", lambda *a: _Nothing())
 
-    all_gather = torch.distributed.all_gather_into_tensor
-
-    def all_gather_scalars_too(output, tensor, *args, **kwargs):
-        return all_gather(output, tensor.view(1) if tensor.dim() == 0 else tensor, *args, **kwargs)
-
-    _replace(torch.distributed, "all_gather_into_tensor", all_gather_scalars_too)  # gloo refuses 0-dim tensors
+    wrap(torch.distributed, "all_gather_into_tensor", _all_gather_scalars_too)
     _replace(torch.utils.cpp_extension, "load_inline", _no_cuda_build)
     cuda_is_cpu.__enter__()
     _replaced.append("torch function mode cuda -> cpu")
+
+
+def _all_gather_scalars_too(theirs, output, tensor, *args, **kwargs):
+    """Gloo refuses tensors without a dimension."""
+    return theirs(output, tensor.view(1) if tensor.dim() == 0 else tensor, *args, **kwargs)
 
 
 def _no_cuda_build(*args, **kwargs):
@@ -291,26 +305,24 @@ def _save_each_parameter_s_own_state() -> None:
     """
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
-    theirs = DistributedOptimizer.sharded_param_state_fully_reshardable
+    wrap(DistributedOptimizer, "sharded_param_state_fully_reshardable", _positions_without_padding)
 
-    @functools.wraps(theirs)
-    def sharded_param_state_fully_reshardable(self, *args, **kwargs):
-        positions = [buffer.param_index_map for buffer in self.buffers]
-        for buffer, padded in zip(self.buffers, positions, strict=True):
-            padding = [0]  # before each bucket
-            for (start, end), bucket in zip(buffer.bucket_indices, buffer.buckets, strict=True):
-                padding.append(padding[-1] + end - start - bucket.numel_unpadded)
-            buffer.param_index_map = {
-                parameter: (start - padding[bucket], end - padding[bucket], bucket)
-                for parameter, (start, end, bucket) in padded.items()
-            }
-        try:
-            return theirs(self, *args, **kwargs)
-        finally:
-            for buffer, padded in zip(self.buffers, positions, strict=True):
-                buffer.param_index_map = padded
 
-    _replace(DistributedOptimizer, theirs.__name__, sharded_param_state_fully_reshardable)
+def _positions_without_padding(theirs, optimizer, *args, **kwargs):
+    positions = [buffer.param_index_map for buffer in optimizer.buffers]
+    for buffer, padded in zip(optimizer.buffers, positions, strict=True):
+        padding = [0]  # before each bucket
+        for (start, end), bucket in zip(buffer.bucket_indices, buffer.buckets, strict=True):
+            padding.append(padding[-1] + end - start - bucket.numel_unpadded)
+        buffer.param_index_map = {
+            parameter: (start - padding[bucket], end - padding[bucket], bucket)
+            for parameter, (start, end, bucket) in padded.items()
+        }
+    try:
+        return theirs(optimizer, *args, **kwargs)
+    finally:
+        for buffer, padded in zip(optimizer.buffers, positions, strict=True):
+            buffer.param_index_map = padded
 
 
 def _patch_nemo() -> None:

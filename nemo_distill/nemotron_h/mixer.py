@@ -7,27 +7,22 @@ convolution, scan (`ssd`) and gated norm (`norm`) are one operation, which keeps
 the scan's output and the states between chunks; the convolution is done again.
 """
 
-import functools
-
 import torch
 from causal_conv1d.cpp_functions import causal_conv1d_bwd_function, causal_conv1d_fwd_function
 from mamba_ssm.ops.triton.ssd_chunk_state import _chunk_cumsum_bwd, _chunk_cumsum_fwd
 from megatron.core.ssm.mamba_mixer import MambaMixer
 from torch import Tensor
 
-from nemo_distill.nemotron_h import norm, ssd
+from nemo_distill.nemotron_h import amax, backend, norm, ssd
 
 
 def install() -> None:
     """Make Megatron's mixers train this way where the kernels fit, and their own way elsewhere."""
-    theirs = MambaMixer.ssm_training
-    if not hasattr(theirs, "__wrapped__"):
+    backend.wrap(MambaMixer, "ssm_training", _ssm_training)
 
-        @functools.wraps(theirs)
-        def ssm_training(self, zxBCdt: Tensor) -> Tensor:
-            return _train(self, zxBCdt) if _fits(self, zxBCdt) else theirs(self, zxBCdt)
 
-        MambaMixer.ssm_training = ssm_training
+def _ssm_training(theirs, mixer: MambaMixer, zxBCdt: Tensor) -> Tensor:
+    return _train(mixer, zxBCdt) if _fits(mixer, zxBCdt) else theirs(mixer, zxBCdt)
 
 
 def _fits(mixer: MambaMixer, zxbcdt: Tensor) -> bool:
@@ -44,7 +39,7 @@ def _train(mixer: MambaMixer, zxbcdt: Tensor) -> Tensor:
         for hook in module._forward_pre_hooks.values():
             hook(module, ())
     zxbcdt = zxbcdt.transpose(0, 1)
-    y = MixerFunction.apply(
+    y, found = MixerFunction.apply(
         zxbcdt if zxbcdt.shape[0] == 1 else zxbcdt.contiguous(),  # rows may lie apart, as those of an FP8 `in_proj` do
         mixer.conv1d.weight.squeeze(1),
         mixer.conv1d.bias,
@@ -56,11 +51,11 @@ def _train(mixer: MambaMixer, zxbcdt: Tensor) -> Tensor:
         mixer.cp.ngroups_local_tpcp,
         mixer.headdim,
     )
-    return y.transpose(0, 1).contiguous()
+    return amax.keep(y.transpose(0, 1).contiguous(), found)
 
 
 class MixerFunction(torch.autograd.Function):
-    """Convolution, scan and gated norm of `zxbcdt` (batch, length, z | x | B | C | dt), once differentiable.
+    """Convolution, scan and gated norm of `zxbcdt` (batch, length, z | x | B | C | dt), and its `amax`.
 
     Shapes: `conv_weight` (x | B | C, width), `conv_bias` (x | B | C); `dt_bias`, `A`, `D` (heads); `norm_weight` and
     the last dimension of what is returned (heads x head dim). (upstream: `MambaSplitConv1dScanCombinedFn`)
@@ -73,16 +68,17 @@ class MixerFunction(torch.autograd.Function):
         x, B, C = _heads(_convolved(xbc, conv_weight, conv_bias), *ctx.sizes)
         cumulative, steps = _chunk_cumsum_fwd(dt, A, ssd.CHUNK, dt_bias=dt_bias, dt_softplus=True)
         y, entering = ssd.forward(x, steps, cumulative, B, C, D)
-        out, scale = norm.forward(
+        out, scale, found = norm.forward(
             y.flatten(0, 1).flatten(1), z.flatten(0, 1), norm_weight, group_size=z.shape[-1] // groups, eps=eps
         )
         ctx.save_for_backward(
             zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, cumulative, steps, y, entering, scale
         )
-        return out.view(z.shape)
+        ctx.mark_non_differentiable(found)
+        return out.view(z.shape), found
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, gradient, _):
         (zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight,
          cumulative, steps, y, entering, scale) = ctx.saved_tensors  # fmt: skip
         made = torch.empty(zxbcdt.shape, dtype=zxbcdt.dtype, device=zxbcdt.device)

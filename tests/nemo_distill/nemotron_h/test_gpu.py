@@ -106,19 +106,77 @@ def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(w
         assert 1e-3 < error < FP8, "another precision, and no other model"
 
 
+def keep_norms(monkeypatch) -> None:
+    """Transformer Engine's are there again once the test is over."""
+    import transformer_engine.pytorch.cpp_extensions as forwards
+    import transformer_engine_torch as backwards
+
+    for owner, name in ((forwards, "rmsnorm_fwd"), (backwards, "rmsnorm_bwd")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+
+
+@pytest.mark.parametrize("width", [4480, 1024])
+@pytest.mark.parametrize("fp8", [False, True])
+def test_a_layer_with_our_norm_is_transformer_engine_s_layer(fp8, width, monkeypatch):
+    import transformer_engine.pytorch as te
+    from transformer_engine.common.recipe import Float8CurrentScaling
+
+    from nemo_distill.nemotron_h import norm
+
+    draw = torch.Generator("cuda").manual_seed(0)
+    layer = te.LayerNormLinear(width, 256, bias=False, normalization="RMSNorm", params_dtype=torch.bfloat16)
+    with torch.no_grad():
+        layer.layer_norm_weight.normal_(1, 0.2, generator=draw)
+    x, gradient = (torch.randn(512, size, device="cuda", generator=draw).bfloat16() for size in (width, 256))
+    x = (3 * x).requires_grad_()
+    called = []
+
+    def results():
+        with te.fp8_autocast(enabled=fp8, fp8_recipe=Float8CurrentScaling()):
+            made = layer(x)
+        return [made, *torch.autograd.grad(made, [x, layer.layer_norm_weight, layer.weight], gradient)]
+
+    theirs = results()
+    keep_norms(monkeypatch)
+    forward, backward = norm.forward, norm.backward
+    monkeypatch.setattr(norm, "forward", lambda *given, **named: called.append("there") or forward(*given, **named))
+    monkeypatch.setattr(norm, "backward", lambda *given: called.append("back") or backward(*given))
+    norm.install()
+    for made, wanted in zip(results(), theirs, strict=True):
+        assert relative(made, wanted) < (0.01 if fp8 else 0.004)
+    assert called == ["there", "back"]
+
+
+def test_what_a_kernel_noted_quantises_as_what_is_looked_for(monkeypatch):
+    import transformer_engine_torch as tex
+    from transformer_engine.pytorch.tensor.float8_tensor import Float8CurrentScalingQuantizer
+
+    from nemo_distill.nemotron_h import amax
+    from nemo_distill.nemotron_h.activation import squared_relu
+
+    monkeypatch.setattr(Float8CurrentScalingQuantizer, "quantize_impl", Float8CurrentScalingQuantizer.quantize_impl)
+    amax.install()
+    quantizer = Float8CurrentScalingQuantizer(tex.DType.kFloat8E4M3, device=torch.device("cuda"))
+    y = squared_relu(torch.randn(300, 1200, device="cuda").bfloat16())
+    assert y.found_amax == y.max()
+    noted, looked_for = quantizer(y), quantizer(y.clone())
+    assert torch.equal(noted._scale_inv, looked_for._scale_inv) and torch.equal(noted._data, looked_for._data)
+    y.found_amax *= 2
+    assert torch.equal(quantizer(y)._scale_inv, 2 * looked_for._scale_inv), "it is taken from there"
+    assert torch.equal(quantizer(y.clone())._data, looked_for._data), "and from nowhere else afterwards"
+
+
 @pytest.mark.parametrize("ours", [False, True], ids=["their kernels", "our kernels"])
 @pytest.mark.parametrize(("fp8", "least"), [(False, 0.998), (True, 0.9)])
 def test_gradients_are_transformers_within_the_precision(world, fp8, least, ours, monkeypatch):
     """On a CPU bf16 gives cosines from 0.9988 on, and rounding every product's factors as FP8 does from 0.93 on."""
-    import transformer_engine.pytorch  # noqa: F401  (loads the extension)
-    import transformer_engine_torch as tex
     from megatron.core.ssm.mamba_mixer import MambaMixer
 
     from nemo_distill.kd import precision
     from nemo_distill.nemotron_h import mixer, model, norm
 
-    for owner, name in ((MambaMixer, "ssm_training"), (tex, "rmsnorm_bwd")):
-        monkeypatch.setattr(owner, name, getattr(owner, name))  # as it was, once the test is over
+    keep_norms(monkeypatch)
+    monkeypatch.setattr(MambaMixer, "ssm_training", MambaMixer.ssm_training)
     waited_for = []
     if ours:
         mixer.install()
