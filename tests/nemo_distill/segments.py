@@ -27,17 +27,20 @@ COURSE = {
     "seed": 7,
     "precision": "32",
 }
+TEACHER = "package:debug/teacher"
 INDEXED = ("max_iterations", "global_batch_size", "seq_length", "seed")
 """What of it the indices depend on."""
 
 
-def segment(name: str, *, first: int = 0, until: int = ITERATIONS, after: str | None = None, **config) -> Step:
+def segment(
+    name: str, *, first: int = 0, until: int = ITERATIONS, after: str | None = None, course=COURSE, **config
+) -> Step:
     """A part of the course, trained after another or from the start."""
     return Step(
         name,
         "nemo_distill.steps.distill",
         {
-            "course": COURSE,
+            "course": course,
             "kd": {"fused_loss": True, "fused_kernels": True, "fp8": "none"},
             "first": first,
             "until": until,
@@ -50,7 +53,9 @@ def segment(name: str, *, first: int = 0, until: int = ITERATIONS, after: str | 
     )
 
 
-def placed(folder: Path, *segments: Step) -> dict[str, Spec]:
+def placed(
+    folder: Path, *segments: Step, teacher: str = TEACHER, layer_spec: str = "local", course=COURSE
+) -> dict[str, Spec]:
     """The segments, and the steps before them, as placed in `folder`: the same folders whoever asks."""
     files = {}
     for name in SHARES:
@@ -59,15 +64,14 @@ def placed(folder: Path, *segments: Step) -> dict[str, Spec]:
             documents = corpora.documents(name, seed=0, count=400)
             path.write_text("".join(json.dumps(document) + "\n" for document in documents))
         files[name] = {"name": name, "field": corpora.STAND_INS[name].field, "files": [str(path)]}
-    runtime = {"precision": "32", "layer_spec": "local", "seq_length": 64}
-    teacher = "package:debug/teacher"
+    runtime = {"precision": course["precision"], "layer_spec": layer_spec, "seq_length": course["seq_length"]}
     before = [
         Step("import-teacher", "nemo_distill.steps.import_teacher", {"checkpoint": teacher, **runtime}),
-        Step("prepare", "nemo_distill.steps.prepare", {"tokenizer": teacher, "sources": list(files.values())}),
+        Step("prepare", "nemo_distill.steps.prepare", {"tokenizer": TEACHER, "sources": list(files.values())}),
         Step(
             "index",
             "nemo_distill.steps.index",
-            {"shares": SHARES, **{name: COURSE[name] for name in INDEXED}},
+            {"shares": SHARES, **{name: course[name] for name in INDEXED}},
             upstream=("import-teacher", "prepare"),
         ),
         Step(
@@ -76,8 +80,8 @@ def placed(folder: Path, *segments: Step) -> dict[str, Spec]:
             {
                 "request": {"export_config": {"ffn_hidden_size": 192}, "divisors": {"ffn_hidden_size_divisor": 32}},
                 "score": "next_token_loss",
-                "calibration": {"source": files["sft-code"], "sequences": 16, "seq_length": 64},
-                "precision": "32",
+                "calibration": {"source": files["sft-code"], "sequences": 16, "seq_length": course["seq_length"]},
+                "precision": course["precision"],
                 "student_runtime": runtime,
             },
             upstream=("import-teacher",),
@@ -114,9 +118,9 @@ def ended(processes: list[subprocess.Popen], *, seconds: float = 300) -> tuple[l
     return [process.returncode for process in processes], "".join(outputs)
 
 
-def run(spec: Spec, **shape) -> None:
+def run(spec: Spec, **how) -> None:
     """Run the step to its end, which has to be a good one."""
-    codes, output = ended(start(spec, **shape))
+    codes, output = ended(start(spec, **how))
     assert not any(codes) and spec.done, output[-3000:]
 
 

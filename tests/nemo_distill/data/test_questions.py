@@ -91,7 +91,7 @@ def test_a_row_without_a_question_is_refused_by_file_and_line(tmp_path, line, co
     ("name", "content", "complaint"),
     [
         ("exam.jsonl", b"\n", "exam.jsonl has no questions"),
-        ("exam.jsonl.gz", gzip.compress(b'{"question": "?"}\n' * 99)[:-20], "exam.jsonl.gz is damaged"),
+        ("exam.jsonl.gz", gzip.compress(b'{"question": "?"}\n' * 99, mtime=0)[:-20], "exam.jsonl.gz is damaged"),
         ("exam.parquet", b"PAR1 and no more", "exam.parquet is damaged"),
         ("exam.csv", b"question\n", "exam.csv is none of .jsonl, .jsonl.gz, .parquet"),
         (None, b"", "there is no file .*exam.jsonl"),

@@ -7,6 +7,7 @@ import torch
 
 from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.shape import Shape
+from tests.nemo_distill import segments
 from tests.nemo_distill.nemotron_h.test_model import (
     own_gradients,
     random_checkpoint,
@@ -86,6 +87,32 @@ def test_a_checkpoint_saved_under_the_pruning_spec_loads_into_the_training_spec(
     with model.session(runtime("transformer_engine")) as trainer:
         restored = model.restore(trainer, tmp_path / "checkpoint", SHAPE, runtime=runtime("transformer_engine"))
         assert relative(logits_of(model.megatron(restored), world["tokens"]), world["logits"]) < BF16
+
+
+def test_what_was_trained_is_exported_as_transformers_reads_it(world, tmp_path):
+    """Import, prune, train in two segments, export: steps as a run's, in processes of their own."""
+    from nemo_distill.nemotron_h import model
+    from nemo_distill.step import Step
+
+    course = {**segments.COURSE, "seq_length": 256, "precision": "bf16-mixed"}
+    first = segments.segment("distill-1", until=segments.CUT, course=course)
+    second = segments.segment("distill-2", first=segments.CUT, after="distill-1", course=course)
+    export = Step("export", "nemo_distill.steps.export", {"dtype": "bfloat16"}, upstream=("distill-2",))
+    steps = segments.placed(
+        tmp_path, first, second, export, teacher=str(world["folder"]), layer_spec="transformer_engine", course=course
+    )
+    for step in steps.values():
+        segments.run(step, limits={"teacher_loss": 2.0})  # it has learnt nothing
+    trained, exported = steps["distill-2"].folder, steps["export"].folder / "hf"
+    losses = [line["loss"] for name in ("distill-1", "distill-2") for line in segments.losses(steps[name])]
+    assert losses[-1] < 0.9 * losses[0]
+    shape = Shape.load(trained / "shape.json")
+    assert shape.ffn_hidden_size < SHAPE.ffn_hidden_size
+    with model.session(runtime("transformer_engine")) as trainer:
+        restored = model.restore(trainer, trained / "checkpoint", shape, runtime=runtime("transformer_engine"))
+        made = logits_of(model.megatron(restored), world["tokens"])
+    wanted = transformers_logits(exported, world["tokens"])
+    assert relative(made, wanted) < BF16 < relative(wanted, world["logits"]), "as trained, and no longer the teacher"
 
 
 def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(world):

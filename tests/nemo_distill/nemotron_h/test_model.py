@@ -52,18 +52,19 @@ def random_checkpoint(folder, shape: Shape, tokenizer_folder) -> dict[str, torch
 
 THEIRS = """
 import sys, torch
+# Transformers' own PyTorch: these know no CPU, and on a GPU Triton would try variants of their kernels for minutes.
+sys.modules["mamba_ssm"] = sys.modules["causal_conv1d"] = None
 from transformers import NemotronHForCausalLM
-device = "cuda" if torch.cuda.is_available() else "cpu"  # mamba-ssm, if it is there, knows no CPU
-model = NemotronHForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval().to(device)
+model = NemotronHForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
 assert "nemo_distill" not in sys.modules
-tokens = torch.load(sys.argv[2]).to(device)
+tokens = torch.load(sys.argv[2])
 logits = model(tokens).logits
 gradients = {}
 if sys.argv[4] == "gradients":
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.roll(-1, 1).flatten()).backward()
     # by the names in the file, of which the first part is another in memory
-    gradients = {n.replace("model.", "backbone.", 1): w.grad.cpu() for n, w in model.named_parameters()}
-torch.save((logits.detach().cpu(), gradients), sys.argv[3])
+    gradients = {n.replace("model.", "backbone.", 1): w.grad for n, w in model.named_parameters()}
+torch.save((logits.detach(), gradients), sys.argv[3])
 """
 
 
