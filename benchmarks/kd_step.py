@@ -11,7 +11,7 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - norms in front of linear layers in our own kernels (`nemo_distill.nemotron_h.norm`);
 - Mamba's scan with fewer states in memory, and the gate and norm behind it in one (`nemo_distill.nemotron_h.mixer`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`);
-- the student's MLP layers computed again in the backward pass, as Megatron does it, for the memory (only by `--lines`).
+- the student's MLP layers computed again in the backward pass, for the memory (`nemo_distill.kd.model`).
 
 No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
 iterations, Adam and its float32 weights and moments on the host (84 GB), since no single card has room for them.
@@ -39,9 +39,7 @@ from nemo_distill.nemotron_h import backend
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
-LINES = ("nemo", "hidden", "activation", "norms", "mixer", "fp8-teacher", "fp8-both")
-LAST = "recompute"
-"""A line that the distillation has no setting for, since it costs more than the memory is worth."""
+LINES = ("nemo", "hidden", "activation", "norms", "mixer", "fp8-teacher", "fp8-both", "recompute")
 KINDS = {
     "loss": r"_divergence",
     "activation": r"^_square$|^_gradient$|relu|pow",
@@ -71,8 +69,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=0, metavar="ITERATIONS", help="of the last line, with Adam")
     parser.add_argument("--lines", default=",".join(LINES), help="which lines are measured, separated by commas")
     options = parser.parse_args()
-    if unknown := set(options.lines.split(",")) - {*LINES, LAST}:
-        parser.error(f"there is no line {unknown.pop()!r}; choose from {','.join(LINES)},{LAST}")
+    if unknown := set(options.lines.split(",")) - set(LINES):
+        parser.error(f"there is no line {unknown.pop()!r}; choose from {','.join(LINES)}")
     if not torch.cuda.is_available():
         parser.error("needs a GPU, and there is none here")
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -88,8 +86,6 @@ def main() -> None:
     wanted = options.lines.split(",")
     breakdowns = {}
     for name, title, change in bench.lines():
-        if name == LAST and LAST not in wanted:
-            continue
         change()
         if name in wanted:
             print(bench.line(title), flush=True)
@@ -150,7 +146,7 @@ class Bench:
     def lines(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Name, title and the change to the model of every line, each to be made after those before."""
         from nemo_distill.kd import precision
-        from nemo_distill.kd.model import fuse_loss
+        from nemo_distill.kd.model import fuse_loss, mlp_computed_again
         from nemo_distill.nemotron_h import mixer, norm
         from nemo_distill.nemotron_h.activation import squared_relu
 
@@ -163,10 +159,6 @@ class Bench:
             fuse_loss(self.model)
             self.reduction = None
 
-        def mlp_again():
-            for layer in self.model.decoder.layers:
-                layer.recompute_mlp = hasattr(getattr(layer, "mlp", None), "linear_fc1")
-
         return [
             ("nemo", "NeMo", lambda: activation(lambda x: torch.pow(torch.relu(x), 2))),
             ("hidden", "+ loss from hidden states", hidden),
@@ -175,7 +167,7 @@ class Bench:
             ("mixer", "+ our own Mamba mixer", mixer.install),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
-            (LAST, "+ MLP layers computed again", mlp_again),
+            ("recompute", "+ MLP layers computed again", lambda: mlp_computed_again(self.model)),
         ]
 
     def step(self) -> torch.Tensor:

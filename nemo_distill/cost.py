@@ -110,6 +110,8 @@ class Job:
     """Our squared ReLU in place of PyTorch's own operations."""
     fp8: str = "none"
     """Whose matrix products are in FP8: a name in `settings.FP8`."""
+    recompute: str = "none"
+    """What the student computes again: a name in `settings.RECOMPUTE`."""
     rates: Rates = CALIBRATED
 
     @property
@@ -135,7 +137,7 @@ class Job:
     @property
     def student_mode(self) -> Mode:
         """How the student computes."""
-        return Mode(lean_activation=self.lean_activation, fp8=self.fp8 == "both")
+        return Mode(lean_activation=self.lean_activation, fp8=self.fp8 == "both", recompute=self.recompute)
 
     # -- time
 

@@ -92,8 +92,10 @@ class Estimate:
     def cost_table(self) -> Table:
         """GPU-hours by what they are spent on: the whole, and what is left."""
         layout = f"{self.job.nodes} x {self.job.gpus_per_node} {self.job.gpu.name}"
+        again = "" if self.job.recompute == "none" else f", computing again: {self.job.recompute}"
         table = new_table(
-            f"Cost on {layout}, tensor parallel {self.job.tensor_parallel}, micro batch {self.job.micro_batch_size}",
+            f"Cost on {layout}, tensor parallel {self.job.tensor_parallel}, micro batch {self.job.micro_batch_size}"
+            + again,
             "", ">GPU-hours", ">left", ">wall-clock left",
         )  # fmt: skip
         whole = left = 0.0
@@ -157,6 +159,7 @@ class Estimate:
         named = {size: name for name, size in GRADIENT_BYTES.items()}
         settings = (
             ("layout.tensor_parallel", self.job.tensor_parallel, other.tensor_parallel),
+            ("layout.recompute", self.job.recompute, other.recompute),
             ("distill.micro_batch_size", self.job.micro_batch_size, other.micro_batch_size),
             ("distill.fp8", self.job.fp8, other.fp8),
             ("distill.gradients", named[self.job.gradient_bytes], named[other.gradient_bytes]),
@@ -192,6 +195,7 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
         nodes=layout.nodes,
         gpus_per_node=layout.gpus_per_node,
         tensor_parallel=layout.tensor_parallel,
+        recompute=layout.recompute,
         micro_batch_size=distill.micro_batch_size,
         global_batch_size=distill.global_batch_size,
         seq_length=distill.seq_length,

@@ -9,7 +9,6 @@ that cannot read the data (`health_gate`), are found before anything is trained.
 batch, so they come to the same verdict at the same iteration.
 """
 
-import json
 import math
 import statistics
 from collections import deque
@@ -92,10 +91,8 @@ class Watch:
 
 
 def limits_of(spec: Spec) -> Health:
-    """The limits that the launching command put beside the spec; no output depends on them, so no fingerprint does."""
-    path = spec.folder / SPEC_FILE
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return Health(**record.get("health", {}))
+    """The limits that the launching command put beside the spec."""
+    return Health(**spec.beside.get("health", {}))
 
 
 def history_of(spec: Spec, *, until: int, window: int) -> list[dict]:

@@ -77,7 +77,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         if left:
             for spec in left.values():
                 if state_of(spec) != State.RUNNING:  # by a process that a killed command left behind
-                    spec.save(command=redact(ctx.command), health=run.facts.get("health", {}))
+                    spec.save(command=redact(ctx.command), **run.beside_specs)
                     (spec.folder / FAILED).unlink(missing_ok=True)
             run.save()
             with Display(run, console), _terminated_like_interrupted():

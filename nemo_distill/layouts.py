@@ -1,7 +1,7 @@
 """Whether a distillation can be laid out as asked, and the nearest layout that can.
 
 check(job)              # raises UserError where something does not divide
-fastest(job)            # the tensor parallelism and micro batch that take least time
+fastest(job)            # the tensor parallelism, micro batch and recomputation that take least time
 misfit(job)             # the sentence on what does not fit into a GPU's memory; None: it fits
 student_shape(...)      # the student's sizes, or what they will be
 """
@@ -18,7 +18,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.hardware import GPUS
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.ranks import check_batch
-from nemo_distill.settings import Prune
+from nemo_distill.settings import RECOMPUTE, Prune
 
 RESERVED_GIB = 4.0
 """Of every GPU: CUDA's context, NCCL's buffers, and what the allocator loses to fragments."""
@@ -67,6 +67,7 @@ def misfit(job: Job) -> str | None:
         "layout.gpu": (job.gpu.name, near.gpu.name),
         "layout.gpus_per_node": (job.gpus_per_node, near.gpus_per_node),
         "layout.tensor_parallel": (job.tensor_parallel, near.tensor_parallel),
+        "layout.recompute": (job.recompute, near.recompute),
         "distill.micro_batch_size": (job.micro_batch_size, near.micro_batch_size),
         "distill.seq_length": (job.seq_length, near.seq_length),
     }
@@ -75,16 +76,17 @@ def misfit(job: Job) -> str | None:
 
 
 def fastest(job: Job) -> Job | None:
-    """The same GPUs with the tensor parallelism and micro batch that fit and take least time; None: none fits."""
+    """The same GPUs as they fit and take least time, split, batched and recomputing otherwise; None: none fits."""
     found = [other for other in _alternatives(job) if fits(other)]
-    return min(found, key=lambda other: other.iteration_seconds, default=None)
+    # Where only the exchange between machines counts, recomputing takes no time and serves nothing either.
+    return min(found, key=lambda other: (round(other.iteration_seconds, 6), other.recompute != "none"), default=None)
 
 
 def nearest_fit(job: Job) -> Job | None:
     """The layout that fits and changes least; None: there is none.
 
-    Tensor parallelism and micro batch are changed before the kind of GPU, that before the number of GPUs, and the
-    sequence is shortened last.
+    Recomputation, tensor parallelism and micro batch are changed before the kind of GPU, that before the number of
+    GPUs, and the sequence is shortened last.
     """
     sequences = itertools.takewhile(lambda length: length >= 1024, (job.seq_length >> halved for halved in range(20)))
     machines = sorted({job.gpus_per_node, *(count for count in (2, 4, 8) if count > job.gpus_per_node)})
@@ -171,17 +173,19 @@ def _parallels(job: Job) -> list[int]:
 
 
 def _alternatives(job: Job) -> Iterator[Job]:
-    """The same GPUs with every tensor parallelism and micro batch that divide."""
+    """The same GPUs with every tensor parallelism and micro batch that divide, recomputing or not."""
     for parallel in _parallels(job):
         share, rest = divmod(job.global_batch_size, job.gpus // parallel)
-        for micro in _divisors(share) if not rest else ():
-            yield dataclasses.replace(job, tensor_parallel=parallel, micro_batch_size=micro)
+        for micro, recompute in itertools.product(_divisors(share) if not rest else (), RECOMPUTE):
+            yield dataclasses.replace(job, tensor_parallel=parallel, micro_batch_size=micro, recompute=recompute)
 
 
 def _distance(job: Job, other: Job) -> float:
-    """How much changes. The micro batch weighs more: it is in the fingerprint of the distillation."""
+    """How much changes. The micro batch weighs most: it is in the fingerprint of the distillation. Recomputing takes
+    less time than twice the tensor parallelism."""
+    recompute = 0.5 * (other.recompute != job.recompute)
     parallel = abs(math.log2(other.tensor_parallel / job.tensor_parallel))
-    return parallel + 1.5 * abs(math.log2(other.micro_batch_size / job.micro_batch_size))
+    return recompute + parallel + 1.5 * abs(math.log2(other.micro_batch_size / job.micro_batch_size))
 
 
 def _divisors(number: int) -> list[int]:

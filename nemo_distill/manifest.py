@@ -21,8 +21,8 @@ from nemo_distill.slurm.commands import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
 
 ADVICE = (
-    "It ran out of memory: a smaller distill.micro_batch_size, more layout.tensor_parallel or, for the machine's own "
-    "memory, executor.mem would help."
+    "It ran out of memory: a smaller distill.micro_batch_size, layout.recompute=mlp, more layout.tensor_parallel or, "
+    "for the machine's own memory, executor.mem would help."
 )
 _MEMORY = re.compile(
     r"out[ -_]of[ -_]memory|OutOfMemory|oom[-_ ]kill|exceeded (job |step )?memory limit", re.IGNORECASE
@@ -70,6 +70,12 @@ class Run:
     def path(self) -> Path:
         """The run's file."""
         return self.runs / f"{self.name}.json"
+
+    @property
+    def beside_specs(self) -> dict:
+        """What stands in every `spec.json` beside the spec, because no output depends on it."""
+        layout = self.facts.get("layout") or {}
+        return {"health": self.facts.get("health", {}), "recompute": layout.get("recompute", "none")}
 
     def save(self) -> None:
         """Write the run's file; folders in it are relative to it."""

@@ -25,6 +25,7 @@ REASONINGS = ("inline", "native", "stripped")
 FP8 = ("none", "teacher", "both")
 """Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
 GRADIENTS = ("float32", "bfloat16")
+RECOMPUTE = ("none", "mlp")
 """What gradients can be kept in."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
@@ -170,8 +171,12 @@ class Layout:
     """GPUs of each that the job uses."""
     tensor_parallel: int | None = None
     """GPUs that share one copy of the model; all others share the batch."""
+    recompute: str = "none"
+    """What the student computes again in the backward pass rather than keep it: `none` or `mlp`, its MLP layers, which
+    takes some time and spares 5.5 to 7 GiB at the study's shapes (`docs/guides/gpu.md`)."""
 
     def __post_init__(self):
+        _one_of(self, "recompute", RECOMPUTE)
         _positive(self, "nodes", "gpus_per_node", "tensor_parallel")
 
     @property

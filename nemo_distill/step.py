@@ -97,6 +97,12 @@ class Spec:
         """Whether the step's mark of success stands."""
         return is_done(self.folder)
 
+    @property
+    def beside(self) -> dict:
+        """What the launching command put into `spec.json` beside the spec's own fields; no output depends on it."""
+        path = self.folder / SPEC_FILE
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
     @classmethod
     def load(cls, path: Path) -> "Spec":
         """Read a `spec.json`. Upstream folders in it are relative to its own, so a runs folder can be moved whole."""

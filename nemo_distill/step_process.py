@@ -34,7 +34,6 @@ from nemo_distill.step import (
     LOCK_FILE,
     LOG_FILE,
     RANK_LOG_FILE,
-    SPEC_FILE,
     Spec,
     is_done,
     mark_done,
@@ -243,9 +242,8 @@ def _mark_failed(spec: Spec, error: str, *, refused: bool) -> None:
 
 
 def _kept(spec: Spec) -> dict:
-    """What the launching command put into `spec.json` beside the spec's own fields."""
-    record = json.loads((spec.folder / SPEC_FILE).read_text(encoding="utf-8"))
-    return {name: record[name] for name in ("command", "health") if name in record}
+    """What the launching command put into `spec.json`, without what an earlier attempt ran with."""
+    return {name: value for name, value in spec.beside.items() if name in ("command", "health", "recompute")}
 
 
 def _terminate(signal_number: int, frame) -> None:

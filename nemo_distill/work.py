@@ -6,7 +6,7 @@
 '16.9 GFLOP per token'
 
 Counted from the code that runs: Megatron 0.15 with Transformer Engine's layers, mamba-ssm's memory-efficient scan,
-FlashAttention, nothing recomputed; and, as a `Mode` says, with our squared ReLU and with matrix products in FP8.
+FlashAttention; and, as a `Mode` says, with our squared ReLU, matrix products in FP8, and MLP layers computed again.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ class Mode:
     """Squared ReLU from its output, in one kernel (`nemotron_h.activation`), in place of PyTorch's."""
     fp8: bool = False
     """The layers' matrix products in FP8, inputs and gradients quantised with a scale per tensor."""
+    recompute: str = "none"
+    """What is computed again in the backward pass: a name in `settings.RECOMPUTE`."""
 
 
 STOCK = Mode()
@@ -114,6 +116,8 @@ def layer_backward(shape: Shape, kind: str, seq_length: int, mode: Mode = STOCK)
         products = Work(fp8=4 * matmul_weights(shape, kind), memory=quantised + copied)
     else:
         products = Work(matmul=4 * matmul_weights(shape, kind))
+    if kind == "-" and mode.recompute == "mlp":
+        products += layer_forward(shape, kind, seq_length, mode)
     return products + Work(matmul=attention, scan=scan, memory=BF16 * elements)
 
 
@@ -155,6 +159,8 @@ def backward(shape: Shape, seq_length: int, mode: Mode = STOCK) -> Work:
 
 def saved_bytes(shape: Shape, kind: str, mode: Mode = STOCK) -> int:
     """What one layer keeps of one token for the backward pass: its input, what its products took, and then these."""
+    if kind == "-" and mode.recompute == "mlp":
+        return BF16 * shape.hidden_size
     taken = (FP8 if mode.fp8 else BF16) * sum(product_inputs(shape, kind))
     if kind == "M":
         own = shape.mamba_in_proj_size + 2 * shape.mamba_inner_size  # in_proj's output; the scan's, and the same gated

@@ -53,11 +53,12 @@ class Options:
 
 
 def distillation_model(
-    *, student: Path, teacher: Path, options: Options, pairs_file: Path | None = None
+    *, student: Path, teacher: Path, options: Options, pairs_file: Path | None = None, recompute: str = "none"
 ) -> "DistillationModel":
     """A model that trains the NeMo checkpoint `student` after the checkpoint `teacher` (upstream: `llm.distill`).
 
     `pairs_file`: NeMo's distillation config, which may name intermediate layers to compare; None: logits alone.
+    `recompute`: What the student computes again in the backward pass, a name in `settings.RECOMPUTE`.
     """
     precision.check(options.fp8)
     contexts = [nl.io.load_context(checkpoint / "context", subpath="model") for checkpoint in (student, teacher)]
@@ -68,6 +69,7 @@ def distillation_model(
         distillation_config_path=pairs_file,
         tokenizer=contexts[0].tokenizer,
         options=options,
+        recompute=recompute,
     )
     model.__io__ = contexts[0].__io__
     return model
@@ -76,9 +78,9 @@ def distillation_model(
 class DistillationModel(DistillationGPTModel):
     """NeMo's distillation model, changed once it stands."""
 
-    def __init__(self, *args, options: Options, **kwargs):
+    def __init__(self, *args, options: Options, recompute: str, **kwargs):
         super().__init__(*args, **kwargs)
-        self.options = options
+        self.options, self.recompute = options, recompute
 
     def configure_model(self) -> None:
         if hasattr(self, "module"):
@@ -95,12 +97,21 @@ class DistillationModel(DistillationGPTModel):
             precision.teacher_in_fp8(self.module.teacher_model)
         if self.options.fp8 == "both":
             precision.student_in_fp8(self.module)
+        if self.recompute == "mlp":
+            mlp_computed_again(self.module)
 
     @property
     def training_loss_reduction(self) -> _DistillationLossReduction:
         if not self._training_loss_reduction:
             self._training_loss_reduction = loss_reduction(self.core_module)
         return self._training_loss_reduction
+
+
+def mlp_computed_again(model) -> None:
+    """Let MLP layers keep their input alone for the backward pass (Megatron's selective recomputation of `mlp`)."""
+    for layer in model.decoder.layers:
+        if hasattr(getattr(layer, "mlp", None), "linear_fc1"):  # others have a stand-in for it
+            layer.recompute_mlp = True
 
 
 def loss_reduction(model) -> _DistillationLossReduction:

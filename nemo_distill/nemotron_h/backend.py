@@ -238,6 +238,8 @@ def _patch_megatron() -> None:
 
     _replace(random, "_CUDA_RNG_STATE_TRACKER", _CpuRngTracker())
     _replace(random, "_CUDA_RNG_STATE_TRACKER_INITIALIZED", True)
+    _replace(random, "_get_cuda_rng_state", lambda *a, **k: torch.get_rng_state())
+    _replace(random, "_set_cuda_rng_state", lambda *a, **k: None)  # the CPU's is set with it
 
     def causal_mask(size):
         return torch.ones(size, size).triu(1).bool()

@@ -163,7 +163,7 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
         folder = code.save(run.runs) if missing else None
         for spec in missing.values():
             if state_of(spec) != State.RUNNING:  # on another executor
-                spec.save(command=redact(ctx.command), health=run.facts.get("health", {}))
+                spec.save(command=redact(ctx.command), **run.beside_specs)
                 (spec.folder / FAILED).unlink(missing_ok=True)
         if missing:
             _queue_jobs(ctx, run, missing, attached, folder)

@@ -87,11 +87,14 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     prefixes = {name: source["prefix"] for name, source in sources.items()}
     if resume_from:
         logger.info("going on from %s", resume_from)
+    recompute = ranks.agree("recompute", lambda: spec.beside.get("recompute", "none"))
+    logger.info("computed again in the backward pass: %s", recompute)
     model = distillation_model(
         student=student,
         teacher=teacher,
         options=Options(**config["kd"]),
         pairs_file=spec.folder / DISTILLATION_FILE if config["intermediate_layers"] else None,
+        recompute=recompute,
     )
     data = training.data_module(
         course,

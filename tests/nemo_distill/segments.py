@@ -91,10 +91,11 @@ def placed(
 
 
 def start(
-    spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, limits: dict | None = None, **environment: str
-) -> list[subprocess.Popen]:
+    spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, limits: dict | None = None, recompute: str = "none",
+    **environment: str,
+) -> list[subprocess.Popen]:  # fmt: skip
     """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine."""
-    path = str(spec.save(health=limits or {}))
+    path = str(spec.save(health=limits or {}, recompute=recompute))
     step = ["-m", "nemo_distill.step", path]
     if nodes * ranks_per_node > 1:
         endpoint = f"127.0.0.1:{free_port()}" if nodes > 1 else None

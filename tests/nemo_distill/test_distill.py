@@ -23,6 +23,7 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-1", until=CUT),
         segment("distill-2", first=CUT, after="distill-1"),
         segment("distill-killed", save_interval=3),
+        segment("distill-again", until=CUT, save_interval=4),  # a name and a folder of its own
         segment("distill-nemo", until=CUT, kd={"fused_loss": False, "fused_kernels": False, "fp8": "none"}),
         segment("distill-hidden", until=2, intermediate_layers=[["decoder.final_norm", "decoder.final_norm"]]),
     )
@@ -89,6 +90,12 @@ def test_a_checkpoint_holds_the_tokenizer_and_not_the_weights_it_lay_beside(spec
     for name in ("import-teacher", "prune", "distill-whole"):
         files = [path.name for path in (specs[name].folder / "checkpoint").rglob("*")]
         assert "tokenizer.json" in files and not [file for file in files if file.endswith(".safetensors")]
+
+
+def test_mlp_layers_that_are_computed_again_change_no_digit(specs, whole):
+    run(specs["distill-again"], recompute="mlp")
+    assert "computed again in the backward pass: mlp" in (specs["distill-again"].folder / "log.txt").read_text()
+    assert losses(specs["distill-again"]) == whole[:CUT]
 
 
 def test_hidden_states_can_be_matched_too(specs, whole):

@@ -21,7 +21,8 @@ def like_the_study(**changes):
 def following(sentence: str, job):
     """The job after the advice at the end of a sentence was taken: `key=value` words."""
     advice = re.findall(r"(?:layout|distill)\.(\w+)=(\w+)", sentence.rpartition("nearest")[2] or sentence)
-    changes = {key: get_gpu(value) if key == "gpu" else int(value) for key, value in advice}
+    read = {"gpu": get_gpu, "recompute": str}
+    changes = {key: read.get(key, int)(value) for key, value in advice}
     return dataclasses.replace(job, **changes)
 
 
@@ -49,7 +50,9 @@ def test_where_nothing_fits_nothing_is_fastest():
 def test_the_study_could_not_have_split_its_model_over_fewer_gpus():
     sentence = misfit(like_the_study(tensor_parallel=4))
     assert "needs 88 GiB per GPU and an H100 has 79" in sentence
-    assert "nearest that fits is layout.tensor_parallel=8" in sentence
+    assert "nearest that fits is layout.recompute=mlp (78 GiB)" in sentence
+    assert "nearest that fits is layout.tensor_parallel=8" in misfit(like_the_study(tensor_parallel=4, recompute="mlp",
+                                                                                    seq_length=16_384))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,16 @@ def test_the_layout_that_is_advised_fits_and_divides(changes):
     advised = following(misfit(job), job)
     assert advised != job and fits(advised)
     check(advised)
+
+
+def test_computing_mlp_layers_again_is_advised_where_it_spares_splitting_the_model():
+    asked = like_the_study(nodes=1, fused_loss=True, fused_kernels=True, lean_activation=True, fp8="teacher",
+                           gradient_bytes=2, tensor_parallel=1, micro_batch_size=1)  # fmt: skip
+    assert "needs 81 GiB" in misfit(asked) and "that fits is layout.recompute=mlp (76 GiB)" in misfit(asked)
+    best = fastest(asked)
+    split = dataclasses.replace(asked, tensor_parallel=2)
+    assert (best.tensor_parallel, best.recompute) == (1, "mlp") and fits(split)
+    assert best.iteration_seconds < 0.9 * split.iteration_seconds
 
 
 def test_a_single_h200_holds_it_all_where_many_share_the_optimizer():

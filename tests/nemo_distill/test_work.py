@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.work import BF16, backward, forward, layer_forward, matmul_weights, saved_bytes
+from nemo_distill.work import BF16, Mode, backward, forward, layer_backward, layer_forward, matmul_weights, saved_bytes
 
 SMALL = dataclasses.replace(
     NANO_9B_V2, hidden_size=32, ffn_hidden_size=96, num_attention_heads=4, num_query_groups=2, kv_channels=8
@@ -48,3 +48,11 @@ def test_an_mlp_keeps_what_autograd_keeps():
     activations = sum(t.numel() for pointer, t in kept.items() if pointer not in (into.data_ptr(), out.data_ptr()))
     the_layers_input = h
     assert BF16 * (activations / tokens + the_layers_input) == saved_bytes(SMALL, "-")
+
+
+def test_an_mlp_computed_again_keeps_its_input_and_multiplies_once_more():
+    again = Mode(recompute="mlp")
+    for kind, parts in (("-", 1), ("M", 0), ("*", 0)):
+        more = layer_backward(SMALL, kind, 64, again).matmul - layer_backward(SMALL, kind, 64).matmul
+        assert more == parts * 2 * matmul_weights(SMALL, kind)
+        assert (saved_bytes(SMALL, kind, again) == BF16 * SMALL.hidden_size) == bool(parts)

@@ -1,0 +1,44 @@
+"""How the student is changed once it stands."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nemo_distill.nemotron_h.shape import Shape
+
+SHAPE = Shape(
+    pattern="M-*-", hidden_size=64, ffn_hidden_size=96, mamba_num_heads=6, mamba_head_dim=16, mamba_state_dim=16,
+    mamba_num_groups=2, num_attention_heads=4, num_query_groups=2, kv_channels=16, vocab_size=640,
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_mlp_layers_are_computed_again_where_they_are_asked_to_be_and_give_the_same_gradients():
+    from nemo_distill import debug
+    from nemo_distill.kd.model import mlp_computed_again
+    from nemo_distill.nemotron_h import model
+
+    tokenizer = Path(debug.__file__).parent / "teacher"
+    runtime = model.Runtime()
+    with model.session(runtime) as trainer:
+        module = model.megatron(model.build(trainer, SHAPE, tokenizer=tokenizer, runtime=runtime))
+        module.train()
+        called = []
+        for number, layer in enumerate(module.decoder.layers):
+            if hasattr(layer, "mlp"):
+                layer.mlp.register_forward_pre_hook(lambda *given, number=number: called.append(number))
+        tokens = torch.randint(0, SHAPE.vocab_size, (2, 32), generator=torch.Generator().manual_seed(0))
+        positions = torch.arange(32).expand_as(tokens)
+
+        def gradients() -> list[torch.Tensor]:
+            module.zero_grad()
+            module(tokens, positions, None, labels=tokens).mean().backward()
+            return [(p.grad if p.grad is not None else p.main_grad).clone() for p in module.parameters()]
+
+        kept = gradients()
+        assert called == [1, 2, 3]
+        mlp_computed_again(module)
+        again = gradients()
+        assert called[3:] == [1, 2, 3, 3, 1], "the attention layer's stand-in for an MLP is left alone"
+        assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
