@@ -23,8 +23,10 @@ BLOCK = 4096
 
 def squared_relu(x: Tensor) -> Tensor:
     """relu(x)², of any shape; its gradient is exact but for the rounding of the output it is made from."""
+    if not x.is_cuda:
+        return _SquaredReLU.apply(x, None)
     found = amax.zero(x)
-    return amax.keep(_SquaredReLU.apply(x, found), found) if x.is_cuda else _SquaredReLU.apply(x, None)
+    return amax.keep(_SquaredReLU.apply(x, found), found)
 
 
 class _SquaredReLU(torch.autograd.Function):

@@ -32,13 +32,12 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+@functools.cache
 def prepare() -> tuple[str, ...]:
     """Make Megatron, NeMo and ModelOpt importable and runnable here; returns what was replaced, for the log.
 
     Call it once per process before `megatron` or `nemo` is imported. Calling it again changes nothing.
     """
-    if _replaced:
-        return tuple(_replaced)
     if importlib.util.find_spec("mamba_ssm") is None:
         _provide_mamba_ssm()
     if not on_gpu():

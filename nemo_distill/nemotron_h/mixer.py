@@ -55,10 +55,12 @@ def _train(mixer: MambaMixer, zxbcdt: Tensor) -> Tensor:
 
 
 class MixerFunction(torch.autograd.Function):
-    """Convolution, scan and gated norm of `zxbcdt` (batch, length, z | x | B | C | dt), and its `amax`.
+    """Convolution, scan and gated norm of `zxbcdt` (batch, length, z | x | B | C | dt), and the norm's `amax`.
+
+    Differentiable once. (upstream: `MambaSplitConv1dScanCombinedFn`)
 
     Shapes: `conv_weight` (x | B | C, width), `conv_bias` (x | B | C); `dt_bias`, `A`, `D` (heads); `norm_weight` and
-    the last dimension of what is returned (heads x head dim). (upstream: `MambaSplitConv1dScanCombinedFn`)
+    the last dimension of what is returned (heads x head dim).
     """
 
     @staticmethod

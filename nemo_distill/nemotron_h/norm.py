@@ -1,6 +1,6 @@
 """RMS norms on a GPU, with a gate in front or without: both directions in one kernel each, in Triton.
 
-    out, scale = forward(y, z, weight, group_size=1200, eps=1e-5)
+    out, scale, found = forward(y, z, weight, group_size=1200, eps=1e-5)
     dy, dweight = backward(dout, y, z, weight, scale, dz)
     install()        # in Transformer Engine's linear layers, too
 
@@ -14,7 +14,7 @@ and the one for all others takes two to three times as long. (cuDNN's, which it 
 not go with a layer in FP8.)
 
 Shapes: y, z, out (tokens, channels), of which z and dz may lie in rows of something wider; `scale`, one over the root,
-(groups, tokens), float32.
+(groups, tokens), float32; `found`, out's largest magnitude, (1,), float32 (`amax`).
 """
 
 import importlib.util
