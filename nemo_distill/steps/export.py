@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 def main(spec) -> None:
     """Read the model's tensors, rename, write."""
+    spec.progress.update(done=0, total=2, unit="phases", note="reading the checkpoint")
     from nemo_distill.nemotron_h import checkpoint, mapping
     from nemo_distill.nemotron_h.shape import Shape
 
@@ -20,6 +21,7 @@ def main(spec) -> None:
     shape = Shape.load(source / "shape.json")
     nemo_checkpoint = source / "checkpoint"
     state = mapping.to_hf(checkpoint.read_nemo(nemo_checkpoint), shape)
+    spec.progress.update(done=1, total=2, unit="phases", note="writing the export")
     target = spec.folder / "hf"
     shutil.rmtree(target, ignore_errors=True)
     tokenizer = checkpoint.context_tokenizer(nemo_checkpoint)
