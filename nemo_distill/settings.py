@@ -25,8 +25,9 @@ REASONINGS = ("inline", "native", "stripped")
 FP8 = ("none", "teacher", "both")
 """Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
 GRADIENTS = ("float32", "bfloat16")
-RECOMPUTE = ("none", "mlp")
 """What gradients can be kept in."""
+RECOMPUTE = ("none", "mlp")
+"""What a student can compute again in the backward pass (`nemo_distill.kd.model`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
 

@@ -116,8 +116,9 @@ def layer_backward(shape: Shape, kind: str, seq_length: int, mode: Mode = STOCK)
         products = Work(fp8=4 * matmul_weights(shape, kind), memory=quantised + copied)
     else:
         products = Work(matmul=4 * matmul_weights(shape, kind))
-    if kind == "-" and mode.recompute == "mlp":
+    if _again(kind, mode):
         products += layer_forward(shape, kind, seq_length, mode)
+        elements -= 3 * shape.hidden_size  # but for the residual addition
     return products + Work(matmul=attention, scan=scan, memory=BF16 * elements)
 
 
@@ -141,11 +142,16 @@ def _unfit(shape: Shape) -> bool:
     return shape.mamba_in_proj_size % FP8_MULTIPLE > 0
 
 
+def _again(kind: str, mode: Mode) -> bool:
+    return kind == "-" and mode.recompute == "mlp"
+
+
 def forward(shape: Shape, seq_length: int, mode: Mode = STOCK, *, trained: bool = True) -> Work:
     """Of one token through the whole model, its logits included."""
     h, total = shape.hidden_size, Work()
     for kind in shape.pattern:
-        total += layer_forward(shape, kind, seq_length, mode, trained=trained)
+        # What is computed again is quantised for its gradients then, and not the first time.
+        total += layer_forward(shape, kind, seq_length, mode, trained=trained and not _again(kind, mode))
     return total + Work(matmul=2 * h * shape.vocab_size, memory=BF16 * 4 * h)  # embedding and final norm
 
 
@@ -159,7 +165,7 @@ def backward(shape: Shape, seq_length: int, mode: Mode = STOCK) -> Work:
 
 def saved_bytes(shape: Shape, kind: str, mode: Mode = STOCK) -> int:
     """What one layer keeps of one token for the backward pass: its input, what its products took, and then these."""
-    if kind == "-" and mode.recompute == "mlp":
+    if _again(kind, mode):
         return BF16 * shape.hidden_size
     taken = (FP8 if mode.fp8 else BF16) * sum(product_inputs(shape, kind))
     if kind == "M":
