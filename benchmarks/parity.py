@@ -3,25 +3,11 @@
     python benchmarks/parity.py RUNS --milestone 3.2M [--length 1024]
 
 Logits of random tokens: of NeMo's checkpoint in Megatron, in float32 and in the precision it was trained in, and of the
-exported one in transformers' own PyTorch, in float32, in a process that has not seen ours. On a GPU where there is one.
+exported one in transformers' own PyTorch, in float32. Megatron's model is on a GPU where there is one.
 """
 
 import argparse
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-
-THEIRS = """
-import sys, torch
-sys.modules["mamba_ssm"] = sys.modules["causal_conv1d"] = None  # transformers' own PyTorch
-from transformers import NemotronHForCausalLM
-device = "cuda" if torch.cuda.is_available() else "cpu"
-model = NemotronHForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval().to(device)
-assert "nemo_distill" not in sys.modules
-with torch.no_grad():
-    torch.save(model(torch.load(sys.argv[2]).to(device)).logits.float().cpu(), sys.argv[3])
-"""
 
 
 def main() -> None:
@@ -39,6 +25,7 @@ def main() -> None:
 
     backend.prepare()
     import torch
+    from in_transformers import in_transformers
 
     from nemo_distill.nemotron_h import model
     from nemo_distill.nemotron_h.model import Runtime
@@ -46,11 +33,7 @@ def main() -> None:
 
     shape = Shape.load(trained.parent / "shape.json")
     tokens = torch.randint(0, shape.vocab_size, (2, options.length), generator=torch.Generator().manual_seed(0))
-    with tempfile.TemporaryDirectory() as scratch:
-        given, out = Path(scratch, "tokens.pt"), Path(scratch, "logits.pt")
-        torch.save(tokens, given)
-        subprocess.run([sys.executable, "-c", THEIRS, exported, given, out], check=True)
-        wanted = torch.load(out)
+    wanted, _ = in_transformers(exported, tokens)
     gpu = backend.on_gpu()
     layer_spec, rows = "transformer_engine" if gpu else "local", []
     for precision in ("32", "bf16-mixed"):

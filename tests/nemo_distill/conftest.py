@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import nemo_distill
 from tests.nemo_distill.slurm import cluster_for_tests
 
 HERE = Path(__file__).resolve().parent
@@ -52,6 +53,12 @@ def nemo_run(workplace, capsys):
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder() -> Path:
+    """Any tokenizer will do where only tensors are compared: the debug world's."""
+    return Path(nemo_distill.__file__).parent / "debug" / "teacher"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """How the student is changed once it stands."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -14,15 +12,13 @@ SHAPE = Shape(
 
 
 @pytest.mark.slow
-def test_mlp_layers_are_computed_again_where_they_are_asked_to_be_and_give_the_same_gradients():
-    from nemo_distill import debug
+def test_mlp_layers_are_computed_again_where_they_are_asked_to_be_and_give_the_same_gradients(tokenizer_folder):
     from nemo_distill.kd.model import mlp_computed_again
     from nemo_distill.nemotron_h import model
 
-    tokenizer = Path(debug.__file__).parent / "teacher"
     runtime = model.Runtime()
     with model.session(runtime) as trainer:
-        module = model.megatron(model.build(trainer, SHAPE, tokenizer=tokenizer, runtime=runtime))
+        module = model.megatron(model.build(trainer, SHAPE, tokenizer=tokenizer_folder, runtime=runtime))
         module.train()
         called = []
         for number, layer in enumerate(module.decoder.layers):

@@ -35,15 +35,10 @@ def relative(made, wanted) -> float:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tokenizer_folder, tmp_path_factory):
     """A checkpoint, tokens, and transformers' logits and gradients of them, in float32."""
-    from pathlib import Path
-
-    import nemo_distill
-
     folder = tmp_path_factory.mktemp("gpu") / "hf"
-    tokenizer = Path(nemo_distill.__file__).parent / "debug" / "teacher"
-    state = random_checkpoint(folder, SHAPE, tokenizer)
+    state = random_checkpoint(folder, SHAPE, tokenizer_folder)
     tokens = torch.randint(0, SHAPE.vocab_size, (2, 256), generator=torch.Generator().manual_seed(1))
     return {
         "folder": folder,

@@ -1,12 +1,11 @@
 """Megatron's model against transformers' NemotronHForCausalLM: the same logits, both ways, for any shape."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from benchmarks.in_transformers import in_transformers
 from nemo_distill.nemotron_h import checkpoint, mapping
 from nemo_distill.nemotron_h.shape import Shape
 
@@ -50,42 +49,13 @@ def random_checkpoint(folder, shape: Shape, tokenizer_folder) -> dict[str, torch
     return state
 
 
-THEIRS = """
-import sys, torch
-# Transformers' own PyTorch: these know no CPU, and on a GPU Triton would try variants of their kernels for minutes.
-sys.modules["mamba_ssm"] = sys.modules["causal_conv1d"] = None
-from transformers import NemotronHForCausalLM
-model = NemotronHForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
-assert "nemo_distill" not in sys.modules
-tokens = torch.load(sys.argv[2])
-logits = model(tokens).logits
-gradients = {}
-if sys.argv[4] == "gradients":
-    torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.roll(-1, 1).flatten()).backward()
-    # by the names in the file, of which the first part is another in memory
-    gradients = {n.replace("model.", "backbone.", 1): w.grad for n, w in model.named_parameters()}
-torch.save((logits.detach(), gradients), sys.argv[3])
-"""
-
-
-def in_transformers(folder, tokens, *, gradients: str = ""):
-    """Logits, and gradients, of the checkpoint by transformers alone, in a process that has not seen our backend.
-
-    In this process transformers would find our stand-in for mamba-ssm and call it: we would be compared with ourselves.
-    """
-    given, out = folder.parent / "tokens.pt", folder.parent / "out.pt"
-    torch.save(tokens, given)
-    subprocess.run([sys.executable, "-c", THEIRS, folder, given, out, gradients], check=True)
-    return torch.load(out)
-
-
 def transformers_logits(folder, tokens) -> torch.Tensor:
     return in_transformers(folder, tokens)[0]
 
 
 def transformers_gradients(folder, tokens, shape: Shape) -> dict[str, torch.Tensor]:
     """Of the mean loss of the next token (the first one after the last), by Megatron's names."""
-    return mapping.to_megatron(in_transformers(folder, tokens, gradients="gradients")[1], shape)
+    return mapping.to_megatron(in_transformers(folder, tokens, gradients=True)[1], shape)
 
 
 def own_gradients(module, tokens) -> dict[str, torch.Tensor]:
