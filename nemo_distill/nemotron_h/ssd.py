@@ -6,8 +6,8 @@
 mamba-ssm (arXiv:2405.21060, section 6) computes the states of all chunks in float32, adds them up along the sequence in
 a second kernel and the gradients in two more, so that states are written and read four times a pass. Here one kernel
 takes a head from the first chunk to the last with the state in registers, and back with its gradient. All else runs for
-all chunks at once; the output and the gradients of B and C are made of a group's heads one after the other, while their
-products of B and C stay on the chip.
+all chunks at once; the output and the gradients of B and C are made of a group's heads one after the other, while what
+the heads share or are summed to stays on the chip. Of the gradients' matrix G the sum over a group's heads is enough.
 
 With y the output, h the state before a chunk, dh the gradient of the one behind it, a the sum of A dt from the chunk's
 start, and P, G the matrices of a chunk,
@@ -34,11 +34,14 @@ CHUNK = 128
 """Tokens per chunk. It is no part of the result but for rounding; what a model's config says is for mamba-ssm."""
 STATES = {"num_warps": 8, "num_stages": 3}
 OUTPUT = {"num_warps": 8, "num_stages": 3}
-INPUT = {"ROWS": 64, "num_warps": 4, "num_stages": 1}
-GROUP = {"ROWS": 64, "num_warps": 8, "num_stages": 2}
+INPUT = {"ROWS": 64, "num_warps": 4, "num_stages": 1, "maxnreg": 168}
+PAIRS = {"ROWS": 64, "num_warps": 8, "num_stages": 3, "maxnreg": 128}
+GROUP = {"ROWS": 128, "num_warps": 8, "num_stages": 3}
+COLLECT = {"BLOCK": 2048, "num_warps": 8}
 """How each kernel is compiled, and how many of a chunk's tokens (`ROWS`) a program takes: the fastest of some ten each
-at the study's shapes on an H200. No tile is narrower than 64, for Triton 3.6 then reads past its shared memory on
-Hopper (its issue 11366)."""
+at the study's shapes on an H200. Registers are limited so that more programs share a multiprocessor: with 168 three of
+4 warps, with 128 two of 8. `ROWS` of PAIRS is half a chunk. No tile is narrower than 64, for Triton 3.6 then reads past
+its shared memory on Hopper (its issue 11366)."""
 PROGRAMS = 256
 """How many programs of `_scan_output` keep a GPU busy: if there are fewer groups and chunks, groups are shared out."""
 
@@ -90,25 +93,33 @@ def backward(dy: Tensor, x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C
     chunks, groups = dt.shape[2], B.shape[2]
     sizes, counts = _sizes(x, B), (chunks, heads, heads // groups)
     leaving = states(dy, dt, cumulative, C, backward=True)
-    by_dt, onward, skipped, later, earlier = torch.empty(5, *dt.shape, dtype=torch.float32, device=x.device)
+    by_dt, skipped, later, earlier, across, brought, onward = torch.empty(
+        7, *dt.shape, dtype=torch.float32, device=x.device
+    )
     _scan_input[(CHUNK // INPUT["ROWS"], heads, batch * chunks)](
-        dy, x, dt, cumulative, B, C, D, leaving, dx, by_dt, onward, skipped,
+        dy, x, dt, cumulative, B, C, D, leaving, dx, by_dt, skipped,
         *dy.stride()[:3], *x.stride()[:3], *B.stride()[:3], *C.stride()[:3], *dx.stride()[:3], *counts,
         **sizes, **INPUT,
     )  # fmt: skip
-    for own, other, left, right, around, made, sums in (
-        (C, B, dy, x, entering, dC, later),
-        (B, C, x, dy, leaving, dB, earlier),
+    # zeros, for the blocks above the diagonal are never written
+    weights = torch.zeros(batch, chunks, groups, CHUNK, CHUNK, dtype=x.dtype, device=x.device)
+    _scan_pairs[(3, groups, batch * chunks)](
+        dy, x, dt, cumulative, B, C, weights, later, earlier, across,
+        *dy.stride()[:3], *x.stride()[:3], *B.stride()[:3], *C.stride()[:3], *counts, **sizes, **PAIRS,
+    )  # fmt: skip
+    for own, other, values, around, made, sums in (
+        (C, B, dy, entering, dC, brought),
+        (B, C, x, leaving, dB, onward),
     ):
         _scan_group[(CHUNK // GROUP["ROWS"], groups, batch * chunks)](
-            own, other, left, right, dt, cumulative, around, made, sums,
-            *own.stride()[:3], *other.stride()[:3], *left.stride()[:3], *right.stride()[:3], *made.stride()[:3],
+            own, other, values, dt, cumulative, around, weights, made, sums,
+            *own.stride()[:3], *other.stride()[:3], *values.stride()[:3], *made.stride()[:3],
             *counts, BY_KEY=made is dB, **sizes, **GROUP,
         )  # fmt: skip
     by_decay = torch.empty_like(dt)
     _scan_collect[(chunks, heads, batch)](
-        cumulative, entering, leaving, onward, later, earlier, by_decay, chunks, heads,
-        CHUNK=CHUNK, SIZE=x.shape[3] * B.shape[3], BLOCK=1024, num_warps=4,
+        cumulative, entering, leaving, later, earlier, across, brought, onward, by_decay, chunks, heads,
+        CHUNK=CHUNK, SIZE=x.shape[3] * B.shape[3], **COLLECT,
     )  # fmt: skip
     return by_dt, by_decay, skipped.sum((0, 2, 3))
 
@@ -200,12 +211,12 @@ def _scan_output(
 
 @triton.jit
 def _scan_input(
-    dy, x, dt, cumulative, b, c, d, leaving, dx, by_dt, onward, skipped,
+    dy, x, dt, cumulative, b, c, d, leaving, dx, by_dt, skipped,
     dy_batch, dy_token, dy_head, x_batch, x_token, x_head, b_batch, b_token, b_group, c_batch, c_token, c_group,
     dx_batch, dx_token, dx_head, chunks, heads, per_group,
     CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of x, dt and, unsummed, D at some tokens of a chunk; and what they have `onward` from the chunk."""
+    """The gradients of x, dt and, unsummed, D at some tokens of a chunk."""
     block, head = tl.program_id(0), tl.program_id(1)
     batch, chunk = (tl.program_id(2) // chunks).to(tl.int64), (tl.program_id(2) % chunks).to(tl.int64)
     row, n, p = block * ROWS + tl.arange(0, ROWS), tl.arange(0, STATE), tl.arange(0, HEAD_BLOCK)
@@ -222,10 +233,8 @@ def _scan_input(
     cumulative += place
     keys = tl.load(b + row[:, None] * b_token + n[None, :])
     gradient = tl.load(leaving + n[:, None] * HEAD + p[None, :], mask=inside, other=0.0)
-    inputs = tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
     decay, step = tl.load(cumulative + row), tl.load(dt + row)
     by_input = tl.dot(keys, gradient) * tl.exp(tl.load(cumulative + CHUNK - 1) - decay)[:, None]
-    tl.store(onward + place + row, tl.sum(by_input * inputs, 1) * step)
     for first in range(block * ROWS, CHUNK, ROWS):
         token = first + tl.arange(0, ROWS)
         queries = tl.load(c + token[:, None] * c_token + n[None, :])
@@ -234,84 +243,124 @@ def _scan_input(
         weights = tl.dot(keys, tl.trans(queries)) * tl.exp(tl.minimum(apart, 0.0))
         weights = tl.where(row[:, None] <= token[None, :], weights, 0.0)
         by_input = tl.dot(weights.to(incoming.dtype), incoming, by_input)
+    inputs = tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
     tl.store(by_dt + place + row, tl.sum(by_input * inputs, 1))
     own = tl.load(dy + row[:, None] * dy_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
+    inputs = tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0).to(tl.float32)  # kept, they spill
     tl.store(skipped + place + row, tl.sum(own * inputs, 1))
     made = by_input * step[:, None] + tl.load(d + head).to(tl.float32) * own
     tl.store(dx + row[:, None] * dx_token + p[None, :], made.to(dx.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _scan_group(
-    own, other, left, right, dt, cumulative, states, made, sums,
-    own_batch, own_token, own_group, other_batch, other_token, other_group,
-    left_batch, left_token, left_head, right_batch, right_token, right_head, made_batch, made_token, made_group,
+def _scan_pairs(
+    dy, x, dt, cumulative, b, c, weights, later, earlier, across,
+    dy_batch, dy_token, dy_head, x_batch, x_token, x_head, b_batch, b_token, b_group, c_batch, c_token, c_group,
     chunks, heads, per_group,
+    CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """A block of a chunk's G, summed over a group's heads as `weights`, and its part of the gradient of a.
+
+    The blocks are the three on and below the diagonal. A pair of tokens counts at the later one of the two and is taken
+    off at the earlier: in `later` and `earlier` by the blocks on the diagonal, in `across` by the one below.
+    """
+    late, early, group = (tl.program_id(0) + 1) // 2, tl.program_id(0) // 2, tl.program_id(1)
+    batch, chunk = (tl.program_id(2) // chunks).to(tl.int64), (tl.program_id(2) % chunks).to(tl.int64)
+    row, n, p = tl.arange(0, ROWS), tl.arange(0, STATE), tl.arange(0, HEAD_BLOCK)
+    inside = p[None, :] < HEAD
+    first, at, to = group * per_group, chunk * CHUNK + late * ROWS, chunk * CHUNK + early * ROWS
+    b += batch * b_batch + group * b_group + to * b_token
+    c += batch * c_batch + group * c_group + at * c_token
+    dy += batch * dy_batch + first * dy_head + at * dy_token
+    x += batch * x_batch + first * x_head + to * x_token
+    place = ((batch * heads + first) * chunks + chunk) * CHUNK
+    dt += place + early * ROWS
+    cumulative += place
+    later = (later if late == early else across) + (place + late * ROWS)
+    earlier = (earlier if late == early else across) + (place + early * ROWS)
+    paired = late * ROWS + row[:, None] >= early * ROWS + row[None, :]
+    queries = tl.load(c + row[:, None] * c_token + n[None, :])
+    products = tl.dot(queries, tl.trans(tl.load(b + row[:, None] * b_token + n[None, :])))
+    products = tl.where(paired, products, 0.0)
+    total = tl.zeros((ROWS, ROWS), tl.float32)
+    for _ in range(per_group):
+        apart = tl.load(cumulative + late * ROWS + row)[:, None] - tl.load(cumulative + early * ROWS + row)[None, :]
+        step = tl.load(dt + row)
+        incoming = tl.load(dy + row[:, None] * dy_token + p[None, :], mask=inside, other=0.0)
+        inputs = tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0)
+        pairs = tl.dot(incoming, tl.trans(inputs)) * (tl.exp(tl.minimum(apart, 0.0)) * step[None, :])
+        total += pairs
+        pairs *= products
+        tl.store(later + row, tl.sum(pairs, 1))
+        tl.store(earlier + row, -tl.sum(pairs, 0))
+        dy += dy_head
+        x += x_head
+        dt += chunks * CHUNK
+        cumulative += chunks * CHUNK
+        later += chunks * CHUNK
+        earlier += chunks * CHUNK
+    weights += ((batch * chunks + chunk) * tl.num_programs(1) + group) * CHUNK * CHUNK
+    weights += (late * ROWS + row[:, None]) * CHUNK + early * ROWS + row[None, :]
+    tl.store(weights, tl.where(paired, total, 0.0).to(weights.dtype.element_ty))
+
+
+@triton.jit
+def _scan_group(
+    own, other, values, dt, cumulative, states, weights, made, sums,
+    own_batch, own_token, own_group, other_batch, other_token, other_group,
+    values_batch, values_token, values_head, made_batch, made_token, made_group, chunks, heads, per_group,
     BY_KEY: tl.constexpr, CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
     """The gradient of C, or `BY_KEY` of B, for some tokens of a chunk, summed over a group's heads.
 
-    `own` is C (or B) and `other` B (C), `left` dy (x) and `right` x (dy). Also sums, for every head and token, what it
-    is in as the later (the earlier) of two tokens, for the gradient of a.
+    `own` is C (or B) and `other` B (C), `values` dy (x) and `states` those before (gradients behind) the chunk. Also
+    sums, for every head and token, what it has from (on to) beyond the chunk.
     """
-    group = tl.program_id(1)
+    block, group = tl.program_id(0), tl.program_id(1)
     batch, chunk = (tl.program_id(2) // chunks).to(tl.int64), (tl.program_id(2) % chunks).to(tl.int64)
-    token, n, p = tl.arange(0, CHUNK), tl.arange(0, STATE), tl.arange(0, HEAD_BLOCK)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row, n, p = block * ROWS + tl.arange(0, ROWS), tl.arange(0, STATE), tl.arange(0, HEAD_BLOCK)
     inside = p[None, :] < HEAD
-    start = chunk * CHUNK
-    first = group * per_group
-    own += batch * own_batch + group * own_group + (start + row)[:, None] * own_token + n[None, :]
-    other += batch * other_batch + group * other_group + (start + token)[:, None] * other_token + n[None, :]
-    made += batch * made_batch + group * made_group + (start + row)[:, None] * made_token + n[None, :]
-    left += batch * left_batch + first * left_head + (start + row)[:, None] * left_token + p[None, :]
-    right += batch * right_batch + first * right_head + (start + token)[:, None] * right_token + p[None, :]
-    states += ((batch * chunks + chunk) * heads + first) * HEAD * STATE + n[None, :] * HEAD + p[:, None]
+    first, start = group * per_group, chunk * CHUNK
+    own += batch * own_batch + group * own_group + start * own_token
+    other += batch * other_batch + group * other_group + start * other_token
+    made += batch * made_batch + group * made_group + start * made_token
+    values += batch * values_batch + first * values_head + start * values_token
+    states += ((batch * chunks + chunk) * heads + first) * HEAD * STATE
+    weights += ((batch * chunks + chunk) * tl.num_programs(1) + group) * CHUNK * CHUNK
     place = ((batch * heads + first) * chunks + chunk) * CHUNK
     dt += place
     cumulative += place
-    sums += place + row
-    pairing = row[:, None] <= token[None, :] if BY_KEY else row[:, None] >= token[None, :]
-    mine = tl.load(own)
-    products = tl.dot(mine, tl.trans(tl.load(other)))
+    sums += place
+    mine = tl.load(own + row[:, None] * own_token + n[None, :])
     total = tl.zeros((ROWS, STATE), tl.float32)
-    weights = tl.zeros((ROWS, CHUNK), tl.float32)
     for _ in range(per_group):
-        near = tl.load(left, mask=inside, other=0.0)
-        far = tl.load(right, mask=inside, other=0.0)
-        state = tl.load(states, mask=p[:, None] < HEAD, other=0.0)
         decay = tl.load(cumulative + row)
-        apart = decay[:, None] - tl.load(cumulative + token)[None, :]
-        if BY_KEY:
-            step = tl.load(dt + row)
-            factor = tl.exp(tl.minimum(-apart, 0.0)) * step[:, None]
-            scale = tl.exp(tl.load(cumulative + CHUNK - 1) - decay) * step
-        else:
-            factor = tl.exp(tl.minimum(apart, 0.0)) * tl.load(dt + token)[None, :]
-            scale = tl.exp(decay)
-        pairs = tl.where(pairing, tl.dot(near, tl.trans(far)) * factor, 0.0)
-        by_state = tl.dot(near, state) * scale[:, None]
-        weights += pairs
+        scale = tl.exp(tl.load(cumulative + CHUNK - 1) - decay) * tl.load(dt + row) if BY_KEY else tl.exp(decay)
+        value = tl.load(values + row[:, None] * values_token + p[None, :], mask=inside, other=0.0)
+        state = tl.load(states + n[:, None] * HEAD + p[None, :], mask=inside, other=0.0)
+        by_state = tl.dot(value, tl.trans(state)) * scale[:, None]
         total += by_state
-        sum_of_pairs = tl.sum(pairs * products, 1)
-        if not BY_KEY:  # the state before the chunk is earlier than any token
-            sum_of_pairs += tl.sum(by_state * mine.to(tl.float32), 1)
-        tl.store(sums, sum_of_pairs)
-        left += left_head
-        right += right_head
+        tl.store(sums + row, tl.sum(by_state * mine.to(tl.float32), 1))
+        values += values_head
         states += HEAD * STATE
         dt += chunks * CHUNK
         cumulative += chunks * CHUNK
         sums += chunks * CHUNK
-    opposite = tl.load(other)
-    total += tl.dot(weights.to(opposite.dtype), opposite)
-    tl.store(made, total.to(made.dtype.element_ty))
+    for begin in range(block * ROWS if BY_KEY else 0, CHUNK if BY_KEY else (block + 1) * ROWS, ROWS):
+        token = begin + tl.arange(0, ROWS)
+        opposite = tl.load(other + token[:, None] * other_token + n[None, :])
+        if BY_KEY:
+            weight = tl.trans(tl.load(weights + token[:, None] * CHUNK + row[None, :]))
+        else:
+            weight = tl.load(weights + row[:, None] * CHUNK + token[None, :])
+        total = tl.dot(weight, opposite, total)
+    tl.store(made + row[:, None] * made_token + n[None, :], total.to(made.dtype.element_ty))
 
 
 @triton.jit
 def _scan_collect(
-    cumulative, entering, leaving, onward, later, earlier, by_decay, chunks, heads,
+    cumulative, entering, leaving, later, earlier, across, brought, onward, by_decay, chunks, heads,
     CHUNK: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The gradient of a chunk's A dt: that of a token counts for all pairs of tokens it lies between."""
@@ -325,7 +374,7 @@ def _scan_collect(
         state = tl.load(entering + of_state + place, mask=place < SIZE, other=0.0).to(tl.float32)
         whole += state * tl.load(leaving + of_state + place, mask=place < SIZE, other=0.0).to(tl.float32)
     through = tl.sum(whole) * tl.exp(tl.load(cumulative + start + CHUNK - 1))
-    between = tl.load(later + at) - tl.load(earlier + at)
+    between = tl.load(later + at) + tl.load(earlier + at) + tl.load(across + at) + tl.load(brought + at)
     leaves = tl.load(onward + at)
     before = tl.cumsum(leaves, 0) - leaves
     tl.store(by_decay + at, tl.cumsum(between, 0, reverse=True) + before + through)
