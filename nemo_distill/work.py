@@ -87,8 +87,10 @@ def layer_forward(shape: Shape, kind: str, seq_length: int, mode: Mode = STOCK, 
     else:
         elements += (2 if mode.lean_activation else 4) * shape.ffn_hidden_size  # ReLU, square
     if mode.fp8:
-        # Read for the largest, read again, written; where a gradient needs it, transposed as well.
-        quantised = (2 * BF16 + (2 if trained else 1) * FP8) * sum(product_inputs(shape, kind))
+        # Read and written; where a gradient needs it, transposed as well. What makes it has noted the largest
+        # magnitude (`nemotron_h.amax`), but for attention, whose output is read for that.
+        quantised = (BF16 + (2 if trained else 1) * FP8) * sum(product_inputs(shape, kind))
+        elements += product_inputs(shape, kind)[1] if kind == "*" else 0
         copied = 2 * BF16 * shape.mamba_in_proj_size if kind == "M" and _unfit(shape) else 0  # the zeros cut off
         products = Work(fp8=2 * matmul_weights(shape, kind), memory=quantised + copied)
     else:
