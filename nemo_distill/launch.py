@@ -30,7 +30,7 @@ from nemo_distill.sharing import how_to_share, nearest_there, share
 from nemo_distill.slurm.jobscript import shape_of
 from nemo_distill.slurm.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
 from nemo_distill.slurm.snapshot import Code
-from nemo_distill.step import FAILED, NAME, SPEC_FILE, Spec, why_damaged
+from nemo_distill.step import NAME, SPEC_FILE, Spec, why_damaged
 
 NEMORUN_FOLDER = ".nemo-run"
 """NeMo-Run's own records, inside the runs folder unless NEMORUN_HOME says otherwise."""
@@ -75,10 +75,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     with _only_one(run, console):
         left = {name: spec for name, spec in run.specs.items() if not spec.done}
         if left:
-            for spec in left.values():
-                if state_of(spec) != State.RUNNING:  # by a process that a killed command left behind
-                    spec.save(command=redact(ctx.command), **run.beside_specs)
-                    (spec.folder / FAILED).unlink(missing_ok=True)
+            run.make_ready(left.values(), command=redact(ctx.command))
             run.save()
             with Display(run, console), _terminated_like_interrupted():
                 stillborn = _run_experiment(ctx, run, left)

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,11 +72,14 @@ class Run:
         """The run's file."""
         return self.runs / f"{self.name}.json"
 
-    @property
-    def beside_specs(self) -> dict:
-        """What stands in every `spec.json` beside the spec, because no output depends on it."""
+    def make_ready(self, specs: Iterable[Spec], *, command: list[str]) -> None:
+        """Write what starts each of these steps, and take back that it failed; but not where a process is at it."""
         layout = self.facts.get("layout") or {}
-        return {"health": self.facts.get("health", {}), "recompute": layout.get("recompute", "none")}
+        beside = {"health": self.facts.get("health", {}), "recompute": layout.get("recompute", "none")}
+        for spec in specs:
+            if state_of(spec) != State.RUNNING:  # on another executor, or left behind by a killed command
+                spec.save(command=command, **beside)
+                (spec.folder / FAILED).unlink(missing_ok=True)
 
     def save(self) -> None:
         """Write the run's file; folders in it are relative to it."""

@@ -24,7 +24,7 @@ from nemo_distill.display import Display, print_failure
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.executors import UNCOMMITTED, SharedTunnel, SlurmExecutor
 from nemo_distill.locks import held_in
-from nemo_distill.manifest import Run, State, job_of_step, state_of
+from nemo_distill.manifest import Run, job_of_step
 from nemo_distill.progress import write_atomically
 from nemo_distill.provenance import redact
 from nemo_distill.sharing import unwritable
@@ -32,7 +32,7 @@ from nemo_distill.slurm import jobscript
 from nemo_distill.slurm.commands import Job, Slurm, SlurmSilent
 from nemo_distill.slurm.snapshot import Code
 from nemo_distill.slurm.watch import Watch, cancel, passing
-from nemo_distill.step import FAILED, JOB_FILE, Spec
+from nemo_distill.step import JOB_FILE, Spec
 
 LOCK_FILE = ".queue.lock"
 """Held while jobs are queued, over all runs of a runs folder: runs share steps."""
@@ -161,10 +161,7 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
         run.facts["queued"] = time.time()
         run.save()
         folder = code.save(run.runs) if missing else None
-        for spec in missing.values():
-            if state_of(spec) != State.RUNNING:  # on another executor
-                spec.save(command=redact(ctx.command), **run.beside_specs)
-                (spec.folder / FAILED).unlink(missing_ok=True)
+        run.make_ready(missing.values(), command=redact(ctx.command))
         if missing:
             _queue_jobs(ctx, run, missing, attached, folder)
 
