@@ -96,6 +96,8 @@ def start(
 ) -> list[subprocess.Popen]:  # fmt: skip
     """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine."""
     path = str(spec.save(health=limits or {}, recompute=recompute))
+    # A session in the process of the tests may have chosen a port, where it still listens.
+    inherited = {name: value for name, value in os.environ.items() if name != "MASTER_PORT"}
     step = ["-m", "nemo_distill.step", path]
     if nodes * ranks_per_node > 1:
         endpoint = f"127.0.0.1:{free_port()}" if nodes > 1 else None
@@ -106,7 +108,7 @@ def start(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
         )
         for _ in range(nodes)
     ]

@@ -1,12 +1,15 @@
 """The model as it trains on a GPU: Transformer Engine's layers, bf16 and FP8, against float32 on a CPU."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE
+from nemo_distill.step import Step
 from tests.nemo_distill import segments
 from tests.nemo_distill.nemotron_h.test_model import (
     own_gradients,
@@ -27,6 +30,9 @@ BF16 = 0.02
 """Relative. Ten layers round to 8 bits in bf16, each by up to 0.4%."""
 FP8 = 0.15
 """Relative. They round to 3 bits in E4M3, each by up to 6%, and errors average out."""
+COURSE = {**segments.COURSE, "seq_length": 256, "precision": "bf16-mixed"}
+LIMITS = {"teacher_loss": 2.0}
+"""The teacher has learnt nothing."""
 
 
 def relative(made, wanted) -> float:
@@ -47,6 +53,12 @@ def world(tokenizer_folder, tmp_path_factory):
         "logits": transformers_logits(folder, tokens),
         "gradients": transformers_gradients(folder, tokens, SHAPE),
     }
+
+
+def placed(world, *steps):
+    """The steps, and those before them, with Transformer Engine's layers and the world's checkpoint as the teacher."""
+    folder, teacher = world["folder"].parent, str(world["folder"])
+    return segments.placed(folder, *steps, teacher=teacher, layer_spec="transformer_engine", course=COURSE)
 
 
 def runtime(layer_spec: str, precision: str = "bf16-mixed"):
@@ -84,20 +96,16 @@ def test_a_checkpoint_saved_under_the_pruning_spec_loads_into_the_training_spec(
         assert relative(logits_of(model.megatron(restored), world["tokens"]), world["logits"]) < BF16
 
 
-def test_what_was_trained_is_exported_as_transformers_reads_it(world, tmp_path):
+def test_what_was_trained_is_exported_as_transformers_reads_it(world):
     """Import, prune, train in two segments, export: steps as a run's, in processes of their own."""
     from nemo_distill.nemotron_h import model
-    from nemo_distill.step import Step
 
-    course = {**segments.COURSE, "seq_length": 256, "precision": "bf16-mixed"}
-    first = segments.segment("distill-1", until=segments.CUT, course=course)
-    second = segments.segment("distill-2", first=segments.CUT, after="distill-1", course=course)
+    first = segments.segment("distill-1", until=segments.CUT, course=COURSE)
+    second = segments.segment("distill-2", first=segments.CUT, after="distill-1", course=COURSE)
     export = Step("export", "nemo_distill.steps.export", {"dtype": "bfloat16"}, upstream=("distill-2",))
-    steps = segments.placed(
-        tmp_path, first, second, export, teacher=str(world["folder"]), layer_spec="transformer_engine", course=course
-    )
+    steps = placed(world, first, second, export)
     for step in steps.values():
-        segments.run(step, limits={"teacher_loss": 2.0})  # it has learnt nothing
+        segments.run(step, limits=LIMITS)
     trained, exported = steps["distill-2"].folder, steps["export"].folder / "hf"
     losses = [line["loss"] for name in ("distill-1", "distill-2") for line in segments.losses(steps[name])]
     assert losses[-1] < 0.9 * losses[0]
@@ -108,6 +116,38 @@ def test_what_was_trained_is_exported_as_transformers_reads_it(world, tmp_path):
         made = logits_of(model.megatron(restored), world["tokens"])
     wanted = transformers_logits(exported, world["tokens"])
     assert relative(made, wanted) < BF16 < relative(wanted, world["logits"]), "as trained, and no longer the teacher"
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
+    """Data parallel and, from its checkpoint, tensor parallel; beside it tensor parallel with both models in FP8."""
+    pair, in_fp8 = {"ranks_per_node": 2}, {"fused_loss": True, "fused_kernels": True, "fp8": "both"}
+    sharing_the_model = {**pair, TENSOR_PARALLEL_VARIABLE: "2"}
+    steps = placed(
+        world,
+        segments.segment("distill-one", course=COURSE),
+        segments.segment("distill-batch", until=segments.CUT, course=COURSE),
+        segments.segment("distill-model", first=segments.CUT, after="distill-batch", course=COURSE),
+        segments.segment("distill-fp8", course=COURSE, kd=in_fp8),
+    )
+    for name in ("import-teacher", "prepare", "index", "prune"):
+        segments.run(steps[name])
+
+    def losses(chain: list[tuple[str, dict]]) -> list[float]:
+        for name, how in chain:
+            segments.run(steps[name], limits=LIMITS, **how)
+        return [line["loss"] for name, _ in chain for line in segments.losses(steps[name])]
+
+    chains = (
+        [("distill-one", {})],
+        [("distill-batch", pair), ("distill-model", sharing_the_model)],
+        [("distill-fp8", sharing_the_model)],
+    )
+    with ThreadPoolExecutor() as pool:
+        wanted, shared, quantised = pool.map(losses, chains)
+    assert wanted[-1] < 0.9 * wanted[0]
+    assert shared == pytest.approx(wanted, rel=BF16)
+    assert quantised == pytest.approx(wanted, rel=FP8)
 
 
 def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(world):
