@@ -60,7 +60,7 @@ def distillation_model(
     `pairs_file`: NeMo's distillation config, which may name intermediate layers to compare; None: logits alone.
     `recompute`: What the student computes again in the backward pass, a name in `settings.RECOMPUTE`.
     """
-    precision.check(options.fp8)
+    precision.check(options.fp8, fused_kernels=options.fused_kernels)
     contexts = [nl.io.load_context(checkpoint / "context", subpath="model") for checkpoint in (student, teacher)]
     model = DistillationModel(
         contexts[0].config,

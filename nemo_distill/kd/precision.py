@@ -23,12 +23,23 @@ NEEDED_ON_A_GPU = {"triton": "triton", "mamba_ssm": "mamba-ssm", "causal_conv1d"
 """Packages without which a GPU would compute as slowly as PyTorch's own operations do, and how they are installed."""
 
 
-def check(fp8: str) -> None:
-    """Raise `UserError` where `distill.fp8`, or any training on the GPU that is here, cannot be had on this machine."""
+SHARED_MEMORY = 227
+"""KiB of a multiprocessor that one program may have, for our kernels (`nemotron_h.ssd`): as much as Hopper gives."""
+
+
+def check(fp8: str, *, fused_kernels: bool = False) -> None:
+    """Raise `UserError` where these settings, or any training on the GPU that is here, cannot be had here."""
     lacking = [name for package, name in NEEDED_ON_A_GPU.items() if not _installed(package)]
     if torch.cuda.is_available() and lacking:
         command = f"pip install --no-build-isolation {' '.join(lacking)}"
         raise UserError(f"training on a GPU needs {lacking[0]}, which is not installed here: {command}.")
+    if torch.cuda.is_available() and fused_kernels:
+        given = torch.cuda.get_device_properties().shared_memory_per_block_optin // 1024
+        if given < SHARED_MEMORY:
+            raise UserError(
+                f"distill.fused_kernels=true needs {SHARED_MEMORY} KiB of shared memory for a program, and the "
+                f"{torch.cuda.get_device_name()} has {given}: say distill.fused_kernels=false."
+            )
     missing = None
     if fp8 == "none":
         return

@@ -1,5 +1,7 @@
 """Where FP8 cannot be had: one sentence, and the setting to change."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,10 +9,14 @@ from nemo_distill.errors import UserError
 from nemo_distill.kd import precision
 
 
-def on_a_gpu(monkeypatch, *, capability=(9, 0), installed=(*precision.NEEDED_ON_A_GPU, "transformer_engine")):
+def on_a_gpu(
+    monkeypatch, *, capability=(9, 0), installed=(*precision.NEEDED_ON_A_GPU, "transformer_engine"), shared_memory=227
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
+    properties = SimpleNamespace(shared_memory_per_block_optin=shared_memory * 1024)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: properties)
     monkeypatch.setattr(precision, "_installed", lambda package: package in installed)
 
 
@@ -29,6 +35,10 @@ def test_without_a_gpu_fp8_is_refused_and_nothing_else_is():
             {"installed": tuple(precision.NEEDED_ON_A_GPU)},
             "needs Transformer Engine, which is not installed here: say distill.fp8=none",
         ),
+        (
+            {"shared_memory": 163},
+            "fused_kernels=true needs 227 KiB .* and the A100 has 163: say distill.fused_kernels=false",
+        ),
         ({"installed": ()}, "training on a GPU needs triton, which is not installed here: pip install"),
         ({"installed": ("triton", "causal_conv1d")}, "needs mamba-ssm, which .* pip install .* mamba-ssm\\."),
     ],
@@ -36,12 +46,14 @@ def test_without_a_gpu_fp8_is_refused_and_nothing_else_is():
 def test_a_gpu_that_lacks_something_is_told_what(monkeypatch, machine, said):
     on_a_gpu(monkeypatch, **machine)
     with pytest.raises(UserError, match=said):
-        precision.check("teacher")
+        precision.check("teacher", fused_kernels=True)
 
 
 def test_a_gpu_with_all_of_it_is_taken(monkeypatch):
     on_a_gpu(monkeypatch)
-    precision.check("both")
+    precision.check("both", fused_kernels=True)
+    on_a_gpu(monkeypatch, shared_memory=163)
+    precision.check("both", fused_kernels=False)
 
 
 def test_a_stand_in_is_not_taken_for_the_package():
