@@ -22,7 +22,6 @@ MULTIPLE = 16
 NEEDED_ON_A_GPU = {"triton": "triton", "mamba_ssm": "mamba-ssm", "causal_conv1d": "causal-conv1d"}
 """Packages without which a GPU would compute as slowly as PyTorch's own operations do, and how they are installed."""
 
-
 SHARED_MEMORY = 227
 """KiB of a multiprocessor that one program may have, for our kernels (`nemotron_h.ssd`): as much as Hopper gives."""
 

@@ -35,13 +35,13 @@ CHUNK = 128
 STATES = {"num_warps": 8, "num_stages": 3}
 OUTPUT = {"num_warps": 8, "num_stages": 3}
 INPUT = {"ROWS": 64, "num_warps": 4, "num_stages": 1, "maxnreg": 168}
-PAIRS = {"ROWS": 64, "num_warps": 8, "num_stages": 3, "maxnreg": 128}
+PAIRS = {"num_warps": 8, "num_stages": 3, "maxnreg": 128}
 GROUP = {"ROWS": 128, "num_warps": 8, "num_stages": 3}
 COLLECT = {"BLOCK": 2048, "num_warps": 8}
 """How each kernel is compiled, and how many of a chunk's tokens (`ROWS`) a program takes: the fastest of some ten each
 at the study's shapes on an H200. Registers are limited so that more programs share a multiprocessor: with 168 three of
-4 warps, with 128 two of 8. `ROWS` of PAIRS is half a chunk. No tile is narrower than 64, for Triton 3.6 then reads past
-its shared memory on Hopper (its issue 11366)."""
+4 warps, with 128 two of 8. No tile is narrower than 64, for Triton 3.6 then reads past its shared memory on Hopper (its
+issue 11366)."""
 PROGRAMS = 256
 """How many programs of `_scan_output` keep a GPU busy: if there are fewer groups and chunks, groups are shared out."""
 
@@ -105,7 +105,8 @@ def backward(dy: Tensor, x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C
     weights = torch.zeros(batch, chunks, groups, CHUNK, CHUNK, dtype=x.dtype, device=x.device)
     _scan_pairs[(3, groups, batch * chunks)](
         dy, x, dt, cumulative, B, C, weights, later, earlier, across,
-        *dy.stride()[:3], *x.stride()[:3], *B.stride()[:3], *C.stride()[:3], *counts, **sizes, **PAIRS,
+        *dy.stride()[:3], *x.stride()[:3], *B.stride()[:3], *C.stride()[:3], *counts, **sizes,
+        ROWS=CHUNK // 2, **PAIRS,
     )  # fmt: skip
     for own, other, values, around, made, sums in (
         (C, B, dy, entering, dC, brought),
@@ -261,8 +262,9 @@ def _scan_pairs(
 ):  # fmt: skip
     """A block of a chunk's G, summed over a group's heads as `weights`, and its part of the gradient of a.
 
-    The blocks are the three on and below the diagonal. A pair of tokens counts at the later one of the two and is taken
-    off at the earlier: in `later` and `earlier` by the blocks on the diagonal, in `across` by the one below.
+    Of the chunk's two by two blocks these are the three on and below the diagonal. A pair of tokens counts at the later
+    one of the two and is taken off at the earlier: in `later` and `earlier` by the blocks on the diagonal, in `across`
+    by the one below.
     """
     late, early, group = (tl.program_id(0) + 1) // 2, tl.program_id(0) // 2, tl.program_id(1)
     batch, chunk = (tl.program_id(2) // chunks).to(tl.int64), (tl.program_id(2) % chunks).to(tl.int64)
