@@ -27,6 +27,7 @@ COURSE = {
     "seed": 7,
     "precision": "32",
 }
+KD = {"fused_loss": True, "fused_kernels": True, "fp8": "none"}
 TEACHER = "package:debug/teacher"
 INDEXED = ("max_iterations", "global_batch_size", "seq_length", "seed")
 """What of it the indices depend on."""
@@ -41,7 +42,7 @@ def segment(
         "nemo_distill.steps.distill",
         {
             "course": course,
-            "kd": {"fused_loss": True, "fused_kernels": True, "fp8": "none"},
+            "kd": KD,
             "first": first,
             "until": until,
             "shares": SHARES,

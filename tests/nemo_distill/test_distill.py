@@ -9,7 +9,7 @@ import pytest
 from nemo_distill.losses import read_losses
 from nemo_distill.step import SUCCESS, Spec
 from nemo_distill.steps import index
-from tests.nemo_distill.segments import CUT, ITERATIONS, ended, losses, placed, run, run_all, segment, start
+from tests.nemo_distill.segments import CUT, ITERATIONS, KD, ended, losses, placed, run, run_all, segment, start
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-2", first=CUT, after="distill-1"),
         segment("distill-killed", save_interval=3),
         segment("distill-again", until=CUT, save_interval=4),  # a name and a folder of its own
-        segment("distill-nemo", until=CUT, kd={"fused_loss": False, "fused_kernels": False, "fp8": "none"}),
+        segment("distill-nemo", until=CUT, kd={**KD, "fused_loss": False, "fused_kernels": False}),
         segment("distill-hidden", until=2, intermediate_layers=[["decoder.final_norm", "decoder.final_norm"]]),
     )
     run_all([steps["distill-2"]], [steps["distill-hidden"], steps["distill-nemo"]])

@@ -121,14 +121,14 @@ def test_what_was_trained_is_exported_as_transformers_reads_it(world):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
     """Data parallel and, from its checkpoint, tensor parallel; beside it tensor parallel with both models in FP8."""
-    pair, in_fp8 = {"ranks_per_node": 2}, {"fused_loss": True, "fused_kernels": True, "fp8": "both"}
+    pair = {"ranks_per_node": 2}
     sharing_the_model = {**pair, TENSOR_PARALLEL_VARIABLE: "2"}
     steps = placed(
         world,
         segments.segment("distill-one", course=COURSE),
         segments.segment("distill-batch", until=segments.CUT, course=COURSE),
         segments.segment("distill-model", first=segments.CUT, after="distill-batch", course=COURSE),
-        segments.segment("distill-fp8", course=COURSE, kd=in_fp8),
+        segments.segment("distill-fp8", course=COURSE, kd={**segments.KD, "fp8": "both"}),
     )
     for name in ("import-teacher", "prepare", "index", "prune"):
         segments.run(steps[name])
