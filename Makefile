@@ -1,4 +1,5 @@
-# Two commands set everything up: `make demo` runs the main job, `make test` passes the tests.
+# Two commands set everything up: `make demo` runs the main job, `make test` passes the tests. `make check` is for
+# every change before it is committed, `make docs` builds the site.
 # PYTHON says which interpreter (3.11 or 3.12), VENV where the environment lies.
 
 SHELL := bash
@@ -7,9 +8,10 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DOCS_VENV ?= $(VENV)-docs
 
 .DELETE_ON_ERROR:
-.PHONY: demo test setup lint lock clean
+.PHONY: demo test check lint types layers fast docs setup lock clean
 
 demo: setup  ## the v1v3 blend, end to end, at debug scale
 	$(BIN)/nemo-run recipes/distill_v1v3.py --executor local
@@ -36,19 +38,46 @@ $(VENV)/.locked: requirements/lock.txt
 	$(BIN)/python -m pip install -qq --no-deps --requirement requirements/lock.txt
 	@touch $@
 
-lint: setup
-	$(BIN)/ruff check .
+# In two jobs, whose output is not mixed.
+check: setup  ## format, lint, types, layers, doctests and the fast tests: 90 seconds on two idle cores
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target fast lint types layers
+
+lint: setup  ## format, lint, spelling, and the workflows
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/actionlint
+
+types: setup  ## mypy over both packages
+	$(BIN)/mypy
+
+layers: setup  ## which room may import which
+	$(BIN)/lint-imports
+
+fast: setup  ## doctests, and the tests that start no process, cluster or browser
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(FAST)
+
+docs: $(DOCS_VENV)/.ready  ## the site, strictly, into build/site
+	$(DOCS_VENV)/bin/python -m doctest docs/hooks.py
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "The site: build/site/index.html"
+
+# Docstrings are read, not imported, so none of what the code needs is installed.
+$(DOCS_VENV)/.ready: requirements/docs.txt
+	"$(PYTHON)" -m venv --clear "$(DOCS_VENV)"
+	$(DOCS_VENV)/bin/python -m pip install -qq --no-deps --requirement requirements/docs.txt
+	@touch $@
 
 # Needs uv. Every package is locked at one version for both Pythons, so the markers say nothing: should a package ever
 # need two, pip refuses the file for naming it twice.
 UV ?= uv
-COMPILE := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --upgrade \
 	--excludes requirements/excludes.txt --annotation-style line --custom-compile-command 'make lock'
 PLAIN := sed -E -e 's/ ; [^\#]+( \#|$$)/ \1/' -e 's/,? -c [^ ,]+//' -e 's/via, /via /' -e 's/ +(\# via)?$$//'
 
 lock:
-	$(COMPILE) --upgrade --extra test --extra harnesses | $(PLAIN) > requirements/lock.txt
+	$(COMPILE) pyproject.toml --extra test --extra dev --extra harnesses | $(PLAIN) > requirements/lock.txt
+	$(COMPILE) --group docs | $(PLAIN) > requirements/docs.txt
 
 clean:
-	rm -rf "$(VENV)"
+	rm -rf "$(VENV)" "$(DOCS_VENV)" build

@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_what_plans_a_run_imports_nothing_heavy(module):
 
 def test_every_package_that_is_imported_is_declared():
     distributions = importlib.metadata.packages_distributions()
-    optional = {normalised(name) for extra in ("gpu", "harnesses", "test") for name in declared(extra)}
+    optional = {normalised(name) for extra in ("gpu", "harnesses", "test", "dev") for name in declared(extra)}
     shared = {path.stem for path in (ROOT / "tests").rglob("*_for_tests.py")}  # which benchmarks import, too
     missing = set()
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
@@ -90,9 +91,17 @@ def test_every_package_that_is_imported_is_declared():
 
 def test_the_lock_holds_every_requirement_no_cuda_package_and_no_host():
     pins = locked("lock.txt")
-    assert set(declared()) | set(declared("test")) | set(declared("harnesses")) <= set(pins)
+    assert set().union(*map(declared, (None, "test", "dev", "harnesses"))) <= set(pins)
     assert not {name for name in pins if re.match(r"triton|cuda-toolkit|nvidia-(cu|nc|nv)", name)}
     assert "://" not in (ROOT / "requirements" / "lock.txt").read_text()
+
+
+def test_the_sites_lock_holds_what_the_site_needs_and_not_torch():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    pins = locked("docs.txt")
+    assert {normalised(re.match(r"[\w.-]+", requirement)[0]) for requirement in groups["docs"]} <= set(pins)
+    assert "torch" not in pins
+    assert "://" not in (ROOT / "requirements" / "docs.txt").read_text()
 
 
 def test_torch_is_installed_first_in_the_version_of_the_lock():
