@@ -46,7 +46,7 @@ lint: setup  ## format, lint, spelling, and the workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
-	$(BIN)/actionlint
+	$(BIN)/actionlint .github/workflows/*.yml
 
 types: setup  ## mypy over both packages
 	$(BIN)/mypy
