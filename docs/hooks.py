@@ -127,19 +127,20 @@ def placed(path: str, config: MkDocsConfig, files: Files) -> str | None:
     return copy
 
 
-class Doctests(griffe.Extension):
-    """Fences the examples of docstrings, which Markdown would take for quotations."""
+class Docstrings(griffe.Extension):
+    """Makes Markdown of every docstring."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
-        """Fence them in every docstring."""
+        """Make Markdown of the docstring of one object."""
         if obj.docstring:
-            obj.docstring.value = fenced(obj.docstring.value)
+            obj.docstring.value = as_markdown(obj.docstring.value)
 
 
-def fenced(text: str) -> str:
-    """The docstring with each example, from `>>>` to the next empty line, as a code block.
+def as_markdown(text: str) -> str:
+    """The docstring with its examples as code, which Markdown takes for quotations, and a step's parts as lines.
 
-    >>> fenced("So:\\n\\n>>> 1 + 1\\n2\\n\\nAnd so on.")
-    'So:\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```\\n\\nAnd so on.'
+    >>> as_markdown("So:\\n\\n>>> 1 + 1\\n2\\n\\nUpstream: `prune`.\\nOutput: `hf/`.")
+    'So:\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```\\n\\nUpstream: `prune`.  \\nOutput: `hf/`.'
     """
+    text = re.sub(r"(?<!\n)\n(?=(?:Upstream|Output): )", "  \n", text)
     return re.sub(r"^>>> .*?(?=\n\s*\n|\Z)", lambda found: f"```pycon\n{found[0]}\n```", text, flags=re.M | re.S)

@@ -28,9 +28,9 @@ def test_actionlint_has_nothing_to_say(workflow):
 def test_actionlint_would_have_something_to_say(tmp_path):
     broken = tmp_path / "broken.yml"
     text = WORKFLOWS[0].read_text(encoding="utf-8")
-    broken.write_text(text.replace("matrix.python }}\n          cache", "matrix.pyton }}\n          cache"))
+    broken.write_text(text.replace("matrix.python }}\n          cache", "matrix.snake }}\n          cache"))
     done = subprocess.run([ACTIONLINT, str(broken)], capture_output=True, text=True)
-    assert done.returncode == 1 and '"pyton" is not defined' in done.stdout
+    assert done.returncode == 1 and '"snake" is not defined' in done.stdout
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
