@@ -11,8 +11,6 @@ An attempt that was cut leaves nothing that the next one trusts: the suite is ru
 """
 
 import dataclasses
-import hashlib
-import importlib.util
 import logging
 import math
 from dataclasses import dataclass
@@ -106,10 +104,11 @@ def loads(settings: Evaluate) -> list[Load]:
 
 
 def protocol(settings: Evaluate) -> str:
-    """A hash of all that decides a score besides the checkpoint: the suite, its questions, who judges, our own code.
+    """A hash of all that decides a score but the checkpoint: the suite, its questions, the judge, our tasks' version.
 
     Raises `UserError` for a suite that is not there or that lacks something it needs.
     """
+    from core_evals.nemo_distill import version
     from evaluator import hub
     from evaluator.judge import judge_of
 
@@ -119,9 +118,7 @@ def protocol(settings: Evaluate) -> str:
     if settings.datasets and any(benchmark.dataset for benchmark in chosen.benchmarks):
         identity["datasets"] = hub.fingerprint(Path(settings.datasets), chosen)
     if any(benchmark.task.startswith("offline") for benchmark in chosen.benchmarks):
-        folder = Path(importlib.util.find_spec("core_evals.nemo_distill").origin).parent
-        files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yml", ".jsonl"))
-        identity["tasks"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        identity["tasks"] = version.identity()
     return fingerprint(identity)
 
 

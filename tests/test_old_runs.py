@@ -1,0 +1,95 @@
+"""What version 0.1 has done is not done again: its finished runs are skipped, reported, compared and gone on from."""
+
+import hashlib
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core_evals.nemo_distill import version
+from nemo_distill.losses import read_losses
+from tests import old_runs
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = json.loads((ROOT / "tests/data/fingerprints_of_0_1.json").read_text())
+SEGMENT = "distill-0.61M/228579d1551d"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    return old_runs.unpack(tmp_path_factory.mktemp("old") / "runs")
+
+
+def nemo_run(*words: str) -> str:
+    """What the command prints; it has to end well."""
+    command = [sys.executable, "-W", "ignore", "-m", "nemo_distill.cli", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def losses(folder: Path) -> list[dict]:
+    return [
+        {key: value for key, value in line.items() if key != "seconds"} for line in read_losses(folder / "losses.jsonl")
+    ]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_step_of_every_recipe_has_the_fingerprint_it_had(name):
+    from nemo_distill.cli import load_recipe
+    from nemo_distill.experiment import build_steps
+    from nemo_distill.recipe import Recipe
+    from nemo_distill.scale import get_scale
+    from nemo_distill.step import place
+
+    stem, _, scale = name.rpartition("-")
+    parameters = inspect.signature(load_recipe(ROOT / "recipes" / f"{stem}.py")).parameters
+    recipe = Recipe.of(name, parameters["settings"].default, get_scale(scale))
+    specs = place(build_steps(recipe), runs=Path("runs"))
+    assert {step: spec.fingerprint for step, spec in specs.items()} == GOLDEN[name]
+
+
+def test_the_tasks_of_version_1_are_asked_as_they_were():
+    questions = {name: digest for name, digest in version.identity().items() if name.endswith(".jsonl")}
+    folder = Path(version.__file__).parent / "data"
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.jsonl")} == questions
+
+
+@pytest.mark.parametrize("recipe", ["distill_v1v3", "distill_v3"])
+def test_the_same_command_finds_a_finished_run_done(runs, recipe):
+    output = nemo_run(f"recipes/{recipe}.py", "--executor", "local", f"runs={runs}")
+    assert "Nothing to do" in output
+    assert "98%" in output or "recovered" in output  # and shows its table
+
+
+def test_finished_runs_are_reported_and_compared(runs):
+    assert "0.61M" in nemo_run("report", "distill_v1v3-debug", "--runs", str(runs))
+    assert "done" in nemo_run("status", "distill_v1v3-debug", "--runs", str(runs))
+    compared = nemo_run("report", "distill_v1v3-debug", "distill_v3-debug", "--runs", str(runs))
+    assert "30pre_70post_v1v3" in compared and "30pre_70post_v3" in compared
+    assert (runs / "comparisons/distill_v1v3-debug-vs-distill_v3-debug/report.html").stat().st_size > 10_000
+    assert "model-index" in Path(nemo_run("card", "distill_v1v3-debug", "--runs", str(runs)).strip()).read_text()
+
+
+@pytest.mark.slow
+def test_a_segment_goes_on_from_a_checkpoint_of_the_old_version_to_the_losses_of_the_uncut_run(runs, tmp_path):
+    copied = tmp_path / "runs"
+    shutil.copytree(runs, copied)
+    folder = copied / SEGMENT
+    uncut = losses(folder)
+    for path in folder.iterdir():
+        if path.name != "spec.json":
+            (shutil.rmtree if path.is_dir() else Path.unlink)(path)
+    step = subprocess.Popen([sys.executable, "-m", "nemo_distill.step", str(folder / "spec.json")])
+    deadline = time.monotonic() + 300
+    while step.poll() is None and len(again := losses(folder)) < 25 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    step.kill()
+    step.wait()
+    assert len(again) >= 25
+    assert again == uncut[: len(again)]
