@@ -4,7 +4,7 @@
 
 Makes a JSONL of documents in words as frequent as in a language (Zipf), and as many questions of 20 to 80 words; each
 hundredth question stands in a document. Then, in one process and on one core, alternately and three times each: `Index`
-of `nemo_distill.data.contamination`, and a scan that looks every 13 words of every document up in a dictionary of
+of `nemo_distill.contamination.search`, and a scan that looks every 13 words of every document up in a dictionary of
 tuples. Both must find the same questions. Prints a Markdown table of the medians, in seconds of a core, as others may
 share the machine; a MB is 10^6 bytes of the file.
 """
@@ -21,9 +21,9 @@ from itertools import accumulate
 from json import dumps
 from pathlib import Path
 
-from nemo_distill.data.contamination import WORDS, Index
+from nemo_distill.contamination.questions import Question
+from nemo_distill.contamination.search import WORDS, Index
 from nemo_distill.data.documents import Tally, rows
-from nemo_distill.data.questions import Question
 
 ROUNDS = 3
 DROP = str.maketrans("", "", string.punctuation)
@@ -54,7 +54,7 @@ def table(path: Path, questions: list[Question]) -> str:
     build_plain, owners = timed(lambda: plain_index(questions))
     ways = {
         "reading alone": lambda: sum(1 for _ in read(path)),
-        "nemo_distill.data.contamination": lambda: set(index.scan("source", read(path))[0].touched),
+        "nemo_distill.contamination.search": lambda: set(index.scan("source", read(path))[0].touched),
         plainly: lambda: plain_scan(owners, read(path)),
     }
     seconds, found = {name: [] for name in ways}, {}
@@ -62,9 +62,9 @@ def table(path: Path, questions: list[Question]) -> str:
         for name, way in ways.items():
             took, found[name] = timed(way)
             seconds[name].append(took)
-    assert found["nemo_distill.data.contamination"] == found[plainly] != set()
+    assert found["nemo_distill.contamination.search"] == found[plainly] != set()
     speed = {name: megabytes / statistics.median(took) for name, took in seconds.items()}
-    ours, plain = speed["nemo_distill.data.contamination"], speed[plainly]
+    ours, plain = speed["nemo_distill.contamination.search"], speed[plainly]
     return "\n".join(
         [
             f"{megabytes:.0f} MB against {len(questions):,} questions, {len(found[plainly])} of them found",
@@ -72,11 +72,11 @@ def table(path: Path, questions: list[Question]) -> str:
             "| way | index, s | MB/s |",
             "|---|---:|---:|",
             f"| reading the JSONL alone | | {speed['reading alone']:.1f} |",
-            f"| `nemo_distill.data.contamination` | {build:.1f} | {ours:.1f} |",
+            f"| `nemo_distill.contamination.search` | {build:.1f} | {ours:.1f} |",
             f"| a dictionary of tuples | {build_plain:.1f} | {plain:.1f} |",
             f"| **ratio** | | **{ours / plain:.1f}** |",
             "",
-            f"`nemo_distill.data.contamination` added {memory:.0f} MB to the memory of the process.",
+            f"`nemo_distill.contamination.search` added {memory:.0f} MB to the memory of the process.",
         ]
     )
 

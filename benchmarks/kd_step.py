@@ -8,8 +8,9 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - NeMo: `LogitsKLLoss` on whole logits, squared ReLU as PyTorch differentiates it;
 - the loss from hidden states (`nemo_distill.kd.divergence`);
 - squared ReLU that keeps its output only (`nemo_distill.nemotron_h.activation`);
-- norms in front of linear layers in our own kernels (`nemo_distill.nemotron_h.norm`);
-- Mamba's scan with fewer states in memory, and the gate and norm behind it in one (`nemo_distill.nemotron_h.mixer`);
+- norms in front of linear layers in our own kernels (`nemo_distill.nemotron_h.kernels.norm`);
+- Mamba's scan with fewer states in memory, and the gate and norm behind it in one
+  (`nemo_distill.nemotron_h.kernels.mixer`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`);
 - the student's MLP layers computed again in the backward pass, for the memory (`nemo_distill.kd.model`).
 
@@ -35,7 +36,7 @@ from collections.abc import Callable
 import torch
 from gpu_time import median
 
-from nemo_distill.nemotron_h import backend
+from nemo_distill.compat import patch as backend
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
@@ -147,8 +148,8 @@ class Bench:
         """Name, title and the change to the model of every line, each to be made after those before."""
         from nemo_distill.kd import precision
         from nemo_distill.kd.model import fuse_loss, mlp_computed_again
-        from nemo_distill.nemotron_h import mixer, norm
         from nemo_distill.nemotron_h.activation import squared_relu
+        from nemo_distill.nemotron_h.kernels import mixer, norm
 
         def activation(function):
             for module in self.model.modules():

@@ -107,9 +107,9 @@ def attempt(what: str, folder: Path, options) -> dict:
     """Build or open the indices, or read sequences; returns what was measured."""
     from nemo.utils import AppState
 
-    from nemo_distill import training
-    from nemo_distill.blend import megatron_blend
-    from nemo_distill.indices import build, one_process
+    from nemo_distill.backends.nemo import trainer as training
+    from nemo_distill.backends.nemo.indices import build, one_process
+    from nemo_distill.config.blend import megatron_blend
 
     with one_process():
         course = training.Course(**COURSE)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluator.results import CheckpointResult, TaskResult
-from evaluator.suite import Benchmark, Suite
-from nemo_distill.manifest import Run
-from nemo_distill.schedule import Schedule
-from nemo_distill.step import Spec, Step, mark_done, place
+from evaluator.results.scores import CheckpointResult, TaskResult
+from evaluator.suites.suite import Benchmark, Suite
+from nemo_distill.config.schedule import Schedule
+from nemo_distill.run.manifest import Run
+from nemo_distill.run.step import Spec, Step, mark_done, place
 
 COURSE = {
     "seq_length": 8192,

@@ -27,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("needs a GPU, and there is none here")
-    from nemo_distill.nemotron_h import backend
+    from nemo_distill.compat import patch as backend
 
     backend.prepare()
     print(torch.cuda.get_device_name())
@@ -64,8 +64,8 @@ def theirs(groups: int, zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weig
 
 
 def ours(groups: int, *given: torch.Tensor) -> torch.Tensor:
-    """The same, by `nemo_distill.nemotron_h.mixer`."""
-    from nemo_distill.nemotron_h.mixer import MixerFunction
+    """The same, by `nemo_distill.nemotron_h.kernels.mixer`."""
+    from nemo_distill.nemotron_h.kernels.mixer import MixerFunction
 
     return MixerFunction.apply(*given, 1e-5, groups, HEAD)[0]
 

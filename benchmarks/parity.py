@@ -21,7 +21,7 @@ def main() -> None:
         _newest(parser, options.runs, f"{step}-{options.milestone}/*/{output}")
         for step, output in (("distill", "checkpoint"), ("export", "hf"))
     )
-    from nemo_distill.nemotron_h import backend
+    from nemo_distill.compat import patch as backend
 
     backend.prepare()
     import torch

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from made_up_runs import ITERATIONS, make_run
 
-from evaluator.comparison import Comparison, write_comparison
-from evaluator.suite import get_suite
-from evaluator.verdict import judge
+from evaluator.report.comparison import Comparison, write_comparison
+from evaluator.suites.suite import get_suite
+from evaluator.verdicts.judge import judge
 from nemo_distill.steps.report import gather
 
 

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests/nemo_distill/slurm"))
+sys.path.insert(0, str(ROOT / "tests/nemo_distill/launch/slurm"))
 NEMO_RUN = [sys.executable, "-W", "ignore", "-m", "nemo_distill.cli"]
 SITE = """\
 {account: tests, partition: batch, time: "02:00:00", mem: 6G, poll_seconds: 1, env_vars: {OMP_NUM_THREADS: "1"}}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A run on a real Slurm that is disturbed twice and still finishes, as a person would see it:
 #
-#     python tests/nemo_distill/slurm/cluster_for_tests.py bash benchmarks/slurm_session.sh > benchmarks/slurm_session.txt
+#     python tests/nemo_distill/launch/slurm/cluster_for_tests.py bash benchmarks/slurm_session.sh > benchmarks/slurm_session.txt
 #
 # It takes ten minutes on two cores. Waiting is left out of what it prints.
 set -uo pipefail

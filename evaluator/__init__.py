@@ -1,7 +1,7 @@
 """Evaluate checkpoints with nemo-evaluator and judge what differs between them.
 
-    from evaluator.suite import get_suite
-    from evaluator.run import run_suite
+    from evaluator.suites.suite import get_suite
+    from evaluator.harness.run import run_suite
 
     result = run_suite(Path("hf"), suite=get_suite("offline"), folder=Path("out"), label="pruned", seed=0)
     result.tasks[0].summary.mean, result.tasks[0].summary.stderr      # of the first benchmark, from 0 to 1

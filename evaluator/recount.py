@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluator.pairs import difference, difference_p, same_questions
-from evaluator.results import RESULTS_FILE, CheckpointResult
-from evaluator.stats import average
+from evaluator.results.pairs import difference, difference_p, same_questions
+from evaluator.results.scores import RESULTS_FILE, CheckpointResult
+from evaluator.stats.scores import average
 
 
 def main(arguments: list[str]) -> int:

@@ -25,8 +25,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nemo_distill.config.settings import Settings
 from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
-from nemo_distill.settings import Settings
 
 RECIPES_FOLDER = Path("recipes")
 RUNS_FOLDER = Path("runs")
@@ -125,9 +125,9 @@ def status(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show how far a run is, step by step."""
-    from nemo_distill.display import print_status
-    from nemo_distill.manifest import find
-    from nemo_distill.slurm.watch import Watch
+    from nemo_distill.launch.slurm.watch import Watch
+    from nemo_distill.run.display import print_status
+    from nemo_distill.run.manifest import find
 
     found, jobs = find(run, runs=runs), {}
     console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fit into
@@ -144,9 +144,9 @@ def cancel(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Cancel the jobs of a run on a cluster; the run's own command goes on from there."""
-    from nemo_distill.manifest import find
-    from nemo_distill.slurm import watch
-    from nemo_distill.slurm.commands import SlurmSilent
+    from nemo_distill.launch.slurm import watch
+    from nemo_distill.launch.slurm.commands import SlurmSilent
+    from nemo_distill.run.manifest import find
 
     found = find(run, runs=runs)
     try:
@@ -162,9 +162,9 @@ def report(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
-    from nemo_distill.display import print_comparison, print_outcome, print_published
-    from nemo_distill.manifest import find
-    from nemo_distill.step import why_damaged
+    from nemo_distill.run.display import print_comparison, print_outcome, print_published
+    from nemo_distill.run.manifest import find
+    from nemo_distill.run.step import why_damaged
 
     if published and run:
         raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
@@ -194,8 +194,8 @@ def card(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Write the model card of a checkpoint, for the Hugging Face hub."""
-    from nemo_distill.card import write_card
-    from nemo_distill.manifest import find
+    from nemo_distill.outcome.card import write_card
+    from nemo_distill.run.manifest import find
 
     print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license))
 
@@ -205,8 +205,8 @@ def write_comparison_report(found: list, runs: Path):
 
     Raises `UserError` when they cannot be compared; nothing is written then.
     """
-    from evaluator.comparison import MOST_RUNS, Comparison, write_comparison
-    from evaluator.verdict import judge
+    from evaluator.report.comparison import MOST_RUNS, Comparison, write_comparison
+    from evaluator.verdicts.judge import judge
     from nemo_distill.steps.report import gather
 
     names = [one.name for one in found]
@@ -242,10 +242,10 @@ def write_published_report(runs: Path):
 
     Blends whose recipes lie in ./recipes are shown with what they are made of.
     """
-    from evaluator.published import load_study
-    from evaluator.published_report import PublishedReport, write_published
-    from nemo_distill.recipe import blend_of
-    from nemo_distill.sources import find as find_source
+    from nemo_distill.config.recipe import blend_of
+    from nemo_distill.config.sources import find as find_source
+    from nemo_distill.study.report import PublishedReport, write_published
+    from nemo_distill.study.tables import load_study
 
     blends = [blend for blend in map(blend_of, recipe_files()) if blend]
     compositions = {

@@ -20,23 +20,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nemo_distill.context import Context
-from nemo_distill.data.questions import check_names, offline_questions, questions_in
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.scale import Scale, get_scale
+from nemo_distill.config.schedule import parse_tokens
+from nemo_distill.config.settings import Settings
+from nemo_distill.config.sources import find
+from nemo_distill.contamination.questions import check_names, offline_questions, questions_in
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.estimate import estimate_of
-from nemo_distill.executors import SCALE_OF, name_of
-from nemo_distill.launch import check_folder, launch
-from nemo_distill.layouts import misfit
-from nemo_distill.manifest import Run
-from nemo_distill.plan import print_preview
-from nemo_distill.provenance import redact
-from nemo_distill.ranks import check_layout
-from nemo_distill.recipe import Recipe
-from nemo_distill.scale import Scale, get_scale
-from nemo_distill.schedule import parse_tokens
-from nemo_distill.settings import Settings
-from nemo_distill.sources import find
-from nemo_distill.step import Spec, Step, fingerprint, place, resolve_package_paths
+from nemo_distill.launch.context import Context
+from nemo_distill.launch.executors import SCALE_OF, name_of
+from nemo_distill.launch.launch import check_folder, launch
+from nemo_distill.plan.estimate import estimate_of
+from nemo_distill.plan.layouts import misfit
+from nemo_distill.plan.preview import print_preview
+from nemo_distill.run.manifest import Run
+from nemo_distill.run.provenance import redact
+from nemo_distill.run.ranks import check_layout
+from nemo_distill.run.step import Spec, Step, fingerprint, place, resolve_package_paths
 from nemo_distill.steps import evaluate as evaluate_step
 
 TEACHER, PRUNED = "teacher", "pruned"

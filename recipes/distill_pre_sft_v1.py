@@ -8,10 +8,10 @@ Published is that nothing but this data set was used; how its three parts were w
 
 import nemo_run as run
 
-from nemo_distill.blend import Blend, reconstructed
-from nemo_distill.context import Context
+from nemo_distill.config.blend import Blend, reconstructed
+from nemo_distill.config.settings import Distill, Settings
 from nemo_distill.experiment import run_experiment
-from nemo_distill.settings import Distill, Settings
+from nemo_distill.launch.context import Context
 
 BY_SIZE = reconstructed("as much of each source as it holds: 7B, 16B and 12B")
 

@@ -9,10 +9,10 @@ post-training part, made whole and rounded.
 
 import nemo_run as run
 
-from nemo_distill.blend import Blend, reconstructed
-from nemo_distill.context import Context
+from nemo_distill.config.blend import Blend, reconstructed
+from nemo_distill.config.settings import Distill, Settings
 from nemo_distill.experiment import run_experiment
-from nemo_distill.settings import Distill, Settings
+from nemo_distill.launch.context import Context
 
 # fmt: off
 BLEND = Blend.of(

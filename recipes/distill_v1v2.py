@@ -9,10 +9,10 @@ passed over about 14 times in 100B tokens; the rest is reconstructed.
 
 import nemo_run as run
 
-from nemo_distill.blend import Blend, reconstructed
-from nemo_distill.context import Context
+from nemo_distill.config.blend import Blend, reconstructed
+from nemo_distill.config.settings import Distill, Settings
 from nemo_distill.experiment import run_experiment
-from nemo_distill.settings import Distill, Settings
+from nemo_distill.launch.context import Context
 
 BY_SIZE = reconstructed("of the 30%, as much of each source as it holds: 7B, 16B and 12B")
 CODE = reconstructed("code as in v1v3, and what v3 took for its mathematics")

@@ -8,10 +8,10 @@ The only blend whose weights are published, all of them.
 
 import nemo_run as run
 
-from nemo_distill.blend import PUBLISHED, Blend
-from nemo_distill.context import Context
+from nemo_distill.config.blend import PUBLISHED, Blend
+from nemo_distill.config.settings import Distill, Settings
 from nemo_distill.experiment import run_experiment
-from nemo_distill.settings import Distill, Settings
+from nemo_distill.launch.context import Context
 
 # fmt: off
 BLEND = Blend.of(

@@ -9,10 +9,10 @@ dropped; the rest is reconstructed from what the study says changed between this
 
 import nemo_run as run
 
-from nemo_distill.blend import Blend, reconstructed
-from nemo_distill.context import Context
+from nemo_distill.config.blend import Blend, reconstructed
+from nemo_distill.config.settings import Distill, Settings
 from nemo_distill.experiment import run_experiment
-from nemo_distill.settings import Distill, Settings
+from nemo_distill.launch.context import Context
 
 AS_CHOSEN = reconstructed("as in 30pre_70post_v1v3")
 REST = reconstructed("what is left of 70%, and IFEval rose with this blend")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.progress import Progress
-from nemo_distill.training import read_losses
+from nemo_distill.backends.nemo.trainer import read_losses
+from nemo_distill.run.progress import Progress
 
 pytestmark = pytest.mark.slow
 

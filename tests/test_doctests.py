@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = {
-    "nemo_distill.nemotron_h.backend": "it replaces parts of torch, megatron and NeMo for the whole process",
+    "nemo_distill.compat.patch": "it replaces parts of torch, megatron and NeMo for the whole process",
 }
 """Module to the reason why its examples are not run here."""
 

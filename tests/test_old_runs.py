@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core_evals.nemo_distill import version
-from nemo_distill.losses import read_losses
+from nemo_distill.train.losses import read_losses
 from tests import old_runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,10 +42,10 @@ def losses(folder: Path) -> list[dict]:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_every_step_of_every_recipe_has_the_fingerprint_it_had(name):
     from nemo_distill.cli import load_recipe
+    from nemo_distill.config.recipe import Recipe
+    from nemo_distill.config.scale import get_scale
     from nemo_distill.experiment import build_steps
-    from nemo_distill.recipe import Recipe
-    from nemo_distill.scale import get_scale
-    from nemo_distill.step import place
+    from nemo_distill.run.step import place
 
     stem, _, scale = name.rpartition("-")
     parameters = inspect.signature(load_recipe(ROOT / "recipes" / f"{stem}.py")).parameters

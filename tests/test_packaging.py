@@ -13,7 +13,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("nemo_distill", "evaluator", "recipes", "benchmarks", "tests")
-LIGHT = ("nemo_distill", "nemo_distill.blend", "nemo_distill.sources", "nemo_distill.schedule", "nemo_distill.step")
+LIGHT = (
+    "nemo_distill",
+    "nemo_distill.config.blend",
+    "nemo_distill.config.sources",
+    "nemo_distill.config.schedule",
+    "nemo_distill.step",
+)
 HEAVY = {"torch", "nemo", "megatron", "modelopt", "transformers", "nemo_evaluator", "nemo_run"}
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.scale import get_scale
+from nemo_distill.config.settings import Settings
 from nemo_distill.experiment import build_steps
-from nemo_distill.recipe import Recipe
-from nemo_distill.scale import get_scale
-from nemo_distill.settings import Settings
-from nemo_distill.step import place
+from nemo_distill.run.step import place
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.py"))}
 PUBLISHED_ROWS = {

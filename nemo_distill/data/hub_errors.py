@@ -28,7 +28,7 @@ def refusals(name: str, revision: str | None = None, *, kind: str = DATA_SET) ->
     """Turn what `huggingface_hub` raises for the repository `name` into sentences that say what to do."""
     from huggingface_hub import constants, errors, get_token
 
-    from nemo_distill.sources import SOURCES
+    from nemo_distill.config.sources import SOURCES
 
     site = (endpoint() or constants.ENDPOINT).rstrip("/")
     page = f"datasets/{name}" if kind == DATA_SET else name

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_distill.progress import write_atomically
+from nemo_distill.run.progress import write_atomically
 
 _HEADER = b"MMIDIDX\x00\x00"
 _VERSION = 1

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nemo_distill.compat import patch as backend
 from nemo_distill.kd import precision
 from nemo_distill.kd.divergence import CHUNK_TOKENS, masked_divergence
-from nemo_distill.nemotron_h import backend
 
 backend.prepare()
 
@@ -87,7 +87,7 @@ class DistillationModel(DistillationGPTModel):
             return
         super().configure_model()
         if self.options.fused_kernels and backend.on_gpu():
-            from nemo_distill.nemotron_h import mixer, norm  # which need Triton
+            from nemo_distill.nemotron_h.kernels import mixer, norm
 
             mixer.install()
             norm.install()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nemo_distill.errors import UserError
-from nemo_distill.nemotron_h import amax
+from nemo_distill.nemotron_h.kernels import amax
 
 MULTIPLE = 16
 """Of which the sizes of an FP8 matrix product have to be multiples (cuBLASLt)."""

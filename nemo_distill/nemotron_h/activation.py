@@ -8,13 +8,13 @@ two tensors of the MLP's width more. On a GPU each direction is one kernel.
 import torch
 from torch import Tensor
 
-from nemo_distill.nemotron_h import amax
+from nemo_distill.nemotron_h.kernels import amax
 
 try:
     import triton
     import triton.language as tl
 
-    from nemo_distill.nemotron_h.amax import note
+    from nemo_distill.nemotron_h.kernels.amax import note
 except ImportError:  # there is none for machines without a GPU, where the kernels below have no use
     triton = None
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nemo_distill.compat import patch as backend
 from nemo_distill.errors import UserError
-from nemo_distill.nemotron_h import backend, specs
+from nemo_distill.nemotron_h import specs
 from nemo_distill.nemotron_h.activation import squared_relu
 from nemo_distill.nemotron_h.checkpoint import context_tokenizer, read_nemo
 from nemo_distill.nemotron_h.shape import Shape

@@ -7,10 +7,11 @@
               "boilerplate": 0.01,               n-grams in a larger share of a benchmark's questions are dropped
               "max_documents": null,             of a source that are read, from its head; null for all of them
               "max_malformed": 0.01}             share of a source's rows that may be malformed
-    folder:  contamination.json    a `nemo_distill.data.overlap.Contamination`
+    folder:  contamination.json    a `nemo_distill.contamination.overlap.Contamination`
 
 `sources` are those of `prepare`, on the hub or at hand. The file of questions is a path, STEP:PATH inside the folder of
-an upstream step, or core_evals:NAME, a file of our own offline tasks. `nemo_distill.data.questions` makes the entries.
+an upstream step, or core_evals:NAME, a file of our own offline tasks. `nemo_distill.contamination.questions` makes the
+entries.
 
 What is found of one source lies in RUNS/overlaps/NAME/FINGERPRINT, under the same contract as a step's output: blends
 that share a source read it once, and a step that was cut goes on with the source at which it was.
@@ -24,16 +25,16 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nemo_distill.data import contamination
-from nemo_distill.data.contamination import Index
+from nemo_distill.contamination import search as contamination
+from nemo_distill.contamination.overlap import Contamination, Overlap, Reading, overlap_of
+from nemo_distill.contamination.questions import check_names, offline_path, read_questions
+from nemo_distill.contamination.search import Index
 from nemo_distill.data.documents import Tally, batches, parse
 from nemo_distill.data.hub import Located
-from nemo_distill.data.overlap import Contamination, Overlap, Reading, overlap_of
-from nemo_distill.data.questions import check_names, offline_path, read_questions
 from nemo_distill.errors import UserError
-from nemo_distill.progress import write_atomically
-from nemo_distill.step import Spec, fingerprint, mark_done
-from nemo_distill.step_process import locked
+from nemo_distill.run.process import locked
+from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.step import Spec, fingerprint, mark_done
 from nemo_distill.steps.prepare import find_files, resolve_file
 
 VERSION = 1

@@ -8,8 +8,8 @@ folder:  corpora/<source>.jsonl
 import json
 
 from nemo_distill.debug import corpora
-from nemo_distill.progress import write_atomically
-from nemo_distill.step import Spec
+from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.step import Spec
 
 VERSION = 1
 

@@ -18,7 +18,7 @@ import os
 import shutil
 from pathlib import Path
 
-from nemo_distill.ranks import Ranks, check_layout
+from nemo_distill.run.ranks import Ranks, check_layout
 
 VERSION = 2
 MANY_RANKS = True
@@ -41,7 +41,7 @@ def main(spec) -> None:
     if ranks.agree("complete", final.exists):  # a kill between the last checkpoint and the mark of success
         logger.info("%s is complete already", final)
         return
-    from nemo_distill import training  # imports NeMo
+    from nemo_distill.backends.nemo import trainer as training
 
     newest = ranks.agree("newest", lambda: _tidy(spec, training))
     if not (newest and newest.endswith(f"{spec.config['until']:07d}")):
@@ -72,12 +72,12 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
     from nemo import lightning as nl
     from nemo.collections import llm
 
-    from nemo_distill.blend import megatron_blend
-    from nemo_distill.health_gate import gate
+    from nemo_distill.config.blend import megatron_blend
     from nemo_distill.kd.model import Options, distillation_model
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.steps import index
     from nemo_distill.steps.prepare import read_sources
+    from nemo_distill.train.health_gate import gate
 
     config = spec.config
     student, teacher = (spec.upstream[name] / "checkpoint" for name in ("prune", "import-teacher"))

@@ -5,7 +5,8 @@ Config: `checkpoint` (name of the upstream step that exported it, or a path), `l
 the hub's data sets, or None), `execute_generated_code` (whether it may be), `protocol` (see `protocol`), `seed`,
 `threads` (CPU threads of the model). Upstream: the step that exported the checkpoint, if one did.
 Output: `results.json` (every score by question and repeat), `answers.jsonl` (what was answered) and `nemo_evaluator/`
-(its own output and logs). Whether that happens here or on a cluster, the suite says: `evaluator.run` is the one door.
+(its own output and logs). Whether that happens here or on a cluster, the suite says: `evaluator.harness.run` is the one
+door.
 
 An attempt that was cut leaves nothing that the next one trusts: the suite is run anew.
 """
@@ -16,9 +17,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_distill.config.settings import Evaluate
 from nemo_distill.errors import UserError
-from nemo_distill.settings import Evaluate
-from nemo_distill.step import fingerprint
+from nemo_distill.run.step import fingerprint
 
 VERSION = 1
 logger = logging.getLogger(__name__)
@@ -26,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 def main(spec) -> None:
     """Serve the checkpoint, ask, score, write results.json."""
-    from evaluator.checkpoint import verify_checkpoint
-    from evaluator.means import Means
-    from evaluator.run import run_suite
+    from evaluator.harness.requirements import Means
+    from evaluator.harness.run import run_suite
+    from evaluator.serve.checkpoint import verify_checkpoint
 
     config = spec.config
     suite = _suite(config["suite"], config["repeats"], config.get("max_new_tokens"))
@@ -86,7 +87,7 @@ class Load:
 
 def loads(settings: Evaluate) -> list[Load]:
     """Every benchmark of the suite. Raises `UserError` for a suite that is not there, or not to be run as it is."""
-    from evaluator.stats import detectable_difference
+    from evaluator.stats.scores import detectable_difference
 
     chosen = _prepared(settings)
     return [
@@ -109,8 +110,8 @@ def protocol(settings: Evaluate) -> str:
     Raises `UserError` for a suite that is not there or that lacks something it needs.
     """
     from core_evals.nemo_distill import version
-    from evaluator import hub
-    from evaluator.judge import judge_of
+    from evaluator.suites import datasets as hub
+    from evaluator.suites.judge import judge_of
 
     chosen = _prepared(settings)
     judge = judge_of(chosen) if chosen.runner == "direct" else None
@@ -124,7 +125,7 @@ def protocol(settings: Evaluate) -> str:
 
 def _prepared(settings: Evaluate):
     """The suite as `settings` change it, with the number of questions that there are."""
-    from evaluator.means import Means, prepare_suite
+    from evaluator.harness.requirements import Means, prepare_suite
 
     datasets = Path(settings.datasets) if settings.datasets else None
     means = Means(datasets=datasets, execute_generated_code=settings.execute_generated_code)
@@ -135,7 +136,7 @@ def _prepared(settings: Evaluate):
 
 
 def _suite(name: str, repeats: int | None, max_new_tokens: int | None = None):
-    from evaluator.suite import get_suite
+    from evaluator.suites.suite import get_suite
 
     try:
         suite = get_suite(name)

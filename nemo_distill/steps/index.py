@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 def main(spec) -> None:
     """Build them; what an attempt that was cut left is removed first, since Megatron would take half a file for one."""
-    from nemo_distill.nemotron_h import backend
+    from nemo_distill.compat import patch as backend
 
     backend.prepare()
     from nemo.collections.common.tokenizers import AutoTokenizer
 
-    from nemo_distill import training
-    from nemo_distill.blend import megatron_blend
-    from nemo_distill.indices import build, one_process
+    from nemo_distill.backends.nemo import trainer as training
+    from nemo_distill.backends.nemo.indices import build, one_process
+    from nemo_distill.config.blend import megatron_blend
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.steps.prepare import read_sources
 

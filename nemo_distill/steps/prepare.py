@@ -30,16 +30,16 @@ import os
 import shutil
 from pathlib import Path
 
-from nemo_distill.data import cards
+from nemo_distill.data import source_cards as cards
 from nemo_distill.data.hub import LocalFile, Located, locate, model_folder
 from nemo_distill.data.indexed import lengths_of
 from nemo_distill.data.tokenise import Job, Treatment, Workers, tokenise
 from nemo_distill.data.tokenizer import Tokenizer, check_reasoning, vocabulary_of
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.progress import write_atomically
-from nemo_distill.provenance import provenance
-from nemo_distill.step import SUCCESS, Spec, damage, fingerprint, mark_done
-from nemo_distill.step_process import locked
+from nemo_distill.run.process import locked
+from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.provenance import provenance
+from nemo_distill.run.step import SUCCESS, Spec, damage, fingerprint, mark_done
 
 VERSION = 2
 SOURCES_FILE = "sources.json"

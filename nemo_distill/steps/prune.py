@@ -17,10 +17,10 @@ import logging
 import shutil
 from pathlib import Path
 
-from nemo_distill.chip_shapes import ChipFilter, resized
+from nemo_distill.config.settings import PRUNABLE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.settings import PRUNABLE
+from nemo_distill.prune.fp8_shapes import ChipFilter, resized
 
 VERSION = 1
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def main(spec) -> None:
     spec.progress.update(done=0, total=4, unit="phases", note="tokenising the calibration text")
     tokens = calibration_tokens(spec, tokenizer)
 
-    from nemo_distill import pruning
+    from nemo_distill.prune import minitron as pruning
 
     request = pruning.Request(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["request"].items()})
     runtime = model.Runtime(

@@ -13,8 +13,8 @@ import gc
 import json
 from pathlib import Path
 
-from nemo_distill.schedule import Schedule
-from nemo_distill.step import SPEC_FILE, SUCCESS, Spec
+from nemo_distill.config.schedule import Schedule
+from nemo_distill.run.step import SPEC_FILE, SUCCESS, Spec
 
 VERSION = 4
 SHOWN_PACKAGES = (
@@ -24,7 +24,7 @@ SHOWN_PACKAGES = (
 
 def main(spec) -> None:
     """Gather what the upstream steps left and write the report."""
-    from evaluator.report_files import write_report
+    from evaluator.report.run import write_report
 
     spec.progress.update(done=0, total=1, unit="reports")
     write_report(gather(spec), spec.folder)
@@ -32,9 +32,9 @@ def main(spec) -> None:
 
 
 def gather(spec: Spec):
-    """The `evaluator.report.Report` of what the upstream steps left."""
-    from evaluator.report import Report, Row
-    from evaluator.suite import get_suite
+    """The `evaluator.results.run.Report` of what the upstream steps left."""
+    from evaluator.results.run import Report, Row
+    from evaluator.suites.suite import get_suite
     from nemo_distill.steps.contamination import read_contamination
 
     config = spec.config
@@ -78,7 +78,7 @@ def gather(spec: Spec):
 @functools.cache
 def _result(evaluation: Path):
     """A finished evaluation's answers, read once for all runs that share it, a teacher's say."""
-    from evaluator.results import CheckpointResult
+    from evaluator.results.scores import CheckpointResult
 
     # A tuple per question: looking for cycles among them, of which there are none, takes longer than making them.
     collecting = gc.isenabled()
@@ -109,7 +109,7 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
 
 def _origin(evaluation: Spec) -> dict:
     """Of a checkpoint's row: the evaluation's folder, what it evaluated, and its answers where it kept them."""
-    from evaluator.questions import ANSWERS_FILE
+    from evaluator.report.questions import ANSWERS_FILE
 
     answers = evaluation.folder / ANSWERS_FILE
     name = evaluation.config.get("checkpoint", "")
@@ -167,7 +167,7 @@ def _losses(segment: Path) -> list[dict]:
 
 
 def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple:
-    from evaluator.report import BlendPart
+    from evaluator.results.run import BlendPart
 
     shares = config["blend"]
     provenance = config.get("provenance", {})  # version 1 of this step had none; its runs are compared as well
@@ -185,7 +185,7 @@ def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple:
 
 
 def _pruning(folder: Path):
-    from evaluator.report import Pruning
+    from evaluator.results.run import Pruning
 
     layers = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
     return Pruning(
@@ -200,7 +200,7 @@ def _pruning(folder: Path):
 
 
 def _records(steps: dict[str, Spec]) -> tuple:
-    from evaluator.report import StepRecord
+    from evaluator.results.run import StepRecord
 
     def seconds(step: Spec) -> float | None:
         return json.loads((step.folder / SUCCESS).read_text(encoding="utf-8")).get("seconds")

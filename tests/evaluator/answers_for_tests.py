@@ -2,9 +2,9 @@
 
 import json
 
-from evaluator.questions import ANSWERS_FILE
-from evaluator.results import CheckpointResult
-from nemo_distill.manifest import Run
+from evaluator.report.questions import ANSWERS_FILE
+from evaluator.results.scores import CheckpointResult
+from nemo_distill.run.manifest import Run
 
 
 def keep_answers(run: Run, tasks: tuple[str, ...]) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import nemo_distill
-from evaluator.report import BlendPart, Report, Row, StepRecord
-from evaluator.results import CheckpointResult, TaskResult
-from evaluator.suite import OFFLINE
+from evaluator.results.run import BlendPart, Report, Row, StepRecord
+from evaluator.results.scores import CheckpointResult, TaskResult
+from evaluator.suites.suite import OFFLINE
 
 TEACHER = Path(nemo_distill.__file__).parent / "debug" / "teacher"
 
@@ -101,7 +101,7 @@ def bubblewrap():
 def browser():
     """A real Chromium, installed where that can be; without one these tests are skipped, or fail if it is demanded."""
     from tests.evaluator.browser_for_tests import PACKAGES, PROGRAMS, Browser
-    from tests.nemo_distill.slurm.cluster_for_tests import unavailable
+    from tests.nemo_distill.launch.slurm.cluster_for_tests import unavailable
 
     reason = unavailable(PROGRAMS, PACKAGES)
     if reason:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from nemo_distill.errors import UserError
-from nemo_distill.step import Spec, mark_done
+from nemo_distill.run.step import Spec, mark_done
 from nemo_distill.steps import evaluate
 from nemo_distill.steps import report as report_step
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import nemo_distill
-from tests.nemo_distill.slurm import cluster_for_tests
+from tests.nemo_distill.launch.slurm import cluster_for_tests
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import nemo_run as run
 
-from nemo_distill.context import Context
-from nemo_distill.launch import launch
-from nemo_distill.manifest import Run
-from nemo_distill.settings import Layout
+from nemo_distill.config.settings import Layout
+from nemo_distill.launch.context import Context
+from nemo_distill.launch.launch import launch
+from nemo_distill.run.manifest import Run
 from tests.nemo_distill.segments import CUT, placed, segment
 
 LAYOUT = Layout()

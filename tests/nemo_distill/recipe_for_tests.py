@@ -5,11 +5,11 @@ from pathlib import Path
 
 import nemo_run as run
 
-from nemo_distill.context import Context
-from nemo_distill.launch import launch
-from nemo_distill.manifest import Run
-from nemo_distill.settings import Distill, Layout
-from nemo_distill.step import Step, place
+from nemo_distill.config.settings import Distill, Layout
+from nemo_distill.launch.context import Context
+from nemo_distill.launch.launch import launch
+from nemo_distill.run.manifest import Run
+from nemo_distill.run.step import Step, place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nemo_distill.debug import corpora
-from nemo_distill.ranks import torchrun
-from nemo_distill.step import Spec, Step, place
+from nemo_distill.run.ranks import torchrun
+from nemo_distill.run.step import Spec, Step, place
 
 ITERATIONS, CUT = 12, 5
 SHARES = {"sft-code": 40.0, "science-mcq": 60.0}
@@ -142,7 +142,7 @@ def run_all(*chains: list[Spec]) -> None:
 
 def losses(spec: Spec) -> list[dict]:
     """The lines of the step's log of losses, but for how long each took."""
-    from nemo_distill.losses import read_losses
+    from nemo_distill.train.losses import read_losses
 
     return [{k: v for k, v in line.items() if k != "seconds"} for line in read_losses(spec.folder / "losses.jsonl")]
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from nemo_distill.errors import UserError
-from nemo_distill.ranks import Ranks
+from nemo_distill.run.ranks import Ranks
 
 VERSION = 1
 MANY_RANKS = True

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.blend import Blend
+from nemo_distill.config.blend import Blend
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.scale import SCALES, get_scale
+from nemo_distill.config.settings import Distill, Evaluate, Prepare, Prune, Settings
 from nemo_distill.errors import UserError
 from nemo_distill.experiment import build_steps
-from nemo_distill.recipe import Recipe
-from nemo_distill.scale import SCALES, get_scale
-from nemo_distill.settings import Distill, Evaluate, Prepare, Prune, Settings
-from nemo_distill.step import place
+from nemo_distill.run.step import place
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SHARES = {"sft-general": 30, "math-v2-part00": 40, "stem": 30}

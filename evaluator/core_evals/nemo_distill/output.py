@@ -12,7 +12,7 @@ import yaml
 from nemo_evaluator.api.api_dataclasses import EvaluationResult, MetricResult, Score, ScoreStats, TaskResult
 
 from core_evals.nemo_distill.runner import SAMPLES
-from evaluator.stats import summarize
+from evaluator.stats.scores import summarize
 
 SCORE = "symbolic_correct"
 

@@ -18,7 +18,7 @@ from nemo_distill.data.indexed import lengths_of
 from nemo_distill.data.tokenise import Job, Treatment, Workers
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
-from nemo_distill.step import SUCCESS, Step, place, resolve_package_paths
+from nemo_distill.run.step import SUCCESS, Step, place, resolve_package_paths
 from nemo_distill.steps import prepare
 
 TEACHER = resolve_package_paths("package:debug/teacher")

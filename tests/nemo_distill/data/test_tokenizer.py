@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from nemo_distill.data.documents import Document
 from nemo_distill.data.tokenizer import Pieces, Tokenizer, check_reasoning, settled_characters, vocabulary_of
 from nemo_distill.errors import UserError
-from nemo_distill.step import resolve_package_paths
+from nemo_distill.run.step import resolve_package_paths
 
 TEACHER = resolve_package_paths("package:debug/teacher")
 ENDS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from nemo_distill.config.sources import SOURCES
 from nemo_distill.debug import corpora, questions
 from nemo_distill.debug.world import held_out
 from nemo_distill.errors import UserError
-from nemo_distill.sources import SOURCES
 
 
 def test_every_source_of_the_catalogue_has_a_stand_in_of_its_schema():

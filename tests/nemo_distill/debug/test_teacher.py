@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from nemo_distill.debug import corpora, make_teacher
+from nemo_distill import make_teacher
+from nemo_distill.debug import corpora
 from nemo_distill.nemotron_h.shape import Shape
 
 FOLDER = make_teacher.SHIPPED
@@ -50,7 +51,7 @@ def test_making_the_tokenizer_again_gives_the_shipped_files(tmp_path):
 def test_the_teacher_solves_its_tasks():
     from core_evals.nemo_distill.runner import read_questions
     from core_evals.nemo_distill.score import score
-    from evaluator.engine import Engine, Request
+    from evaluator.serve.engine import Engine, Request
     from nemo_distill.debug.questions import TASKS
 
     engine = Engine.load(FOLDER, threads=1)

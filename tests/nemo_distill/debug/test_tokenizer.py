@@ -2,8 +2,9 @@
 
 import pytest
 
+from nemo_distill import make_teacher
 from nemo_distill.data.documents import with_inline_reasoning
-from nemo_distill.debug import corpora, make_teacher, questions, tokenizer
+from nemo_distill.debug import corpora, questions, tokenizer
 
 MESSAGES = [
     {"role": "user", "content": "What is 2 + 2?"},

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nemo_distill.kd.divergence import divergence_, masked_divergence
-from nemo_distill.ranks import torchrun
+from nemo_distill.run.ranks import torchrun
 
 TOKENS, STUDENT, TEACHER, VOCABULARY = 37, 24, 32, 301
 
@@ -59,7 +59,7 @@ def test_in_float32_it_is_as_close_to_float64_as_float32_can_be():
 
 
 def test_it_is_nemo_s_loss():
-    from nemo_distill.nemotron_h import backend
+    from nemo_distill.compat import patch as backend
 
     backend.prepare()
     from nemo.collections.llm.modelopt.distill.loss import LogitsKLLoss

@@ -57,7 +57,7 @@ def test_a_gpu_with_all_of_it_is_taken(monkeypatch):
 
 
 def test_a_stand_in_is_not_taken_for_the_package():
-    from nemo_distill.nemotron_h import backend
+    from nemo_distill.compat import patch as backend
 
     backend.prepare()
     assert precision._installed("torch") and not precision._installed("no_such_package")

@@ -8,8 +8,8 @@ import torch
 
 from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.ranks import TENSOR_PARALLEL_VARIABLE
-from nemo_distill.step import Step
+from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE
+from nemo_distill.run.step import Step
 from tests.nemo_distill import segments
 from tests.nemo_distill.nemotron_h.test_model import (
     own_gradients,
@@ -183,7 +183,7 @@ def test_a_layer_with_our_norm_is_transformer_engine_s_layer(fp8, width, monkeyp
     import transformer_engine.pytorch as te
     from transformer_engine.common.recipe import Float8CurrentScaling
 
-    from nemo_distill.nemotron_h import norm
+    from nemo_distill.nemotron_h.kernels import norm
 
     draw = torch.Generator("cuda").manual_seed(0)
     layer = te.LayerNormLinear(width, 256, bias=False, normalization="RMSNorm", params_dtype=torch.bfloat16)
@@ -213,8 +213,8 @@ def test_what_a_kernel_noted_quantises_as_what_is_looked_for(monkeypatch):
     import transformer_engine_torch as tex
     from transformer_engine.pytorch.tensor.float8_tensor import Float8CurrentScalingQuantizer
 
-    from nemo_distill.nemotron_h import amax
     from nemo_distill.nemotron_h.activation import squared_relu
+    from nemo_distill.nemotron_h.kernels import amax
 
     monkeypatch.setattr(Float8CurrentScalingQuantizer, "quantize_impl", Float8CurrentScalingQuantizer.quantize_impl)
     amax.install()
@@ -235,7 +235,8 @@ def test_gradients_are_transformers_within_the_precision(world, fp8, least, ours
     from megatron.core.ssm.mamba_mixer import MambaMixer
 
     from nemo_distill.kd import precision
-    from nemo_distill.nemotron_h import mixer, model, norm
+    from nemo_distill.nemotron_h import model
+    from nemo_distill.nemotron_h.kernels import mixer, norm
 
     keep_norms(monkeypatch)
     monkeypatch.setattr(MambaMixer, "ssm_training", MambaMixer.ssm_training)

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from nemo_distill.data.questions import offline_questions
+from nemo_distill.contamination.questions import offline_questions
 from nemo_distill.debug import corpora
 from nemo_distill.debug.questions import exercises
 from nemo_distill.errors import UserError
-from nemo_distill.step import SUCCESS, Step, mark_done, place
+from nemo_distill.run.step import SUCCESS, Step, mark_done, place
 from nemo_distill.steps import contamination
 from nemo_distill.steps.contamination import read_contamination
 

@@ -3,7 +3,7 @@
 import json
 
 from nemo_distill.debug import corpora
-from nemo_distill.step import Step, place
+from nemo_distill.run.step import Step, place
 from nemo_distill.steps import debug_world
 
 CONFIG = {"seed": 4, "documents": {"stem": 5, "sft-math": 3}}

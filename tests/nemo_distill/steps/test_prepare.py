@@ -12,7 +12,7 @@ import pytest
 
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
-from nemo_distill.step import SUCCESS, Step, mark_done, place, resolve_package_paths
+from nemo_distill.run.step import SUCCESS, Step, mark_done, place, resolve_package_paths
 from nemo_distill.steps import prepare
 
 TEACHER = resolve_package_paths("package:debug/teacher")

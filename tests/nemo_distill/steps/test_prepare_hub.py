@@ -11,7 +11,7 @@ import pytest
 from nemo_distill.data import hub
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
-from nemo_distill.step import Step, place, resolve_package_paths
+from nemo_distill.run.step import Step, place, resolve_package_paths
 from nemo_distill.steps import prepare
 from nemo_distill.steps.prune import calibration_tokens
 

@@ -1,0 +1,1 @@
+"""Runs nemo-evaluator, here or on a cluster, and reads what its harnesses write."""

@@ -1,0 +1,53 @@
+"""What a suite needs of this machine, and whether it is there; asked before anything is spent.
+
+means = Means(datasets=Path("datasets"))
+suite = prepare_suite(get_suite("harness"), means)      # ValueError, in one sentence, for what is lacking
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.harness.bubblewrap import check_sandbox
+from evaluator.harness.readers import check_installed
+from evaluator.suites.datasets import check_datasets, count_problems, count_questions
+from evaluator.suites.judge import judge_of
+from evaluator.suites.suite import Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What an evaluation on this machine may use."""
+
+    threads: int = 1
+    """CPU threads of the model."""
+    datasets: Path | None = None
+    """Folder of the hub's data sets (`evaluator.suites.datasets`); None: the hub is asked."""
+    execute_generated_code: bool = False
+    """Whether what the model writes may be executed, in a sandbox (`evaluator.harness.bubblewrap`)."""
+
+
+def prepare_suite(suite: Suite, means: Means) -> Suite:
+    """`suite` with the number of questions that there are. Raises ValueError, in one sentence, for what is lacking."""
+    if suite.runner != "direct":
+        return suite
+    if suite.executes_code and not means.execute_generated_code:
+        what = ", ".join(suite.executes_code)
+        raise ValueError(
+            f"the suite '{suite.name}' executes what the model writes ({what}), in a sandbox: "
+            "evaluate.execute_generated_code=true allows it."
+        )
+    if suite.executes_code:
+        check_sandbox()
+    check_installed(suite)
+    judge_of(suite)
+    if not any(benchmark.dataset for benchmark in suite.benchmarks):
+        return suite
+    if means.datasets is None:
+        if suite.executes_code:
+            raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: a sandbox has no way to the hub.")
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: the hub is not to be asked.")
+        return suite
+    check_datasets(means.datasets, suite)
+    return suite.with_questions(count_questions(means.datasets, suite), count_problems(means.datasets, suite))

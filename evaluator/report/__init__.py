@@ -1,0 +1,1 @@
+"""Pages, tables, figures and model cards."""

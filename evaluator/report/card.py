@@ -1,0 +1,115 @@
+"""The model card of one checkpoint, in the Hugging Face hub's format: YAML for machines, then Markdown for people.
+
+    card = Card(name="distill_v1v3 80B", report=report, row=report.milestones[-1], ...)
+    Path("README.md").write_text(render(card))
+
+Everything in it is the run's: what it was made of, how it was trained, its scores with errors and numbers of questions,
+the command that makes it again, and what the report found to hold against it. What no run knows, the licence, is left
+to whoever publishes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evaluator.report.pages import render_page
+from evaluator.results.run import BlendPart, Pruning, Report, Row
+from nemo_distill.study.findings import Finding
+
+HARNESS = ("NeMo Evaluator", "https://docs.nvidia.com/nemo/evaluator")
+"""What asked the questions, and where it is described."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """All that the card shows."""
+
+    name: str
+    """What the model is called."""
+    report: Report
+    """Of the run."""
+    row: Row
+    """The checkpoint."""
+    findings: tuple[Finding, ...]
+    """What the run's answers hold against it."""
+    why: str
+    """Why this checkpoint: the recommended stopping point's reason, or that it was chosen by hand."""
+    command: str
+    """That makes it again."""
+    license: str = "other"
+    """An identifier of the hub's, or `other`."""
+    base_model: str | None = None
+    """The teacher's name on the hub; None where it has none."""
+    datasets: tuple[str, ...] = ()
+    """Names on the hub of what the blend drew on; empty where it drew on files at hand."""
+    synthetic: bool = False
+    """Made at the debug scale: a small model on made-up data, which shows the pipeline and nothing else."""
+    layout: str = ""
+    """What the training was spread over."""
+
+    @property
+    def recovered(self) -> float | None:
+        """Share of the gap between pruned student and teacher that the checkpoint has closed."""
+        return self.report.recovered(self.row)
+
+    @property
+    def pruning(self) -> Pruning | None:
+        """How the teacher became the student."""
+        return self.report.pruning
+
+    @property
+    def parts(self) -> Sequence[BlendPart]:
+        """The blend, with the tokens drawn up to the checkpoint; the report's are those up to the last milestone."""
+        share = self.row.tokens / self.report.milestones[-1].tokens
+        return [replace(part, tokens_used=part.tokens_used * share) for part in self.report.blend]
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """What the table compares: teacher, pruned student and the checkpoint."""
+        return (self.report.row("teacher"), self.report.row("pruned"), self.row)
+
+
+def render(card: Card) -> str:
+    """The text of README.md."""
+    return f"---\n{metadata(card)}\n---\n\n{render_page('card.md.j2', card=card, report=card.report, row=card.row)}"
+
+
+def metadata(card: Card) -> str:
+    """The YAML, by the hub's own library."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = []
+    for benchmark in card.report.suite.benchmarks:
+        summary = card.row.summaries[benchmark.task]
+        protocol = {
+            "questions": summary.questions,
+            "repeats": summary.repeats,
+            "standard_error": round(100 * summary.stderr, 2),
+            "protocol": benchmark.protocol,
+        }
+        often = "pass@1" if summary.repeats == 1 else f"pass@1, average of {summary.repeats}"
+        results.append(
+            EvalResult(
+                task_type="text-generation",
+                task_name="Text Generation",
+                dataset_type=benchmark.task,
+                dataset_name=benchmark.title,
+                metric_type="accuracy",
+                metric_name=often,
+                metric_value=round(100 * summary.mean, 2),
+                metric_args=protocol,
+                source_name=HARNESS[0],
+                source_url=HARNESS[1],
+            )
+        )
+    data = ModelCardData(
+        model_name=card.name,
+        language="en",
+        license=card.license,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=card.base_model,
+        datasets=list(card.datasets) or None,
+        tags=["nemotron-h", "mamba2", "pruned", "distilled", "nemo-distill"],
+        eval_results=results,
+    )
+    return data.to_yaml().strip()

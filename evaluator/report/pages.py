@@ -1,0 +1,130 @@
+"""What all reports share: how numbers are written, and Markdown and HTML pages from the templates.
+
+>>> from evaluator.report.pages import points_text, span_text, tokens_text
+>>> tokens_text(2.5e9), points_text(0.124), span_text(200)
+('2.5B', '+12.4', '3 min 20 s')
+
+A page is one file that needs no network: `base.html.j2` is its shell, `macros.html.j2` its tables, `report.js` what
+sorts them. All can be read without the script.
+"""
+
+import html
+import re
+from pathlib import Path
+
+from evaluator.stats.scores import Estimate, Summary
+
+TEMPLATES = Path(__file__).parent / "templates"
+MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
+"""The files of every report."""
+MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
+"""One per blend, by matplotlib's names, so that colours are not all that tells blends apart."""
+EMPTY = "–"
+"""Stands where there is nothing to say."""
+_COLUMNS_IN_LINE = 6
+"""So many columns of a terminal's table have room for a score and its error side by side."""
+SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
+"""The same as letters."""
+
+
+def write_pages(folder: Path, template: str, **context) -> None:
+    """Render the templates `{template}.md.j2` and `{template}.html.j2` into report.md and report.html of `folder`.
+
+    Raises jinja2.UndefinedError for a name that `context` lacks.
+    """
+    for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
+        (folder / name).write_text(render_page(f"{template}.{ending}.j2", **context), encoding="utf-8")
+
+
+def render_page(template: str, **context) -> str:
+    """The text of a template. Raises jinja2.UndefinedError for a name that `context` lacks."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": score_text,
+        "points": points_text,
+        "change": change_text,
+        "rate": rate_text,
+        "tokens": tokens_text,
+        "span": span_text,
+        "headings": headings,
+    }
+    return environment.get_template(template).render(context)
+
+
+def headings(content: str) -> list[tuple[str, str]]:
+    """Id and text of each heading of the second level, for the page's own contents."""
+    plain = re.sub(r"<span[^>]*aria-hidden[^>]*>.*?</span>", "", content)
+    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', plain)
+    return [(name, html.unescape(re.sub(r"<[^>]+>", "", text)).strip()) for name, text in found]
+
+
+def plain_table(first: str, columns: list[str], *, bold: str = "", errors: bool = False, **options):
+    """An empty `rich.table.Table` with the column `first` and, to the right, `columns`, of which `bold` stands out.
+
+    Cells with `errors` are those of `cell_text`.
+    """
+    from rich import box
+    from rich.table import Table
+
+    # Without its edge the table fits 80 columns with a hundred in every cell of five benchmarks and their average. Of
+    # more, as of the study's eight, titles break and an error goes below its score.
+    many = errors and len(columns) > _COLUMNS_IN_LINE
+    options |= {"padding": (0, 0)} if many else {}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, **options)
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        width = max(len("100.0"), *map(len, column.split())) if many else None
+        style = "bold" if column == bold else None
+        table.add_column(column, justify="right", no_wrap=not many, width=width, style=style)
+    return table
+
+
+def cell_text(value: Summary | Estimate, columns: list[str]) -> str:
+    """A score with its error for a `plain_table` of `columns`: side by side, or one below the other in many columns."""
+    return f"{100 * value.mean:.1f}{' ' if len(columns) <= _COLUMNS_IN_LINE else chr(10)}±{100 * value.stderr:.1f}"
+
+
+def score_text(value: Summary | Estimate) -> str:
+    """A score from 0 to 100 with its standard error: `61.3 ± 2.1`."""
+    return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
+
+
+def points_text(difference: float) -> str:
+    """A difference from 0 to 1 in points, with its sign: `+12.4`."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def change_text(value: Estimate) -> str:
+    """A difference in points with its standard error: `+12.4 ± 3.0`."""
+    return f"{points_text(value.mean)} ± {100 * value.stderr:.1f}"
+
+
+def tokens_text(tokens: float) -> str:
+    """A number of tokens in three digits: `0.4M`, `2.5B`."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if tokens >= 0.1 * size:
+            return f"{tokens / size:.3g}{unit}"
+    return f"{tokens:.0f}"
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate in three digits: `1.87e-5`."""
+    return f"{rate:.3g}".replace("e-0", "e-")
+
+
+def span_text(seconds: float | None) -> str:
+    """A time span: `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -1,0 +1,323 @@
+"""Question by question: what each checkpoint made of every question, on the page and as a table.
+
+    view = View("Milestone 80B", (teacher, pruned, one, other))
+    made = sheets(columns, [view, ...], rivals=(2, 3))          # one per benchmark
+    made[0].differing, made[0].rows[0].question                 # 3211, "mmlu-virology-17"
+    write_questions(made, Path("out"))                          # questions.csv
+
+A page cannot show 14,042 questions as a table that is there from the start, and need not: the ones on which the
+checkpoints differ most stand in it, readable without a script, and the scores of all of them lie beside it, packed to a
+letter per checkpoint and question, from which `report.js` makes a table to search, sort and leaf through.
+
+Where an evaluation kept its answers (`answers.jsonl`, a line a question: task, question, prompt, reference and
+`answers`, a list of text, score, finish_reason), the questions that differ most are shown with them.
+"""
+
+import base64
+import csv
+import dataclasses
+import json
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from evaluator.results.run import Row
+
+QUESTIONS = "questions.csv"
+ANSWERS_FILE = "answers.jsonl"
+FEW = 60
+"""A benchmark of at most so many questions is shown whole."""
+SHOWN = 20
+"""Questions of a larger one that are on the page from the start."""
+WITH_ANSWERS = 12
+"""Questions of a benchmark shown with their answers."""
+MOST_ANSWER_BYTES = 64_000_000
+"""More answers than this, over all files, are not searched for those few: that would take minutes."""
+LONGEST_PROMPT, LONGEST_ANSWER = 1200, 600
+"""Letters of a prompt and of an answer that are shown."""
+_FIRST_LETTER = 35
+"""A packed score is the letter with this code plus the place of the score among all that occur."""
+_MOST_LEVELS = 90
+"""More different scores than this are rounded to hundredths."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One checkpoint, as a column."""
+
+    name: str
+    """Of the run, or what the checkpoint is: `Teacher`."""
+    at: str
+    """Title of the milestone; empty where the name says it all."""
+    row: Row
+    number: int = 0
+    """Of the run, by which it has its colour and symbol; 0 for none."""
+
+    @property
+    def title(self) -> str:
+        """Name and milestone."""
+        return f"{self.name} {self.at}".strip()
+
+
+@dataclass(frozen=True)
+class View:
+    """Columns that are looked at together."""
+
+    label: str
+    """What the page's menu calls it."""
+    columns: tuple[int, ...]
+    """Places in the columns."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a checkpoint."""
+
+    by: Column
+    text: str
+    """Clipped."""
+    score: float
+    """From 0 to 1."""
+    finish_reason: str
+    """`stop`, or `length` where the token limit cut it."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question that is on the page from the start."""
+
+    question: str
+    """Its id."""
+    cells: tuple[tuple[str, float], ...]
+    """Of each column of the first view: the score as text and from 0 to 1."""
+    spread: float
+    """Highest less lowest score of the rivals."""
+    prompt: str = ""
+    """Clipped; empty where no answers were kept."""
+    excerpt: str = ""
+    """The prompt from where it differs from those of the benchmark's other questions."""
+    reference: str = ""
+    """The right answer, where there is one to compare with."""
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def spread_text(self) -> str:
+        """The spread in two digits; halves go up, as in `report.js`."""
+        return f"{math.floor(100 * self.spread + 0.5 + 1e-9) / 100:.2f}"
+
+    @property
+    def anchor(self) -> str:
+        """Id of its answers on the page."""
+        return "answers-" + "".join(letter if letter.isalnum() else "-" for letter in self.question)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One benchmark, question by question."""
+
+    task: str
+    title: str
+    repeats: int
+    questions: tuple[str, ...]
+    """Ids."""
+    columns: tuple[Column, ...]
+    views: tuple[View, ...]
+    """The first is what is shown from the start."""
+    rivals: tuple[int, ...]
+    """Columns whose differences decide which questions come first."""
+    scores: np.ndarray = field(repr=False)
+    """Mean over repeats, from 0 to 1: (questions, columns)."""
+    texts: dict[str, dict] = field(default_factory=dict, repr=False)
+    """Of questions whose answers are shown: prompt, reference and `answers`, a list of (column, record)."""
+
+    @property
+    def anchor(self) -> str:
+        """Id on the page."""
+        return "sheet-" + "".join(letter if letter.isalnum() else "-" for letter in self.task)
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """Highest less lowest score of the rivals, by question."""
+        seen = self.scores[:, self.rivals]
+        return seen.max(axis=1) - seen.min(axis=1)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Questions, those with the widest spread first; among equals those on which more of the rivals part."""
+        return np.lexsort((-self.scores[:, self.rivals].std(axis=1).round(9), -self.spread.round(9)))
+
+    @property
+    def differing(self) -> int:
+        """Questions on which the rivals do not all score alike."""
+        return int((self.spread > 1e-9).sum())
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The questions that are on the page from the start."""
+        return self.order if len(self.questions) <= FEW else self.order[:SHOWN]
+
+    @cached_property
+    def rows(self) -> tuple[Question, ...]:
+        """What is on the page from the start."""
+        rows = [self._row(index) for index in self.shown]
+        start = _after_template([row.prompt for row in rows if row.prompt])
+        return tuple(dataclasses.replace(row, excerpt=row.prompt[start:].strip() or row.prompt) for row in rows)
+
+    @property
+    def first(self) -> list[Column]:
+        """Columns of the first view."""
+        return [self.columns[place] for place in self.views[0].columns]
+
+    def _row(self, index: int) -> Question:
+        name = self.questions[index]
+        values = self.scores[index, self.views[0].columns]
+        kept = self.texts.get(name, {})
+        return Question(
+            question=name,
+            cells=tuple((score_text(value, self.repeats), float(value)) for value in values),
+            spread=float(self.spread[index]),
+            prompt=_clipped(_as_text(kept.get("prompt", "")), LONGEST_PROMPT),
+            reference=_clipped(_as_text(kept.get("reference", "")), LONGEST_ANSWER),
+            answers=tuple(_answers(kept.get("answers", ()))),
+        )
+
+    def packed(self) -> str:
+        """All scores as base64 of deflated JSON: what `report.js` makes its table from."""
+        levels, places = self._levels()
+        letters = (places + _FIRST_LETTER).astype(np.uint8)
+        content = {
+            "repeats": self.repeats,
+            "questions": self.questions,
+            "levels": levels.tolist(),
+            "columns": [{"name": one.name, "at": one.at, "number": one.number} for one in self.columns],
+            "rivals": self.rivals,
+            "views": [{"label": view.label, "columns": view.columns} for view in self.views],
+            "scores": [letters[:, place].tobytes().decode("latin-1") for place in range(len(self.columns))],
+        }
+        squeezer = zlib.compressobj(6, zlib.DEFLATED, -15)  # raw: what browsers call deflate-raw
+        squeezed = squeezer.compress(json.dumps(content, separators=(",", ":")).encode()) + squeezer.flush()
+        return base64.b64encode(squeezed).decode()
+
+    def lines(self) -> Iterator[tuple[str, ...]]:
+        """Lines of the CSV: benchmark, question, repeats, then the score of each column, from 0 to 1."""
+        levels, places = self._levels()
+        texts = np.array([f"{level:.4g}" for level in levels])
+        columns = [texts[places[:, place]].tolist() for place in range(len(self.columns))]
+        repeats = str(self.repeats)
+        return ((self.title, question, repeats, *cells) for question, *cells in zip(self.questions, *columns))
+
+    def _levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The different scores that occur, and of each score its place among them."""
+        levels, places = np.unique(self.scores.round(4), return_inverse=True)
+        if len(levels) > _MOST_LEVELS:
+            levels, places = np.unique(self.scores.round(2), return_inverse=True)
+        return levels, places.reshape(self.scores.shape)
+
+
+def sheets(
+    columns: Sequence[Column], views: Sequence[View], rivals: Sequence[int], titles: Sequence[tuple[str, str]]
+) -> tuple[Sheet, ...]:
+    """One sheet per benchmark of `titles`, (task, title) in the suite's order; all rows answered the same questions.
+
+    A benchmark of which some row kept no answers has none.
+    """
+    made = []
+    for place, (task, title) in enumerate(titles):
+        results = [column.row.result.tasks[place] for column in columns]
+        if not all(result.has_answers for result in results):
+            continue
+        made.append(
+            Sheet(
+                task=task,
+                title=title,
+                repeats=results[0].table.shape[1],
+                questions=results[0].questions,
+                columns=tuple(columns),
+                views=tuple(views),
+                rivals=tuple(rivals),
+                scores=np.stack([result.table.mean(axis=1) for result in results], axis=1),
+            )
+        )
+    return tuple(made)
+
+
+def with_answers(made: Sequence[Sheet]) -> tuple[tuple[Sheet, ...], int]:
+    """The sheets with the answers to the questions that differ most, as far as evaluations kept theirs.
+
+    Also returns the bytes of answers that were not searched because they are too many; 0 when they were.
+    """
+    columns = [column for column in made[0].first if column.row.answers] if made else []
+    total = sum(column.row.answers.stat().st_size for column in columns)
+    if total > MOST_ANSWER_BYTES:
+        return tuple(made), total
+    wanted = {sheet.task: {sheet.questions[index]: {} for index in sheet.shown[:WITH_ANSWERS]} for sheet in made}
+    for column in columns:
+        with open(column.row.answers, encoding="utf-8") as file:
+            for line in file:
+                record = json.loads(line)
+                texts = wanted.get(record["task"], {}).get(record["question"])
+                if texts is not None:
+                    texts.setdefault("prompt", record["prompt"])
+                    texts.setdefault("reference", record["reference"])
+                    texts.setdefault("answers", []).append((column, record["answers"]))
+    found = []
+    for sheet in made:
+        texts = {name: kept for name, kept in wanted[sheet.task].items() if kept}
+        found.append(Sheet(**{name: getattr(sheet, name) for name in Sheet.__dataclass_fields__} | {"texts": texts}))
+    return tuple(found), 0
+
+
+def write_questions(made: Sequence[Sheet], folder: Path) -> None:
+    """Write questions.csv into `folder`: a line per question, a column per checkpoint."""
+    with open(folder / QUESTIONS, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if made:
+            writer.writerow(("benchmark", "question", "repeats", *(column.title for column in made[0].columns)))
+        for sheet in made:
+            writer.writerows(sheet.lines())
+
+
+def score_text(score: float, repeats: int) -> str:
+    """Right answers of so many, `3/4`, or the mean where answers can be partly right, `0.58`."""
+    right = score * repeats
+    return f"{round(right)}/{repeats}" if abs(right - round(right)) < 1e-6 else f"{score:.2f}"
+
+
+def _answers(kept) -> Iterator[Answer]:
+    """Of each checkpoint its first answer and, where one scored otherwise, the first of those."""
+    for column, records in kept:
+        chosen = records[:1] + [one for one in records if one["score"] != records[0]["score"]][:1]
+        for one in chosen:
+            text = _clipped(_as_text(one["text"]), LONGEST_ANSWER)
+            yield Answer(column, text, float(one["score"]), one.get("finish_reason") or "")
+
+
+def _after_template(prompts: Sequence[str]) -> int:
+    """Where prompts begin to differ: after the sentences that all share, not amid those of the question."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # in alphabetical order: what these two share, all do
+    differ = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    shared = first[: next(differ, len(first))]
+    return max(shared.rfind("\n"), shared.rfind(". ")) + 1
+
+
+def _as_text(value) -> str:
+    """What was said: a text, or the contents of chat messages."""
+    if isinstance(value, list):
+        return "\n\n".join(str(one.get("content", one)) if isinstance(one, dict) else str(one) for one in value)
+    return "" if value is None else str(value)
+
+
+def _clipped(text: str, most: int) -> str:
+    """The text, or its beginning and its end, where the answer stands."""
+    text = text.strip()
+    if len(text) <= most:
+        return text
+    head = most // 3
+    return f"{text[:head].rstrip()} […{len(text) - most:,} letters…] {text[-(most - head) :].lstrip()}"

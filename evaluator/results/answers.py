@@ -1,0 +1,85 @@
+"""What a checkpoint answered, question by question: the file behind the scores, for those who want to look.
+
+    for question in load_answers(folder):
+        print(question.prompt, [(answer.text, answer.score) for answer in question.answers])
+
+One line of JSON per question in `answers.jsonl`, beside `results.json`:
+
+    {"task": ..., "question": ..., "prompt": ..., "reference": ...,
+     "answers": [{"text": ..., "score": ..., "finish_reason": ...}, ...]}
+
+Scores are compared by `evaluator.results.scores`; nothing is computed from this file, so its texts may be shortened.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ANSWERS_FILE = "answers.jsonl"
+LONGEST_PROMPT = 2_000
+"""Characters kept of a prompt; what is left out is marked."""
+LONGEST_ANSWER = 2_000
+"""Characters kept of an answer: its end, where the conclusion is, and what is left out is marked."""
+CUT = "[...]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One repeat of a question."""
+
+    text: str
+    """What the model wrote, its end when it is long."""
+    score: float
+    """From 0 to 1."""
+    finish_reason: str
+    """`stop` or `length`; empty where the harness does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question with all its answers."""
+
+    task: str
+    """The task's name, see `evaluator.suites.suite`."""
+    question: str
+    """The question's id, as in `TaskResult.questions`."""
+    prompt: str
+    """What was asked, its beginning when it is long."""
+    reference: str
+    """The right answer, or what a right answer must fulfil."""
+    answers: tuple[Answer, ...]
+    """One per repeat, in the order of `TaskResult.scores`."""
+
+
+def shortened_prompt(text: str) -> str:
+    """The beginning of `text`."""
+    return text if len(text) <= LONGEST_PROMPT else f"{text[:LONGEST_PROMPT]} {CUT}"
+
+
+def shortened_answer(text: str) -> str:
+    """The end of `text`."""
+    return text if len(text) <= LONGEST_ANSWER else f"{CUT} {text[-LONGEST_ANSWER:]}"
+
+
+def save_answers(folder: Path, questions: Iterable[Question]) -> None:
+    """Write answers.jsonl into `folder`, long texts shortened."""
+    with open(folder / ANSWERS_FILE, "w", encoding="utf-8") as file:
+        for question in questions:
+            record = asdict(question) | {"prompt": shortened_prompt(question.prompt)}
+            record["answers"] = [
+                asdict(answer) | {"text": shortened_answer(answer.text)} for answer in question.answers
+            ]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def load_answers(folder: Path) -> Iterator[Question]:
+    """Read what `save_answers` wrote; nothing where an evaluation left no such file."""
+    path = folder / ANSWERS_FILE
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            answers = tuple(Answer(**answer) for answer in record["answers"])
+            yield Question(**record | {"answers": answers})

@@ -1,0 +1,232 @@
+"""The report of a run: a table in the study's form, learning curves, what changed, and where every number is from.
+
+    report = Report(title="30pre_70post_v1v3", suite=get_suite("offline"), rows=(teacher, pruned, *milestones), ...)
+    report.recovered(report.milestones[-1])      # share of the gap to the teacher
+    write_report(report, Path("out"))            # `evaluator.report.run`
+
+Scores are shown as in the study, from 0 to 100, each with its standard error over questions. Two checkpoints answer
+the same questions, so what lies between them is judged from paired differences, which are more exact than two
+overlapping error bars suggest. Where a harness keeps no answers there is nothing to pair: see
+`evaluator.results.pairs`.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluator.results.pairs import difference, same_questions, without_answers
+from evaluator.results.scores import CheckpointResult, TaskResult
+from evaluator.stats.scores import Estimate, Summary, average
+from evaluator.suites.suite import Suite
+
+AVERAGE = "Average"
+PRUNED_SIZES = {
+    "num_layers": "Layers",
+    "hidden_size": "Hidden",
+    "mamba_num_heads": "Mamba heads",
+    "mamba_head_dim": "Head dim",
+    "ffn_hidden_size": "FFN",
+    "num_attention_heads": "Attention heads",
+}
+"""What a candidate's sizes are called, in the order of the study's table."""
+ROLE_TITLES = {"teacher": "Teacher", "pruned": "Pruned student"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One checkpoint: a line of the table, a point of the curves."""
+
+    role: str
+    """`teacher`, `pruned` or `milestone`."""
+    result: CheckpointResult
+    """Its evaluation."""
+    tokens: int | None = None
+    """Tokens of distillation it has seen; None for the teacher."""
+    iteration: int | None = None
+    """Iterations of distillation; None for the teacher."""
+    learning_rate: float | None = None
+    """Learning rate at which it was read; None for the teacher, and where the run does not say it."""
+    folder: str = ""
+    """The evaluation's, under the folder of all runs; empty where it is not known."""
+    checkpoint: str = ""
+    """What was evaluated: a folder under that of all runs, or the teacher's own name."""
+    answers: Path | None = None
+    """The file of its single answers, where the evaluation kept them."""
+
+    @property
+    def title(self) -> str:
+        """What the table calls it."""
+        return ROLE_TITLES.get(self.role, self.result.label)
+
+    @property
+    def anchor(self) -> str:
+        """Id, on a page, of the line that says where its numbers are from."""
+        return "from-" + self.folder.replace("/", "-")
+
+    @property
+    def recount(self) -> str:
+        """The command, for the folder of all runs, that computes its scores from the answers once more."""
+        return f"python -m evaluator.recount {shlex.quote(self.folder)}"
+
+    @property
+    def asked_by(self) -> str:
+        """The harness's command, for the evaluation's folder."""
+        return shlex.join(self.result.command)
+
+    @property
+    def summaries(self) -> dict[str, Summary]:
+        """Score of each task, from 0 to 1."""
+        return {task.task: task.summary for task in self.result.tasks}
+
+    @property
+    def average(self) -> Estimate:
+        """Suite average, from 0 to 1."""
+        return average(list(self.summaries.values()))
+
+    def score(self, task: str | None) -> Summary | Estimate:
+        """Score of a task, or the suite average for None; from 0 to 1."""
+        return self.summaries[task] if task else self.average
+
+
+@dataclass(frozen=True)
+class BlendPart:
+    """One source of the blend."""
+
+    source: str
+    """Name in the catalogue."""
+    percent: float
+    """Share of the tokens trained on."""
+    tokens_available: int
+    """Tokens it holds."""
+    tokens_used: float
+    """Tokens drawn from it up to the last milestone."""
+    provenance: str = ""
+    """Where its share comes from; empty where the run itself is what says so."""
+
+    @property
+    def epochs(self) -> float:
+        """Times it was passed over; above 1 it repeats."""
+        return self.tokens_used / self.tokens_available
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How the teacher became the student."""
+
+    parameters_before: int
+    parameters_after: int
+    pattern_before: str
+    """Layers of the teacher, a letter each."""
+    pattern_after: str
+    """Layers of the student."""
+    dropped: tuple[int, ...]
+    """Numbers, from 1, of the teacher's layers that are gone."""
+    candidates: tuple[dict, ...] = ()
+    """Scored candidates of the search, best first: their sizes, `parameters`, `score` and `chosen`; `chip_friendly`
+    where all its matrices run in FP8."""
+    remark: str = ""
+    """What a student that the chip likes costs and wins."""
+
+    @property
+    def axes(self) -> list[tuple[str, str]]:
+        """Key and title of each size in which the candidates may differ."""
+        return [(key, title) for key, title in PRUNED_SIZES.items() if any(key in one for one in self.candidates)]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step behind the report."""
+
+    name: str
+    """Its name in the run."""
+    folder: str
+    """Its folder, under the folder of all runs."""
+    seconds: float | None
+    """How long it ran, where it says so."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the report shows."""
+
+    title: str
+    """Name of the run, as a rule the blend's."""
+    suite: Suite
+    """The benchmarks, with the repeats that were asked for."""
+    rows: tuple[Row, ...]
+    """Teacher, pruned student, then milestones by tokens."""
+    losses: tuple[dict, ...] = ()
+    """Lines of losses.jsonl of all segments: iteration, tokens, loss, learning_rate."""
+    blend: tuple[BlendPart, ...] = ()
+    """The blend, in the recipe's order."""
+    steps: tuple[StepRecord, ...] = ()
+    """Steps the report rests on, first to last."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Commit, command, versions and the like, by name."""
+    pruning: Pruning | None = None
+    """How the student came about."""
+    min_learning_rate: float | None = None
+    """Learning rate at the end of the schedule, where the run says it."""
+    protocol: str = ""
+    """A hash of all that decides a score besides the checkpoint, where the run says it."""
+    training: dict[str, str] = field(default_factory=dict)
+    """How the student was trained: iterations, tokens, learning rate, batch, layout, by name."""
+    manifest: tuple[tuple[str, str], ...] = ()
+    """Of every step behind the report: its name, and its spec as JSON."""
+    contamination: object | None = None
+    """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
+    `notes()`, sentences."""
+
+    def row(self, role: str) -> Row:
+        """The teacher's or the pruned student's row."""
+        return next(row for row in self.rows if row.role == role)
+
+    @property
+    def milestones(self) -> tuple[Row, ...]:
+        """Rows of the distilled student, by tokens."""
+        return tuple(row for row in self.rows if row.role == "milestone")
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Task and title of each benchmark."""
+        return [(benchmark.task, benchmark.title) for benchmark in self.suite.benchmarks]
+
+    @property
+    def without_answers(self) -> list[str]:
+        """Titles of the benchmarks whose harness kept no single answers of some row."""
+        return without_answers((row.result.tasks for row in self.rows), self.columns)
+
+    def recovered(self, row: Row) -> float | None:
+        """Share of the gap between pruned student and teacher that `row` has closed; None when there is no gap."""
+        means = {role: self.row(role).average.mean for role in ROLE_TITLES}
+        return recovered(means | {"milestone": row.average.mean})
+
+    def changes(self) -> Iterator[tuple[str, list[Estimate]]]:
+        """What the last milestone has over other checkpoints: title, difference per benchmark and on average."""
+        last = self.milestones[-1]
+        others = [self.row("pruned"), *self.milestones[-2:-1], self.row("teacher")]
+        for other in others:
+            differences = list(map(difference, last.result.tasks, other.result.tasks))
+            name = other.title if other.role == "milestone" else f"the {other.title.lower()}"
+            yield f"{last.title} against {name}", [*differences, average(differences)]
+
+
+def check(report: Report) -> None:
+    """Raise ValueError unless all rows answer the same questions, as often, under one seed and suite."""
+    first = report.rows[0].result
+    if [task.task for task in first.tasks] != [benchmark.task for benchmark in report.suite.benchmarks]:
+        raise ValueError(f"'{first.label}' was not evaluated with the suite '{report.suite.name}'.")
+    for row in report.rows[1:]:
+        if len(row.result.tasks) != len(first.tasks) or not all(map(_asked_alike, row.result.tasks, first.tasks)):
+            raise ValueError(f"'{row.result.label}' was asked other questions, or more often, than '{first.label}'.")
+
+
+def _asked_alike(mine: TaskResult, theirs: TaskResult) -> bool:
+    return same_questions(mine, theirs) and mine.summary.repeats == theirs.summary.repeats
+
+
+def recovered(means: Mapping[str, float]) -> float | None:
+    """Share of the gap from `pruned` to `teacher` that `milestone` has closed; None when there is no gap."""
+    gap = means["teacher"] - means["pruned"]
+    return (means["milestone"] - means["pruned"]) / gap if gap > 0 else None

@@ -1,0 +1,1 @@
+"""Serves a checkpoint to nemo-evaluator: a batched server of this machine."""

@@ -1,0 +1,312 @@
+"""Serve a checkpoint on 127.0.0.1 with the chat completions API of OpenAI, requests answered in batches.
+
+    with serving(Path("hf"), model_id="pruned", log=Path("server.log")) as server:
+        requests.post(server.url, json={"model": "pruned", "messages": [...], "seed": 0, "max_tokens": 48})
+
+or, on the command line, `python -m evaluator.serve hf --model-id pruned --port-file port.json`.
+
+Requests that arrive together are answered together; what a request is answered depends on the request alone
+(`evaluator.serve.engine`). A request that asks for something not done here is refused with one sentence: an option that
+is ignored would change scores in silence. The port is chosen by the system and written to the port file before the
+checkpoint is in memory: who connects early is answered once it is.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from evaluator.serve.checkpoint import verify_checkpoint
+from evaluator.serve.processes import die_with_parent
+
+HOST = "127.0.0.1"
+BAD_CHECKPOINT = 2
+"""Exit code when the checkpoint is refused."""
+DEFAULTS = {"seed": 0, "temperature": 1.0, "top_p": 1.0, "max_tokens": 256}
+NEUTRAL = {"n": 1, "stream": False, "logprobs": False, "frequency_penalty": 0, "presence_penalty": 0}
+"""Options that are not done here, with the value that asks for nothing."""
+KNOWN = {"model", "messages", "max_completion_tokens", "chat_template_kwargs", "user", "stop", *DEFAULTS, *NEUTRAL}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    root: str
+    """Scheme, host and port."""
+    process: subprocess.Popen
+    """The process behind it."""
+
+    @property
+    def url(self) -> str:
+        """Where chat completions are asked for."""
+        return f"{self.root}/v1/chat/completions"
+
+
+@contextmanager
+def serving(
+    checkpoint: Path, *, model_id: str, log: Path, threads: int = 1, context: int | None = None
+) -> Iterator[Server]:
+    """Serve `checkpoint` as `model_id` in a process of its own until the block ends, on `threads` CPU threads.
+
+    `context` is the most tokens of a prompt and its answer; None is what the checkpoint's config says.
+    Raises ValueError when the checkpoint is not whole, RuntimeError with the log's end when the server fails.
+    """
+    verify_checkpoint(checkpoint)
+    port_file = log.with_suffix(".port")
+    port_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "evaluator.serve", str(checkpoint), "--model-id", model_id]
+    command += ["--port-file", str(port_file), "--threads", str(threads)]
+    command += ["--context", str(context)] if context else []
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "0"}
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, preexec_fn=die_with_parent()
+        )
+    try:
+        while not port_file.exists():
+            if process.poll() is not None:
+                raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {_tail(log)}")
+            time.sleep(0.02)
+        yield Server(root=f"http://{HOST}:{json.loads(port_file.read_text())['port']}", process=process)
+        if process.poll() is not None:
+            raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {_tail(log)}")
+    finally:
+        process.terminate()
+        process.wait()
+        port_file.unlink(missing_ok=True)
+
+
+def _tail(log: Path, lines: int = 12) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Batcher:
+    """Collects requests into batches for the engine, in a thread of its own.
+
+    Takes `generate`, `rows`, `prompts` from an engine; `bucket(request)` says which requests may share a batch.
+    A batch is answered when it is full, or when nothing has arrived for `linger` seconds.
+    """
+
+    def __init__(self, engine, *, linger: float = 0.25):
+        self.engine = engine
+        self.linger = linger
+        self.answered = 0
+        self._buckets: dict[int, OrderedDict[tuple[int, ...], list]] = {}
+        self._arrived = 0.0
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
+
+    def submit(self, request, done: Callable) -> None:
+        """Answer `request`; calls `done(answer)` or `done(exception)` in the batcher's thread."""
+        with self._changed:
+            bucket = self._buckets.setdefault(self.engine.padded_length(request.prompt), OrderedDict())
+            bucket.setdefault(request.prompt, []).append((request, done))
+            self._arrived = time.monotonic()
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Leave what waits unanswered and end the thread, within one batch."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            requests, callbacks = zip(*batch, strict=True)
+            try:
+                for index, answer in self.engine.generate(requests):
+                    self.answered += 1
+                    callbacks[index](answer)
+                    if self._stopping:
+                        return
+            except Exception as error:  # every request of the batch fails with it; the next batch may do better
+                traceback.print_exc()
+                for callback in callbacks:
+                    callback(error)
+
+    def _next(self) -> list | None:
+        with self._changed:
+            while not self._stopping:
+                counts = {length: sum(map(len, bucket.values())) for length, bucket in self._buckets.items() if bucket}
+                fullest = max(counts, key=counts.get, default=None)
+                quiet = time.monotonic() - self._arrived
+                if fullest is not None and (counts[fullest] >= self.engine.shapes.rows or quiet >= self.linger):
+                    return self._take(self._buckets[fullest])
+                self._changed.wait(None if fullest is None else self.linger - quiet)
+        return None
+
+    def _take(self, bucket: OrderedDict) -> list:
+        """As many requests as a batch holds, prompts with most requests first: they are read once for all."""
+        batch = []
+        for prompt in sorted(bucket, key=lambda p: -len(bucket[p]))[: self.engine.shapes.prompts]:
+            room = self.engine.shapes.rows - len(batch)
+            batch += bucket[prompt][:room]
+            del bucket[prompt][:room]
+            if not bucket[prompt]:
+                del bucket[prompt]
+        return batch
+
+
+def read_request(body: dict, engine, *, model_id: str):
+    """The engine's request for the JSON `body` of an HTTP request; ValueError, in one sentence, for one not done."""
+    from evaluator.serve.engine import Request
+
+    if not isinstance(body, dict):
+        raise ValueError("the body is no JSON object.")
+    if body.get("model") != model_id:
+        raise ValueError(f"the model served here is '{model_id}', not {body.get('model')!r}.")
+    for name, value in body.items():
+        if name not in KNOWN:
+            raise ValueError(f"the option {name!r} is not supported.")
+        if name in NEUTRAL and value is not None and value != NEUTRAL[name]:
+            raise ValueError(f"the option {name!r} is not supported, only {NEUTRAL[name]!r}.")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
+        raise ValueError("'messages' must be a list of objects with the texts 'role' and 'content'.")
+    if body.get("max_completion_tokens") is not None:
+        body = body | {"max_tokens": body["max_completion_tokens"]}
+    values = DEFAULTS | {name: body[name] for name in DEFAULTS if body.get(name) is not None}
+    for name, kinds, least, most in (
+        ("seed", int, 0, 2**63 - 1),
+        ("temperature", (int, float), 0, 100),
+        ("top_p", (int, float), 0, 1),
+        ("max_tokens", int, 1, engine.context),
+    ):
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+            raise ValueError(f"{name!r} is {value!r}; it must be a number from {least} to {most}.")
+    read_stops(body)
+    prompt = engine.encode(messages, **(body.get("chat_template_kwargs") or {}))
+    if len(prompt) + values["max_tokens"] > engine.context:
+        raise ValueError(
+            f"the prompt has {len(prompt)} tokens and the answer may have {values['max_tokens']}, "
+            f"more than the model's context of {engine.context}."
+        )
+    return Request(prompt=prompt, **values)
+
+
+def read_stops(body: dict) -> list[str]:
+    """The texts at which an answer to `body` ends; ValueError for what is neither a text nor a list of texts."""
+    stops = body.get("stop") or []
+    stops = [stops] if isinstance(stops, str) else stops
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise ValueError(f"'stop' is {body['stop']!r}; it must be a text or a list of texts.")
+    return stops
+
+
+def cut_at(text: str, stops: list[str]) -> tuple[str, bool]:
+    """`text` before the first of `stops` in it, and whether there was one."""
+    end = min((position for stop in stops if (position := text.find(stop)) >= 0), default=None)
+    return (text, False) if end is None else (text[:end], True)
+
+
+def _is_message(message) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+
+
+def application(engine, *, model_id: str) -> web.Application:
+    """The HTTP application around `engine`."""
+    batcher = Batcher(engine)
+
+    async def chat(http: web.Request) -> web.Response:
+        try:
+            body = await http.json()
+            request = read_request(body, engine, model_id=model_id)
+        except ValueError as error:
+            error = {"message": str(error), "type": "invalid_request_error"}
+            return web.json_response({"error": error}, status=400)
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
+        batcher.submit(request, lambda answer: loop.call_soon_threadsafe(_settle, answered, answer))
+        answer = await answered
+        usage = {"prompt_tokens": len(request.prompt), "completion_tokens": answer.tokens}
+        usage["total_tokens"] = sum(usage.values())
+        text, stopped = cut_at(answer.text, read_stops(body))  # written to its end first, so it costs what it would
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop" if stopped else answer.finish_reason}
+        record = {"id": f"chatcmpl-{request.seed}", "object": "chat.completion", "created": int(time.time())}
+        return web.json_response(record | {"model": model_id, "choices": [choice], "usage": usage})
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": model_id, "object": "model"}]})
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "answered": batcher.answered})
+
+    async def stop(_: web.Application) -> None:
+        await asyncio.to_thread(batcher.stop)
+
+    app = web.Application(client_max_size=16 * 2**20)
+    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_get("/v1/models", models)
+    app.router.add_get("/health", health)
+    app.on_shutdown.append(stop)
+    return app
+
+
+def _settle(future: asyncio.Future, answer) -> None:
+    if future.done():  # the client has gone
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
+    ended = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, ended.set)
+
+    def load():
+        from evaluator.serve.engine import Engine
+
+        loaded = Engine.load(arguments.checkpoint, threads=arguments.threads)
+        loaded.context = arguments.context or loaded.context  # nothing else depends on it: there are no positions
+        return loaded
+
+    engine = await asyncio.to_thread(load)
+    runner = web.AppRunner(application(engine, model_id=arguments.model_id), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.SockSite(runner, listener).start()
+    await ended.wait()
+    await runner.cleanup()
+
+
+def main() -> None:
+    """The command line: `python -m evaluator.serve CHECKPOINT --model-id NAME --port-file FILE`."""
+    parser = argparse.ArgumentParser(prog="python -m evaluator.serve", description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, help="folder of a Hugging Face Nemotron-H checkpoint")
+    parser.add_argument("--model-id", required=True, help="what clients call the model")
+    parser.add_argument("--port-file", type=Path, required=True, help='file to write as {"port": 12345}')
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+    parser.add_argument("--context", type=int, help="tokens of prompt and answer; left out: the checkpoint's own")
+    arguments = parser.parse_args()
+    try:
+        verify_checkpoint(arguments.checkpoint)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(BAD_CHECKPOINT)
+    listener = socket.create_server((HOST, 0), backlog=2048)
+    scratch = arguments.port_file.with_suffix(".tmp")
+    scratch.write_text(json.dumps({"port": listener.getsockname()[1]}))
+    os.replace(scratch, arguments.port_file)
+    asyncio.run(_serve(arguments, listener))

@@ -1,0 +1,1 @@
+"""Judges what differs between checkpoints, and how sure that is."""

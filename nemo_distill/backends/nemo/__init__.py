@@ -1,0 +1,1 @@
+"""NeMo 2.7 as the training framework."""

@@ -1,0 +1,1 @@
+"""Every change that this project makes to third-party code."""

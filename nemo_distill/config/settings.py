@@ -1,0 +1,246 @@
+"""What a recipe or a command may set.
+
+    Settings(blend=BLEND, distill=Distill(learning_rate=5e-5))              # in a recipe
+    nemo-run recipes/distill_v1v3.py distill.learning_rate=5e-5 evaluate.repeats=8
+
+A field left at None takes the value of the scale (`nemo_distill.config.scale`).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nemo_distill.config.blend import Blend
+from nemo_distill.config.schedule import parse_tokens
+from nemo_distill.errors import UserError, nearest
+
+T = TypeVar("T")
+
+SCORES = ("mmlu", "next_token_loss")
+"""What can rank the candidates of the pruning search."""
+CHIP_FRIENDLY = ("ignore", "report", "require")
+"""What the pruning search does about shapes that the chip likes (`nemo_distill.prune.fp8_shapes`)."""
+REASONINGS = ("inline", "native", "stripped")
+"""What can become of the reasoning in a chat (`nemo_distill.data.tokenizer`)."""
+FP8 = ("none", "teacher", "both")
+"""Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
+GRADIENTS = ("float32", "bfloat16")
+"""What gradients can be kept in."""
+RECOMPUTE = ("none", "mlp")
+"""What a student can compute again in the backward pass (`nemo_distill.kd.model`)."""
+PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
+"""What ModelOpt can make smaller in a Nemotron-H."""
+
+
+def _positive(settings, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be above 0.")
+
+
+def _one_of(settings, name: str, choices: tuple[str, ...]) -> None:
+    value = getattr(settings, name)
+    if value is not None and value not in choices:
+        near = nearest(value, choices)
+        raise UserError(f"{type(settings).__name__.lower()}.{name} cannot be '{value}'. {near}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """How the teacher becomes the student (`nemo_distill.prune.minitron`)."""
+
+    parameters: float | None = None
+    """Target of the search: the student's parameters at most; up to 1.0, as a fraction of the teacher's."""
+    export_config: dict[str, int] | None = None
+    """Sizes after pruning, by ModelOpt's names, in place of a search."""
+    score: str | None = None
+    """What ranks the candidates: `mmlu` (a tenth of it, as in the study) or `next_token_loss` on held-out text."""
+    candidates: int | None = None
+    """How many candidates, the largest first, are scored."""
+    calibration_sequences: int | None = None
+    """Sequences over which activations are ranked."""
+    chip_friendly: str | None = None
+    """What is done about shapes whose matrices all run in FP8: `ignore` them, `report` the best beside the student, as
+    the study's recipe does, or `require` one (`nemo_distill.prune.fp8_shapes`)."""
+    chip_multiple: int | None = None
+    """What every side of a matrix is to be a multiple of."""
+    tensor_parallel: int | None = None
+    """GPUs among which such a shape is to divide. It stands apart from `layout.tensor_parallel`, so that a run can go
+    on over other GPUs without pruning anew."""
+
+    def __post_init__(self):
+        if self.export_config is not None and self.parameters is not None:
+            raise UserError("prune takes parameters or export_config, not both.")
+        if self.score is not None and self.score not in SCORES:
+            raise UserError(f"there is no prune.score '{self.score}'. {nearest(self.score, SCORES)}")
+        for name in self.export_config or ():
+            if name not in PRUNABLE:
+                raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
+        _one_of(self, "chip_friendly", CHIP_FRIENDLY)
+        _positive(self, "parameters", "candidates", "calibration_sequences", "chip_multiple", "tensor_parallel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """How the sources become tokens (`nemo_distill.steps.prepare`), and what they are searched for."""
+
+    tokens: str | None = None
+    """Tokens prepared in all, e.g. `20B`: its share of them of each source, drawn by seed; None: all there are."""
+    reasoning: str | None = None
+    """What becomes of `reasoning_content`: `inline`, `native` or `stripped`."""
+    max_malformed: float | None = None
+    """Share of a source's rows that may be unusable, of 1; above it the step fails."""
+    questions: str | None = None
+    """Folder of benchmark questions to search the sources for (`nemo_distill.contamination.questions`)."""
+
+    def __post_init__(self):
+        if self.tokens is not None:
+            parse_tokens(self.tokens)
+        _one_of(self, "reasoning", REASONINGS)
+        if self.max_malformed is not None and not 0 <= self.max_malformed <= 1:
+            raise UserError(f"prepare.max_malformed={self.max_malformed} is no share: it lies between 0 and 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """How the student learns from the teacher (`nemo_distill.backends.nemo.trainer`)."""
+
+    milestones: tuple[int | str, ...] | dict[str, tuple[int | str, ...]] | None = None
+    """Iterations, or tokens as text like `0.4096M`, after which the student is kept, exported and evaluated; the last
+    one ends the run. A dict gives them by the name of a scale, and leaves those of other scales open."""
+    max_iterations: int | None = None
+    """Iterations of the learning-rate schedule, which the last milestone may stop short of."""
+    global_batch_size: int | None = None
+    """Sequences per iteration."""
+    micro_batch_size: int | None = None
+    """Sequences per forward pass and device."""
+    seq_length: int | None = None
+    """Tokens per sequence."""
+    learning_rate: float | None = None
+    """At the end of the warm-up."""
+    min_learning_rate: float | None = None
+    """At the end of the schedule."""
+    warmup_iterations: int | None = None
+    """Iterations over which the learning rate rises from 0."""
+    fused_loss: bool | None = None
+    """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
+    (`nemo_distill.kd`); the value is the same, the memory is not."""
+    fused_kernels: bool | None = None
+    """On a GPU, whether Mamba layers and norms compute in our own kernels (`nemo_distill.nemotron_h`) rather than in
+    mamba-ssm's and Transformer Engine's; values differ by rounding."""
+    fp8: str | None = None
+    """Whose matrix products are in FP8: `none`, `teacher`, or `both` teacher and student."""
+    gradients: str | None = None
+    """What gradients are added up, kept and exchanged in: `float32` or `bfloat16`, which takes half the memory and half
+    the time between the copies of the model."""
+
+    def __post_init__(self):
+        _one_of(self, "gradients", GRADIENTS)
+        _one_of(self, "fp8", FP8)
+        _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How every milestone is judged (`evaluator.suites.suite`)."""
+
+    suite: str | None = None
+    """Name of the suite of benchmarks."""
+    repeats: int | None = None
+    """Answers drawn per question, each with its own seed; None: the suite's number for each benchmark."""
+    max_new_tokens: int | None = None
+    """The most tokens of an answer; None: the suite's number."""
+    datasets: str | None = None
+    """Folder of the hub's data sets, for suites that ask their questions without a network
+    (`evaluator.suites.datasets`)."""
+    execute_generated_code: bool = False
+    """Whether code that the model writes may be executed, in a sandbox (`evaluator.harness.bubblewrap`)."""
+
+    def __post_init__(self):
+        _positive(self, "repeats", "max_new_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the distillation is spread over. No output depends on it, so it is in no fingerprint."""
+
+    gpu: str | None = None
+    """Kind of GPU: a name in `nemo_distill.plan.gpus.GPUS`."""
+    nodes: int | None = None
+    """Machines."""
+    gpus_per_node: int | None = None
+    """GPUs of each that the job uses."""
+    tensor_parallel: int | None = None
+    """GPUs that share one copy of the model; all others share the batch."""
+    recompute: str = "none"
+    """What the student computes again in the backward pass rather than keep it: `none` or `mlp`, its MLP layers, which
+    takes some time and spares 5.5 to 7 GiB at the study's shapes (`docs/guides/gpu.md`)."""
+
+    def __post_init__(self):
+        _one_of(self, "recompute", RECOMPUTE)
+        _positive(self, "nodes", "gpus_per_node", "tensor_parallel")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all."""
+        return self.nodes * self.gpus_per_node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """When a distillation is stopped early (`nemo_distill.train.health`). No output depends on it, so it is in no
+    fingerprint: a run that was stopped goes on where it was under other limits."""
+
+    grace_iterations: int = 50
+    """Iterations after which the loss has to be below where it began."""
+    loss_above_start: float = 1.0
+    """How many times the loss at the start it may be from then on."""
+    window: int = 50
+    """Iterations whose gradient norms make the running median."""
+    spike: float = 10.0
+    """How many times that median a gradient norm is called a spike."""
+    spikes: int = 3
+    """As many within a window stop the run."""
+    teacher_loss: float = 0.7
+    """The teacher's own next-token loss on the blend at most, as a part of what a guess among all tokens has."""
+
+    def __post_init__(self):
+        _positive(self, *(field.name for field in dataclasses.fields(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that a recipe says and a command may change; on the command line its fields are the first part of a key."""
+
+    blend: Blend
+    """The data."""
+    prepare: Prepare = Prepare()
+    prune: Prune = Prune()
+    distill: Distill = Distill()
+    evaluate: Evaluate = Evaluate()
+    layout: Layout = Layout()
+    health: Health = Health()
+    scale: str = ""
+    """`full` or `debug`; empty for the one that the executor stands for."""
+    runs: str = "runs"
+    """The folder of all runs."""
+    seed: int = 1234
+    """Of the sample order and of the answers."""
+
+
+def filled(given: T, default: T, *, scale: str) -> T:
+    """`given` with every field that is None taken from `default`, a value of the same dataclass, at that scale."""
+    assert type(given) is type(default)
+    if isinstance(given, Distill) and isinstance(given.milestones, dict):
+        given = dataclasses.replace(given, milestones=given.milestones.get(scale))
+    left = {
+        field.name: getattr(default, field.name)
+        for field in dataclasses.fields(given)
+        if getattr(given, field.name) is None
+    }
+    if isinstance(given, Prune) and (given.parameters is not None or given.export_config is not None):
+        # The two are ways to say the same thing: the one that is given displaces the other.
+        left.pop("parameters", None)
+        left.pop("export_config", None)
+    return dataclasses.replace(given, **left)

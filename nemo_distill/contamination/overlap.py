@@ -1,0 +1,172 @@
+"""What sources and benchmarks have in common, as data and as a table.
+
+    found = Contamination.load(Path("contamination.json"))
+    headings, rows = found.table()              # for Markdown and HTML
+    rich.print(terminal_table(found))
+
+`nemo_distill.contamination.search` finds it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nemo_distill.run.progress import write_atomically
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What of a benchmark can be looked for."""
+
+    name: str
+    questions: int
+    """All there are."""
+    short: int
+    """Questions of too few words to judge."""
+    common: int
+    """Questions all of whose n-grams are shared by too many others."""
+    ngrams: int
+    """Different n-grams looked for."""
+    dropped: int
+    """Different n-grams dropped as boilerplate."""
+
+    @property
+    def judged(self) -> int:
+        """Questions that are looked for."""
+        return self.questions - self.short - self.common
+
+
+@dataclass(frozen=True)
+class Example:
+    """Where a question was found."""
+
+    question: str
+    """Its id."""
+    words: str
+    """The n-gram, normalised."""
+    document: int
+    """The first document that holds it: its number, from 1, among those of the source that could be read."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What a source and a benchmark have in common."""
+
+    source: str
+    benchmark: str
+    judged: int
+    """Questions of the benchmark that were looked for."""
+    touched: tuple[str, ...]
+    """Ids of those with an n-gram in a document, in the order in which they were met."""
+    whole: tuple[str, ...]
+    """Ids of those of which every n-gram was found, in one document or several: the question itself, rather than a
+    phrase that it has in common with others."""
+    documents: int
+    """Documents with an n-gram of any question."""
+    examples: tuple[Example, ...]
+    """The first few."""
+
+    @property
+    def share(self) -> float | None:
+        """Part, from 0 to 1, of the judged questions that were touched; None where none can be judged."""
+        return len(self.touched) / self.judged if self.judged else None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How much of a source was read."""
+
+    source: str
+    documents: int
+    whole: bool
+    """False when a limit ended the reading."""
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """Every source against every benchmark."""
+
+    words: int
+    """Words of an n-gram."""
+    benchmarks: tuple[Benchmark, ...]
+    sources: tuple[Reading, ...]
+    overlaps: tuple[Overlap, ...]
+    """Source by source, each in the order of `benchmarks`."""
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        write_atomically(path, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> "Contamination":
+        """Read what `save` wrote."""
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            words=record["words"],
+            benchmarks=tuple(Benchmark(**one) for one in record["benchmarks"]),
+            sources=tuple(Reading(**one) for one in record["sources"]),
+            overlaps=tuple(overlap_of(one) for one in record["overlaps"]),
+        )
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and rows of cells: a row per source, a column per benchmark.
+
+        `3 (1.5%), 1 whole` says how many questions were touched, their share of those that can be judged, and how many
+        were found whole. A dash stands where none can be judged.
+        """
+        rows = []
+        for reading in self.sources:
+            mine = {overlap.benchmark: overlap for overlap in self.overlaps if overlap.source == reading.source}
+            rows.append([reading.source, *(_cell(mine[benchmark.name]) for benchmark in self.benchmarks)])
+        return ["Source", *(benchmark.name for benchmark in self.benchmarks)], rows
+
+    def notes(self) -> list[str]:
+        """What the table does not say, a sentence each: what was not judged, dropped or read."""
+        said = [f"Questions of which a document holds {self.words} words in a row, or all words of a shorter question."]
+        for one in self.benchmarks:
+            parts = [
+                (one.short, f"{one.short:,} of its {one.questions:,} questions are too short to judge"),
+                (one.common, f"{one.common:,} of its {one.questions:,} questions are nothing but template"),
+                (one.dropped, f"{one.dropped:,} n-grams are template and not looked for"),
+            ]
+            if any(count for count, _ in parts):
+                said.append(f"{one.name}: {'; '.join(text for count, text in parts if count)}.")
+        said += [
+            f"{one.source}: only the first {one.documents:,} documents were read."
+            for one in self.sources
+            if not one.whole
+        ]
+        return said
+
+
+def overlap_of(record: dict) -> Overlap:
+    """An `Overlap` from its JSON."""
+    examples = tuple(Example(**example) for example in record["examples"])
+    ids = {key: tuple(record[key]) for key in ("touched", "whole")}
+    return Overlap(**record | ids | {"examples": examples})
+
+
+def terminal_table(contamination: Contamination):
+    """`contamination` as a `rich.table.Table`."""
+    from rich import box
+    from rich.table import Table
+
+    headings, rows = contamination.table()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption = "\n".join(contamination.notes())
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column(heading.replace("_", "_\n"), justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _cell(overlap: Overlap) -> str:
+    if overlap.share is None:
+        return "–"
+    if not overlap.touched:
+        return "0"
+    share = f"{overlap.share:.0%}" if overlap.share >= 0.1 else f"{100 * overlap.share:.2g}%"
+    whole = f", {len(overlap.whole):,} whole" if overlap.whole else ""
+    return f"{len(overlap.touched):,} ({share}){whole}"

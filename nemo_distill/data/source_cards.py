@@ -1,0 +1,77 @@
+"""The card of a tokenised source: what it is made of, as `card.json` and, to be read, as `card.md`.
+
+write(folder, card)
+print(table([card, other]))
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from nemo_distill.run.progress import write_atomically
+
+CARD_FILE = "card.json"
+PAGE_FILE = "card.md"
+
+
+def write(folder: Path, card: dict) -> None:
+    """Put `card` into `folder`, for machines and for people."""
+    write_atomically(folder / PAGE_FILE, page(card))
+    write_atomically(folder / CARD_FILE, json.dumps(card, indent=1))
+
+
+def read(folder: Path) -> dict:
+    """The card in `folder`."""
+    return json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+
+
+def histogram(lengths: Iterable[np.ndarray]) -> dict[str, int]:
+    """Documents by their tokens: under key "64" those of 64 to 127; in order, empty classes within left at 0."""
+    counts = np.zeros(32, np.int64)
+    for chunk in lengths:
+        counts += np.bincount(np.frexp(chunk)[1] - 1, minlength=32)[:32]
+    (held,) = np.nonzero(counts)
+    return {str(2**power): int(counts[power]) for power in range(held[0], held[-1] + 1)} if len(held) else {}
+
+
+def table(cards: Iterable[dict]) -> str:
+    """One Markdown line per card: documents, tokens, what was left out and why, and the share that was drawn."""
+    lines = [
+        "| source | documents | tokens | tokens per document | cut | dropped | drawn |",
+        "|---|---:|---:|---:|---:|---|---:|",
+    ]
+    for card in cards:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in card["dropped"].items()) or "none"
+        mean = card["tokens"] / max(card["documents"], 1)
+        lines.append(
+            f"| {card['source']} | {card['documents']:,} | {card['tokens']:,} | {mean:,.0f} | {card['cut']:,} "
+            f"| {dropped} | {card['drawn']['share']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def page(card: dict) -> str:
+    """One source's card as a page of Markdown."""
+    drawn, tokenizer, origin = card["drawn"], card["tokenizer"], card["origin"]
+    lines = [f"# {card['source']}", "", table([card]), ""]
+    if card["first_malformed"]:
+        lines += [f"First row dropped: {card['first_malformed']}.", ""]
+    if drawn["budget"] is not None:
+        lines += [f"Drawn to a budget of {drawn['budget']:,} tokens with seed {drawn['seed']}.", ""]
+    elif drawn["samples"] is not None:
+        lines += [f"The first {drawn['samples']:,} rows at most.", ""]
+    if origin["dataset"]:
+        lines += [f"Data set {origin['dataset']}, revision {origin['revision'] or 'of a mirror'}.", ""]
+    lines += [f"Tokenizer {tokenizer['name']}, {tokenizer['vocab_size']:,} tokens ({tokenizer['vocabulary']}).", ""]
+    most = max(card["lengths"].values(), default=1)
+    lines += ["| tokens, from | documents | |", "|---:|---:|---|"]
+    lines += [
+        f"| {int(low):,} | {count:,} | {'█' * round(30 * count / most)} |" for low, count in card["lengths"].items()
+    ]
+    lines += ["", "| input | bytes | content |", "|---|---:|---|"]
+    lines += [f"| {file['file']} | {file['bytes']:,} | {file['content']} |" for file in card["inputs"]]
+    lines += ["", "| output | bytes | SHA-256 |", "|---|---:|---|"]
+    lines += [f"| {ending} | {size:,} | {card['sha256'][ending]} |" for ending, size in card["bytes"].items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,160 @@
+"""What a step's job is: its shape, its environment, and how it behaves towards a time limit.
+
+NeMo-Run writes the batch script; `prepared` hands it an executor whose `setup_lines` hold what it has no place for:
+values quoted so that they arrive as they were written, the packaged code, modules, and a job that requeues itself
+shortly before its time limit. Requeued, it keeps its number, so the jobs that wait for it go on waiting, and all of
+it works with nobody watching.
+"""
+
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nemo_run
+
+from nemo_distill.launch.executors import SlurmExecutor
+from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
+from nemo_distill.run.sharing import GROUP, is_shared
+from nemo_distill.run.step import SPEC_FILE, Spec
+
+PORTS = 10_000, 20_000
+"""Rendezvous of a job: the first of these many ports, plus the job's number modulo the second."""
+
+# A handler runs when bash is not waiting for a foreground command, so srun goes to the background; `wait` ends early
+# when the signal comes and is repeated. Requeuing ends the job's processes with SIGTERM.
+_REQUEUE = """\
+if [ "${{SLURM_RESTART_COUNT:-0}}" -gt {requeues} ]; then
+    echo "requeued {requeues} times already: given up (executor.requeues={requeues})" >&2
+    exit 1
+fi
+requeue() {{
+    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ]; then
+        echo "the time limit is near: requeued, to go on from the last checkpoint" >&2
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+}}
+trap requeue USR1
+srun() {{
+    command srun "$@" &
+    local pid=$! code
+    wait "$pid"; code=$?
+    while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
+    return "$code"
+}}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Nodes and processes of a step."""
+
+    nodes: int = 1
+    processes_per_node: int = 1
+
+    @property
+    def world(self) -> int:
+        """Processes in all."""
+        return self.nodes * self.processes_per_node
+
+    def __str__(self) -> str:
+        return f"{self.nodes} {'node' if self.nodes == 1 else 'nodes'} x {self.processes_per_node}"
+
+
+def shape_of(name: str, layout: dict) -> Shape:
+    """The shape of the step `name`: the distillation is spread over `layout` (fields of `settings.Layout`)."""
+    if not name.startswith("distill-"):
+        return Shape()
+    return Shape(nodes=layout.get("nodes") or 1, processes_per_node=layout.get("gpus_per_node") or 1)
+
+
+@dataclass(kw_only=True)
+class CodeFolder(nemo_run.Packager):
+    """Has every job's code folder point to the copy that `snapshot` made: a packager's `symlink_from_remote_dir`."""
+
+
+# Lightning takes a process with SLURM_NTASKS for one of many that srun started, and meets nobody at a port of its own
+# choice. Ranks are torchrun's here.
+_PYTHON = "env -u SLURM_NTASKS python"
+
+
+def task_of(spec: Spec, shape: Shape) -> nemo_run.Script:
+    """What the job runs: the step, under torchrun when it has several processes."""
+    step = ["-m", "nemo_distill.step", shlex.quote(str(spec.folder / SPEC_FILE))]
+    if shape.world > 1:
+        first, many = PORTS
+        # Not 29500 for everyone: two jobs of one node would meet.
+        endpoint = f"${{head_node_ip%% *}}:$(({first} + SLURM_JOB_ID % {many}))"
+        step = torchrun(
+            step,
+            nodes=shape.nodes,
+            ranks_per_node=shape.processes_per_node,
+            endpoint=endpoint if shape.nodes > 1 else None,
+            meeting="$SLURM_JOB_ID",
+        )
+    _, module, *arguments = step
+    return nemo_run.Script(path=module, m=True, entrypoint=_PYTHON, args=arguments)
+
+
+def seconds_of(time: str) -> int | None:
+    """Seconds in a time limit as Slurm writes it (`90`, `04:00:00`, `1-12`, `1-12:30`); None when it is none."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(time).strip())
+    if not match:
+        return None
+    days, *rest = match.groups()
+    numbers = [int(number) for number in rest if number is not None]
+    # days-hours[:minutes[:seconds]], hours:minutes:seconds, or minutes[:seconds]
+    units = (3600, 60, 1) if days is not None or len(numbers) == 3 else (60, 1)
+    return int(days or 0) * 86_400 + sum(number * unit for number, unit in zip(numbers, units, strict=False))
+
+
+def prepared(
+    executor: SlurmExecutor, spec: Spec, shape: Shape, *, layout: dict, run_name: str, runs: Path, code: Path
+) -> SlurmExecutor:
+    """The executor of one step's job.
+
+    Args:
+        executor: The site's.
+        spec: The step.
+        shape: Its nodes and processes.
+        layout: Fields of `settings.Layout`.
+        run_name: Of the run; the job is called RUN.STEP.
+        runs: The runs folder, which a container has at the same path.
+        code: The folder of the code to run (`snapshot`).
+    """
+    job = executor.of_step(spec.name)
+    job.nodes, job.ntasks_per_node = shape.nodes, 1
+    if job.gpus_per_node and shape.world > 1:
+        job.gpus_per_node = shape.processes_per_node
+    job.job_name_prefix = f"{run_name}."
+    job.comment = str(spec.folder)  # by which `Slurm.live_in` finds it
+    # Without it what waits for a failed job waits for ever. The site may add to it, not take it away.
+    job.additional_parameters = {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"}
+    job.signal = f"B:USR1@{job.warn_seconds}"
+    job.packager = CodeFolder(symlink_from_remote_dir=str(code))
+    values = {key: str(value) for key, value in job.env_vars.items()}
+    if shape.world > 1:
+        values[TENSOR_PARALLEL_VARIABLE] = str(layout.get("tensor_parallel") or 1)
+    if job.container_image:
+        job.container_mounts = [*job.container_mounts, f"{runs}:{runs}"]
+        job.container_env = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})
+    job.env_vars = {}  # NeMo-Run would write them unquoted, their names in capitals
+    job.setup_lines = "\n".join(_setup(job, values, code=code, shared=is_shared(runs)))
+    return job
+
+
+def _setup(job: SlurmExecutor, values: dict[str, str], *, code: Path, shared: bool) -> list[str]:
+    lines = ["{ set +vx; } 2>/dev/null  # what follows may hold secrets; NeMo-Run's script prints every line"]
+    lines += [GROUP] if shared else []
+    if job.container_image:
+        lines.append(f"export NEMO_DISTILL_IMAGE={shlex.quote(job.container_image)}")
+    else:
+        lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    lines.append(f'export PYTHONPATH={code}:{code}/evaluator"${{PYTHONPATH:+:$PYTHONPATH}}"')
+    # NeMo-Run replaces "/nemo_run" throughout the script; two quotes in it, which the shell drops, hide it.
+    lines += [
+        f"export {name}={shlex.quote(value)}".replace("/nemo_run", "/nemo''_run") for name, value in values.items()
+    ]
+    lines += [f"module load {shlex.quote(name)}" for name in job.modules]
+    lines += [job.setup_lines] if job.setup_lines else []
+    return [*lines, _REQUEUE.format(requeues=job.requeues)]

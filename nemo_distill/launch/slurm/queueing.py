@@ -1,0 +1,272 @@
+"""Queue a run's jobs, see them through, and leave them to the cluster when asked to.
+
+    run_on_cluster(ctx, run, console)
+
+One command queues every step that is neither done nor in the queue already, whoever put it there; the same command
+again attaches to what lives. What ends for no fault of its own is queued again, a bounded number of times.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import nemo_run
+from invoke.exceptions import UnexpectedExit
+from rich.console import Console
+
+from nemo_distill.errors import UserError, nearest
+from nemo_distill.launch.context import Context, RunFailed
+from nemo_distill.launch.executors import UNCOMMITTED, SharedTunnel, SlurmExecutor
+from nemo_distill.launch.local import QUIET, SlurmExperiment
+from nemo_distill.launch.slurm import jobscript
+from nemo_distill.launch.slurm.commands import Job, Slurm, SlurmSilent
+from nemo_distill.launch.slurm.snapshot import Code
+from nemo_distill.launch.slurm.watch import Watch, cancel, passing
+from nemo_distill.run.display import Display, print_failure
+from nemo_distill.run.locks import held_in
+from nemo_distill.run.manifest import Run, job_of_step
+from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.provenance import redact
+from nemo_distill.run.sharing import unwritable
+from nemo_distill.run.step import JOB_FILE, Spec
+
+LOCK_FILE = ".queue.lock"
+"""Held while jobs are queued, over all runs of a runs folder: runs share steps."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: nobody is there to be asked."""
+
+
+def check_cluster(executor: SlurmExecutor, run: Run, code: Code) -> None:
+    """Raise `UserError` for what Slurm or NeMo-Run would stumble over later."""
+    if executor.uncommitted not in UNCOMMITTED:
+        hint = nearest(executor.uncommitted, UNCOMMITTED)
+        raise UserError(f"executor.uncommitted='{executor.uncommitted}' is no choice. {hint}")
+    known = {field.name for field in dataclasses.fields(nemo_run.SlurmExecutor) if field.init}
+    for step, values in executor.steps.items():
+        for key in values:
+            if key not in known:
+                raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
+    for path in (run.runs, Path(sys.executable)):
+        if "/nemo_run" in str(path):
+            raise UserError(
+                f"NeMo-Run cannot have '/nemo_run' in a path, as in {path}: it rewrites that in job scripts."
+            )
+    for step, job in (("", executor), *((f"steps.{name}.", executor.of_step(name)) for name in executor.steps)):
+        seconds = jobscript.seconds_of(job.time)
+        if seconds is None:
+            raise UserError(f"executor.{step}time='{job.time}' is no time limit of Slurm's, e.g. 04:00:00 or 1-12.")
+        if seconds <= job.warn_seconds:
+            raise UserError(
+                f"executor.{step}time='{job.time}' leaves no time before the warning: executor.warn_seconds="
+                f"{job.warn_seconds} has to be less."
+            )
+    if code.changed and executor.uncommitted == "refuse":
+        names = [line[6:] for line in (code.git["diff"] or "").splitlines() if line.startswith("+++ b/")]
+        names += code.git["untracked"]
+        raise UserError(
+            f"there are uncommitted changes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}) and "
+            "executor.uncommitted=refuse: commit them, or give executor.uncommitted=package."
+        )
+
+
+def describe(executor: SlurmExecutor, run: Run, code: Code) -> list[str]:
+    """What the preview says of the jobs: their shapes, where they run, and which code."""
+    shapes: dict[str, list[str]] = {}
+    for name in run.specs:
+        shapes.setdefault(str(jobscript.shape_of(name, run.facts.get("layout", {}))), []).append(name)
+    most = max(shapes, key=lambda shape: len(shapes[shape]))
+    words = [f"{', '.join(names)} on {shape}" for shape, names in shapes.items() if shape != most]
+    words.append(f"{'the others' if words else 'all'} on {most}")
+    where = f"account {executor.account}, partition {executor.partition}, {executor.time} a job"
+    image = executor.container_image
+    if not image:
+        within = "no container"
+    elif "@sha256:" in image or Path(image).is_file():
+        within = f"in {image}"
+    else:
+        within = f"in {image}, a name that may move to another image: @sha256:... would pin it"
+    changes = f"uncommitted changes packaged ({code.sha256})" if code.changed else f"packaged ({code.sha256})"
+    origin = f"commit {code.commit[:12]}, {changes}" if code.commit else changes
+    return [f"Jobs: {'; '.join(words)}; {where}; {within}", f"Code: {origin}"]
+
+
+def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None:
+    """Queue what is missing and, unless detached, see the run to its end.
+
+    Raises:
+        UserError: When Slurm refuses a job, or does not answer.
+        RunFailed: When a step failed; the failure has been printed.
+        KeyboardInterrupt: After Ctrl-C, the jobs left to the cluster or cancelled.
+    """
+    executor = ctx.executor
+    watch = Watch(run, every_seconds=executor.poll_seconds)
+    for again in range(executor.requeues + 1):
+        try:
+            queue(ctx, run, console, code)
+            watch.look(anew=True)
+            if ctx.detach:
+                console.print(
+                    f"{len(watch.live)} jobs of {run.name} are with the cluster: nemo-run status {run.name} shows "
+                    f"them, nemo-run cancel {run.name} ends them.",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+                return
+            with Display(run, console, lambda: watch.jobs):
+                watch.until_ended(console)
+        except OSError as error:
+            console.print(unwritable(error, run.runs), style="bold red", highlight=False, soft_wrap=True)
+            raise RunFailed(run.name) from None
+        except KeyboardInterrupt as interrupt:
+            _leave_or_cancel(run, console, ask=not isinstance(interrupt, Terminated))
+            raise
+        if all(spec.done for spec in run.specs.values()):
+            return
+        innocent = passing(run, watch.jobs)
+        if not innocent or again == executor.requeues:
+            break
+        words = ", ".join(f"{name} (job {watch.jobs[name].id} {watch.jobs[name].state})" for name in innocent)
+        console.print(f"Queued again: {words}.", style="yellow", highlight=False, soft_wrap=True)
+    print_failure(run, console, jobs=watch.jobs)
+    raise RunFailed(run.name)
+
+
+def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
+    """Queue a job for every step of `run` that is neither done nor in the queue."""
+
+    def waiting() -> None:
+        console.print("Another nemo-run is queueing jobs here; waiting for it.")
+
+    with held_in(run.runs, LOCK_FILE, waiting=waiting, poll_seconds=0.2):
+        left = {name: spec for name, spec in run.specs.items() if not spec.done}
+        try:
+            if not Slurm(run.facts["tunnel"]).sees(run.runs):
+                raise UserError(
+                    f"{run.facts['tunnel']['host']} does not see {run.runs}: runs has to be a shared folder."
+                )
+            attached = _in_queue(run, left)
+            # A step may have ended while Slurm was asked.
+            missing = {name: spec for name, spec in left.items() if name not in attached and not spec.done}
+        except SlurmSilent as error:
+            raise UserError(f"Slurm does not answer: {error}.") from None
+        if attached:
+            which = ", ".join(f"{name} (job {job.id}{_whose(job, run)})" for name, job in attached.items())
+            console.print(f"In the queue already: {which}.", highlight=False, soft_wrap=True)
+        run.facts["queued"] = time.time()
+        run.save()
+        folder = code.save(run.runs) if missing else None
+        run.make_ready(missing.values(), command=redact(ctx.command))
+        if missing:
+            _queue_jobs(ctx, run, missing, attached, folder)
+
+
+def _whose(job: Job, run: Run) -> str:
+    """` of NAME` for another user's job."""
+    return f" of {job.user}" if Slurm(run.facts["tunnel"]).belongs_to_another(job) else ""
+
+
+def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
+    """The live jobs of the steps that are left, whoever queued them; `job.json` is set right.
+
+    A job that waits for one that will be queued anew waits for what never comes: it is cancelled and left out.
+    """
+    watch = Watch(run)
+    recorded = watch.look()
+    if watch.silent:
+        raise SlurmSilent(watch.silent)
+    by_folder = watch.slurm.live_in(spec.folder for spec in left.values())
+    attached, stale = {}, []
+    for name, spec in left.items():
+        job = recorded[name] if name in recorded and recorded[name].live else by_folder.get(spec.folder)
+        if job is None:
+            continue
+        waits_in_vain = any(up in left and up not in attached and not left[up].done for up in spec.upstream)
+        if job.state == "PENDING" and not job.restarts and waits_in_vain:
+            stale.append(job.id)
+            continue
+        attached[name] = job
+        if job_of_step(spec).get("job") != job.id:
+            _record(spec, job.id, run, logs="")
+    watch.slurm.cancel(stale)
+    return attached
+
+
+def _queue_jobs(ctx: Context, run: Run, missing: dict[str, Spec], attached: dict[str, Job], code: Path) -> None:
+    queued: dict[str, str] = {}
+    with SlurmExperiment(
+        run.name,
+        executor=ctx.executor,
+        log_level="ERROR",
+        **QUIET,
+    ) as experiment:
+        for name, spec in missing.items():
+            layout = run.facts.get("layout", {})
+            shape = jobscript.shape_of(name, layout)
+            executor = jobscript.prepared(
+                ctx.executor, spec, shape, layout=layout, run_name=run.name, runs=run.runs, code=code
+            )
+            experiment.add(jobscript.task_of(spec, shape), executor=executor, name=name)
+        waits_for = {
+            name: [up if up in missing else attached[up].id for up in spec.upstream if up in missing or up in attached]
+            for name, spec in missing.items()
+        }
+        logs = {job.id: job.executor.job_dir for job in experiment.jobs}
+
+        def on_queued(name: str, number: str) -> None:
+            queued[name] = number
+            _record(missing[name], number, run, logs=logs[name])
+
+        experiment.waits_for, experiment.on_queued = waits_for, on_queued
+        try:
+            experiment.run()
+        except UnexpectedExit as error:
+            Watch(run).slurm.cancel(queued.values())
+            refused = next(name for name in missing if name not in queued)
+            reason = (error.result.stderr.strip() or "no reason given").splitlines()[-1]
+            raise UserError(f"Slurm refused the job of {refused}: {reason}") from None
+
+
+def _record(spec: Spec, number: str, run: Run, *, logs: str) -> None:
+    write_atomically(spec.folder / JOB_FILE, json.dumps({"job": number, "run": run.name, "logs": logs}))
+
+
+def _leave_or_cancel(run: Run, console: Console, *, ask: bool) -> None:
+    answer = "l"
+    if ask and sys.stdin.isatty():
+        with contextlib.suppress(KeyboardInterrupt, EOFError):
+            answer = console.input("\nLeave the jobs to the cluster, or cancel them? \\[leave/cancel] ").strip().lower()
+    text = f"The jobs are left to the cluster: nemo-run status {run.name}, nemo-run cancel {run.name}."
+    if answer.startswith("c"):
+        try:
+            text = " ".join(cancel(run).sentences(run))
+        except SlurmSilent as error:
+            text = f"Slurm does not answer ({error}), so its jobs go on: nemo-run cancel {run.name}."
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def launch_facts(executor: SlurmExecutor, code: Code) -> dict:
+    """What the run's file holds of a launch on a cluster."""
+    return {
+        "code": code.facts(),
+        "modules": list(executor.modules),
+        "image": image_facts(executor.container_image),
+        "tunnel": executor.tunnel.facts if isinstance(executor.tunnel, SharedTunnel) else None,
+    }
+
+
+def image_facts(image: str | None) -> dict | None:
+    """What there is to tell a container image by: its digest, if its name has one, or a file's size and head."""
+    if not image:
+        return None
+    path = Path(image)
+    if not path.is_file():
+        return {"name": image, "digest": image.partition("@")[2] or None}
+    with path.open("rb") as file:  # a squash file's first block names its tables and when they were made
+        head = hashlib.sha256(file.read(1 << 20)).hexdigest()
+    return {"name": image, "bytes": path.stat().st_size, "modified": path.stat().st_mtime, "head_sha256": head}

@@ -1,0 +1,98 @@
+"""The code that jobs run: a copy of this package as it is at launch, with its uncommitted changes.
+
+    code = Code.here()
+    code.commit, code.changed, code.sha256
+    folder = code.save(runs)             # RUNS/.code/SHA256, made once; what a job has on its PYTHONPATH
+
+A job may start hours after its launch. Whatever happens to the checkout meanwhile, it runs what was launched.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.provenance import PACKAGED, git_state, package_versions
+
+CODE_FOLDER = ".code"
+"""Inside the runs folder."""
+TOP = ("nemo_distill", "evaluator")
+TASKS = "core_evals.nemo_distill"
+"""Our tasks for nemo-evaluator. A checkout has them below evaluator/, an installed package beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """This package as it lies on the disk now."""
+
+    files: dict[str, Path]
+    """Path inside the copy -> the file."""
+    git: dict | None
+    """Commit, diff and untracked files (`provenance.git_state`); None for an installed package."""
+
+    @classmethod
+    def here(cls) -> "Code":
+        """The code that this process was started from."""
+        files = {}
+        for package in (*TOP, TASKS):
+            root = Path(importlib.util.find_spec(package).origin or "").parent
+            if package == TASKS:
+                root = Path(next(iter(importlib.util.find_spec(package).submodule_search_locations)))
+            prefix = "evaluator/core_evals/nemo_distill" if package == TASKS else package
+            for path in sorted(root.rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    files[f"{prefix}/{path.relative_to(root)}"] = path
+        return cls(files=files, git=git_state(Path(__file__).resolve().parents[2]))
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Twelve hex digits that stand for every byte of it."""
+        digest = hashlib.sha256()
+        for name, path in sorted(self.files.items()):
+            digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:12]
+
+    @property
+    def commit(self) -> str | None:
+        """The commit it stands on; None where git does not know it."""
+        return self.git and self.git["commit"]
+
+    @property
+    def changed(self) -> bool:
+        """Whether it differs from the commit it stands on."""
+        return bool(self.git and self.git["dirty"])
+
+    def facts(self) -> dict:
+        """What the run's file says of it, as plain JSON data."""
+        packages = json.dumps(package_versions(), sort_keys=True)
+        return {
+            "sha256": self.sha256,
+            "git": self.git,
+            "packages_sha256": hashlib.sha256(packages.encode()).hexdigest()[:12],
+        }
+
+    def save(self, runs: Path) -> Path:
+        """Copy it into the runs folder, unless it is there, and return the copy's folder."""
+        folder = runs / CODE_FOLDER / self.sha256
+        if folder.is_dir():
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+        try:
+            for name, path in self.files.items():
+                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, scratch / name)
+            write_atomically(scratch / PACKAGED, json.dumps(self.facts(), indent=1))
+            scratch.chmod(0o755)
+            os.rename(scratch, folder)
+        except OSError:
+            shutil.rmtree(scratch, ignore_errors=True)
+            if not folder.is_dir():  # and not: another command made it first
+                raise
+        return folder

@@ -1,0 +1,148 @@
+"""A run as Slurm jobs: queued at once, each waiting for its own upstream, and found again by whoever asks.
+
+    run_on_cluster(ctx, run, console)      # what launch() does for `--executor slurm`
+    Watch(run).look()                      # each step's job, from any process that sees the runs folder
+    cancel(run)
+
+A step's folder says which job has it (`job.json`), and a job's comment says which folder it works in. So the command
+that queued the jobs may end, be killed or be given again: the next one attaches to what lives and queues what is
+missing. Success is the mark in the folder; Slurm is asked only what becomes of what is not marked.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from nemo_distill.launch.slurm.commands import Job, Slurm, SlurmSilent
+from nemo_distill.run.manifest import Run, State, failure_of, job_of_step, state_of
+from nemo_distill.run.step import FAILED
+
+LOOK_SECONDS = 0.3
+"""How often the steps' folders are looked at; Slurm is asked less often (executor.poll_seconds)."""
+SETTLE_SECONDS = 30.0
+"""How long a shared folder may take to show what a job that has ended wrote into it."""
+
+
+class Watch:
+    """The jobs of a run's steps, as they were when Slurm was last asked."""
+
+    def __init__(self, run: Run, *, every_seconds: float = 0.0):
+        self.run, self.every_seconds = run, every_seconds
+        self.slurm = Slurm(run.facts.get("tunnel"))
+        self.jobs: dict[str, Job] = {}
+        self.silent: str | None = None
+        """Why Slurm did not answer when it was last asked."""
+        self._asked = float("-inf")
+        self._marks: list = []
+
+    def look(self, *, anew: bool = False) -> Mapping[str, Job]:
+        """Ask Slurm, unless it was asked less than `every_seconds` ago and no step has ended since.
+
+        With `anew` it is asked in any case: what it said before steps were queued again is of their earlier jobs.
+        """
+        specs = self.run.specs
+        marks = [(spec.done, (spec.folder / FAILED).exists()) for spec in specs.values()]
+        if not anew and time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
+            return self.jobs
+        numbers = {name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done}
+        # Another user may have queued a step again whose job he does not see, as we do not see his: ours goes on.
+        ours = {name: job.id for name, job in self.jobs.items() if name in numbers}
+        try:
+            known = self.slurm.jobs({*numbers.values(), *ours.values()} - {None})
+        except SlurmSilent as error:
+            self.silent = str(error)
+        else:
+            self.silent = None
+            seen = {name: known.get(number) or known.get(ours.get(name)) for name, number in numbers.items()}
+            self.jobs = {name: job for name, job in seen.items() if job}
+        self._asked, self._marks = time.monotonic(), marks
+        return self.jobs
+
+    @property
+    def live(self) -> dict[str, Job]:
+        """Of the steps that are not done, those whose job waits or runs."""
+        return {name: job for name, job in self.jobs.items() if job.live and not self.run.specs[name].done}
+
+    def until_ended(self, console: Console) -> None:
+        """Return when every step is done or nothing of the run waits or runs any more."""
+        said = None
+        while True:
+            self.look()
+            if self.silent != said:
+                text = f"Slurm does not answer ({self.silent}); its jobs go on." if self.silent else "Slurm answers."
+                console.print(text, style="yellow", highlight=False, soft_wrap=True)
+                said = self.silent
+            if all(spec.done for spec in self.run.specs.values()):
+                return
+            if not self.live and not self.silent:
+                break
+            time.sleep(LOOK_SECONDS)
+        until = time.monotonic() + SETTLE_SECONDS
+        while self._completed_without_mark() and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+
+    def _completed_without_mark(self) -> bool:
+        return any(job.state == "COMPLETED" and not self.run.specs[name].done for name, job in self.jobs.items())
+
+
+def passing(run: Run, jobs: Mapping[str, Job]) -> list[str]:
+    """The steps whose jobs ended for no fault of theirs, if those are all that keep the run from going on."""
+    ended = {name: job for name, job in jobs.items() if state_of(run.specs[name], job) in (State.CUT, State.FAILED)}
+    innocent = [name for name, job in ended.items() if job.passing and not failure_of(run.specs[name], job).memory]
+    return innocent if len(innocent) == len(ended) else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelled:
+    """What became of a run's jobs that lived; steps by name."""
+
+    ended: list[str]
+    """Cancelled."""
+    wanted: list[str]
+    """Left alone because another run waits for them."""
+    foreign: dict[str, str]
+    """Left alone because they are another user's, by his name."""
+
+    def sentences(self, run: Run) -> list[str]:
+        """What there is to say of it."""
+        said = [f"Cancelled: {', '.join(self.ended)}."] if self.ended else []
+        if self.wanted:
+            said.append(f"Left alone, for another run waits for them: {', '.join(self.wanted)}.")
+        for user in sorted(set(self.foreign.values())):
+            names = ", ".join(name for name, whose in self.foreign.items() if whose == user)
+            said.append(f"Left alone, for they are {user}'s, who alone may cancel them: {names}.")
+        return said or [f"{run.name} has no jobs to cancel."]
+
+
+def cancel(run: Run) -> Cancelled:
+    """Cancel the jobs of `run` that live. Raises `SlurmSilent`."""
+    watch = Watch(run)
+    watch.look()
+    if watch.silent:
+        raise SlurmSilent(watch.silent)
+    wanted = _wanted_elsewhere(run)
+    live = dict(watch.live)
+    kept = [name for name in live if run.specs[name].folder in wanted]
+    denied = watch.slurm.cancel(job.id for name, job in live.items() if name not in kept)
+    foreign = {name: job.user for name, job in live.items() if job.id in denied}
+    return Cancelled(
+        ended=[name for name in live if name not in kept and name not in foreign], wanted=kept, foreign=foreign
+    )
+
+
+def _wanted_elsewhere(run: Run) -> set[Path]:
+    """Folders of the steps of other runs that have live jobs of their own."""
+    folders: set[Path] = set()
+    own = {spec.folder for spec in run.specs.values()}
+    for path in run.runs.glob("*.json"):
+        other = Run.load(path)
+        if other.name == run.name or "queued" not in other.facts:
+            continue
+        watch = Watch(other)
+        watch.look()
+        if any(other.specs[name].folder not in own for name in watch.live):
+            folders |= {spec.folder for spec in other.specs.values()}
+    return folders

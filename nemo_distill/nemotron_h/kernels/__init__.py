@@ -1,0 +1,1 @@
+"""Triton kernels of Nemotron-H's layers, and what launches them."""

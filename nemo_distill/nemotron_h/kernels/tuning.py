@@ -1,0 +1,78 @@
+"""What Triton found out about the kernels of the Mamba scan, kept for the processes that come after.
+
+    recall(folder)        # before the first iteration
+    remember(folder)      # after it
+
+Triton compiles and runs several variants of every kernel when it is first needed and goes on with the fastest: part of
+the long first iteration of every process, on every GPU of a job at once. Which variants those are depends on the GPU
+and on versions, by which the file is named. A segment that takes them from there tries none, needs no memory for those
+that spill, and adds up in the same order as the segment before it. Triton's own `TRITON_CACHE_AUTOTUNING` leaves out
+kernels whose variants clear a buffer first, which are most of the backward pass.
+"""
+
+import importlib
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from nemo_distill.run.progress import write_atomically
+
+logger = logging.getLogger(__name__)
+PACKAGES = ("triton", "mamba_ssm")
+"""Whose versions count; and the second one's kernels are meant."""
+
+
+def recall(folder: Path) -> int:
+    """Tell Triton the variants that are known in `folder`; returns of how many kernels."""
+    file, every, known = tuning_file(folder), tuners(), 0
+    for name, found in json.loads(file.read_text(encoding="utf-8")).items() if file.is_file() else ():
+        tuner = every.get(name)
+        variants = {str(variant): variant for variant in tuner.configs} if tuner else {}
+        for key, variant in found:
+            if variant in variants:
+                tuner.cache.setdefault(tuple(key), variants[variant])
+        known += bool(variants)
+    return known
+
+
+def remember(folder: Path) -> int:
+    """Write down the variants that Triton has chosen in this process; returns of how many kernels.
+
+    A folder that cannot be written is no reason to end a training: it is logged.
+    """
+    chosen = {
+        name: [(key, str(variant)) for key, variant in tuner.cache.items()]
+        for name, tuner in sorted(tuners().items())
+        if tuner.cache
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(tuning_file(folder), json.dumps(chosen, indent=1))
+    except OSError as error:
+        logger.warning("the kernels' variants are not kept: %s", error)
+    return len(chosen)
+
+
+def tuning_file(folder: Path) -> Path:
+    """The file in `folder` that holds for this GPU and these versions."""
+    versions = (f"{name}-{importlib.import_module(name).__version__}" for name in PACKAGES)
+    facts = (torch.cuda.get_device_name(), *versions)
+    return folder / (re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(facts)) + ".json")
+
+
+def tuners() -> dict:
+    """Every kernel of mamba-ssm's, in the modules that are loaded, of which Triton has variants to choose from."""
+    from triton.runtime.autotuner import Autotuner, Heuristics
+
+    found = {}
+    for name, module in list(sys.modules.items()):
+        for value in list(vars(module).values()) if name.startswith(f"{PACKAGES[1]}.") else ():
+            while isinstance(value, Heuristics):
+                value = value.fn
+            if isinstance(value, Autotuner):
+                found[f"{value.base_fn.__module__}.{value.base_fn.__name__}"] = value
+    return found

@@ -1,0 +1,85 @@
+"""The model card of a run's checkpoint: what the run knows, for `evaluator.report.card` to write down.
+
+write_card(find("distill_v1v3-debug", runs=Path("runs")), milestone="80B")
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+from nemo_distill.errors import UserError, nearest
+from nemo_distill.run.manifest import Run
+
+FILE = "README.md"
+"""What the hub calls a model's card."""
+CARDS = "cards"
+"""Folder of cards in the folder of all runs."""
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def write_card(run: Run, *, milestone: str | None = None, output: Path | None = None, license: str = "other") -> Path:
+    """Write the card and return its path, RUNS/cards/RUN-MILESTONE/README.md unless `output` says otherwise.
+
+    Args:
+        run: A run whose report stands.
+        milestone: Title of the checkpoint, as the report's tables have it; None: the recommended stopping point.
+        output: A file, or a folder that takes it as README.md.
+        license: The hub's identifier.
+
+    Raises `UserError` for a run that has no report, or no such milestone; nothing is written then.
+    """
+    from evaluator.report.card import Card, render
+    from evaluator.verdicts.judge import judge_alone
+    from nemo_distill.steps.report import gather
+
+    if "report" not in run.specs or not run.specs["report"].done:
+        raise UserError(f"{run.name} has no report yet: nemo-run status {run.name} shows how far it is.")
+    report = gather(run.specs["report"])
+    blend = (run.facts.get("blend") or {}).get("name") or run.name
+    stop, findings = judge_alone(blend, report)
+    rows = {row.title: row for row in report.milestones}
+    if milestone is not None and milestone not in rows:
+        raise UserError(f"{run.name} has no milestone '{milestone}'. {nearest(milestone, rows)}")
+    row = rows[milestone] if milestone else stop.row
+    recommended = row == stop.row
+    chosen = "It is the recommended stopping point." if recommended else f"The report would stop at {stop.row.title}."
+    teacher = report.row("teacher").checkpoint
+    text = render(
+        Card(
+            name=f"{blend} {row.title}",
+            report=report,
+            row=row,
+            findings=findings,
+            why=f"{chosen} {stop.text}",
+            command=report.facts.get("Command") or shlex.join(run.facts.get("command", ["nemo-run", run.name])),
+            license=license,
+            base_model=teacher if _HUB_NAME.fullmatch(teacher) else None,
+            datasets=_datasets(run),
+            synthetic=run.facts.get("scale") == "debug",
+            layout=_layout(run),
+        )
+    )
+    path = output or run.runs / CARDS / f"{run.name}-{row.title}" / FILE
+    if path.is_dir():
+        path = path / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _datasets(run: Run) -> tuple[str, ...]:
+    """Names on the hub of the blend's sources; empty where they were read from files at hand."""
+    sources = {source["name"]: source for source in run.specs["prepare"].config.get("sources", ())}
+    names = [name for name in run.specs["report"].config["blend"] if name in sources]
+    return tuple(dict.fromkeys(sources[name]["dataset"] for name in names if sources[name].get("dataset")))
+
+
+def _layout(run: Run) -> str:
+    """What the training was spread over, as far as the run was told."""
+    layout = run.facts.get("layout") or {}
+    if not layout.get("nodes"):
+        return ""
+    parts = [f"{layout['nodes']} x {layout['gpus_per_node']} {layout.get('gpu') or 'GPUs'}"]
+    if layout.get("tensor_parallel"):
+        parts.append(f"tensor parallel {layout['tensor_parallel']}")
+    return ", ".join(parts)

@@ -1,0 +1,266 @@
+"""The measured figures behind `nemo_distill.plan.cost`: six that its rates are fitted to, and the others that judge it.
+
+    python -m nemo_distill.plan.calibration        # the table below docs/guides/preview.md
+
+Sources: the study's published ablation log and pipeline (96 nodes of 8 H100), and our own measurements on one H200
+and one H100 (torch 2.11, Transformer Engine 2.11, mamba-ssm 2.3.1; sequence 8192, micro batch 1, random weights, no
+optimizer).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.plan.cost import CALIBRATED, GIB, Job, Rates, with_rates
+from nemo_distill.plan.flops import BF16
+from nemo_distill.plan.gpus import H100, H200
+
+BENCH = Job(
+    teacher=NANO_9B_V2,
+    student=NANO_7B_PRUNED,
+    gpu=H200,
+    nodes=1,
+    gpus_per_node=1,
+    tensor_parallel=1,
+    micro_batch_size=1,
+    global_batch_size=1,
+    seq_length=8192,
+    gradient_bytes=BF16,
+    optimizer=False,
+)
+"""What was measured on one H200."""
+FUSED = dataclasses.replace(BENCH, fused_loss=True)
+ON_H100 = dataclasses.replace(FUSED, gpu=H100, lean_activation=True, gradient_bytes=0)
+"""What was measured on one H100 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-25), when FP8 still read every
+tensor once more for its largest magnitude: 3% of a microbatch in FP8 that the model has not."""
+TEACHER_IN_FP8, BOTH_IN_FP8 = (dataclasses.replace(ON_H100, fp8=whose) for whose in ("teacher", "both"))
+OURS = dataclasses.replace(ON_H100, gpu=H200, fused_kernels=True)
+"""What was measured on one H200 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-27)."""
+OURS_TEACHER_IN_FP8, OURS_IN_FP8 = (dataclasses.replace(OURS, fp8=whose) for whose in ("teacher", "both"))
+MLP_AGAIN = dataclasses.replace(OURS_IN_FP8, recompute="mlp")
+STUDY = Job(
+    teacher=NANO_9B_V2,
+    student=NANO_7B_PRUNED,
+    gpu=H100,
+    nodes=96,
+    gpus_per_node=8,
+    tensor_parallel=8,
+    micro_batch_size=4,
+    global_batch_size=768,
+    seq_length=8192,
+)
+"""The study's distillation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Something that was measured and that the model says too."""
+
+    what: str
+    unit: str
+    measured: float
+    predict: Callable[[Rates], float]
+    """What the model says at given rates, in the same unit."""
+    fits: str | None = None
+    """The rate that was fitted to it; None: it was held out."""
+
+    def error(self, rates: Rates = CALIBRATED) -> float:
+        """Relative: 0.1 where the model says a tenth too much."""
+        return self.predict(rates) / self.measured - 1
+
+
+def _of(job: Job, value: Callable[[Job], float]) -> Callable[[Rates], float]:
+    return lambda rates: value(with_rates(job, rates))
+
+
+def _total_memory(job: Job) -> float:
+    return sum(job.memory().values())
+
+
+FIGURES = (
+    Figure(
+        what="one H200: NeMo's LogitsKLLoss alone, forward and backward",
+        unit="ms",
+        measured=41,
+        predict=_of(BENCH, lambda job: 1e3 * job.loss_seconds),
+        fits="memory",
+    ),
+    Figure(
+        what="one H200: Mamba-2 scans of a microbatch",
+        unit="ms",
+        measured=150,
+        predict=_of(BENCH, lambda job: 1e3 * job.scan_seconds),
+        fits="scan",
+    ),
+    Figure(
+        what="one H200: the same, our own",
+        unit="ms",
+        measured=62,
+        predict=_of(OURS, lambda job: 1e3 * job.scan_seconds),
+        fits="fused_scan",
+    ),
+    Figure(
+        what="one H200: whole microbatch (mean of 8,907, 8,629 and 8,739 tokens/s)",
+        unit="ms",
+        measured=(920 + 949 + 937) / 3,
+        predict=_of(BENCH, lambda job: 1e3 * job.microbatch_seconds),
+        fits="matmul",
+    ),
+    Figure(
+        what="one H200: whole microbatch, ours, teacher in FP8",
+        unit="ms",
+        measured=713,
+        predict=_of(OURS_TEACHER_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+        fits="fp8",
+    ),
+    Figure(
+        what="768 H100, the study: 1,000 iterations",
+        unit="GPU-hours",
+        measured=600,
+        predict=_of(STUDY, lambda job: job.gpu_hours(1_000)),
+        fits="links",
+    ),
+    Figure(
+        what="one H200: teacher's forward pass",
+        unit="ms",
+        measured=251,
+        predict=_of(BENCH, lambda job: 1e3 * job.teacher_forward_seconds),
+    ),
+    Figure(
+        what="one H200: whole microbatch, output layer and loss fused (two runs)",
+        unit="ms",
+        measured=(918 + 901) / 2,
+        predict=_of(FUSED, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H100, before our own scan: whole microbatch, ours",
+        unit="ms",
+        measured=910,
+        predict=_of(ON_H100, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H100, before our own scan: whole microbatch, ours, teacher in FP8",
+        unit="ms",
+        measured=836,
+        predict=_of(TEACHER_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H100, before our own scan: whole microbatch, ours, teacher and student in FP8",
+        unit="ms",
+        measured=702,
+        predict=_of(BOTH_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H200: whole microbatch, ours",
+        unit="ms",
+        measured=793,
+        predict=_of(OURS, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H200: whole microbatch, ours, teacher and student in FP8",
+        unit="ms",
+        measured=554,
+        predict=_of(OURS_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H200: the same, MLP layers computed again",
+        unit="ms",
+        measured=591,
+        predict=_of(MLP_AGAIN, lambda job: 1e3 * job.microbatch_seconds),
+    ),
+    Figure(
+        what="one H200: memory at its fullest",
+        unit="GiB",
+        measured=109,
+        predict=_of(BENCH, _total_memory),
+    ),
+    Figure(
+        what="one H200: memory at its fullest, output layer and loss fused",
+        unit="GiB",
+        measured=79.6,
+        predict=_of(FUSED, _total_memory),
+    ),
+    Figure(
+        what="one H200: memory that NeMo's LogitsKLLoss takes beside the logits",
+        unit="GiB",
+        measured=28,
+        predict=_of(BENCH, lambda job: job.memory()["loss"] - 2 * BF16 * job.tokens * job.student.vocab_size / GIB),
+    ),
+    Figure(
+        what="one H100: memory at its fullest, ours, no buffer of gradients",
+        unit="GiB",
+        measured=62.1,
+        predict=_of(ON_H100, _total_memory),
+    ),
+    Figure(
+        what="one H100: the same, teacher in FP8",
+        unit="GiB",
+        measured=54.9,
+        predict=_of(TEACHER_IN_FP8, _total_memory),
+    ),
+    Figure(
+        what="one H100: the same, teacher and student in FP8",
+        unit="GiB",
+        measured=68.9,
+        predict=_of(BOTH_IN_FP8, _total_memory),
+    ),
+    Figure(
+        what="one H200: memory at its fullest, both in FP8, MLP layers computed again",
+        unit="GiB",
+        measured=61.9,
+        predict=_of(MLP_AGAIN, _total_memory),
+    ),
+    Figure(
+        what="768 H100, the study: 80B tokens (12,800 iterations), \"about 9,000\"",
+        unit="GPU-hours",
+        measured=9_000,
+        predict=_of(STUDY, lambda job: job.gpu_hours(12_800)),
+    ),
+)  # fmt: skip
+
+
+def fit() -> Rates:
+    """The rates at which the model says what was measured, each fitted to one figure, in the order of `FIGURES`."""
+    rates = Rates(matmul=1.0, fp8=1.0, scan=1.0, fused_scan=1.0, memory=1.0, links=1.0)
+    for figure in FIGURES:
+        if figure.fits:
+            low, high = 1e-3, 1.0  # what a figure measures falls as the rate rises
+            for _ in range(60):
+                middle = (low + high) / 2
+                slow = figure.predict(dataclasses.replace(rates, **{figure.fits: middle})) > figure.measured
+                low, high = (middle, high) if slow else (low, middle)
+            rates = dataclasses.replace(rates, **{figure.fits: low})
+    return rates
+
+
+def held_out_errors() -> tuple[float, float]:
+    """The largest relative errors, of times and of memory, on figures that nothing was fitted to."""
+    held_out = [figure for figure in FIGURES if not figure.fits]
+    times = max(abs(figure.error()) for figure in held_out if figure.unit != "GiB")
+    return times, max(abs(figure.error()) for figure in held_out if figure.unit == "GiB")
+
+
+def was_measured(job: Job) -> bool:
+    """Whether a figure speaks of a layout like the job's: the GPU, how many share a copy, one machine or many."""
+    return any(
+        (job.gpu, job.tensor_parallel, job.nodes > 1) == (known.gpu, known.tensor_parallel, known.nodes > 1)
+        and (job.gpus > 1) == (known.gpus > 1)
+        for known in (BENCH, ON_H100, STUDY)
+    )
+
+
+def validation() -> str:
+    """Every figure, measured and predicted, as a Markdown table."""
+    lines = ["| figure | unit | measured | the model says | error | |", "|---|---|---:|---:|---:|---|"]
+    for figure in FIGURES:
+        role = f"fitted: {figure.fits}" if figure.fits else "held out"
+        says, error = figure.predict(CALIBRATED), round(figure.error(), 3) + 0.0  # no -0.0
+        lines.append(
+            f"| {figure.what} | {figure.unit} | {figure.measured:,.4g} | {says:,.4g} | {error:+.1%} | {role} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(validation())

@@ -1,0 +1,192 @@
+"""Whether a distillation can be laid out as asked, and the nearest layout that can.
+
+check(job)              # raises UserError where something does not divide
+fastest(job)            # the tensor parallelism, micro batch and recomputation that take least time
+misfit(job)             # the sentence on what does not fit into a GPU's memory; None: it fits
+student_shape(...)      # the student's sizes, or what they will be
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemo_distill.config.settings import RECOMPUTE, Prune
+from nemo_distill.errors import UserError
+from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
+from nemo_distill.plan.cost import Job
+from nemo_distill.plan.gpus import GPUS
+from nemo_distill.run.ranks import check_batch
+
+RESERVED_GIB = 4.0
+"""Of every GPU: CUDA's context, NCCL's buffers, and what the allocator loses to fragments."""
+SHAPES = {"nvidia/NVIDIA-Nemotron-Nano-9B-v2": NANO_9B_V2}
+"""Shapes of teachers on the hub, which a preview does not ask."""
+
+_SPLIT = ("num_attention_heads", "num_query_groups", "mamba_num_heads", "mamba_num_groups", "ffn_hidden_size",
+          "vocab_size")  # fmt: skip
+"""What tensor parallelism deals out in whole parts."""
+
+
+def check(job: Job) -> None:
+    """Raise `UserError`, with the nearest value that would do, where GPUs, heads or batch do not divide."""
+    parallel = job.tensor_parallel
+    reason = _indivisible(job, parallel)
+    if reason:
+        near = min(_parallels(job), key=lambda other: (abs(other - parallel), -other))
+        raise UserError(f"layout.tensor_parallel={parallel} does not divide {reason}; the nearest that does is {near}.")
+    check_batch(
+        copies=job.data_parallel, global_batch_size=job.global_batch_size, micro_batch_size=job.micro_batch_size
+    )
+
+
+def needed_gib(job: Job) -> float:
+    """Memory that each GPU has to have, in GiB."""
+    return sum(job.memory().values()) + RESERVED_GIB
+
+
+def fits(job: Job) -> bool:
+    """Whether each GPU has the memory."""
+    return needed_gib(job) <= job.gpu.memory_gib
+
+
+def misfit(job: Job) -> str | None:
+    """The sentence on a layout that cannot fit, with the nearest that does; None where it fits."""
+    if fits(job):
+        return None
+    problem = (
+        f"layout.tensor_parallel={job.tensor_parallel} with distill.micro_batch_size={job.micro_batch_size} needs "
+        f"{needed_gib(job):.0f} GiB per GPU and an {job.gpu.name} has {job.gpu.memory_gib:.0f}"
+    )
+    near = nearest_fit(job)
+    if near is None:
+        return f"{problem}; no layout of GPUs that are known here fits."
+    changes = {
+        "layout.gpu": (job.gpu.name, near.gpu.name),
+        "layout.gpus_per_node": (job.gpus_per_node, near.gpus_per_node),
+        "layout.tensor_parallel": (job.tensor_parallel, near.tensor_parallel),
+        "layout.recompute": (job.recompute, near.recompute),
+        "distill.micro_batch_size": (job.micro_batch_size, near.micro_batch_size),
+        "distill.seq_length": (job.seq_length, near.seq_length),
+    }
+    words = " ".join(f"{key}={new}" for key, (old, new) in changes.items() if old != new)
+    return f"{problem}; the nearest that fits is {words} ({needed_gib(near):.0f} GiB)."
+
+
+def fastest(job: Job) -> Job | None:
+    """The same GPUs as they fit and take least time, split, batched and recomputing otherwise; None: none fits."""
+    found = [other for other in _alternatives(job) if fits(other)]
+    # Where only the exchange between machines counts, recomputing takes no time and serves nothing either.
+    return min(found, key=lambda other: (round(other.iteration_seconds, 6), other.recompute != "none"), default=None)
+
+
+def nearest_fit(job: Job) -> Job | None:
+    """The layout that fits and changes least; None: there is none.
+
+    Recomputation, tensor parallelism and micro batch are changed before the kind of GPU, that before the number of
+    GPUs, and the sequence is shortened last.
+    """
+    sequences = itertools.takewhile(lambda length: length >= 1024, (job.seq_length >> halved for halved in range(20)))
+    machines = sorted({job.gpus_per_node, *(count for count in (2, 4, 8) if count > job.gpus_per_node)})
+    for seq_length, gpus_per_node in itertools.product(sequences, machines):
+        for gpu in (job.gpu, *(gpu for gpu in GPUS.values() if gpu != job.gpu)):
+            like = dataclasses.replace(job, gpu=gpu, gpus_per_node=gpus_per_node, seq_length=seq_length)
+            found = [other for other in _alternatives(like) if fits(other)]
+            if found:
+                return min(found, key=lambda other: _distance(job, other))
+    return None
+
+
+def teacher_shape(checkpoint: str | Path, imported: Path) -> Shape | None:
+    """The shape of the teacher: as imported, of its folder, or of one known by its hub id; None: not known yet.
+
+    Args:
+        checkpoint: A hub id or a folder.
+        imported: The folder of the step that imports it.
+    """
+    if (imported / "shape.json").is_file():
+        return Shape.load(imported / "shape.json")
+    config = Path(checkpoint, "config.json")
+    if config.is_file():
+        return Shape.from_hf_config(json.loads(config.read_text(encoding="utf-8")))
+    return SHAPES.get(str(checkpoint))
+
+
+def student_shape(teacher: Shape, prune: Prune, pruned: Path) -> tuple[Shape, str]:
+    """The student's shape, and where it comes from.
+
+    Which sizes a search chooses is known once the step with the folder `pruned` is done. Until then it is the study's
+    choice where the target is the study's, and otherwise the teacher made narrower, evenly, to the target.
+    """
+    if (pruned / "shape.json").is_file():
+        return Shape.load(pruned / "shape.json"), "as pruned"
+    if prune.export_config:
+        return _resized(teacher, prune.export_config), "as prune.export_config says"
+    target = prune.parameters if prune.parameters > 1 else prune.parameters * teacher.parameters()
+    if teacher == NANO_9B_V2 and abs(target / NANO_7B_PRUNED.parameters() - 1) < 0.01:
+        return NANO_7B_PRUNED, "as the study's search chose"
+    return _narrowed(teacher, target), "evenly narrowed, until the search has chosen"
+
+
+def _resized(shape: Shape, sizes: dict[str, int]) -> Shape:
+    sizes = dict(sizes)
+    layers = sizes.pop("num_layers", shape.num_layers)
+    return dataclasses.replace(shape, pattern=_thinned(shape.pattern, layers), **sizes)
+
+
+def _thinned(pattern: str, layers: int) -> str:
+    """`layers` letters of the pattern, evenly drawn: every kind keeps its part."""
+    return "".join(pattern[index * len(pattern) // layers] for index in range(min(layers, len(pattern))))
+
+
+def _narrowed(shape: Shape, parameters: float) -> Shape:
+    """The widest of the shapes, a thousandth of the teacher's width apart, that has at most so many parameters."""
+    for thousandths in range(1000, 0, -1):
+        part = thousandths / 1000
+        narrower = dataclasses.replace(
+            shape,
+            hidden_size=max(1, round(shape.hidden_size * part)),
+            ffn_hidden_size=max(8, round(shape.ffn_hidden_size * part / 64) * 64),
+            mamba_num_heads=max(1, round(shape.mamba_num_heads * part / shape.mamba_num_groups))
+            * shape.mamba_num_groups,
+        )
+        if narrower.parameters() <= parameters:
+            return narrower
+    raise UserError(f"prune.parameters={parameters:g}: no Nemotron-H with this vocabulary is as small.")
+
+
+def _indivisible(job: Job, parallel: int) -> str | None:
+    """What `parallel` GPUs cannot share evenly, in words; None: nothing."""
+    if job.gpus_per_node % parallel:
+        return f"the {job.gpus_per_node} GPUs of a machine"
+    for whose, shape in (("teacher", job.teacher), ("student", job.student)):
+        for name in _SPLIT:
+            if getattr(shape, name) % parallel:
+                return f"the {whose}'s {name}, {getattr(shape, name)}"
+    return None
+
+
+def _parallels(job: Job) -> list[int]:
+    return [parallel for parallel in _divisors(job.gpus_per_node) if _indivisible(job, parallel) is None]
+
+
+def _alternatives(job: Job) -> Iterator[Job]:
+    """The same GPUs with every tensor parallelism and micro batch that divide, recomputing or not."""
+    for parallel in _parallels(job):
+        share, rest = divmod(job.global_batch_size, job.gpus // parallel)
+        for micro, recompute in itertools.product(_divisors(share) if not rest else (), RECOMPUTE):
+            yield dataclasses.replace(job, tensor_parallel=parallel, micro_batch_size=micro, recompute=recompute)
+
+
+def _distance(job: Job, other: Job) -> float:
+    """How much changes. The micro batch weighs most: it is in the fingerprint of the distillation. Recomputing takes
+    less time than twice the tensor parallelism."""
+    recompute = 0.5 * (other.recompute != job.recompute)
+    parallel = abs(math.log2(other.tensor_parallel / job.tensor_parallel))
+    return recompute + parallel + 1.5 * abs(math.log2(other.micro_batch_size / job.micro_batch_size))
+
+
+def _divisors(number: int) -> list[int]:
+    return [part for part in range(1, number + 1) if number % part == 0]

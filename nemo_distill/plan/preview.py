@@ -1,0 +1,189 @@
+"""The preview of a run, before anything is spent: blend, milestones, cost, what scores can show, what each step does.
+
+    print_preview(run, console, recipe=recipe, estimate=estimate_of(recipe, run))
+
+It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.plan.estimate`.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nemo_distill.config.blend import Blend
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
+from nemo_distill.config.sources import find
+from nemo_distill.plan.disk import disk_remark
+from nemo_distill.plan.estimate import Estimate, detectable_table, duration_in_words, new_table
+from nemo_distill.run.manifest import Run, State, state_of
+from nemo_distill.steps.evaluate import loads
+
+MOST_EPOCHS = 4
+"""Passes over a source that are worth nearly as much as new data (Muennighoff et al. 2023, arXiv:2305.16264)."""
+_STYLE = {"skip": "dim", "run": "bold cyan", "resume": "bold yellow", "wait": "", "busy": "yellow"}
+_FROM = {"published": "publ.", "reconstructed": "recon."}
+
+
+def print_preview(
+    run: Run, console: Console, *, recipe: Recipe, estimate: Estimate | None, steps: Iterable[str] | None = None
+) -> None:
+    """Everything, what decides most first; of the steps, those named, all if None.
+
+    `estimate` is None where no GPU is asked for or the shapes are not known.
+    """
+    blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run)
+    executor = run.facts["executor"]
+    console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
+    console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
+    console.print()
+    console.print(blend_table(blend, milestones, available=available))
+    _print_remarks(console, blend_remarks(blend, milestones, available=available))
+    console.print()
+    console.print(milestone_table(recipe.schedule, milestones, estimate))
+    if estimate:
+        console.print()
+        console.print(estimate.cost_table())
+        _print_remarks(console, estimate.remarks())
+        if available:
+            _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
+    elif recipe.layout.gpu:
+        console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
+    for table in (detectable_table(loads(recipe.evaluate)), step_table(run, run.specs if steps is None else steps)):
+        console.print()
+        console.print(table)
+    console.print()
+
+
+def _print_remarks(console: Console, remarks: Iterable[tuple[str, str]]) -> None:
+    for sentence, style in remarks:
+        console.print(Text(sentence, style=style))
+
+
+def blend_table(blend: Blend, milestones: Sequence[Milestone], *, available: dict[str, int] | None) -> Table:
+    """Share of each source, where the share comes from, what the source holds, and its passes at every milestone.
+
+    Args:
+        blend: The blend.
+        milestones: Those at which passes are counted.
+        available: Tokens that each source holds; None while they have not been counted.
+    """
+    table = new_table(
+        f"Blend {blend.name}: epochs by milestone",
+        "source", ">%", "from", ">holds", *(f">{milestone.label}" for milestone in milestones), gap=1,
+    )  # fmt: skip
+    epochs = {milestone: blend.epochs(milestone.tokens, available) for milestone in milestones} if available else {}
+    for source, share in sorted(blend.shares.items(), key=lambda item: -item[1]):
+        passes = [epochs[milestone][source] if available else None for milestone in milestones]
+        cells = [_passes(number) for number in passes]
+        repeats = available and passes[-1] > MOST_EPOCHS
+        holds = _held(source, available) if available else "?"
+        origin = blend.provenance_of(source).partition(":")[0]
+        table.add_row(f"{source} !" if repeats else source, f"{share:g}", _FROM.get(origin, "own"), holds, *cells)
+    return table
+
+
+def blend_remarks(
+    blend: Blend, milestones: Sequence[Milestone], *, available: dict[str, int] | None
+) -> list[tuple[str, str]]:
+    """(sentence, style) of what the table cannot say."""
+    if not available:
+        return [("Epochs are known once the sources are prepared, which counts their tokens.", "dim")]
+    remarks = []
+    worn = {
+        source: next(m.label for m in milestones if blend.epochs(m.tokens, available)[source] > MOST_EPOCHS)
+        for source, passes in blend.epochs(milestones[-1].tokens, available).items()
+        if passes > MOST_EPOCHS
+    }
+    if worn:
+        listed = ", ".join(f"{source} (by {label})" for source, label in worn.items())
+        sentence = (
+            f"! Passed over more than {MOST_EPOCHS} times: {listed}. Up to {MOST_EPOCHS} epochs are nearly as good as "
+            "new data, more are not (Muennighoff et al. 2023, arXiv:2305.16264)."
+        )
+        remarks.append((sentence, "yellow"))
+    if any(_is_estimated(source, available) for source in blend.shares):
+        remarks.append(("~ is an estimate, until prepare has counted the tokens.", "dim"))
+    return remarks
+
+
+def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimate: Estimate | None = None) -> Table:
+    """Iteration, tokens and learning rate at each milestone, and what the job that leads to it takes."""
+    costs = (">GPU-hours", ">wall-clock") if estimate else ()
+    title = f"Milestones, of {schedule.max_iterations:,} iterations"
+    table = new_table(title, "milestone", ">iteration", ">tokens", ">learning rate", *costs)
+    for milestone in milestones:
+        rate = schedule.learning_rate_after(milestone.iteration)
+        row = [milestone.label, f"{milestone.iteration:,}", f"{milestone.tokens:,}", f"{rate:.3g}"]
+        if estimate:
+            hours = estimate.segment_hours(milestone.label)
+            row += [f"{estimate.segment_gpu_hours(milestone.label):,.0f}", duration_in_words(hours)]
+        table.add_row(*row)
+    return table
+
+
+def step_table(run: Run, steps: Iterable[str]) -> Table:
+    """What each of the steps would do, and why."""
+    table = new_table("Steps", "step", "does", "because", "fingerprint")
+    for name in steps:
+        action, reason = decide(run, name)
+        fingerprint = Text(run.specs[name].fingerprint, style="dim")
+        table.add_row(name, Text(action, style=_STYLE[action]), reason, fingerprint)
+    return table
+
+
+def decide(run: Run, name: str) -> tuple[str, str]:
+    """(`skip`, `run`, `resume`, `wait` or `busy`, the reason) of the step `name`."""
+    spec = run.specs[name]
+    state = state_of(spec)
+    missing = [upstream for upstream in spec.upstream if not run.specs[upstream].done]
+    if state == State.DONE:
+        return "skip", "done"
+    if state == State.RUNNING:
+        return "busy", "another process is at it"
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return "wait", f"for {missing[0]}{others}"
+    if state == State.FAILED:
+        return "resume", "failed before"
+    if state == State.CUT:
+        return "resume", "was cut"
+    elsewhere = spec.folder.parent.is_dir() and any(path.is_dir() for path in spec.folder.parent.iterdir())
+    return "run", "new settings" if elsewhere else "not done yet"
+
+
+def tokens_available(run: Run) -> dict[str, int] | None:
+    """Tokens that each source holds: counted, once they are prepared, or the catalogue's at full scale.
+
+    Of a source of which only a budget is drawn, it is that budget.
+    """
+    prepare = run.specs["prepare"]
+    budgets = {source["name"]: source.get("tokens") for source in prepare.config["sources"]}
+    names = list(budgets)
+    if prepare.done:
+        counted = json.loads(Path(prepare.folder, "sources.json").read_text(encoding="utf-8"))
+        return {name: counted[name]["tokens"] for name in names}
+    if run.facts["scale"] != "full":
+        return None
+    return {name: min(find(name).tokens, budgets[name] or math.inf) for name in names}
+
+
+def _passes(number: float | None) -> Text:
+    if number is None:
+        return Text("?", style="dim")
+    style = "bold yellow" if number > MOST_EPOCHS else ""
+    return Text(f"{number:.2f}" if number < 9.995 else f"{number:.1f}", style=style)
+
+
+def _held(source: str, available: dict[str, int]) -> str:
+    return ("~" if _is_estimated(source, available) else "") + format_tokens(available[source], digits=3)
+
+
+def _is_estimated(source: str, available: dict[str, int]) -> bool:
+    """Whether what it holds is the catalogue's guess: neither published nor counted."""
+    known = find(source)
+    return available[source] == known.tokens and known.tokens_from != "published"

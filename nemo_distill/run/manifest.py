@@ -1,0 +1,235 @@
+"""A run on disk: RUNS/NAME.json says what was asked for and which folders its steps have.
+
+    run = find("distill_v1v3-debug", runs=Path("runs"))
+    [(spec.name, state_of(spec)) for spec in run.specs.values()]
+
+The folders are the truth: what is done, running or cut is read off them, so any process, today or next week, on any
+machine that sees the folder, gives the same answer.
+"""
+
+import enum
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nemo_distill.errors import UserError, nearest
+from nemo_distill.launch.slurm.commands import LAUNCH_FAILED, NEVER, Job
+from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
+
+ADVICE = (
+    "It ran out of memory: a smaller distill.micro_batch_size, layout.recompute=mlp, more layout.tensor_parallel or, "
+    "for the machine's own memory, executor.mem would help."
+)
+_MEMORY = re.compile(
+    r"out[ -_]of[ -_]memory|OutOfMemory|oom[-_ ]kill|exceeded (job |step )?memory limit", re.IGNORECASE
+)
+_WORDLESS = "its process ended without a word: killed, or out of memory?"
+_ENDED = {
+    "TIMEOUT": "met its time limit (executor.time).",
+    "DEADLINE": "met its deadline.",
+    "PREEMPTED": "was preempted.",
+    "NODE_FAIL": "its node went down.",
+    "BOOT_FAIL": "its node did not boot.",
+    "OUT_OF_MEMORY": "was killed for the memory it took.",
+    "CANCELLED": "was cancelled.",
+    LAUNCH_FAILED: "its node could not start it, or lost it.",
+}
+
+
+class State(enum.Enum):
+    """Of a step."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    CUT = "cut"
+    """Started once, ended without a word: killed, or its machine went away. It resumes."""
+    QUEUED = "queued"
+    """On a cluster: all that it waits for is nodes."""
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: a name and its steps, placed."""
+
+    name: str
+    """Of the run; its file is RUNS/NAME.json."""
+    runs: Path
+    """The folder of all runs, absolute."""
+    specs: dict[str, Spec]
+    """The steps, upstream first."""
+    facts: dict = field(default_factory=dict)
+    """What was asked for, as plain JSON data: recipe, executor, scale, blend, settings, command."""
+
+    @property
+    def path(self) -> Path:
+        """The run's file."""
+        return self.runs / f"{self.name}.json"
+
+    def make_ready(self, specs: Iterable[Spec], *, command: list[str]) -> None:
+        """Write what starts each of these steps, and take back that it failed; but not where a process is at it."""
+        layout = self.facts.get("layout") or {}
+        beside = {"health": self.facts.get("health", {}), "recompute": layout.get("recompute", "none")}
+        for spec in specs:
+            if state_of(spec) != State.RUNNING:  # on another executor, or left behind by a killed command
+                spec.save(command=command, **beside)
+                (spec.folder / FAILED).unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """Write the run's file; folders in it are relative to it."""
+        steps = [
+            {
+                "name": spec.name,
+                "module": spec.module,
+                "config": spec.config,
+                "upstream": list(spec.upstream),
+                "fingerprint": spec.fingerprint,
+                "folder": os.path.relpath(spec.folder, self.runs),
+            }
+            for spec in self.specs.values()
+        ]
+        self.runs.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, json.dumps({"name": self.name, **self.facts, "steps": steps}, indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> "Run":
+        """Read a run's file; raises `UserError` when it is none."""
+        runs = path.resolve().parent
+        specs: dict[str, Spec] = {}
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            name = facts.pop("name")
+            for step in facts.pop("steps"):
+                upstream = {name: specs[name].folder for name in step["upstream"]}
+                folder = (runs / step["folder"]).resolve()
+                specs[step["name"]] = Spec(**{**step, "folder": folder, "upstream": upstream})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is no run's file: {error}.") from None
+        return cls(name=name, runs=runs, specs=specs, facts=facts)
+
+
+def find(argument: str | None, *, runs: Path) -> Run:
+    """The run of that name or file; None: the one begun last. Raises `UserError` with the nearest name."""
+    files = {path.stem: path for path in sorted(runs.glob("*.json"))}
+    if argument is None:
+        if not files:
+            raise UserError(f"there is no run in {runs}.")
+        return Run.load(max(files.values(), key=lambda path: path.stat().st_mtime))
+    if argument in files:
+        return Run.load(files[argument])
+    path = Path(argument)
+    if path.is_dir():
+        return find(None, runs=path)
+    if path.suffix == ".json" and path.is_file():
+        return Run.load(path)
+    raise UserError(f"there is no run '{argument}' in {runs}. {nearest(argument, files)}")
+
+
+def state_of(spec: Spec, job: Job | None = None) -> State:
+    """What the step's folder says of it and, on a cluster, Slurm of its `job`."""
+    if spec.done:
+        return State.DONE
+    if job and job.running:
+        return State.RUNNING
+    if job and job.live:
+        return State.WAITING if job.reason == "Dependency" else State.QUEUED
+    if _is_locked(spec.folder / LOCK_FILE):
+        return State.RUNNING
+    if (spec.folder / FAILED).exists():
+        return State.FAILED
+    if job and job.reason == NEVER:  # cancelled for what it waited for
+        return State.WAITING
+    if (spec.folder / LOG_FILE).exists() or (job and job.nodes):
+        return State.CUT
+    return State.WAITING
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step is not done."""
+
+    error: str
+    """In a line, or what the exception said."""
+    refused: bool = False
+    """It did not start, for want of what comes before it: the failure is elsewhere."""
+    memory: bool = False
+    """It ran out of memory, so that running it again as it is would end alike."""
+
+
+def failure_of(spec: Spec, job: Job | None = None) -> Failure:
+    """What a failed or cut step left to say and, on a cluster, how its `job` ended."""
+    try:
+        record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
+        said = [record["error"]]
+    except FileNotFoundError:
+        record = {
+            "error": (_ENDED.get(job.reason) or _ENDED.get(job.state, _WORDLESS)) if job else _WORDLESS,
+            "refused": False,
+        }
+        if job:
+            record["error"] = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: {record['error']}"
+        said = [*last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]
+    memory = bool(job and job.state == "OUT_OF_MEMORY") or any(map(_MEMORY.search, said))
+    error = record["error"]
+    if memory:
+        error = f"{error.replace(_WORDLESS, _ENDED['OUT_OF_MEMORY'])} {ADVICE}"
+    return Failure(error, record["refused"], memory)
+
+
+def job_of_step(spec: Spec) -> dict:
+    """What `job.json` says: number and log folder of the Slurm job that has the step or had it last; else empty."""
+    try:
+        return json.loads((spec.folder / JOB_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def job_log(spec: Spec) -> Path | None:
+    """The newest log of the step's job that says anything: what srun wrote, or else the batch script."""
+    record = job_of_step(spec)
+    if not record.get("logs"):
+        return None
+    found = list(Path(record["logs"]).glob(f"*_{record['job']}*.out"))
+    said = [path for path in found if path.stat().st_size] or found
+    return max(said, key=lambda path: (path.name.startswith("log-"), path.stat().st_mtime), default=None)
+
+
+def script_lines(spec: Spec) -> list[str]:
+    """What the job's batch script, and Slurm in it, said last beside what the step did: why it was ended, mostly."""
+    record = job_of_step(spec)
+    logs = list(Path(record["logs"]).glob(f"sbatch_*_{record['job']}.out")) if record.get("logs") else []
+    lines = [line for log in logs for line in last_lines(log)]
+    # NeMo-Run's script prints its own lines as it goes, up to one that jobscript puts into it.
+    begin = max((number for number, line in enumerate(lines, 1) if line.startswith("{ set +vx; }")), default=0)
+    return [line for line in lines[begin:] if line.strip()]
+
+
+def last_lines(log: Path | None, lines: int = 15) -> list[str]:
+    """The end of a log; empty when there is none, or none that we may read."""
+    if log is None:
+        return []
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
+            text = file.read().decode(errors="replace")
+    except (FileNotFoundError, PermissionError):
+        return []
+    # Of a line that a progress bar wrote over and over, what was last to be seen.
+    return [line.rpartition("\r")[2] for line in text.splitlines()][-lines:]
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,251 @@
+"""One step, run in a process of its own, or in one per rank: `-m nemo_distill.step RUNS/NAME/FINGERPRINT/spec.json`.
+
+It waits for the folder's lock (a kernel lock, which dies with its process, so `kill -9` leaves none behind), skips
+when the mark of success stands, refuses when an upstream step is not done or its output is damaged, adds to
+`spec.json` what it runs with, copies all output, its children's too, to `log.txt`, and marks success last.
+
+Of several ranks (`nemo_distill.run.ranks`) only the first does that; the others start when it does, write to logs of
+their own, and leave no marks. Success is marked when all have finished; when one fails, all end, and what it said is
+the step's failure.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemo_distill.errors import EXIT_FAILED, UserError
+from nemo_distill.run.locks import held
+from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.provenance import provenance
+from nemo_distill.run.ranks import TERMINATED, Ranks
+from nemo_distill.run.step import (
+    FAILED,
+    LOCK_FILE,
+    LOG_FILE,
+    RANK_LOG_FILE,
+    Spec,
+    is_done,
+    mark_done,
+    resolve_package_paths,
+    why_damaged,
+)
+
+EXIT_REFUSED = 66
+"""The step did not start because an upstream step is not done, or its output is damaged."""
+EXIT_TERMINATED = 128 + signal.SIGTERM
+WATCH_SECONDS = 1.0
+"""Between two looks whether another rank has failed."""
+GRACE_SECONDS = 5.0
+"""What a rank has to end by itself once another has failed; torchrun gives 30."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the step of the `spec.json` given as the only argument; the exit code is 0 when its mark stands."""
+    (path,) = arguments
+    spec = Spec.load(Path(path))
+    signal.signal(signal.SIGTERM, _terminate)
+    ranks = Ranks.here()
+    if not ranks.first:
+        return _follow(spec, ranks)
+    with locked(spec.folder):
+        code = ranks.agree("start", lambda: _code_without_running(spec))
+        if code is not None:
+            return code
+        (spec.folder / FAILED).unlink(missing_ok=True)
+        spec.save(**_kept(spec), ranks=ranks.size, provenance=provenance())
+        with copied_output(spec.folder / LOG_FILE):
+            return _run(spec, ranks)
+
+
+def _code_without_running(spec: Spec) -> int | None:
+    """The exit code of a step that is done or must not start, which is said and marked here; None when it is to run."""
+    if spec.done:
+        print(f"[{spec.name}] already done: {spec.folder}", flush=True)
+        return 0
+    refusal = why_refused(spec)
+    if refusal:
+        print(f"[{spec.name}] not started: {refusal}", file=sys.stderr, flush=True)
+        _mark_failed(spec, f"not started: {refusal}", refused=True)
+        return EXIT_REFUSED
+    return None
+
+
+def _follow(spec: Spec, ranks: Ranks) -> int:
+    """Run the step on a rank but the first, once that has begun."""
+    code = ranks.agree("start", lambda: None)
+    if code is not None:
+        return code
+    log = spec.folder / RANK_LOG_FILE.format(rank=ranks.rank)
+    with redirected_output(log):
+        code = _run(spec, ranks)
+    if code == EXIT_FAILED:
+        print(f"[{spec.name}] rank {ranks.rank} failed: {log} says why.", file=sys.stderr, flush=True)
+    return code
+
+
+def why_refused(spec: Spec) -> str | None:
+    """The sentence that keeps `spec` from starting, or None when every upstream step is done and whole."""
+    for name, folder in spec.upstream.items():
+        if not is_done(folder):
+            return f"its upstream step {name} is not done ({folder} has no mark of success)."
+        damaged = why_damaged(f"the output of {name}", folder)
+        if damaged:
+            return damaged
+    return None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder`, made if need be; while another process holds it, say so and wait."""
+
+    def waiting() -> None:
+        print(f"waiting: another process works on {folder}", file=sys.stderr, flush=True)
+
+    with held(folder / LOCK_FILE, waiting=waiting):
+        yield
+
+
+@contextlib.contextmanager
+def copied_output(log: Path) -> Iterator[None]:
+    """Copy what this process and its children write to standard output and error to `log` as well.
+
+    A `tee` process does it, below Python: it also catches what C libraries print and drains what was written when
+    this process is killed.
+    """
+    tee = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        with _output_into(tee.stdin.fileno()):
+            tee.stdin.close()
+            yield
+    finally:
+        # A child still running keeps the pipe open (Megatron's checkpoint writer does, until the interpreter ends);
+        # the log is then complete but for what that child adds.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            tee.wait(timeout=0.3)
+
+
+@contextlib.contextmanager
+def redirected_output(log: Path) -> Iterator[None]:
+    """Send what this process and its children write to standard output and error to `log` instead."""
+    with open(log, "ab") as file, _output_into(file.fileno()):
+        yield
+
+
+@contextlib.contextmanager
+def _output_into(descriptor: int) -> Iterator[None]:
+    """Within the block, standard output and error go to the open file `descriptor`, which may then be closed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = os.dup(1), os.dup(2)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(before[0], 1)
+        os.dup2(before[1], 2)
+
+
+def _run(spec: Spec, ranks: Ranks) -> int:
+    started = time.time()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    print(f"[{spec.name}] started in {spec.folder}", flush=True)
+    try:
+        module = importlib.import_module(spec.module)
+        if ranks.size > 1 and not getattr(module, "MANY_RANKS", False):
+            raise UserError(f"{spec.name} was started on {ranks.size} ranks, and runs on 1.")
+        with _ending_with_the_others(spec, ranks):
+            module.main(dataclasses.replace(spec, config=resolve_package_paths(spec.config)))
+            ranks.finish()
+    except (Exception, SystemExit) as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already, and has a mark to write
+        return _end(spec, ranks, ranks.report(_failure(error, ranks)))
+    if ranks.first:
+        seconds = time.time() - started
+        mark_done(spec.folder, fingerprint=spec.fingerprint, seconds=seconds)
+        print(f"[{spec.name}] done in {seconds:.1f} s", flush=True)
+    return 0
+
+
+def _failure(error: BaseException, ranks: Ranks) -> dict:
+    """What ended this rank, as plain data for the other ranks and the mark; a traceback is printed here."""
+    if isinstance(error, SystemExit) and error.code == EXIT_TERMINATED:
+        return TERMINATED
+    if isinstance(error, UserError):
+        return {"rank": ranks.rank, "error": str(error), "traceback": None}
+    trace = traceback.format_exc()
+    print(trace, file=sys.stderr, flush=True)
+    return {"rank": ranks.rank, "error": f"{type(error).__name__}: {error}", "traceback": trace}
+
+
+def _end(spec: Spec, ranks: Ranks, failure: dict) -> int:
+    """Say and, on the first rank, mark the failure that ended the step; returns the exit code."""
+    if failure.get("terminated"):
+        print(f"[{spec.name}] terminated", file=sys.stderr, flush=True)
+        return EXIT_TERMINATED
+    error = failure["error"]
+    if failure["rank"] != ranks.rank:
+        print(failure["traceback"] or "", file=sys.stderr, flush=True)
+    if failure["rank"] and failure["traceback"]:
+        error = f"rank {failure['rank']} of {ranks.size}: {error}"
+    if not failure["traceback"] or ranks.size > 1:
+        print(f"[{spec.name}] failed: {error}", file=sys.stderr, flush=True)
+    if ranks.first:
+        _mark_failed(spec, error, refused=False)
+    return EXIT_FAILED
+
+
+@contextlib.contextmanager
+def _ending_with_the_others(spec: Spec, ranks: Ranks) -> Iterator[None]:
+    """End this process when another rank has failed, if need be from under a collective that waits for it for ever."""
+    if ranks.size == 1:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_SECONDS):
+            failure = ranks.reported()
+            if failure and failure["rank"] != ranks.rank:
+                os.kill(os.getpid(), signal.SIGTERM)
+                if not over.wait(GRACE_SECONDS):
+                    os._exit(_end(spec, ranks, failure))
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join(timeout=GRACE_SECONDS)  # one that asks the store while the interpreter ends would abort it
+
+
+def _mark_failed(spec: Spec, error: str, *, refused: bool) -> None:
+    record = {"error": error, "refused": refused, "time": time.time()}
+    # On a disk that is full there may be no room for this either; the sentence and the exit code stand without it.
+    with contextlib.suppress(OSError):
+        write_atomically(spec.folder / FAILED, json.dumps(record))
+
+
+def _kept(spec: Spec) -> dict:
+    """What the launching command put into `spec.json`, without what an earlier attempt ran with."""
+    return {name: value for name, value in spec.beside.items() if name in ("command", "health", "recompute")}
+
+
+def _terminate(signal_number: int, frame) -> None:
+    # An exception, so that `finally` blocks run: servers are stopped, scratch files removed.
+    raise SystemExit(EXIT_TERMINATED)

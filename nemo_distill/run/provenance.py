@@ -1,0 +1,107 @@
+"""What produced an output: code, packages, machine and command, for `spec.json`. No environment, no secrets.
+
+>>> from nemo_distill.run.provenance import redact
+>>> redact(["nemo-run", "recipe.py", "executor.env_vars.HF_TOKEN=hf_abc", "seed=1"])
+['nemo-run', 'recipe.py', 'executor.env_vars.HF_TOKEN=***', 'seed=1']
+"""
+
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGED = "code.json"
+"""Beside a copy of this package made at a launch (`nemo_distill.launch.slurm.snapshot`): git's state of the
+original."""
+
+_SECRET_KEY = re.compile(r"token|secret|passw|credential|api_?key|private", re.IGNORECASE)
+_COUNT = re.compile(r"(?:.*[._])?(?:max_new_)?tokens=[\d_.,]+[KMBT]?", re.IGNORECASE)
+"""A number of tokens that are no secret: `evaluate.max_new_tokens=48`."""
+_SECRET_VALUE = re.compile(r"\b(hf_|nvapi-|sk-|ghp_|glpat-)[\w-]{6,}")
+
+
+def provenance() -> dict:
+    """Commit (and the diff when dirty), package versions, Python, host, process and Slurm job, as plain JSON data."""
+    job = slurm_allocation()
+    return {
+        "git": git_state(Path(__file__).resolve().parents[1]),
+        "packages": package_versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "argv": redact(sys.orig_argv),
+        **({"slurm": job} if job else {}),
+    }
+
+
+def slurm_allocation() -> dict | None:
+    """Job, nodes, restarts and environment modules of the Slurm job this process is in; None outside of one."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return None
+    return {
+        "job": os.environ["SLURM_JOB_ID"],
+        "restarts": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+        "nodes": os.environ.get("SLURM_JOB_NODELIST"),
+        "modules": [name for name in os.environ.get("LOADEDMODULES", "").split(":") if name],
+        "image": os.environ.get("NEMO_DISTILL_IMAGE"),
+    }
+
+
+def git_state(folder: Path) -> dict | None:
+    """Commit and uncommitted diff of the checkout that tracks `folder`; None when git does not know it.
+
+    A checkout that holds an installed copy (a virtual environment inside some other project) does not count:
+    its commit says nothing about our code.
+    """
+    packaged = folder.parent / PACKAGED
+    if packaged.is_file():
+        return json.loads(packaged.read_text(encoding="utf-8"))["git"]
+    root = _git(folder, "rev-parse", "--show-toplevel")
+    if root is None or _git(folder, "check-ignore", "--quiet", str(folder)) is not None:
+        return None
+    root = Path(root.strip())
+    status = _git(root, "status", "--porcelain") or ""
+    state = {"commit": (_git(root, "rev-parse", "--verify", "HEAD") or "").strip() or None, "dirty": bool(status)}
+    if status:
+        state["diff"] = _git(root, "diff", "HEAD") or ""
+        state["untracked"] = [line[3:] for line in status.splitlines() if line.startswith("??")]
+    return state
+
+
+def package_versions() -> dict[str, str]:
+    """Name and version of every distribution on the path, read off the metadata folders' names (milliseconds)."""
+    versions = {}
+    for entry in reversed(sys.path):
+        if os.path.isdir(entry):
+            for name in os.listdir(entry):
+                if name.endswith(".dist-info"):
+                    distribution, _, version = name.removesuffix(".dist-info").rpartition("-")
+                    versions[distribution] = version
+    return dict(sorted(versions.items()))
+
+
+def redact(argv: list[str]) -> list[str]:
+    """`argv` with the value of every `key=value` whose key speaks of a secret, and every known token, starred."""
+    starred = []
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if equals and _SECRET_KEY.search(key) and not _COUNT.fullmatch(word):
+            value = "***"
+        starred.append(_SECRET_VALUE.sub("***", key + equals + value))
+    return starred
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Output of a git command, or None when git is not there or says no."""
+    try:
+        # A checkout that is another user's: git refuses it for what its configuration may start, and we run its code.
+        words = ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

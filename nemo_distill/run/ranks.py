@@ -1,0 +1,181 @@
+"""The ranks of a step: the processes that torchrun starts for it, and how they agree.
+
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT \\
+        -m nemo_distill.step RUNS/distill-2.5B/FINGERPRINT/spec.json
+
+Every rank runs the same step. Rank 0 alone holds the folder's lock and writes marks; what it decides, or reads off a
+folder that another machine may see later than it does, the others are told through torchrun's own store. The first
+rank to fail says why there, and all others stop. A step that torchrun did not start has one rank, and none of this
+costs it anything: torch is imported only where there are several.
+
+>>> from nemo_distill.run.ranks import Ranks
+>>> Ranks(rank=3, size=16, local_size=8, tensor_parallel=8).data_parallel
+2
+"""
+
+import functools
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from nemo_distill.errors import UserError
+
+T = TypeVar("T")
+
+TENSOR_PARALLEL_VARIABLE = "NEMO_DISTILL_TENSOR_PARALLEL"
+"""Environment variable with the number of ranks that share one copy of the model. It comes with the launch, as the
+number of ranks does, because no output depends on it."""
+TERMINATED = {"rank": None, "terminated": True}
+"""What a rank reports that was told to end and has not failed."""
+POLL_SECONDS = 0.2
+STORE_SECONDS = 60.0
+"""How long a rank tries, twice, to reach torchrun's store, which is there before any rank."""
+MEETING_SECONDS = 600.0
+"""How long rank 0 waits for the others to finish what it has finished itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Which rank this process is, of how many."""
+
+    rank: int = 0
+    """Of this process, over all machines."""
+    size: int = 1
+    """Ranks in all."""
+    local_size: int = 1
+    """Ranks on this machine; as many on every other."""
+    tensor_parallel: int = 1
+    """Ranks that share one copy of the model; all others share the batch."""
+
+    @staticmethod
+    @functools.cache
+    def here() -> "Ranks":
+        """This process among those that torchrun started, as its environment says; the only one without torchrun."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return Ranks()
+        return Ranks(
+            rank=int(os.environ["RANK"]),
+            size=int(os.environ["WORLD_SIZE"]),
+            local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
+            tensor_parallel=int(os.environ.get(TENSOR_PARALLEL_VARIABLE) or 1),
+        )
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, the one that writes."""
+        return self.rank == 0
+
+    @property
+    def nodes(self) -> int:
+        """Machines."""
+        return self.size // self.local_size
+
+    @property
+    def data_parallel(self) -> int:
+        """Copies of the model that share the batch."""
+        return self.size // self.tensor_parallel
+
+    def agree(self, about: str, decide: Callable[[], T]) -> T:
+        """What `decide`, called on rank 0 alone, returns there: plain JSON data, on every rank.
+
+        `about` names the question, each asked once. The others wait, however long rank 0 takes.
+        """
+        if self.size == 1:
+            return decide()
+        if self.first:
+            decision = decide()
+            self._store.set(about, json.dumps(decision))
+            return decision
+        while not self._store.check([about]):
+            time.sleep(POLL_SECONDS)
+        return json.loads(self._store.get(about))
+
+    def finish(self) -> None:
+        """Say that this rank is done with its work; rank 0 waits until all have said so.
+
+        Raises TimeoutError when one has not after `MEETING_SECONDS`.
+        """
+        if self.size == 1:
+            return
+        finished = self._store.add("finished", 1)
+        until = time.monotonic() + MEETING_SECONDS
+        while self.first and finished < self.size:
+            if time.monotonic() > until:
+                raise TimeoutError(f"{self.size - finished} of {self.size} ranks have not finished.")
+            time.sleep(POLL_SECONDS)
+            finished = self._store.add("finished", 0)
+
+    def report(self, failure: dict) -> dict:
+        """Tell all ranks of this one's `failure`, plain JSON data; returns the one that was reported first."""
+        if self.size == 1:
+            return failure
+        try:
+            return json.loads(self._store.compare_set("failure", "", json.dumps(failure)))
+        except RuntimeError:  # torchrun has gone
+            return failure
+
+    def reported(self) -> dict | None:
+        """The failure that was reported first, or None; that torchrun, which keeps the store, has gone is one too."""
+        try:
+            return json.loads(self._store.get("failure")) if self._store.check(["failure"]) else None
+        except RuntimeError:
+            return TERMINATED
+
+    @functools.cached_property
+    def _store(self):
+        from torch.distributed import PrefixStore, rendezvous
+
+        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=STORE_SECONDS)))
+        return PrefixStore("nemo_distill", store)
+
+
+def torchrun(
+    step: list[str], *, nodes: int, ranks_per_node: int, endpoint: str | None = None, meeting: str = "none"
+) -> list[str]:
+    """Arguments of the Python that starts `step`, itself such arguments, over several ranks; one such command per node.
+
+    `endpoint` (host:port, the port free) is where the nodes meet; one node needs none. `meeting` tells those who meet
+    there from others who come to the same port.
+    """
+    assert (endpoint is None) == (nodes == 1)
+    meet = ["--standalone"]
+    if endpoint:
+        meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", meeting]
+    return [
+        *("-m", "torch.distributed.run", "--nnodes", str(nodes), "--nproc-per-node", str(ranks_per_node)),
+        *meet,
+        *step,
+    ]
+
+
+def check_layout(*, ranks: int, tensor_parallel: int, global_batch_size: int, micro_batch_size: int) -> None:
+    """Raise `UserError`, with what would do, when ranks or the batch (in sequences) cannot be shared out evenly."""
+    if ranks % tensor_parallel:
+        fits = [n for n in range(1, ranks + 1) if ranks % n == 0]
+        near = min(fits, key=lambda n: abs(n - tensor_parallel))
+        raise UserError(
+            f"layout.tensor_parallel={tensor_parallel} does not divide {ranks} ranks: {near} is the nearest that does."
+        )
+    check_batch(copies=ranks // tensor_parallel, global_batch_size=global_batch_size, micro_batch_size=micro_batch_size)
+
+
+def check_batch(*, copies: int, global_batch_size: int, micro_batch_size: int) -> None:
+    """Raise `UserError`, with the nearest that would do, when so many copies of the model cannot share the batch."""
+    at_once = copies * micro_batch_size
+    if global_batch_size % at_once == 0:
+        return
+    share, rest = divmod(global_batch_size, copies)
+    if rest:
+        near = f"distill.global_batch_size={max(1, round(global_batch_size / at_once)) * at_once}"
+    else:
+        divisors = [size for size in range(1, share + 1) if share % size == 0]
+        near = f"distill.micro_batch_size={min(divisors, key=lambda size: abs(math.log(size / micro_batch_size)))}"
+    raise UserError(
+        f"distill.global_batch_size={global_batch_size} does not divide among {copies} copies of the model in micro "
+        f"batches of {micro_batch_size}; {near} would do."
+    )

@@ -1,0 +1,249 @@
+"""The contract of a step: a folder named by what produced it, and a mark of success written last.
+
+A step is a name, a module, a config of plain JSON data and the steps before it. Its fingerprint is the hash of the
+module's name and `VERSION`, the config and the fingerprints before it; its folder is RUNS/NAME/FINGERPRINT. So the
+same work is found again by any run that needs it, and a change re-runs what follows from it and nothing else.
+
+    world = Step("world", "nemo_distill.steps.debug_world", {"seed": 1})
+    prepare = Step("prepare", "nemo_distill.steps.prepare", {"seq_length": 256}, upstream=("world",))
+    specs = place([world, prepare], runs=Path("runs"))      # in this order: a step follows its upstream
+    specs["prepare"].folder                                 # runs/prepare/5b1c0d3e9a77
+
+A step's module has `VERSION = 1`, raised when its output changes meaning, and `def main(spec: Spec) -> None`, which
+writes into `spec.folder` and may find there what an attempt that was cut left behind.
+`python -m nemo_distill.step FOLDER/spec.json` runs it (`nemo_distill.run.process`).
+"""
+
+import ast
+import fnmatch
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_distill.errors import UserError
+from nemo_distill.run.progress import PROGRESS_FILE, Progress, write_atomically
+
+SUCCESS = "_SUCCESS"
+FAILED = "_FAILED"
+SPEC_FILE = "spec.json"
+LOG_FILE = "log.txt"
+RANK_LOG_FILE = "log-{rank}.txt"
+"""Of a rank but the first, in a step that has several (`nemo_distill.run.ranks`)."""
+LOCK_FILE = ".lock"
+JOB_FILE = "job.json"
+"""The Slurm job that runs the step, or ran it last (`nemo_distill.launch.slurm.watch`)."""
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of this package, `nemo_distill`."""
+PACKAGE_PREFIX = "package:"
+"""A config value `package:debug/teacher` reaches the step as an absolute path inside this package; fingerprints
+keep the short form, so that they do not depend on where the package is installed."""
+
+_NOT_OUTPUT = (
+    *(SUCCESS, FAILED, SPEC_FILE, LOG_FILE, RANK_LOG_FILE.format(rank="*"), LOCK_FILE, JOB_FILE, PROGRESS_FILE),
+    "*.tmp",
+)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What steps and runs may be called: their names become folders, files and job names."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit of work, declared."""
+
+    name: str
+    """Unique in a run; the first part of the folder, e.g. `distill-2`."""
+    module: str
+    """Dotted name of the module with `VERSION` and `main(spec)`; it is not imported to plan."""
+    config: dict
+    """Everything that decides the output, as plain JSON data."""
+    upstream: tuple[str, ...] = ()
+    """Names of the steps whose folders it reads."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One unit of work, placed: what `main(spec)` of a step's module is given."""
+
+    name: str
+    """The step's name."""
+    module: str
+    """The step's module."""
+    config: dict
+    """The step's config."""
+    folder: Path
+    """Where the output goes, an absolute path; exists when the step runs."""
+    upstream: dict[str, Path]
+    """Folder of each upstream step by its name; finished and whole when the step runs."""
+    fingerprint: str
+    """Twelve hex digits."""
+
+    @functools.cached_property
+    def progress(self) -> Progress:
+        """Where the step says how far it is."""
+        return Progress(self.folder)
+
+    @property
+    def runs(self) -> Path:
+        """The folder of all runs."""
+        return self.folder.parent.parent
+
+    @property
+    def done(self) -> bool:
+        """Whether the step's mark of success stands."""
+        return is_done(self.folder)
+
+    @property
+    def beside(self) -> dict:
+        """What the launching command put into `spec.json` beside the spec's own fields; no output depends on it."""
+        path = self.folder / SPEC_FILE
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @classmethod
+    def load(cls, path: Path) -> "Spec":
+        """Read a `spec.json`. Upstream folders in it are relative to its own, so a runs folder can be moved whole."""
+        record = json.loads(path.read_text(encoding="utf-8"))
+        folder = path.resolve().parent
+        return cls(
+            name=record["name"],
+            module=record["module"],
+            config=record["config"],
+            folder=folder,
+            upstream={name: (folder / where).resolve() for name, where in record["upstream"].items()},
+            fingerprint=record["fingerprint"],
+        )
+
+    def save(self, **extra) -> Path:
+        """Write `spec.json` into the folder, made if need be, with `extra` beside the spec's own fields."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        record = {
+            "name": self.name,
+            "module": self.module,
+            "fingerprint": self.fingerprint,
+            "config": self.config,
+            "upstream": {name: os.path.relpath(where, self.folder) for name, where in self.upstream.items()},
+        }
+        path = self.folder / SPEC_FILE
+        write_atomically(path, json.dumps(record | extra, indent=1))
+        return path
+
+
+def place(steps: Iterable[Step], *, runs: Path) -> dict[str, Spec]:
+    """The folder and fingerprint of every step under `runs`, by name; writes nothing.
+
+    Raises `UserError` when a config holds something without a stable form.
+    """
+    specs: dict[str, Spec] = {}
+    for step in steps:
+        assert NAME.fullmatch(step.name), f"a step's name becomes a folder's: {step.name!r}"
+        assert step.name not in specs, f"two steps are called {step.name!r}"
+        assert set(step.upstream) <= set(specs), f"{step.name} comes before its upstream {step.upstream}"
+        identity = {
+            "module": step.module,
+            "version": module_version(step.module),
+            "config": step.config,
+            "upstream": {name: specs[name].fingerprint for name in step.upstream},
+        }
+        try:
+            print_ = fingerprint(identity)
+        except UserError as error:
+            raise UserError(f"step {step.name}: {error}") from None
+        specs[step.name] = Spec(
+            name=step.name,
+            module=step.module,
+            config=step.config,
+            folder=Path(runs).resolve() / step.name / print_,
+            upstream={name: specs[name].folder for name in step.upstream},
+            fingerprint=print_,
+        )
+    return specs
+
+
+def fingerprint(value) -> str:
+    """Twelve hex digits that stand for `value`, plain JSON data, in every process and on every machine.
+
+    Raises `UserError` for anything without a stable form (objects, sets, NaN, keys that are no strings), by its path.
+    """
+    _check_plain(value, "config")
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check_plain(value, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) is not str:
+                raise UserError(f"{where} has the key {key!r} of type {type(key).__name__}; keys are strings.")
+            _check_plain(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_plain(item, f"{where}[{index}]")
+    elif type(value) is float and not (-float("inf") < value < float("inf")):
+        raise UserError(f"{where} is {value}, which has no stable form.")
+    elif value is not None and type(value) not in (str, int, float, bool):
+        raise UserError(f"{where} is of type {type(value).__name__}, which has no stable form; use plain JSON data.")
+
+
+def module_version(module: str) -> int:
+    """The `VERSION` of a step's module, read from its source: importing it may take half a minute."""
+    found = importlib.util.find_spec(module)
+    assert found is not None and found.origin, f"no module {module!r}"
+    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == ["VERSION"]:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"{found.origin} has no line `VERSION = <int>`")
+
+
+def resolve_package_paths(value):
+    """`value` with every string `package:PATH` in it turned into the absolute path of PATH inside this package."""
+    if isinstance(value, dict):
+        return {key: resolve_package_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [resolve_package_paths(item) for item in value]
+    if isinstance(value, str) and value.startswith(PACKAGE_PREFIX):
+        return str(PACKAGE / value.removeprefix(PACKAGE_PREFIX))
+    return value
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the mark of success stands in `folder`."""
+    return (folder / SUCCESS).is_file()
+
+
+def mark_done(folder: Path, **facts) -> None:
+    """Write the mark of success: `facts`, the time, and the size of every file in `folder`, for `damage` to check."""
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in _outputs(folder)}
+    (folder / FAILED).unlink(missing_ok=True)
+    write_atomically(folder / SUCCESS, json.dumps({**facts, "finished": time.time(), "files": files}, indent=1))
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a finished folder, by file and size, or None: nothing missing, nothing cut short."""
+    for name, size in json.loads((folder / SUCCESS).read_text(encoding="utf-8"))["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != size:
+            return f"{path} has {path.stat().st_size} bytes where {size} were written"
+    return None
+
+
+def why_damaged(what: str, folder: Path, *, again: str = "run again") -> str | None:
+    """The sentences on `damage` to a finished folder, called `what`, and on what to do; None: there is none."""
+    broken = damage(folder)
+    return f"{what} is damaged: {broken}. Remove {folder} and {again} to make it anew." if broken else None
+
+
+def _outputs(folder: Path) -> list[Path]:
+    """Every file below `folder` but the contract's own and scratch files, in order."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(fnmatch.fnmatch(path.name, pattern) for pattern in _NOT_OUTPUT)
+    )

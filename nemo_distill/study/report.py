@@ -1,0 +1,214 @@
+"""The report of the study's own tables: as published, as curves, and what they do and do not show. It needs no run.
+
+    made_of = {"30pre_70post_v1v3": [("stem", 10, 20e9, "published"), ...]}
+    report = PublishedReport.of(load_study(), made_of)
+    write_published(report, Path("runs/published"))     # report.md report.html learning_curves.png
+    for table in terminal_tables(report):
+        rich.print(table)
+
+It is drawn and laid out by what draws and lays out the report of a run (`evaluator.report.plots`,
+`evaluator.report.pages`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.report.pages import EMPTY, MARKERS, PNG, SYMBOLS, plain_table, write_pages
+from evaluator.report.panels import Curve, Line, fit_panel
+from evaluator.results.run import BlendPart, recovered
+from evaluator.suites.suite import Benchmark
+from nemo_distill.study.claims import Checked, check
+from nemo_distill.study.findings import Finding, Pair, detectable, findings, pairs
+from nemo_distill.study.tables import Blend, Checkpoint, Score, Study, common_benchmark, repeats_text
+
+MARK = "†"
+"""Marks a column of a protocol that is not the reference models'."""
+
+
+@dataclass(frozen=True)
+class PublishedReport:
+    """All that the report shows."""
+
+    study: Study
+    parts: dict[str, tuple[BlendPart, ...]]
+    """Composition at the last row, of each blend whose recipe is at hand."""
+    findings: tuple[Finding, ...]
+    claims: tuple[Checked, ...]
+    pairs: tuple[Pair, ...]
+
+    @classmethod
+    def of(
+        cls, study: Study, compositions: Mapping[str, Sequence[tuple[str, float, float, str]]] | None = None
+    ) -> "PublishedReport":
+        """The report on `study`.
+
+        Args:
+            study: The tables.
+            compositions: Rows of a blend by its name: source, percent of the tokens, tokens available, and where the
+                share comes from (`published`, or `reconstructed: ` and why). A blend that is no table's is left out.
+        """
+        parts = {}
+        for blend in study.blends:
+            tokens = study.schedule.tokens(blend.last.title)
+            rows = (compositions or {}).get(blend.name, ())
+            if rows:
+                parts[blend.name] = tuple(
+                    BlendPart(source, percent, available, tokens * percent / 100, provenance)
+                    for source, percent, available, provenance in rows
+                )
+        return cls(
+            study=study,
+            parts=parts,
+            findings=tuple(findings(study, parts)),
+            claims=tuple(check(claim, study) for claim in study.claims),
+            pairs=tuple(pairs(study)),
+        )
+
+    def rows(self, blend: Blend) -> tuple[Checkpoint, ...]:
+        """Rows of the blend's table: teacher, pruned student, what else stands in the same source, then by tokens."""
+        references = (
+            row for row in self.study.references if row.role in ("teacher", "pruned") or row.source == blend.source
+        )
+        return (*references, *blend.rows)
+
+    @staticmethod
+    def cells(blend: Blend, row: Checkpoint) -> list[Score | None]:
+        """The row's scores in the columns of the blend's table; None where it has none in the column's protocol."""
+        if not row.scores:
+            return [None] * len(blend.columns)
+        return [
+            score if score.benchmark.repeats == column.repeats else None
+            for score, column in zip(row.scores, blend.columns, strict=True)
+        ]
+
+    def marked(self, blend: Blend) -> list[Benchmark]:
+        """Columns of the blend's table that are not to be compared with the reference models'."""
+        teacher = self.study.reference("teacher")
+        return [column for column, cell in zip(blend.columns, self.cells(blend, teacher), strict=True) if cell is None]
+
+    def column_titles(self, blend: Blend) -> list[str]:
+        """Titles of the blend's columns, marked where they are not to be compared."""
+        marked = self.marked(blend)
+        return [column.title + MARK * (column in marked) for column in blend.columns]
+
+    @property
+    def pairs_by_tokens(self) -> dict[str, list[Pair]]:
+        """The pairs of each number of tokens, most tokens first."""
+        groups: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            groups.setdefault(pair.tokens, []).append(pair)
+        return groups
+
+    @property
+    def errors(self) -> list[tuple[str, Benchmark, Score, float]]:
+        """Of each column: title, benchmark, the chosen blend's or else the first blend's last score, and the least
+        difference from it that is clear."""
+        found = []
+        for column in self.study.columns:
+            blends = [blend for blend in self.study.blends if column in blend.columns]
+            score = blends[-1].last.score(column.title)
+            found.append((self.study.column_title(column), column, score, detectable(column, score.points)))
+        return found
+
+    @property
+    def recovered(self) -> list[tuple[Blend, float]]:
+        """Of the blends that may be compared with them: share of the gap from pruned student to teacher closed."""
+        means = {role: self.study.reference(role).average.mean for role in ("teacher", "pruned")}
+        return [(blend, recovered(means | {"milestone": blend.last.average.mean})) for blend in self.study.comparable]
+
+
+def write_published(report: PublishedReport, folder: Path) -> None:
+    """Write report.md, report.html and learning_curves.png into `folder`, which is there."""
+    from evaluator.report import plots
+
+    study = report.study
+    grouped = panels(study)
+    sheet = [panel for group in grouped for panel in _padded(group, plots.COLUMNS)]
+    plots.write_png(sheet, folder / PNG, title=study.title)
+    write_pages(
+        folder,
+        "published",
+        report=report,
+        study=study,
+        drawings=[[plots.panel_svg(panel) for panel in group] for group in grouped],
+        split=[group[0].title.partition(",")[0] for group in grouped[1:]],
+        symbols=SYMBOLS,
+        mark=MARK,
+        empty=EMPTY,
+        repeats_text=repeats_text,
+    )
+
+
+def panels(study: Study) -> list[list]:
+    """Learning curves as `evaluator.report.panels.Panel`s: of benchmarks in one protocol, then a group for each other
+    one."""
+    groups: dict[str, list] = {"": []}
+    for column in study.columns:
+        groups.setdefault(column.title if study.is_split(column.title) else "", []).append(_panel(study, column))
+    return list(groups.values())
+
+
+def terminal_tables(report: PublishedReport) -> list:
+    """A `rich.table.Table` per blend, as published."""
+    tables = []
+    for blend in report.study.blends:
+        marked = report.marked(blend)
+        notes = [f"{EMPTY} {row.title} was not evaluated" for row in blend.rows if not row.scores]
+        if marked:
+            notes.insert(
+                0, f"{MARK} {repeats_text(marked[0].repeats)}, which teacher and pruned student were not asked"
+            )
+        titles = [title.replace(" Diamond", "").replace(" 2025", "") for title in report.column_titles(blend)]
+        table = plain_table(
+            "Tokens",
+            titles,
+            title=blend.name,
+            title_justify="left",
+            title_style="bold",
+            caption="\n".join(notes) or None,
+        )
+        for row in report.rows(blend):
+            milestone = row.role == "milestone"
+            cells = [f"{cell.points:.1f}" if cell else EMPTY for cell in report.cells(blend, row)]
+            name = row.title if milestone else row.role
+            table.add_row(name, *cells, style=None if milestone else "dim")
+        tables.append(table)
+    return tables
+
+
+def _panel(study: Study, column: Benchmark):
+    shown: list[Score] = []
+    curves, lines, missing = [], [], []
+    for index, blend in enumerate(study.blends):
+        if column in blend.columns:
+            scores = [row.score(column.title) for row in blend.evaluated]
+            shown += scores
+            curves.append(
+                Curve(
+                    label=blend.name,
+                    tokens=tuple(row.tokens for row in blend.evaluated),
+                    means=tuple(score.points for score in scores),
+                    color=f"blend{index + 1}",
+                    marker=MARKERS[index],
+                )
+            )
+    for role, label in (("teacher", "teacher"), ("pruned", "pruned student")):
+        reference = study.reference(role).score(column.title)
+        if reference.benchmark.repeats == column.repeats:
+            shown.append(reference)
+            lines.append(Line(label, reference.points, color=role))
+        else:
+            missing.append(label)
+    common_benchmark(shown)
+    return fit_panel(
+        study.column_title(column),
+        curves,
+        lines,
+        error=max(blend.last.score(column.title).stderr.most for blend in study.blends if column in blend.columns),
+        foot=f"no {', no '.join(missing)} in this protocol" if missing else "",
+    )
+
+
+def _padded(group: list, columns: int) -> list:
+    return group + [None] * (-len(group) % columns)

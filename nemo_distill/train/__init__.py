@@ -1,0 +1,1 @@
+"""What watches a training run, whichever framework trains: its losses and its health."""

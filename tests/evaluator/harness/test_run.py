@@ -1,0 +1,125 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from evaluator.harness.run import run_suite
+from evaluator.results.answers import load_answers
+from evaluator.results.scores import CheckpointResult
+from evaluator.suites.suite import OFFLINE
+
+TWO_TASKS = dataclasses.replace(OFFLINE, benchmarks=OFFLINE.benchmarks[2:4]).with_repeats(2)
+
+
+@pytest.fixture(scope="module")
+def first(checkpoint, tmp_path_factory) -> tuple:
+    """A suite's result, its folder, and the progress that was told."""
+    folder, told = tmp_path_factory.mktemp("first"), []
+    result = run_suite(
+        checkpoint, suite=TWO_TASKS, folder=folder, label="tiny", seed=0, progress=lambda *counts: told.append(counts)
+    )
+    return result, folder, told
+
+
+@pytest.mark.slow
+def test_a_suite_runs_through_nemo_evaluator_and_keeps_every_question(first):
+    result, folder, told = first
+    assert [task.task for task in result.tasks] == ["offline_math", "offline_ifeval"]
+    assert all(len(task.scores) == 40 and len(task.scores[0]) == 2 for task in result.tasks)
+    output = folder / "nemo_evaluator"
+    assert set(yaml.safe_load((output / "results.yml").read_text())["results"]["tasks"]) == {
+        "offline_math",
+        "offline_ifeval",
+    }
+    samples = [json.loads(line) for line in (output / "samples.jsonl").read_text().splitlines()]
+    assert len({(sample["id"], sample["repeat"]) for sample in samples}) == len(samples) == 160
+    # Repeats are draws of their own: a cache in between would have made them one.
+    assert len({(sample["id"], sample["response"]) for sample in samples}) > 120
+    assert told[-1] == (160, 160)
+    questions = list(load_answers(folder))
+    for task in result.tasks:
+        of_task = [question for question in questions if question.task == task.task]
+        assert tuple(question.question for question in of_task) == task.questions
+        assert tuple(tuple(answer.score for answer in question.answers) for question in of_task) == task.scores
+    assert questions[0].prompt and questions[0].reference.isdigit() and questions[0].answers[0].text
+    assert not list(folder.glob("attempt-*"))
+
+
+@pytest.mark.slow
+def test_a_second_run_into_the_same_folder_answers_anew_and_alike(checkpoint, first):
+    result, folder, _ = first
+    before = (folder / "nemo_evaluator" / "samples.jsonl").read_bytes()
+    stamp = (folder / "nemo_evaluator" / "results.yml").stat().st_mtime
+    again = run_suite(checkpoint, suite=TWO_TASKS, folder=folder, label="tiny", seed=0)
+    assert again.tasks == result.tasks
+    assert (folder / "nemo_evaluator" / "samples.jsonl").read_bytes() == before
+    assert (folder / "nemo_evaluator" / "results.yml").stat().st_mtime > stamp
+
+
+STEP = """
+import sys
+from pathlib import Path
+from nemo_distill.run.step import Spec
+from nemo_distill.steps import evaluate
+
+if __name__ == "__main__":
+    evaluate.main(Spec.load(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_killed_in_the_middle_leaves_no_process_and_gives_the_same_scores_when_run_again(
+    checkpoint, first, tmp_path, monkeypatch
+):
+    from nemo_distill.run.step import Spec
+    from nemo_distill.steps import evaluate
+
+    monkeypatch.setattr("evaluator.suites.suite._SUITES", {"offline": TWO_TASKS})
+    config = {"checkpoint": str(checkpoint), "label": "tiny", "suite": "offline", "repeats": 2, "seed": 0, "threads": 1}
+    spec = Spec("evaluate-tiny", "nemo_distill.steps.evaluate", config, tmp_path, {}, "0123456789ab")
+    command = [sys.executable, "-c", STEP, str(spec.save())]
+    killed = subprocess.Popen(command)
+    while not list(tmp_path.glob("attempt-*/log.txt")):
+        time.sleep(0.1)
+    time.sleep(2)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+
+    evaluate.main(spec)
+    result = CheckpointResult.load(tmp_path)
+    assert result.tasks == first[0].tasks
+    assert json.loads((tmp_path / "progress.json").read_text())["done"] == 160
+    assert not list(tmp_path.glob("attempt-*"))
+    deadline = time.monotonic() + 30
+    while (left := processes_about(str(tmp_path))) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not left
+
+
+def processes_about(text: str) -> list[str]:
+    """Command lines of processes that name `text`."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                command = file.read().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if text in command:
+            found.append(command)
+    return found
+
+
+@pytest.mark.slow
+def test_a_task_that_fails_fails_the_suite_with_the_end_of_its_log(checkpoint, tmp_path):
+    too_long = dataclasses.replace(TWO_TASKS, max_new_tokens=250)
+    with pytest.raises(
+        RuntimeError, match=r"(?s)nemo-evaluator's nemo_distill.offline ended with 1:.*model's context of 256"
+    ):
+        run_suite(checkpoint, suite=too_long, folder=tmp_path, label="tiny", seed=0)

@@ -1,0 +1,260 @@
+"""The pages in a real Chromium: what they do, that they can be read by anyone, anywhere, and on paper."""
+
+import csv
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.made_up_runs import make_run
+from evaluator.report.run import write_report
+from evaluator.suites.suite import get_suite
+from nemo_distill import cli
+from nemo_distill.steps.report import gather
+from tests.evaluator.answers_for_tests import keep_answers
+
+PAGES = ("comparison", "run", "published")
+GPQA, MMLU = "sheet-ns-gpqa", "sheet-lm-evaluation-harness-mmlu"
+A4_LANDSCAPE = 1031
+"""Pixels between the margins."""
+CHECKS = (Path(__file__).parents[1] / "page_for_tests.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of two runs with all questions of the study's suite, of which GPQA's answers were kept."""
+    runs = tmp_path_factory.mktemp("runs")
+    for name, skills in (("a", (0.0, 1.0)), ("b", (0.5, 2.0))):
+        shares = {"stem": 60, "code": 40} if name == "a" else {"stem": 100}
+        keep_answers(make_run(runs, name, suite=get_suite("study"), skills=skills, shares=shares), ("ns_gpqa",))
+    return runs
+
+
+@pytest.fixture(scope="module")
+def pages(runs, tmp_path_factory):
+    """Every kind of page, by its name, as the commands write them."""
+    from nemo_distill.run.manifest import find
+
+    assert cli.main(["report", "a", "b", "--runs", str(runs)]) == 0
+    assert cli.main(["report", "--published", "--runs", str(runs)]) == 0
+    single = tmp_path_factory.mktemp("single")
+    write_report(gather(find("a", runs=runs).specs["report"]), single)
+    folders = {"comparison": runs / "comparisons" / "a-vs-b", "run": single, "published": runs / "published"}
+    return {name: folder / "report.html" for name, folder in folders.items()}
+
+
+@pytest.fixture
+def opened(browser, pages):
+    """Opens a page, and at the end demands that it was quiet and asked the network for nothing."""
+    shown = []
+
+    def open_page(name: str, **options):
+        shown.append(browser.open(pages[name], **options))
+        shown[-1].evaluate(CHECKS)
+        return shown[-1]
+
+    yield open_page
+    for page in shown:
+        assert page.troubles == []
+        assert page.requests == [page.requests[0]] and page.requests[0].startswith("file://")
+        page.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_is_wider_than_a_phone_even_with_all_unfolded(opened, name):
+    page = opened(name, width=390, height=844)
+    wide = "[document.documentElement.scrollWidth, innerWidth]"
+    assert page.evaluate(wide) == [390, 390]
+    page.evaluate("unfold()")
+    page.until("[...document.querySelectorAll('details.sheet')].every((one) => one.querySelector('.tools'))")
+    assert page.evaluate(wide) == [390, 390]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_all_text_stands_out_from_what_is_behind_it(opened, name, dark):
+    page = opened(name, dark=dark)
+    page.evaluate("unfold()")
+    lightness = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(re.findall(r"\d+", lightness)[0]) < 60) == dark
+    found = page.evaluate("contrasts()")
+    assert found["texts"] > 500
+    assert found["pale"] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_can_be_followed_without_seeing_it(opened, name):
+    found = opened(name).evaluate("outline()")
+    assert found["lang"] == "en" and found["title"]
+    levels = found["levels"]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert found["headings_without_scope"] == found["drawings_without_words"] == found["unnamed"] == []
+    assert found["twice"] == [] and found["dead_links"] == []
+    assert found["landmarks"] == {"header": 1, "nav": 1, "main": 1}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_whoever_goes_by_keyboard_sees_where_they_are(opened, name):
+    page = opened(name)
+    seen = []
+    for _ in range(30):
+        page.press("Tab")
+        seen.append(page.evaluate("focused()"))
+    assert seen[0]["text"] == "Skip to the report"
+    assert [one for one in seen if one["style"] == "none" or one["width"] < 2 or not one["inside"]] == []
+    assert {"A", "BUTTON"} <= {one["tag"] for one in seen}
+
+
+def test_a_click_sorts_the_highest_first_then_the_lowest_then_as_before(opened):
+    page = opened("comparison")
+    table, button = "[aria-labelledby=scores] table", "[aria-labelledby=scores] th:nth-child(3) button"
+    first = page.evaluate(f"rows('{table}')")
+    seen = {}
+    for direction in ("descending", "ascending", None):
+        page.click(button)
+        assert (
+            page.evaluate(f"document.querySelector('{table} th:nth-child(3)').getAttribute('aria-sort')") == direction
+        )
+        seen[direction] = page.evaluate(f"rows('{table}')")
+        assert (direction or "first order") in page.evaluate("document.getElementById('said').textContent")
+    scores = [float(row[2].split()[0]) for row in first]
+    assert scores != sorted(scores, reverse=True)
+    assert [float(row[2].split()[0]) for row in seen["descending"]] == sorted(scores, reverse=True)
+    assert [float(row[2].split()[0]) for row in seen["ascending"]] == sorted(scores)
+    assert seen[None] == first
+
+
+@pytest.mark.parametrize("key", ["Enter", " "])
+def test_a_key_sorts_as_a_click_does_and_the_focus_stays(opened, key):
+    page = opened("comparison")
+    page.evaluate("document.querySelector('[aria-labelledby=scores] th:nth-child(2) button').focus()")
+    page.press(key)
+    tokens = [row[1] for row in page.evaluate("rows('[aria-labelledby=scores] table')")]
+    assert tokens == ["5B", "5B", "2.5B", "2.5B", "0", "–"]  # and the teacher's, which has none, last
+    assert page.evaluate("document.activeElement.textContent") == "Tokens"
+
+
+def test_a_table_in_groups_is_sorted_within_them(opened):
+    page = opened("comparison")
+    page.click("[aria-labelledby=against] th:nth-child(2) button")
+    groups = page.evaluate(
+        "[...document.querySelectorAll('[aria-labelledby=against] tbody')].map((body) =>"
+        "[body.rows[0].matches('.group'), ...[...body.rows].slice(1).map((row) => row.cells[1].textContent)])"
+    )
+    assert len(groups) == 2
+    for heading, *cells in groups:
+        values = [float(cell.split()[0].replace("−", "-")) for cell in cells]
+        assert heading and len(values) == 2 and values == sorted(values, reverse=True)
+
+
+def test_every_question_can_be_found_sorted_and_leafed_through(opened, runs):
+    page = opened("comparison")
+    page.click(f"#{MMLU} > summary")
+    page.until(f"document.querySelector('#{MMLU} .tools')")
+    where = f"document.querySelector('#{MMLU} .where').textContent"
+    assert page.evaluate(where) == "1–50 of 14,042"
+    with open(runs / "comparisons" / "a-vs-b" / "questions.csv", newline="", encoding="utf-8") as file:
+        kept = {line["question"]: line for line in csv.DictReader(file) if line["benchmark"] == "MMLU"}
+    assert len(kept) == 14_042
+
+    page.click(f"#{MMLU} .pager button:nth-of-type(2)")
+    assert page.evaluate(where) == "51–100 of 14,042"
+    page.click(f"#{MMLU} thead th:nth-child(3) button")
+    assert page.evaluate(where) == "1–50 of 14,042"
+    rows = page.evaluate(f"rows('#{MMLU} table')")
+    assert [row[2] for row in rows] == ["1/1"] * 50  # the pruned student's, of which few are right
+    assert [kept[row[0]]["Pruned student"] for row in rows] == ["1"] * 50
+
+    page.evaluate(
+        f"(() => {{ const menu = document.querySelector('#{MMLU} select'); menu.value = 1;"
+        "menu.dispatchEvent(new Event('change')); })()"
+    )
+    headings = page.evaluate(f"[...document.querySelectorAll('#{MMLU} thead th')].map((one) => one.textContent.trim())")
+    assert headings[3:5] == ["■ blend_a 2.5B", "▲ blend_b 2.5B"]
+    page.evaluate(
+        f"(() => {{ const find = document.querySelector('#{MMLU} input'); find.value = '-1234';"
+        "find.dispatchEvent(new Event('input')); })()"
+    )
+    found = page.evaluate(f"rows('#{MMLU} table')")
+    assert sorted(row[0].rpartition("-")[2] for row in found) == sorted(
+        name.rpartition("-")[2] for name in kept if "-1234" in name
+    )
+    for row in found:
+        line = kept[row[0]]
+        names = ("Teacher", "Pruned student", "blend_a 2.5B", "blend_b 2.5B")
+        assert row[1:5] == [f"{line[name]}/1" for name in names]
+
+
+def test_the_questions_that_differ_most_are_shown_with_their_answers(opened):
+    page = opened("comparison")
+    before = page.evaluate(f"rows('#{GPQA} table')")
+    page.click(f"#{GPQA} > summary")
+    page.until(f"document.querySelector('#{GPQA} .tools')")
+    assert len(before) == 20 and page.evaluate(f"rows('#{GPQA} table')")[:20] == before
+    first = page.evaluate(f"rows('#{GPQA} table')")[0]
+    page.click(f"#{GPQA} tbody th a")
+    page.until(f"document.querySelector('#{GPQA} details.answers').open")
+    text = page.evaluate(f"document.querySelector('#{GPQA} details.answers').innerText")
+    assert first[0] in text and "letters…" in text and len(text) < 6000
+    for name, cell in (("evaluate-teacher", first[1]), ("evaluate-5B", first[3])):
+        right, times = map(int, cell.split("/"))
+        assert (f"{name} says <yes>" in text) or right == 0
+        assert (f"{name} says <no>" in text) or right == times
+    assert page.evaluate(f"document.querySelectorAll('#{GPQA} details.answers').length") == 12
+    assert page.evaluate(f"document.querySelectorAll('#{MMLU} details.answers').length") == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_without_a_script_the_page_says_the_same(opened, name):
+    page = opened(name, script=False)
+    assert page.evaluate("document.querySelectorAll('button, select, input').length") == 0
+    assert page.evaluate("document.querySelectorAll('table').length") >= 6
+    if name == "comparison":
+        page.click(f"#{MMLU} > summary")
+        assert page.evaluate(f"document.getElementById('{MMLU}').open")
+        assert len(page.evaluate(f"rows('#{MMLU} table')")) == 20
+        said = page.evaluate(f"document.querySelector('#{MMLU} .note').textContent")
+        assert "the other 14,022 are in questions.csv" in said
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_on_paper_no_table_is_cut_and_nothing_is_folded(opened, name, tmp_path):
+    page = opened(name, width=A4_LANDSCAPE)
+    page.evaluate("countFoldedBeforePrint()")
+    page.pdf(tmp_path / "print.pdf")
+    assert (tmp_path / "print.pdf").read_bytes().startswith(b"%PDF")
+    assert page.evaluate("[window.folded, document.querySelectorAll('details[open]').length]") == [0, 0]
+    page.media(kind="print")
+    page.evaluate("unfold()")
+    assert page.evaluate("cut()") == []
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    # Chromium repeats a table's headings on the next page unless there is a button's box in them.
+    assert page.evaluate("getComputedStyle(document.querySelector('button.sort')).display") == "contents"
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).breakInside") == "avoid"
+
+
+def test_on_paper_what_is_folded_is_shown_without_a_script_too(opened):
+    page = opened("comparison", width=A4_LANDSCAPE, script=False)
+    inside = f"document.querySelector('#{MMLU} td').checkVisibility()"
+    assert not page.evaluate(inside)
+    page.media(kind="print")
+    assert page.evaluate(inside)
+
+
+def test_the_command_beside_a_checkpoint_gives_its_numbers_again(opened, runs):
+    page = opened("comparison")
+    row = page.evaluate("rows('[aria-labelledby=scores] table')")[-1]
+    assert row[0] == "▲ blend_b" and row[-1] == "how"
+    page.click("[aria-labelledby=scores] tbody tr:last-child td.how a")
+    command = page.evaluate("document.querySelector(':target code').textContent")
+    done = subprocess.run([sys.executable, *command.split()[1:]], cwd=runs, capture_output=True, text=True, check=True)
+    printed = [line.split() for line in done.stdout.splitlines()[1:]]
+    again = [f"{float(mean):.1f} ± {float(error):.1f}" for _, mean, error, *_ in printed]
+    assert len(again) == 9
+    for shown, counted in zip(row[2:11], again, strict=True):
+        for one, other in zip(map(float, shown.split(" ± ")), map(float, counted.split(" ± ")), strict=True):
+            assert one == pytest.approx(other, abs=0.101)

@@ -1,0 +1,200 @@
+"""Several runs side by side: what the command says of answers whose chances are known, and what it refuses."""
+
+import csv
+import dataclasses
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.made_up_runs import answers, make_run
+from evaluator.results.run import Row
+from evaluator.results.scores import CheckpointResult, TaskResult
+from evaluator.suites.suite import OFFLINE, get_suite
+from evaluator.verdicts.contrasts import BETTER, OPEN, SUSPECT, WORSE, family
+from evaluator.verdicts.judge import judge
+from nemo_distill import cli
+from nemo_distill.run.manifest import find
+from nemo_distill.steps.report import gather
+
+SKILLS = (-1.0, 0.0, 1.0, 1.0)
+MATH, CODE = OFFLINE.benchmarks[2], OFFLINE.benchmarks[4]
+STEM = {"stem": 100}
+
+
+def made(runs, name: str, **changes):
+    """A made-up run of the offline suite."""
+    return make_run(runs, name, **{"suite": get_suite("offline"), "skills": SKILLS, "shares": STEM} | changes)
+
+
+def judged(*runs):
+    """What is concluded of them."""
+    return judge({run.name: gather(run.specs["report"]) for run in runs})
+
+
+def verdicts(contrasts, at: str) -> dict[str, str]:
+    """By column, of the contrasts at a milestone."""
+    return {contrast.column: contrast.verdict for contrast in contrasts if contrast.at == at}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """The folder of three runs: b codes better than a and does maths worse, c is as good as a, on another blend."""
+    runs = tmp_path_factory.mktemp("runs")
+    made(runs, "a")
+    made(runs, "b", strengths={CODE.task: 2.5, MATH.task: -2.5})
+    made(runs, "c", shares={"stem": 40, "code": 60})
+    return runs
+
+
+@pytest.fixture(scope="module")
+def written(three):
+    """What the command prints of the three, and the folder that it writes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nemo_distill.cli", "report", "a", "b", "c", "--runs", str(three)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout, three / "comparisons" / "a-vs-b-vs-c"
+
+
+def test_a_blend_is_better_where_its_chances_are_and_no_verdict_is_given_where_they_are_equal(three):
+    judgement = judged(*(find(name, runs=three) for name in "abc"))
+    last = judgement.title(judgement.last_common)
+    between = {("a", "b"): {}, ("a", "c"): {}}
+    for pair, found in between.items():
+        found |= verdicts([c for c in judgement.between if (c.one, c.other) == pair], last)
+    assert (between["a", "b"][CODE.title], between["a", "b"][MATH.title]) == (WORSE, BETTER)
+    assert set(between["a", "c"].values()) == {OPEN}
+    code = next(standing for standing in judgement.standings(last) if standing.column == CODE.title)
+    assert code.leader == "b" and {contrast.other for contrast in code.above} == {"a", "c"}
+
+
+def test_checkpoints_that_are_alike_get_a_verdict_in_at_most_one_family_of_twenty():
+    drawn = np.random.default_rng(5)
+    columns = [(benchmark.task, benchmark.title) for benchmark in OFFLINE.benchmarks]
+
+    def checkpoint() -> Row:
+        tasks = (
+            TaskResult(benchmark.task, ("",) * benchmark.questions, answers(benchmark, 0.5, drawn), 1.0, 0.0)
+            for benchmark in OFFLINE.benchmarks
+        )
+        return Row("milestone", CheckpointResult("x", "offline", 0, 1.0, (), tuple(tasks)), tokens=1)
+
+    families = [family(columns, [(("x", "y", "z"), checkpoint(), checkpoint())]) for _ in range(300)]
+    wrong = sum(any(contrast.verdict != OPEN for contrast in one) for one in families)
+    assert 0 < wrong <= 25  # 15 at the level, and 2.6 standard deviations above
+
+
+def test_the_stopping_point_is_the_first_that_cannot_be_told_from_the_best_and_confounded_before_the_schedule_ends(
+    three,
+):
+    stop = next(stop for stop in judged(*(find(name, runs=three) for name in "ac")).stopping if stop.run == "a")
+    report = gather(find("a", runs=three).specs["report"])
+    assert stop.row == report.milestones[2] and not stop.last
+    assert stop.confounded and "Confounded: its learning rate is" in stop.text
+
+
+def test_a_score_that_falls_to_nothing_is_suspected_and_nothing_is_concluded_from_it(tmp_path):
+    whole, broken = made(tmp_path, "whole"), made(tmp_path, "broken", broken=(2, MATH.task))
+    judgement = judged(whole, broken)
+    at = judgement.reports["broken"].milestones[2].title
+    found = verdicts(judgement.between, at)
+    assert found[MATH.title] == found["Average"] == SUSPECT
+    assert found[CODE.title] != SUSPECT
+    assert any(flag.title == f"{MATH.title} of broken at {at} may be a failed evaluation." for flag in judgement.flags)
+    assert all(stop.row.title != at for stop in judgement.stopping if stop.run == "broken")
+
+
+def test_a_benchmark_that_ends_below_an_earlier_milestone_is_pointed_out(tmp_path):
+    judgement = judged(made(tmp_path, "steady"), made(tmp_path, "falling", skills=(0.0, 2.5, 1.0, -0.5)))
+    titles = {flag.title for flag in judgement.flags if "degrades" in flag.title or "unstable" in flag.title}
+    assert titles == {f"{benchmark.title} degrades in falling." for benchmark in OFFLINE.benchmarks}
+
+
+def test_a_benchmark_that_falls_and_comes_back_is_called_unstable(tmp_path):
+    judgement = judged(made(tmp_path, "steady"), made(tmp_path, "swinging", skills=(0.0, 2.0, -0.5, 2.0)))
+    found = [flag for flag in judgement.flags if "swinging" in flag.title]
+    assert len(found) == len(OFFLINE.benchmarks)
+    assert all(
+        "is unstable in swinging" in flag.title and "its end is not clearly lower" in flag.text for flag in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"repeats": 1}, "was asked 4 and 1 times a question, and single shots and averages of several never meet"),
+        ({"seed": 7}, "their answers were drawn with two seeds, 1234 and 7"),
+        ({"protocol": "ba9876543210"}, "questions, prompts, sampling or scoring changed between them"),
+        ({"iterations": (401, 801, 3201, 6401)}, "no other run has a milestone of as many tokens"),
+    ],
+    ids=["repeats", "seed", "protocol", "milestones"],
+)
+def test_runs_that_were_not_asked_alike_are_refused_in_a_sentence_and_nothing_is_written(
+    tmp_path, capsys, changes, sentence
+):
+    made(tmp_path, "a")
+    made(tmp_path, "other", **changes)
+    assert cli.main(["report", "a", "other", "--runs", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1
+    assert not (tmp_path / "comparisons").exists()
+
+
+def test_runs_with_another_teacher_are_refused_and_one_evaluated_again_is_the_same(three):
+    first, other = (gather(find(name, runs=three).specs["report"]) for name in "ab")
+    pruned, milestone = other.row("pruned"), other.milestones[0]
+
+    def with_teacher(result):
+        rows = (dataclasses.replace(other.row("teacher"), result=result), pruned, milestone)
+        return dataclasses.replace(other, rows=rows)
+
+    with pytest.raises(ValueError, match="their teachers score differently in"):
+        judge({"a": first, "b": with_teacher(pruned.result)})
+    turned = [
+        dataclasses.replace(task, scores=tuple(row[::-1] for row in task.scores))
+        for task in first.row("teacher").result.tasks
+    ]
+    again = dataclasses.replace(first.row("teacher").result, tasks=tuple(turned))
+    assert judge({"a": first, "b": with_teacher(again)}).between
+
+
+def test_a_run_named_twice_is_refused(three, capsys):
+    assert cli.main(["report", "a", "a", "--runs", str(three)]) == 2
+    assert "'a' is named twice" in capsys.readouterr().err
+
+
+def test_the_command_writes_its_files_and_says_in_the_terminal_who_is_better(written):
+    printed, folder = written
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "learning_curves.png", "questions.csv", "report.html", "report.md", "scores.csv", "verdicts.csv",
+    ]  # fmt: skip
+    assert re.search(rf"{CODE.title}: blend_b is better than blend_a \(\+[\d.]+ ± [\d.]+\)", " ".join(printed.split()))
+    assert str(folder / "report.html") in printed.replace("\n", "")
+
+
+def test_every_difference_of_the_table_stands_in_verdicts_csv_with_its_p_value(written, three):
+    judgement = judged(*(find(name, runs=three) for name in "abc"))
+    with open(written[1] / "verdicts.csv", newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["family"] == "between runs"]
+    assert [line["verdict"] for line in lines] == [contrast.verdict for contrast in judgement.between]
+    for line, contrast in zip(lines, judgement.between, strict=True):
+        assert float(line["difference"]) == pytest.approx(contrast.difference.mean, abs=1e-6)
+        assert float(line["holm_p"]) == pytest.approx(contrast.p_value, rel=1e-2)
+
+
+def test_the_page_says_all_that_the_markdown_does_and_asks_nothing_of_the_network(written):
+    page, markdown = ((written[1] / f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
+    headings = re.findall(r"^## (.*)$", markdown, re.MULTILINE)
+    assert len(headings) >= 7 and all(f">{heading}</h2>" in page for heading in headings)
+    assert all(f"blend_{name}" in text for name in "abc" for text in (page, markdown))
+    assert not re.search(r"(?:src|href)=.https?:", page)
+
+
+def test_a_run_whose_report_is_older_than_the_shares_provenance_is_compared(three):
+    report = gather(find("a", runs=three).specs["report"])
+    assert "provenance" not in find("a", runs=three).specs["report"].config
+    assert [part.provenance for part in report.blend] == [""]

@@ -1,0 +1,191 @@
+import csv
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from evaluator.report.pages import cell_text, plain_table, span_text, tokens_text
+from evaluator.report.run import terminal_table, write_report
+from evaluator.stats.scores import Estimate
+from evaluator.suites.suite import STUDY
+from evaluator.verdicts.judge import judge_alone
+
+
+@pytest.fixture(scope="module")
+def folder(report, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_report(report, folder)
+    return folder
+
+
+class Page(HTMLParser):
+    """The elements and texts of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Page:
+    return Page((folder / "report.html").read_text())
+
+
+def scores(folder) -> dict:
+    with open(folder / "scores.csv", newline="") as file:
+        return {(line["checkpoint"], line["benchmark"]): line for line in csv.DictReader(file)}
+
+
+def test_the_three_tables_show_the_scores_of_the_csv(report, folder, page):
+    markdown = (folder / "report.md").read_text()
+    html = re.sub(r"\s+", " ", page.text)
+    console = Console(width=80, no_color=True)
+    with console.capture() as capture:
+        console.print(terminal_table(folder))
+    terminal = capture.get()
+    lines = scores(folder)
+    assert len(lines) == 5 * 6
+    for line in lines.values():
+        mean, error = 100 * float(line["mean"]), 100 * float(line["stderr"])
+        assert f"{mean:.1f} ± {error:.1f}" in markdown
+        assert f"{mean:.1f} ± {error:.1f}" in html
+        assert f"{mean:.1f} ±{error:.1f}" in terminal  # nothing is cut at 80 columns
+
+
+def test_the_studys_eight_columns_and_their_average_fit_a_terminal_with_their_errors():
+    columns = [*(benchmark.title for benchmark in STUDY.benchmarks), "Average"]
+    table = plain_table("Tokens", columns, errors=True)
+    table.add_row("pre_sft_v1", *[cell_text(Estimate(1.0, 0.1234), columns)] * len(columns))
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(table)
+    shown = capture.get()
+    assert all(shown.count(word) for title in columns for word in title.split()) and "…" not in shown
+    assert (shown.count("100.0"), shown.count("±12.3")) == (9, 9)
+
+
+def test_the_table_has_the_studys_form_tokens_by_benchmarks(folder):
+    table = (folder / "report.md").read_text().split("## Scores")[1].split("![")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert lines[0] == "| Tokens | Knowledge | Science | Math | IFEval | Code | Average |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["Teacher", "Pruned student", "0.2M", "0.4M", "0.8M"]
+    assert {line.count("|") for line in lines} == {8}
+
+
+def test_the_gap_recovered_is_where_the_average_lies_between_pruned_and_teacher(folder, page):
+    lines = scores(folder)
+    low, mid, high = (float(lines[name, "Average"]["mean"]) for name in ("Pruned student", "0.8M", "Teacher"))
+    share = f"{100 * (mid - low) / (high - low):.0f}"
+    assert f"**{share}%** of the gap" in (folder / "report.md").read_text()
+    assert re.search(rf"Gap recovered\s*{share}", page.text)
+    assert terminal_table(folder).caption.endswith(f"0.8M tokens recovered {share}% of the gap")
+
+
+def test_of_one_milestone_it_does_not_say_that_others_are_below(report):
+    stop, _ = judge_alone("it", dataclasses.replace(report, rows=report.rows[:3]))
+    assert stop.text == "It is the only milestone, so nothing says whether the run is rising still."
+
+
+def test_it_says_where_to_stop_and_what_to_look_at_twice_as_a_comparison_does(report, page):
+    stop, flags = judge_alone(report.title, report)
+    assert f"Where to stop {stop.row.title}. {stop.text}" in re.sub(r"\s+", " ", page.text)
+    assert flags == tuple(flag for flag in flags if flag.title in page.text)
+    low = dataclasses.replace(report.row("pruned").result, label="0.8M")
+    rows = (*report.rows[:-1], dataclasses.replace(report.rows[-1], result=low))
+    stop, flags = judge_alone("it", dataclasses.replace(report, rows=rows))
+    assert stop.row.title == "0.4M" and "Knowledge degrades in it." in [flag.title for flag in flags]
+
+
+def test_a_source_passed_over_more_than_once_shows_its_epochs(page):
+    assert re.search(r"science-mcq\s*20 %\s*0.16M\s*0.1M\s*1.60", page.text)
+
+
+def test_the_page_needs_no_network(page):
+    assert not [tag for tag, _ in page.elements if tag in ("link", "img", "iframe")]
+    assert not [attributes for tag, attributes in page.elements if tag == "script" and "src" in attributes]
+    addresses = [value for _, attributes in page.elements for value in attributes.values() if value and "://" in value]
+    assert {address for address in addresses if not address.startswith("http://www.w3.org/")} == set()
+
+
+def test_the_page_can_be_read_without_seeing_it(page):
+    tags = [tag for tag, _ in page.elements]
+    assert page.elements[1][1] == {"lang": "en"} or ("html", {"lang": "en"}) in page.elements
+    assert tags.count("h1") == 1
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.elements if tag == "th")
+    drawings = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(drawings) == 7  # five benchmarks, the average, the loss
+    assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    labelled = [attributes["aria-labelledby"] for _, attributes in page.elements if "aria-labelledby" in attributes]
+    assert set(labelled) <= set(ids)
+
+
+def test_drawings_take_their_colours_from_the_page_so_that_they_follow_dark_mode(folder):
+    text = (folder / "report.html").read_text()
+    drawings = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert drawings
+    assert not [color for drawing in drawings for color in re.findall(r"#[0-9a-fA-F]{6}\b", drawing)]
+    used = {name for drawing in drawings for name in re.findall(r"var\(--(\w+)\)", drawing)}
+    defined = set(re.findall(r"--(\w+):", text))
+    assert {"curve", "teacher", "pruned"} <= used <= defined
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_png_is_a_png_of_some_size(folder):
+    content = (folder / "learning_curves.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert int.from_bytes(content[16:20], "big") >= 1500
+
+
+def test_the_same_run_gives_the_same_report_byte_for_byte(report, folder, tmp_path):
+    write_report(report, tmp_path)
+    for name in ("report.md", "report.html", "scores.csv", "questions.csv", "learning_curves.png"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_checkpoints_that_were_asked_other_questions_are_not_put_in_one_table(report, tmp_path):
+    row = report.rows[2]
+    tasks = (dataclasses.replace(row.result.tasks[0], questions=("other",) * 40), *row.result.tasks[1:])
+    changed = dataclasses.replace(row, result=dataclasses.replace(row.result, tasks=tasks))
+    rows = (*report.rows[:2], changed, *report.rows[3:])
+    with pytest.raises(ValueError, match=r"'0.2M' was asked other questions"):
+        write_report(dataclasses.replace(report, rows=rows), tmp_path)
+
+
+def test_single_shot_and_repeated_scores_are_not_put_in_one_table(report, tmp_path):
+    row = report.rows[1]
+    tasks = tuple(
+        dataclasses.replace(task, scores=tuple(scores[:1] for scores in task.scores)) for task in row.result.tasks
+    )
+    changed = dataclasses.replace(row, result=dataclasses.replace(row.result, tasks=tasks))
+    with pytest.raises(ValueError, match="or more often"):
+        write_report(dataclasses.replace(report, rows=(report.rows[0], changed, *report.rows[2:])), tmp_path)
+
+
+def test_milestones_over_two_decades_and_a_run_without_losses_are_drawn_too(report, tmp_path):
+    rows = [dataclasses.replace(row, tokens=row.tokens and row.tokens**2) for row in report.rows]
+    write_report(dataclasses.replace(report, rows=tuple(rows), losses=(), blend=(), steps=(), facts={}), tmp_path)
+    assert Page((tmp_path / "report.html").read_text()).text.count("Distillation loss") == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"), [(400_000, "0.4M"), (1_638_400, "1.64M"), (2.5e9, "2.5B"), (80e9, "80B"), (49_152, "49.2K")]
+)
+def test_tokens_read_as_in_the_study(tokens, text):
+    assert tokens_text(tokens) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.21, "4.2 s"), (42.3, "42 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_time_spans_read_as_people_write_them(seconds, text):
+    assert span_text(seconds) == text

@@ -1,0 +1,34 @@
+import json
+
+from evaluator.results.answers import CUT, LONGEST_ANSWER, LONGEST_PROMPT, Answer, Question, load_answers, save_answers
+
+QUESTION = Question(
+    task="offline_math",
+    question="offline_math-000",
+    prompt="What is 2 + 2?",
+    reference="4",
+    answers=(Answer(text="4", score=1.0, finish_reason="stop"), Answer(text="5", score=0.0, finish_reason="length")),
+)
+
+
+def test_answers_read_back_as_they_were_saved_and_are_one_object_per_line(tmp_path):
+    save_answers(tmp_path, [QUESTION, QUESTION])
+    assert list(load_answers(tmp_path)) == [QUESTION, QUESTION]
+    line = json.loads((tmp_path / "answers.jsonl").read_text().splitlines()[0])
+    assert set(line) == {"task", "question", "prompt", "reference", "answers"}
+    assert line["answers"][1] == {"text": "5", "score": 0.0, "finish_reason": "length"}
+
+
+def test_long_texts_keep_the_beginning_of_the_question_and_the_end_of_the_answer(tmp_path):
+    answer = Answer(text="x" * 10_000 + "the end", score=1.0, finish_reason="stop")
+    prompt = "beginning" + "y" * 10_000
+    long = Question(task="t", question="q", prompt=prompt, reference="", answers=(answer,))
+    save_answers(tmp_path, [long])
+    (kept,) = load_answers(tmp_path)
+    assert kept.prompt.startswith("beginning") and kept.prompt.endswith(CUT)
+    assert kept.answers[0].text.startswith(CUT) and kept.answers[0].text.endswith("the end")
+    assert len(kept.prompt) < LONGEST_PROMPT + 10 and len(kept.answers[0].text) < LONGEST_ANSWER + 10
+
+
+def test_an_evaluation_without_the_file_has_no_answers_to_show(tmp_path):
+    assert list(load_answers(tmp_path)) == []

@@ -1,0 +1,106 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import core_evals.nemo_distill
+import evaluator
+from evaluator.harness.launcher import launcher_command
+from evaluator.harness.launcher_config import render
+from evaluator.suites.suite import OFFLINE, STUDY, get_suite
+
+YAML = Path(evaluator.__file__).parents[1] / "nemo_evaluator.yaml"
+
+# The study's own table of benchmarks, repeats and metric names.
+PUBLISHED = {
+    "MMLU": (1, "mmlu"),
+    "MMLU Pro": (1, "mmlu-pro_pass_at_1_symbolic_correct"),
+    "GPQA Diamond": (8, "gpqa_pass_at_1_avg-of-8_symbolic_correct"),
+    "LCB v6": (4, "livecodebench_pass_at_1_avg-of-4_accuracy"),
+    "AIME 2025": (32, "aime25_pass_at_1_avg-of-32_symbolic_correct"),
+    "MATH-500": (5, "AA_math_test_500_score_micro_avg_of_5"),
+    "IFEval": (1, "ifeval_pass_at_1_average_score"),
+    "SciCode": (8, "scicode_pass_at_1_avg-of-8_subtask_accuracy"),
+}
+
+
+def test_the_studys_suite_has_its_repeats_and_metric_names():
+    assert {b.title: (b.repeats, b.key) for b in STUDY.benchmarks} == PUBLISHED
+
+
+def test_the_offline_suite_is_what_the_plugin_declares():
+    framework = Path(core_evals.nemo_distill.__file__).with_name("framework.yml")
+    declared = yaml.safe_load(framework.read_text())
+    tasks = [benchmark.task for benchmark in OFFLINE.benchmarks]
+    assert [evaluation["name"] for evaluation in declared["evaluations"]] == ["offline", *tasks]
+    assert declared["evaluations"][0]["defaults"]["config"]["params"]["task"] == ",".join(tasks)
+    assert OFFLINE.evaluation == f"{declared['framework']['name']}.offline"
+    params = declared["defaults"]["config"]["params"]
+    assert (params["temperature"], params["top_p"]) == (OFFLINE.temperature, OFFLINE.top_p)
+    assert (params["max_new_tokens"], params["parallelism"]) == (OFFLINE.max_new_tokens, OFFLINE.parallelism)
+
+
+def test_repeats_change_what_is_asked_and_what_the_score_is_called():
+    suite = OFFLINE.with_repeats(8)
+    assert suite.answers == 2 * OFFLINE.answers
+    assert {benchmark.key.split("_pass_at_1_")[1] for benchmark in suite.benchmarks} == {"avg-of-8_symbolic_correct"}
+
+
+def test_an_unknown_suite_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="no suite called 'ofline'; did you mean 'offline'"):
+        get_suite("ofline")
+
+
+@pytest.mark.skipif(not YAML.exists(), reason="not a checkout")
+def test_nemo_evaluator_yaml_is_rendered_from_the_suite():
+    assert YAML.read_text() == render(STUDY)
+
+
+@pytest.fixture
+def launcher_environment(tmp_path) -> dict:
+    judge = {"JUDGE_URL": "http://judge/v1", "JUDGE_MODEL_ID": "judge"}
+    home = {"HOME": str(tmp_path), "USER": "somebody", "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0"}
+    return os.environ | judge | home
+
+
+def dry_run(config: Path, environment: dict) -> subprocess.CompletedProcess:
+    """The launcher's dry run of the command that starts it for one checkpoint."""
+    site = {"EVALUATOR_HOSTNAME": "login.cluster", "EVALUATOR_ACCOUNT": "an_account"}
+    site["EVALUATOR_OVERRIDES"] = "execution.walltime=02:00:00 '++execution.partition=batch'"
+    command = launcher_command(
+        Path("/lustre/hf"), suite=STUDY, folder=config.parent, label="a_blend-80B", environment=site
+    )
+    return subprocess.run([*command, "--dry-run"], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_launchers_dry_run_takes_the_yaml_offline_and_uses_all_of_it(tmp_path, launcher_environment):
+    config = tmp_path / "nemo_evaluator.yaml"
+    config.write_text(render(STUDY))
+    offline = launcher_environment | {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    done = dry_run(config, offline)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-2000:]
+    assert "not used" not in output
+    assert "skipping param validation" not in output
+    for benchmark in STUDY.benchmarks:
+        assert benchmark.task in output
+    for word in ("a_blend-80B", "/lustre/hf", "02:00:00", "batch", "an_account", f"{tmp_path}/nemo_evaluator"):
+        assert word in output
+    assert "--data-parallel-size=8" in output
+    assert "--mamba-ssm-cache-dtype float32" in output
+
+    # The check above can fail: a misspelt parameter is told.
+    config.write_text(render(STUDY).replace("num_repeats: 32", "num_repeat: 32"))
+    done = dry_run(config, offline)
+    assert "not used" in done.stdout + done.stderr
+
+
+def test_nemo_evaluator_lists_the_offline_tasks():
+    command = [str(Path(sys.executable).with_name("nemo-evaluator")), "ls"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for benchmark in OFFLINE.benchmarks:
+        assert f"* {benchmark.task}\n" in done.stdout

@@ -1,0 +1,57 @@
+"""What is mended in Megatron, against what it would do."""
+
+import pytest
+import torch
+
+from nemo_distill.nemotron_h.shape import Shape
+
+SHAPE = Shape(
+    pattern="M-M*-M-", hidden_size=64, ffn_hidden_size=96, mamba_num_heads=6, mamba_head_dim=16, mamba_state_dim=16,
+    mamba_num_groups=2, num_attention_heads=4, num_query_groups=2, kv_channels=16, vocab_size=640,
+)  # fmt: skip
+
+
+def test_what_is_wrapped_is_called_by_what_wraps_it_once_however_often_it_is_asked_for():
+    from nemo_distill.compat import patch as backend
+
+    class Norm:
+        def of(self, x):
+            return x
+
+    def ours(theirs, norm, x):
+        return theirs(norm, x) + 1
+
+    for _ in range(2):
+        backend.wrap(Norm, "of", ours)
+    assert Norm().of(1) == 2 and Norm.of.__name__ == "of"
+
+
+@pytest.mark.slow
+def test_a_parameter_s_own_optimizer_state_is_saved_where_gradients_lie_in_several_buckets(tokenizer_folder):
+    from nemo_distill.nemotron_h import model
+
+    runtime = model.Runtime()
+    with model.session(runtime) as trainer:
+        from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
+        from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+
+        module = model.megatron(model.build(trainer, SHAPE, tokenizer=tokenizer_folder, runtime=runtime))
+        split = DistributedDataParallelConfig(
+            use_distributed_optimizer=True, overlap_grad_reduce=True, bucket_size=5_000
+        )
+        parallel = DistributedDataParallel(module.config, split, module)
+        config = OptimizerConfig(optimizer="adam", lr=1e-3, clip_grad=0.0, use_distributed_optimizer=True)
+        optimizer = get_megatron_optimizer(config, [parallel])
+        draw = torch.Generator().manual_seed(0)
+        for parameter in module.parameters():
+            parameter.main_grad.copy_(torch.randn(parameter.shape, generator=draw))
+        optimizer.step()
+        (buffer,) = parallel.buffers
+        assert len(buffer.buckets) > 5 and buffer.numel > buffer.numel_unpadded, "with padding between them"
+        saved = optimizer.sharded_state_dict(
+            parallel.sharded_state_dict(prefix=""), metadata={"distrib_optim_sharding_type": "fully_reshardable"}
+        )["param_state"]
+        assert len(saved) == len(buffer.param_index_map)
+        for state, parameter in zip(saved.values(), buffer.param_index_map, strict=True):
+            assert torch.equal(state["param"].data.view_as(parameter), parameter)
+            torch.testing.assert_close(state["exp_avg"].data.view_as(parameter), 0.1 * parameter.main_grad)

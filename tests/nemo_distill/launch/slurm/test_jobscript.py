@@ -1,0 +1,138 @@
+"""Shapes of jobs, their time limits, and what Slurm says of them."""
+
+import io
+import sys
+from pathlib import Path
+
+import nemo_run
+import pytest
+
+from nemo_distill.launch.executors import SlurmExecutor
+from nemo_distill.launch.slurm import jobscript
+from nemo_distill.launch.slurm.commands import Job, job_of
+from nemo_distill.launch.slurm.queueing import image_facts
+from nemo_distill.run.step import Spec
+
+LAYOUT = {"nodes": 96, "gpus_per_node": 8, "tensor_parallel": 8}
+
+
+@pytest.fixture
+def spec(tmp_path):
+    """A segment of the distillation."""
+    return Spec(name="distill-2.5B", module="m", config={}, folder=tmp_path, upstream={}, fingerprint="0" * 12)
+
+
+def prepared(spec, tmp_path, layout=LAYOUT, **settings):
+    executor = SlurmExecutor(account="a", partition="p", **settings)
+    shape = jobscript.shape_of(spec.name, layout)
+    return jobscript.prepared(
+        executor, spec, shape, layout=layout, run_name="r", runs=tmp_path / "runs", code=tmp_path / "code"
+    )
+
+
+def script_of(job: SlurmExecutor, spec: Spec, folder: Path) -> str:
+    """The batch script that NeMo-Run makes of it."""
+    with nemo_run.Experiment("test", executor=job, base_dir=folder, clean_mode=True) as experiment:
+        experiment.add(jobscript.task_of(spec, jobscript.Shape()), name=spec.name)
+        experiment.dryrun(log=False)
+        return str(experiment.jobs[0]._dryrun_info.request)
+
+
+def test_nemo_run_writes_the_job_script_of_a_step(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # NeMo-Run's shell reads it
+    site = {"qos": "high", "modules": ["cuda/12.8"], "additional_parameters": {"reservation": "r"}}
+    job = prepared(spec, tmp_path, gpus_per_node=8, time="01:00:00", **site)
+    script = script_of(job, spec, tmp_path)
+    flags = ("account=a", "partition=p", "qos=high", "gpus-per-node=8", "nodes=96", "time=01:00:00", "reservation=r")
+    for flag in (*flags, "kill-on-invalid-dep=yes", "signal=B:USR1@120", f"comment={spec.folder}"):
+        assert f"#SBATCH --{flag}\n" in script
+    assert f"env -u SLURM_NTASKS python -m nemo_distill.step {spec.folder}/spec.json" in script
+    assert f'export PATH={Path(sys.executable).parent}:"$PATH"' in script
+    assert "module load cuda/12.8" in script
+
+
+def test_a_step_in_a_container_is_a_step_of_pyxis(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    job = prepared(spec, tmp_path, container_image="/images/nemo.sqsh", container_mounts=["/data:/data"])
+    (srun,) = [line for line in script_of(job, spec, tmp_path).splitlines() if line.startswith("srun ")]
+    assert "--container-image /images/nemo.sqsh" in srun
+    assert f"--container-mounts /data:/data,{tmp_path}/runs:{tmp_path}/runs," in srun
+    assert "--container-env NEMO_DISTILL_IMAGE" in srun
+
+
+def test_a_job_in_a_folder_that_a_group_shares_leaves_the_group_its_rights(spec, tmp_path):
+    assert "umask" not in prepared(spec, tmp_path).setup_lines
+    tmp_path.chmod(0o2770)
+    assert "\numask g=rwx; export SLURM_UMASK=$(umask)\n" in prepared(spec, tmp_path).setup_lines
+
+
+def test_only_the_distillation_is_spread_over_nodes():
+    assert str(jobscript.shape_of("distill-2.5B", LAYOUT)) == "96 nodes x 8"
+    assert jobscript.shape_of("distill-2.5B", LAYOUT).world == 768
+    for name in ("prune", "evaluate-2.5B", "export-pruned"):
+        assert jobscript.shape_of(name, LAYOUT).world == 1
+    assert jobscript.shape_of("distill-0.1M", {"nodes": None, "gpus_per_node": None}).world == 1
+
+
+def test_several_processes_meet_at_a_port_of_their_job(spec):
+    words = " ".join(jobscript.task_of(spec, jobscript.shape_of(spec.name, LAYOUT)).args)
+    assert words.startswith("--nnodes 96 --nproc-per-node 8 --rdzv-backend c10d")
+    assert "$((10000 + SLURM_JOB_ID % 20000)) --rdzv-id $SLURM_JOB_ID" in words
+    assert words.endswith(f"-m nemo_distill.step {spec.folder}/spec.json")
+
+
+def test_a_job_asks_for_as_many_gpus_as_it_has_processes(spec, tmp_path):
+    assert prepared(spec, tmp_path, gpus_per_node=4).gpus_per_node == 8
+    assert prepared(spec, tmp_path, gres="gpu:h100:8").gpus_per_node is None  # counted otherwise
+    job = prepared(spec, tmp_path)
+    assert (job.nodes, job.ntasks_per_node) == (96, 1)
+    assert "export NEMO_DISTILL_TENSOR_PARALLEL=8" in job.setup_lines
+
+
+def test_a_container_has_the_runs_folder_and_its_own_python(spec, tmp_path):
+    job = prepared(spec, tmp_path, container_image="/images/nemo.sqsh", env_vars={"A": "1"}, container_mounts=["/d:/d"])
+    assert job.container_mounts == ["/d:/d", f"{tmp_path}/runs:{tmp_path}/runs"]
+    assert {"A", "PYTHONPATH"} <= set(job.container_env)
+    assert "export PATH" not in job.setup_lines
+    assert "export PATH" in prepared(spec, tmp_path).setup_lines
+
+
+def test_the_longest_name_of_a_step_has_the_last_word(spec, tmp_path):
+    steps = {"distill-2.5B": {"time": "1-12"}, "distill": {"time": "08:00:00", "qos": "long"}, "di": {"qos": "no"}}
+    job = prepared(spec, tmp_path, steps=steps)
+    assert (job.time, job.qos) == ("1-12", "long")
+
+
+def test_an_image_is_known_by_its_digest_or_by_its_file(tmp_path):
+    assert image_facts("docker://nvcr.io/nemo@sha256:abc")["digest"] == "sha256:abc"
+    assert image_facts("docker://nvcr.io/nemo:25.09")["digest"] is None
+    image = tmp_path / "nemo.sqsh"
+    image.write_bytes(b"hsqs" * 1000)
+    facts = image_facts(str(image))
+    image.write_bytes(b"hsqz" * 1000)
+    assert facts["bytes"] == 4000 and image_facts(str(image))["head_sha256"] != facts["head_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("90", 5400),
+        ("10:30", 630),
+        ("04:00:00", 14_400),
+        ("1-12", 129_600),
+        ("1-12:30", 131_400),
+        ("2-00:00:01", 172_801),
+        ("soon", None),
+        ("4h", None),
+    ],
+)
+def test_time_limits_as_slurm_reads_them(time, seconds):
+    assert jobscript.seconds_of(time) == seconds
+
+
+def test_a_line_of_squeue_is_a_job():
+    job = job_of("17|RUNNING|None|node[1-2]|2|ann|/runs/distill-1/a|")
+    assert job == Job(id="17", state="RUNNING", nodes="node[1-2]", restarts=2, user="ann", comment="/runs/distill-1/a")
+    assert str(job) == "17 on node[1-2], requeued 2x" and job.live and job.running
+    job = job_of("18|PENDING|DependencyNeverSatisfied|(null)|0|ann|(null)|")
+    assert not job.live and job.comment == ""

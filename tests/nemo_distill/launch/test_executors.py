@@ -1,0 +1,87 @@
+"""The executors, as NeMo-Run sees them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+nemo_run = pytest.importorskip("nemo_run")
+
+from nemo_distill.errors import UserError  # noqa: E402
+from nemo_distill.launch import executors  # noqa: E402
+from nemo_distill.launch.context import Context, executor_factories  # noqa: E402
+
+SHIPPED = Path(__file__).resolve().parents[3] / "recipes" / "executors"
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Write recipes/executors/NAME.yaml in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes" / "executors").mkdir(parents=True)
+
+    def write(name: str, text: str):
+        (tmp_path / "recipes" / "executors" / f"{name}.yaml").write_text(text)
+
+    return write
+
+
+def chosen(*words: str):
+    context = Context(name="test")
+    context._choose_executor(list(words))
+    return context.executor
+
+
+def test_both_are_registered_with_nemo_run():
+    assert {"local", "slurm"} <= set(executor_factories())
+
+
+def test_steps_run_with_this_python_first_on_the_path(site):
+    assert chosen("executor=local").env_vars["PATH"].startswith(f"{Path(sys.executable).parent}:")
+
+
+def test_the_local_executor_needs_no_file(site):
+    assert chosen().parallel_steps == 2
+
+
+def test_the_command_line_comes_last(site):
+    site("local", "parallel_steps: 3\nenv_vars: {A: '1'}\n")
+    executor = chosen("executor=local", "executor.env_vars.B=2")
+    assert executor.parallel_steps == 3
+    assert executor.env_vars["A"] == "1" and executor.env_vars["B"] == "2" and "PATH" in executor.env_vars
+
+
+def test_the_environment_resolves_in_site_settings(site, monkeypatch):
+    monkeypatch.setenv("MY_ACCOUNT", "physics")
+    site("slurm", "account: ${oc.env:MY_ACCOUNT}\npartition: ${oc.env:MY_PARTITION,batch}\n")
+    executor = chosen("executor=slurm")
+    assert (executor.account, executor.partition) == ("physics", "batch")
+    assert executors.missing(executor) is None
+
+
+def test_a_host_makes_an_ssh_tunnel(site):
+    site("slurm", "account: a\npartition: p\ntunnel: {host: login, user: me}\n")
+    assert chosen("executor=slurm").clone().tunnel.facts == {
+        "host": "login",
+        "user": "me",
+        "port": None,
+        "identity": None,
+        "config": None,
+    }
+    site("slurm", "account: a\npartition: p\ntunnel: {host: null}\n")
+    tunnel = chosen("executor=slurm").tunnel
+    assert isinstance(tunnel, nemo_run.LocalTunnel) and tunnel.job_dir == ""
+
+
+def test_slurm_without_site_settings_is_refused(site):
+    with pytest.raises(UserError, match="slurm.yaml"):
+        chosen("executor=slurm")
+
+
+def test_the_shipped_settings_leave_account_and_partition_to_the_site(site):
+    site("slurm", (SHIPPED / "slurm.yaml").read_text())
+    executor = chosen("executor=slurm", "executor.account=a")
+    assert "fill in partition" in executors.missing(executor)
+    executor = chosen("executor=slurm", "executor.account=a", "executor.partition=p")
+    assert executors.missing(executor) is None
+    assert executor.clone().gpus_per_node == 8  # NeMo-Run clones it for every task

@@ -1,0 +1,270 @@
+"""Runs of small steps through NeMo-Run itself: order, concurrency, skipping, failure, kills, interrupts."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nemo_distill.run.manifest import State, find, state_of
+from nemo_distill.run.step import Step, place
+
+RECIPE = "recipes/small.py"
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nemo_distill.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds=90.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def step_pid(step: str) -> int | None:
+    """Process id of the step's newest attempt."""
+    lines = [line for path in Path("runs").glob(f"{step}/*/attempts.txt") for line in path.read_text().splitlines()]
+    return int(lines[-1].split()[0]) if lines else None
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def seconds_of(step: str) -> tuple[float, float]:
+    """When the step's only attempt began and when it was marked."""
+    (folder,) = Path("runs", step).iterdir()
+    begun = float((folder / "attempts.txt").read_text().split()[1])
+    return begun, json.loads((folder / "_SUCCESS").read_text())["finished"]
+
+
+def test_a_run_makes_every_step_and_the_same_command_again_makes_none(nemo_run, attempts):
+    code, out, _ = nemo_run(RECIPE)
+    assert code == 0 and "evaluate-2: done" in out
+    run = find("small", runs=Path("runs"))
+    assert {state_of(spec) for spec in run.specs.values()} == {State.DONE}
+    assert (run.specs["evaluate-2"].folder / "output.txt").read_text() == (
+        "evaluate-2(distill-2(distill-1(prune(world()))))"
+    )
+    code, out, _ = nemo_run(RECIPE)
+    assert code == 0 and "Nothing to do: all 6 steps of small are done." in out
+    assert [attempts("runs", step) for step in run.specs] == [1] * 6
+
+
+def test_everything_a_run_writes_is_in_its_runs_folder(nemo_run, workplace, listing):
+    nemo_run(RECIPE)
+    assert listing(workplace.parent / "home") == "[]"
+    assert sorted(path.name for path in workplace.iterdir()) == ["recipes", "runs"]
+    assert not list(workplace.glob("recipes/**/__pycache__"))
+
+
+def test_another_setting_runs_what_follows_from_it_only(nemo_run, attempts):
+    nemo_run(RECIPE)
+    code, _, _ = nemo_run(RECIPE, "distill.learning_rate=2e-3")
+    assert code == 0
+    assert {step: attempts("runs", step) for step in ("world", "prune", "distill-1", "evaluate-2")} == {
+        "world": 1,
+        "prune": 1,
+        "distill-1": 2,
+        "evaluate-2": 2,
+    }
+
+
+def test_a_milestone_is_evaluated_while_the_next_segment_trains_unless_told_otherwise(nemo_run):
+    nemo_run(RECIPE, "small.seconds=2")
+    assert seconds_of("evaluate-1")[0] < seconds_of("distill-2")[1]
+
+
+def test_steps_run_one_at_a_time_when_told(nemo_run):
+    nemo_run(RECIPE, "small.seconds=0.5", "executor.parallel_steps=1")
+    spans = sorted(
+        seconds_of(step) for step in ("world", "prune", "distill-1", "distill-2", "evaluate-1", "evaluate-2")
+    )
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+
+
+def test_the_process_of_a_step_loads_neither_nemo_run_nor_torch_for_itself(tmp_path, small_steps):
+    (spec,) = place([Step("a", small_steps, {})], runs=tmp_path).values()
+    code = (
+        "import sys\n"
+        "from nemo_distill.run.process import main\n"
+        "failed = main(sys.argv[1:])\n"
+        "sys.exit(failed or str({'nemo_run', 'torch', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, spec.save()], capture_output=True, text=True)
+    assert spec.done and done.stderr.strip() == "set()"
+
+
+def test_a_failing_step_fails_the_run_shows_its_log_and_starts_nothing_more(nemo_run, attempts):
+    code, out, _ = nemo_run(RECIPE, "small.fail=error", "small.lines=30")
+    assert code == 1
+    assert "distill-2 failed: RuntimeError: the disk of the tests is full" in out
+    assert "line 29 of distill-2" in out and "line 3 of distill-2" not in out
+    assert "evaluate-2" in out.partition("Not started:")[2]
+    assert "evaluate-2 failed" not in out
+    assert attempts("runs", "evaluate-2") == 0
+
+
+def test_a_failed_run_goes_on_where_it_failed(nemo_run, attempts):
+    Path("broken").touch()
+    assert nemo_run(RECIPE, "small.fail=unless-mended")[0] == 1
+    Path("broken").unlink()
+    assert nemo_run(RECIPE, "small.fail=unless-mended")[0] == 0
+    assert (attempts("runs", "distill-1"), attempts("runs", "distill-2")) == (1, 2)
+
+
+def test_damaged_output_of_a_finished_step_is_refused_by_name_and_nothing_is_written(nemo_run, workplace, listing):
+    nemo_run(RECIPE)
+    damaged = find("small", runs=Path("runs")).specs["distill-1"].folder / "output.txt"
+    damaged.write_text("")
+    before = listing(workplace)
+    code, _, err = nemo_run(RECIPE)
+    assert code == 2 and f"{damaged} has 0 bytes" in err and "Remove" in err
+    assert listing(workplace) == before
+
+
+def test_status_tells_what_became_of_a_run(nemo_run):
+    nemo_run(RECIPE, "small.fail=error")
+    code, out, _ = nemo_run("status")
+    rows = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:7]}
+    assert code == 0
+    assert rows["distill-1"] == "done" and rows["distill-2"] == "failed" and rows["evaluate-2"] == "waiting"
+    assert "distill-2: RuntimeError: the disk of the tests is full" in out
+    assert nemo_run("status", "small")[1] == out
+    assert nemo_run("status", "runs/small.json")[1] == out
+
+
+def test_nemo_runs_own_commands_find_the_experiment(workplace, nemo_run):
+    nemo_run(RECIPE)
+    process = start("experiment", "list", "small")
+    assert "small_" in process.communicate(timeout=120)[0] and process.returncode == 0
+
+
+def test_an_unwritable_runs_folder_is_said_in_a_sentence(nemo_run):
+    for runs, reason in (("/proc/runs", "cannot be written"), ("recipes/small.py/x", "is no folder"), ("a b", "space")):
+        code, _, err = nemo_run(RECIPE, f"runs={runs}")
+        assert code == 2 and reason in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("killed", ["distill-1", "distill-2"])
+def test_a_killed_step_fails_the_run_and_the_same_command_finishes_it(workplace, attempts, killed):
+    process = start(RECIPE, "small.seconds=1.5")
+    wait_for(lambda: step_pid(killed))
+    os.kill(step_pid(killed), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and f"{killed} failed: its process ended without a word" in output
+    process = start(RECIPE, "small.seconds=1.5")
+    assert process.wait(120) == 0
+    assert attempts("runs", killed) == 2 and attempts("runs", "world") == 1
+
+
+def test_ctrl_c_ends_the_steps_and_exits_130(workplace):
+    process = start(RECIPE, "small.seconds=90")
+    wait_for(lambda: step_pid("distill-1") and list(Path("runs").glob("distill-1/*/log.txt")))
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command goes on from here" in output
+    wait_for(lambda: not alive(step_pid("distill-1")))
+    assert state_of(find("small", runs=Path("runs")).specs["distill-1"]) == State.CUT
+
+
+def test_sigterm_ends_the_steps_too(workplace):
+    process = start(RECIPE, "small.seconds=90")
+    wait_for(lambda: step_pid("distill-1") and list(Path("runs").glob("distill-1/*/log.txt")))
+    process.terminate()
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    wait_for(lambda: not alive(step_pid("distill-1")))
+
+
+def test_an_interrupt_that_meets_nemo_run_looking_up_a_state_is_not_lost(nemo_run, monkeypatch):
+    from nemo_run.run.torchx_backend.runner import Runner
+
+    look_up = Runner.status
+
+    def interrupted_once(runner, handle):
+        if step_pid("distill-1"):
+            monkeypatch.setattr(Runner, "status", look_up)
+            os.kill(os.getpid(), signal.SIGTERM)  # the handler runs here, inside NeMo-Run's `finally: return`
+        return look_up(runner, handle)
+
+    monkeypatch.setattr(Runner, "status", interrupted_once)
+    code, _, err = nemo_run(RECIPE, "small.seconds=90")
+    assert code == 130 and "interrupted" in err
+    assert not alive(step_pid("distill-1"))
+
+
+def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplace, attempts):
+    # long enough for the second command to import NeMo-Run, be the machine ever so slow
+    first = start(RECIPE, "small.seconds=12")
+    wait_for(lambda: step_pid("world"))
+    second = start(RECIPE, "small.seconds=12")
+    outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0]
+    assert "Another nemo-run is at work on small" in outputs[1] and "Nothing to do" in outputs[1]
+    assert [attempts("runs", step) for step in ("world", "distill-2", "evaluate-2")] == [1, 1, 1]
+
+
+def test_a_command_killed_outright_is_taken_up_by_the_next(workplace, attempts):
+    first = start(RECIPE, "small.seconds=2.5")
+    wait_for(lambda: step_pid("distill-1"))
+    first.kill()
+    second = start(RECIPE, "small.seconds=2.5")
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
+    assert attempts("runs", "distill-1") == 1  # it was still running: waited for, not run twice
+
+
+def test_nemo_runs_own_way_to_start_a_recipe_works_and_fails_alike(workplace):
+    def python(*arguments):
+        return subprocess.run([sys.executable, RECIPE, *arguments], capture_output=True, text=True, timeout=120)
+
+    assert python("run.executor=local").returncode == 0
+    assert state_of(find("small", runs=Path("runs")).specs["evaluate-2"]) == State.DONE
+    refused = python("run.executor=local", "distil.learning_rate=1")
+    assert refused.returncode == 2 and "Did you mean 'distill.learning_rate'" in refused.stderr
+    assert python("run.executor=local", "small.fail=error").returncode == 1
+
+
+def test_a_step_whose_process_cannot_even_start_is_explained(nemo_run, monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    code, out, _ = nemo_run(RECIPE)
+    assert code == 1 and "world failed: its process ended without a word" in out
+    assert "encodings" in out and "combined.log" in out
+
+
+def test_a_name_that_is_no_file_name_is_refused(nemo_run, workplace):
+    code, _, err = nemo_run(RECIPE, "--name", "my/run")
+    assert code == 2 and "cannot be called 'my/run'" in err
+    assert not (workplace / "runs").exists()
+
+
+def test_a_run_whose_step_folder_was_removed_still_has_a_status(nemo_run):
+    nemo_run(RECIPE)
+    shutil.rmtree("runs/evaluate-2")
+    code, out, _ = nemo_run("status")
+    assert code == 0 and "small: 5 of 6 steps done" in out
+
+
+def test_a_file_that_is_no_runs_is_refused(nemo_run):
+    Path("other.json").write_text('{"name": "x"}')
+    code, _, err = nemo_run("status", "other.json")
+    assert code == 2 and "other.json is no run's file" in err

@@ -1,0 +1,160 @@
+"""The Mamba mixer in our own kernels, against convolution, scan and norm in PyTorch."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from benchmarks.random_mixer import random_mixer
+from nemo_distill.compat import mamba_ssm as scan
+
+IN_FLOAT32 = """
+import json, torch
+from nemo_distill.nemotron_h import norm, scan, ssd
+
+draw = torch.Generator().manual_seed(0)
+groups = 2
+pairs = {}
+
+def random(*size, around=0.0):
+    return (torch.randn(size, generator=draw) + around).requires_grad_()
+
+for heads, head_dim, state in ((4, 80, 64), (10, 64, 128)):
+    def both(name, ours, theirs):
+        pairs[f"{name} of {heads} heads"] = ours, theirs
+
+    x, b, c = random(2, 256, heads, head_dim), random(2, 256, groups, state), random(2, 256, groups, state)
+    d, dt = random(heads), torch.rand(2, 256, heads, generator=draw).mul(0.1).requires_grad_()
+    rates, dy = random(heads, around=-5.0), random(2, 256, heads, head_dim).detach()
+    y = scan.chunk_scan(x, dt, rates, b, c, 64, D=d)
+    y.backward(dy)
+    steps = dt.detach().transpose(1, 2).unflatten(2, (-1, ssd.CHUNK)).contiguous()
+    decay = (steps * rates.detach()[:, None, None]).cumsum(-1)
+    given = [tensor.detach() for tensor in (x, steps, decay, b, c, d)]
+    out, entering = ssd.forward(*given)
+    made = [torch.empty_like(tensor) for tensor in (x, b, c)]
+    by_dt, by_decay, by_skip = ssd.backward(dy, *given, entering, *made)
+    both("y", out, y)
+    both("x", made[0], x.grad)
+    both("B", made[1], b.grad)
+    both("C", made[2], c.grad)
+    both("D", by_skip, d.grad)
+    both("dt", (by_dt + by_decay * rates[:, None, None]).flatten(2).transpose(1, 2), dt.grad)
+    both("A", (by_decay * steps).sum((0, 2, 3)), rates.grad)
+
+    y, wide, weight = random(100, heads * head_dim), random(100, 2 * heads * head_dim), random(heads * head_dim)
+    z = wide[:, heads * head_dim :]
+    dout, dz = random(*y.shape).detach(), torch.empty_like(wide)[:, heads * head_dim :]
+    for gate, size in ((z, heads * head_dim // groups), (None, heads * head_dim)):
+        normed = scan.gated_rms_norm(y, weight, None, gate, 1e-5, size, False)
+        wanted = torch.autograd.grad(normed, [tensor for tensor in (y, weight, gate) if tensor is not None], dout)
+        given = [None if tensor is None else tensor.detach() for tensor in (y, gate, weight)]
+        what = "norm" if gate is None else "gated norm"
+        out, scale, largest = norm.forward(*given, group_size=size, eps=1e-5)
+        both(what, out, normed)
+        both(f"{what}'s largest magnitude", largest, normed.abs().max()[None])
+        made = norm.backward(dout, *given, scale, None if gate is None else dz)
+        both(f"{what}'s input", made[0], wanted[0])
+        both(f"{what}'s weight", made[1], wanted[1])
+        if gate is not None:
+            both(f"{what}'s gate", dz, wanted[2])
+print(json.dumps({name: ((one - two).norm() / two.norm()).item() for name, (one, two) in pairs.items()}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) >= "2.4.0", reason="Triton 3.6's interpreter fails with it")
+def test_in_triton_s_interpreter_scan_and_norm_are_pytorch_s_to_the_digits_of_float32():
+    """On any machine with Triton, a GPU or none."""
+    pytest.importorskip("triton", reason="the kernels are Triton's")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_FLOAT32],
+        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    errors = json.loads(done.stdout)
+    assert len(errors) == 32 and max(errors.values()) < 2e-5, errors
+
+
+SIZES = {
+    "the study's student": (1, 512, 120, 80, 8, 128),
+    "an eighth of it, two sequences": (2, 256, 15, 80, 1, 128),
+    "small": (2, 256, 24, 16, 2, 64),
+}
+"""Sequences, their length, heads, their size, groups and states."""
+NAMES = "zxbcdt", "conv_weight", "conv_bias", "dt_bias", "A", "D", "norm_weight"
+
+
+def in_pytorch(zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, eps, groups, head_dim):
+    """`MixerFunction`, differentiated by PyTorch."""
+    inner, heads, width = norm_weight.numel(), D.numel(), conv_weight.shape[1]
+    z, xbc, dt = zxbcdt.split([inner, zxbcdt.shape[-1] - inner - heads, heads], -1)
+    padded = F.pad(xbc.transpose(1, 2), (width - 1, 0))
+    xbc = F.silu(F.conv1d(padded, conv_weight[:, None], conv_bias, groups=padded.shape[1])).transpose(1, 2)
+    shared = (xbc.shape[-1] - inner) // 2
+    x, B, C = xbc.split([inner, shared, shared], -1)
+    x, B, C = x.unflatten(-1, (heads, head_dim)), B.unflatten(-1, (groups, -1)), C.unflatten(-1, (groups, -1))
+    y = scan.chunk_scan(x, dt, A, B, C, 128, D=D, dt_bias=dt_bias, dt_softplus=True)
+    return scan.gated_rms_norm(y.flatten(2), norm_weight, None, z, eps, inner // groups, False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sizes", SIZES)
+def test_in_bf16_output_and_gradients_are_those_of_float32_within_its_rounding(sizes):
+    from nemo_distill.nemotron_h.kernels.mixer import MixerFunction
+
+    given = random_mixer(*SIZES[sizes])
+    _, _, _, head_dim, groups, _ = SIZES[sizes]
+    made, largest = MixerFunction.apply(*given, 1e-5, groups, head_dim)
+    assert largest == made.abs().max()
+    gradient = torch.randn_like(made)
+    found = [made, *torch.autograd.grad(made, given, gradient)]
+    exact = [tensor.detach().float().requires_grad_() for tensor in given]
+    wanted = in_pytorch(*exact, 1e-5, groups, head_dim)
+    wanted = [wanted, *torch.autograd.grad(wanted, exact, gradient.float())]
+    errors = {
+        name: ((one.float() - two).norm() / two.norm()).item()
+        for name, one, two in zip(("output", *NAMES), found, wanted, strict=True)
+    }
+    assert all(error < 0.02 for error in errors.values()), errors
+
+
+@pytest.mark.gpu
+def test_rows_may_lie_apart_as_those_of_a_layer_that_was_filled_up_do():
+    from nemo_distill.nemotron_h.kernels.mixer import MixerFunction
+
+    zxbcdt, *weights = random_mixer(*SIZES["the study's student"])
+    wide = F.pad(zxbcdt.detach(), (0, 8))
+    apart = wide[..., :-8].requires_grad_()
+    made = [MixerFunction.apply(rows, *weights, 1e-5, 8, 80)[0] for rows in (zxbcdt, apart)]
+    assert not apart.is_contiguous()
+    torch.testing.assert_close(*made, rtol=0.01, atol=1e-3)  # rounding in another order, in a few places
+    gradients = [
+        torch.autograd.grad(y, rows, torch.ones_like(y)) for y, rows in zip(made, (zxbcdt, apart), strict=True)
+    ]
+    torch.testing.assert_close(*gradients, rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_what_it_does_not_compute_is_left_to_mamba_ssm():
+    from nemo_distill.nemotron_h.kernels import mixer
+
+    def fits(length: int = 256, context_parallel: int = 1, **otherwise) -> bool:
+        as_built = {
+            "headdim": 80, "d_state": 128, "rmsnorm": True, "norm_before_gate": False, "D_has_hdim": False,
+            "activation": "silu", "cp": SimpleNamespace(cp_size=context_parallel),
+        }  # fmt: skip
+        return mixer._fits(SimpleNamespace(**{**as_built, **otherwise}), torch.empty(length, 1, 8))
+
+    assert fits()
+    for otherwise in (
+        {"length": 250}, {"headdim": 256}, {"d_state": 16}, {"rmsnorm": False}, {"norm_before_gate": True},
+        {"D_has_hdim": True}, {"activation": "relu"}, {"context_parallel": 2},
+    ):  # fmt: skip
+        assert not fits(**otherwise), otherwise

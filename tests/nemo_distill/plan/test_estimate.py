@@ -1,0 +1,112 @@
+"""What a run costs in all, and what is left of it."""
+
+import dataclasses
+import re
+
+import pytest
+
+from nemo_distill.config.settings import Evaluate
+from nemo_distill.errors import UserError
+from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.plan.calibration import STUDY
+from nemo_distill.plan.estimate import (
+    ANSWER_TOKENS,
+    Estimate,
+    answer_tokens,
+    detectable_table,
+    duration_in_words,
+    vllm_tokens_per_second,
+)
+from nemo_distill.steps.evaluate import loads
+
+SUITE = loads(Evaluate(suite="study"))
+
+
+def estimate(**changes) -> Estimate:
+    known = {"job": STUDY, "student_from": "as pruned", "segments": {"2.5B": 400, "80B": 12_400}, "loads": SUITE}
+    return Estimate(**(known | changes))
+
+
+def cells(table) -> dict[str, list[str]]:
+    """The rows of a table by their first cell."""
+    columns = [list(column.cells) for column in table.columns]
+    return {row[0]: list(row[1:]) for row in zip(*columns, strict=True)}
+
+
+def test_the_segments_add_up_to_the_run():
+    whole = estimate()
+    hours = sum(whole.segment_gpu_hours(label) for label in whole.segments)
+    assert hours == pytest.approx(STUDY.gpu_hours(12_800))
+    assert whole.segment_hours("2.5B") == pytest.approx(whole.segment_gpu_hours("2.5B") / 768)
+
+
+def test_what_the_same_gpus_could_do_it_in_is_said_with_the_settings_for_it():
+    lean = dataclasses.replace(STUDY, fused_loss=True, lean_activation=True)
+    (sentence,) = [words for words, _ in estimate(job=lean).remarks() if "on the same GPUs" in words]
+    hours = [int(number.replace(",", "")) for number in re.findall(r"[\d,]+(?= GPU-hours as asked| with )", sentence)]
+    # as asked, bf16, teacher in FP8, both, and gradients in bf16, with which the exchange alone counts
+    assert hours == sorted(hours, reverse=True) and len(hours) == 5
+    assert sentence.count("layout.tensor_parallel=4") == 3 and "distill.fp8=both" in sentence
+    assert sentence.endswith("layout.tensor_parallel=2 distill.micro_batch_size=2 distill.gradients=bfloat16 (56 GiB).")
+    smallest = dataclasses.replace(lean, tensor_parallel=2, micro_batch_size=2, gradient_bytes=2)
+    assert hours[-1] == round(smallest.gpu_hours(12_800))
+    assert not any("on the same GPUs" in words for words, _ in estimate(job=smallest).remarks())
+
+
+def test_what_is_done_is_not_left_to_be_spent():
+    before, after = (cells(estimate(done=frozenset(done)).cost_table()) for done in ((), ("prune", "distill-2.5B")))
+    assert before["distil"][:2] == ["7,678", "7,678"]
+    assert after["distil"][:2] == ["7,678", "7,438"]
+    assert after["prune"][:2] == ["8", "0"]
+
+
+def test_teacher_pruned_student_and_every_milestone_are_evaluated():
+    what, steps = estimate().parts[-1]
+    assert set(steps) == {"evaluate-teacher", "evaluate-pruned", "evaluate-2.5B", "evaluate-80B"}
+    assert "4 checkpoints" in what
+    assert steps["evaluate-teacher"] > steps["evaluate-pruned"]
+
+
+def test_an_evaluation_takes_its_tokens_over_the_rate_that_the_study_measured():
+    thought = sum(load.answers for load in SUITE if load.max_new_tokens is not None)
+    least = thought * ANSWER_TOKENS / 963 / 3600
+    assert estimate().evaluation_gpu_hours(NANO_7B_PRUNED.parameters()) == pytest.approx(least, rel=0.01)
+    assert answer_tokens(next(load for load in SUITE if load.title == "MMLU")) < 100
+
+
+def test_the_rates_of_the_study_are_met_and_a_smaller_model_is_faster():
+    assert vllm_tokens_per_second(NANO_9B_V2.parameters()) == pytest.approx(794)
+    assert vllm_tokens_per_second(NANO_7B_PRUNED.parameters()) == pytest.approx(963)
+    assert vllm_tokens_per_second(4_000_000_000) > 963
+
+
+def remarks(job) -> str:
+    return " ".join(sentence for sentence, _ in estimate(job=job).remarks())
+
+
+def test_the_error_is_stated_where_something_was_measured_and_a_range_where_nothing_was():
+    assert "Right within about 15%" in remarks(STUDY)
+    elsewhere = remarks(dataclasses.replace(STUDY, tensor_parallel=4, micro_batch_size=2))
+    assert "No run was measured on such a layout" in elsewhere and "Right within" not in elsewhere
+
+
+def test_a_gap_of_two_points_takes_the_questions_that_make_it_detectable():
+    from evaluator.stats.scores import detectable_difference
+
+    rows = cells(detectable_table(SUITE))
+    assert rows["AIME 2025"][:4] == ["30", "32x", "17.8", "17.0"]
+    enough = int(rows["AIME 2025"][4].replace(",", ""))
+    assert detectable_difference(enough, 32) <= 0.02 < detectable_difference(enough - 1, 32)
+
+
+@pytest.mark.parametrize(("hours", "words"), [(0.3125, "19 min"), (2.5, "2.5 h"), (60, "2.5 days")])
+def test_durations_are_in_the_unit_that_reads_best(hours, words):
+    assert duration_in_words(hours) == words
+
+
+def test_a_suite_asked_more_often_has_more_answers_and_shows_smaller_differences():
+    once, often = loads(Evaluate(suite="offline", repeats=1))[0], loads(Evaluate(suite="offline", repeats=16))[0]
+    assert (once.answers, often.answers) == (40, 640)
+    assert once.detectable > often.detectable > often.detectable_at_best == once.detectable_at_best
+    with pytest.raises(UserError, match="offline"):
+        loads(Evaluate(suite="ofline"))

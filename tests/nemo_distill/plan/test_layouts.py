@@ -1,0 +1,146 @@
+"""Layouts that cannot be, and the nearest that can."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from nemo_distill.config.settings import Prune
+from nemo_distill.errors import UserError
+from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.plan.calibration import STUDY
+from nemo_distill.plan.gpus import H200, get_gpu
+from nemo_distill.plan.layouts import check, fastest, fits, misfit, student_shape, teacher_shape
+
+
+def like_the_study(**changes):
+    return dataclasses.replace(STUDY, **changes)
+
+
+def following(sentence: str, job):
+    """The job after the advice at the end of a sentence was taken: `key=value` words."""
+    advice = re.findall(r"(?:layout|distill)\.(\w+)=(\w+)", sentence.rpartition("nearest")[2] or sentence)
+    read = {"gpu": get_gpu, "recompute": str}
+    changes = {key: read.get(key, int)(value) for key, value in advice}
+    return dataclasses.replace(job, **changes)
+
+
+def test_the_studys_layout_can_be():
+    check(STUDY)
+    assert misfit(STUDY) is None
+
+
+def test_without_whole_logits_the_study_s_gpus_need_not_split_its_model_eight_ways():
+    asked = like_the_study(fused_loss=True, lean_activation=True)
+    best = fastest(asked)
+    assert best.tensor_parallel < 8 and fits(best)
+    assert best.iteration_seconds < 0.7 * asked.iteration_seconds
+    for parallel in (1, 2, 4, 8):
+        for micro in (1, 2, 4):
+            other = dataclasses.replace(asked, tensor_parallel=parallel, micro_batch_size=micro)
+            if fits(other):
+                assert best.iteration_seconds <= other.iteration_seconds
+
+
+def test_where_nothing_fits_nothing_is_fastest():
+    assert fastest(like_the_study(nodes=1, gpus_per_node=1, tensor_parallel=1, seq_length=131_072)) is None
+
+
+def test_the_study_could_not_have_split_its_model_over_fewer_gpus():
+    sentence = misfit(like_the_study(tensor_parallel=4))
+    assert "needs 88 GiB per GPU and an H100 has 79" in sentence
+    assert "nearest that fits is layout.recompute=mlp (78 GiB)" in sentence
+    assert "nearest that fits is layout.tensor_parallel=8" in misfit(like_the_study(tensor_parallel=4, recompute="mlp",
+                                                                                    seq_length=16_384))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tensor_parallel": 4},
+        {"tensor_parallel": 1, "micro_batch_size": 1},
+        {"seq_length": 65_536},
+        {"nodes": 1, "gpus_per_node": 1, "tensor_parallel": 1, "micro_batch_size": 1},
+        {"nodes": 2, "gpus_per_node": 4, "tensor_parallel": 4, "micro_batch_size": 8},
+    ],
+    ids=str,
+)
+def test_the_layout_that_is_advised_fits_and_divides(changes):
+    job = like_the_study(**changes)
+    check(job)
+    advised = following(misfit(job), job)
+    assert advised != job and fits(advised)
+    check(advised)
+
+
+def test_computing_mlp_layers_again_is_advised_where_it_spares_splitting_the_model():
+    asked = like_the_study(nodes=1, fused_loss=True, fused_kernels=True, lean_activation=True, fp8="teacher",
+                           gradient_bytes=2, tensor_parallel=1, micro_batch_size=1)  # fmt: skip
+    assert "needs 81 GiB" in misfit(asked) and "that fits is layout.recompute=mlp (76 GiB)" in misfit(asked)
+    best = fastest(asked)
+    split = dataclasses.replace(asked, tensor_parallel=2)
+    assert (best.tensor_parallel, best.recompute) == (1, "mlp") and fits(split)
+    assert best.iteration_seconds < 0.9 * split.iteration_seconds
+
+
+def test_a_single_h200_holds_it_all_where_many_share_the_optimizer():
+    assert fits(like_the_study(gpu=H200, tensor_parallel=1, micro_batch_size=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tensor_parallel": 3}, "=3 does not divide the 8 GPUs of a machine; the nearest that does is 4"),
+        ({"tensor_parallel": 16}, "the nearest that does is 8"),
+        ({"gpus_per_node": 6, "tensor_parallel": 3}, "does not divide the teacher's num_attention_heads, 40"),
+        ({"micro_batch_size": 3}, "among 96 copies of the model in micro batches of 3; "
+                                  "distill.micro_batch_size=4 would do"),
+        ({"nodes": 100}, "distill.global_batch_size=800 would do"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_does_not_divide_is_refused_with_the_nearest_that_does(changes, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        check(like_the_study(**changes))
+
+
+@pytest.mark.parametrize("changes", [{"micro_batch_size": 3}, {"nodes": 100}, {"nodes": 7, "micro_batch_size": 5}])
+def test_the_batch_that_is_advised_divides(changes):
+    job = like_the_study(**changes)
+    with pytest.raises(UserError) as refused:
+        check(job)
+    check(following(str(refused.value).partition(";")[2], job))
+
+
+def test_a_gpu_nobody_knows_is_named_with_the_nearest():
+    with pytest.raises(UserError, match="H20: nothing is known of such a GPU. Did you mean 'H200'"):
+        get_gpu("H20")
+
+
+def test_the_student_is_the_studys_until_it_is_pruned_and_then_what_it_became(tmp_path):
+    shape, words = student_shape(NANO_9B_V2, Prune(parameters=7.0e9), tmp_path)
+    assert shape == NANO_7B_PRUNED and "study" in words
+    smaller = dataclasses.replace(NANO_7B_PRUNED, ffn_hidden_size=9728)
+    smaller.save(tmp_path / "shape.json")
+    assert student_shape(NANO_9B_V2, Prune(parameters=7.0e9), tmp_path) == (smaller, "as pruned")
+
+
+@pytest.mark.parametrize("target", [0.9, 0.6, 4.0e9])
+def test_another_target_is_met_from_below(tmp_path, target):
+    shape, _ = student_shape(NANO_9B_V2, Prune(parameters=target), tmp_path)
+    parameters = target if target > 1 else target * NANO_9B_V2.parameters()
+    assert 0.97 * parameters < shape.parameters() <= parameters
+
+
+def test_sizes_given_outright_are_the_students(tmp_path):
+    sizes = {"num_layers": 48, "hidden_size": 4352, "mamba_num_heads": 120, "ffn_hidden_size": 13824}
+    shape, _ = student_shape(NANO_9B_V2, Prune(export_config=sizes), tmp_path)
+    assert shape.num_layers == 48 and shape.parameters() == pytest.approx(NANO_7B_PRUNED.parameters(), rel=0.02)
+
+
+def test_the_teachers_shape_is_its_own_config_or_known_by_its_hub_id(tmp_path):
+    assert teacher_shape("nvidia/NVIDIA-Nemotron-Nano-9B-v2", tmp_path) == NANO_9B_V2
+    assert teacher_shape("someone/else", tmp_path) is None
+    (tmp_path / "config.json").write_text(json.dumps(NANO_7B_PRUNED.to_hf_config()))
+    assert teacher_shape(tmp_path, tmp_path / "nowhere") == NANO_7B_PRUNED

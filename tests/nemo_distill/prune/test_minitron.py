@@ -1,0 +1,245 @@
+"""ModelOpt's Minitron pruning on a small Nemotron-H, both ways, and what comes out of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import nemo_distill
+from nemo_distill.nemotron_h import checkpoint, mapping
+from nemo_distill.nemotron_h.shape import Shape
+
+pytestmark = pytest.mark.slow
+
+TEACHER = Path(nemo_distill.__file__).parent / "debug" / "teacher"
+DIVISORS = {
+    "hidden_size_divisor": 16,
+    "ffn_hidden_size_divisor": 32,
+    "mamba_head_dim_divisor": 4,
+    "num_layers_divisor": 1,
+}
+
+
+@pytest.fixture
+def teacher():
+    """The debug teacher as a Megatron module, its shape and the trainer's runtime."""
+    from nemo_distill.nemotron_h import model
+
+    shape, state = checkpoint.read_hf(TEACHER)
+    runtime = model.Runtime(seq_length=64)
+    with model.session(runtime) as trainer:
+        nemo_model = model.build(trainer, shape, tokenizer=TEACHER, runtime=runtime)
+        model.load(nemo_model, mapping.to_megatron(state, shape))
+        yield model.megatron(nemo_model), shape, trainer, runtime
+
+
+def calibration(shape: Shape) -> torch.Tensor:
+    return torch.randint(0, shape.vocab_size, (16, 64), generator=torch.Generator().manual_seed(0))
+
+
+def rebuilt_logits(module, shape: Shape, trainer, runtime, tokens):
+    """Logits of a new model of the pruned shape that is given the pruned module's tensors."""
+    from nemo_distill.nemotron_h import model
+
+    nemo_model = model.build(trainer, shape, tokenizer=TEACHER, runtime=runtime)
+    model.load(nemo_model, model.state_of(module))
+    return model.megatron(nemo_model).eval()(tokens, torch.arange(64).expand_as(tokens), None)
+
+
+def test_an_export_config_gives_the_sizes_it_names(teacher, tmp_path):
+    from nemo_distill.prune import minitron as pruning
+
+    module, shape, trainer, runtime = teacher
+    sizes = {
+        "hidden_size": shape.hidden_size - 16,
+        "ffn_hidden_size": shape.ffn_hidden_size - 32,
+        "mamba_head_dim": shape.mamba_head_dim - 4,
+        "num_layers": shape.num_layers - 2,
+    }
+    result = pruning.prune(
+        module,
+        shape,
+        pruning.Request(export_config=sizes, divisors=DIVISORS),
+        calibration=calibration(shape),
+        score=lambda m: 0.0,
+        state_file=tmp_path / "search.pt",
+    )
+    assert {name: getattr(result.shape, name) for name in sizes} == sizes
+    assert result.shape.parameters() == sum(p.numel() for p in module.parameters())
+    kept = [n for n in range(1, shape.num_layers + 1) if n not in result.dropped_layers]
+    assert len(result.dropped_layers) == 2
+    assert result.shape.pattern == "".join(shape.pattern[n - 1] for n in kept)
+    least = sorted(result.layer_scores, key=result.layer_scores.get)[:2]
+    assert sorted(least) == result.dropped_layers
+    tokens = calibration(shape)[:2]
+    with torch.no_grad():
+        pruned = module.eval()(tokens, torch.arange(64).expand_as(tokens), None)
+        again = rebuilt_logits(module, result.shape, trainer, runtime, tokens)
+    assert torch.equal(pruned, again)
+
+
+def test_a_search_keeps_the_best_of_its_candidates_under_the_target(teacher, tmp_path):
+    from nemo_distill.prune import minitron as pruning
+
+    module, shape, *_ = teacher
+    target = 0.75 * shape.parameters()
+    scored = []
+
+    def narrowest(m) -> float:
+        scored.append(m.config.hidden_size)
+        return -m.config.hidden_size
+
+    result = pruning.prune(
+        module,
+        shape,
+        pruning.Request(parameters=0.75, divisors=DIVISORS),
+        calibration=calibration(shape),
+        score=narrowest,
+        state_file=tmp_path / "search.pt",
+    )
+    assert len(result.candidates) == len(scored) == 10
+    assert all(0.7 * shape.parameters() < c["parameters"] <= target for c in result.candidates)
+    assert [c["chosen"] for c in result.candidates].count(True) == 1
+    assert result.candidates[0]["chosen"] and result.candidates[0]["hidden_size"] == min(scored)
+    assert (
+        result.shape.parameters() == result.candidates[0]["parameters"] == sum(p.numel() for p in module.parameters())
+    )
+    assert result.shape.num_attention_heads == shape.num_attention_heads
+    json.dumps(result.candidates)
+
+
+def test_a_search_that_was_cut_scores_no_candidate_twice(tmp_path):
+    from nemo_distill.nemotron_h import model
+    from nemo_distill.prune import minitron as pruning
+
+    shape, state = checkpoint.read_hf(TEACHER)
+    request = pruning.Request(parameters=0.8, divisors=DIVISORS, candidates=4)
+    runtime = model.Runtime(seq_length=64)
+    seen = []
+
+    def run(stop_after: int | None):
+        def score(m) -> float:
+            if stop_after is not None and len(seen) == stop_after:
+                raise KeyboardInterrupt
+            seen.append(sum(p.numel() for p in m.parameters()))
+            return float(len(seen))
+
+        with model.session(runtime) as trainer:
+            nemo_model = model.build(trainer, shape, tokenizer=TEACHER, runtime=runtime)
+            model.load(nemo_model, mapping.to_megatron(state, shape))
+            return pruning.prune(
+                model.megatron(nemo_model), shape, request,
+                calibration=calibration(shape), score=score, state_file=tmp_path / "search.pt",
+            )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop_after=2)
+    result = run(stop_after=None)
+    assert len(seen) == 4
+    assert sorted(c["score"] for c in result.candidates) == [1, 2, 3, 4]
+
+
+def test_the_best_that_the_chip_likes_is_scored_beside_the_best(teacher, tmp_path):
+    from nemo_distill.prune import minitron as pruning
+
+    module, shape, *_ = teacher
+    scored = []
+
+    def widest(m) -> float:
+        scored.append(m.config)
+        return m.config.hidden_size + m.config.ffn_hidden_size / 1000
+
+    result = pruning.prune(
+        module, shape,
+        pruning.Request(
+            parameters=0.75, divisors=DIVISORS, max_width_pruning=0.3, candidates=3, chip_friendly="report",
+            chip_multiple=8,
+        ),
+        calibration=calibration(shape), score=widest, state_file=tmp_path / "search.pt",
+    )  # fmt: skip
+    largest = [one for one in result.candidates if one["largest"]]
+    friendly = [one for one in result.candidates if one["chip_friendly"]]
+    assert len(largest) == 3 and len(friendly) >= 3
+    assert len(scored) == len(result.candidates) < 3 + len(friendly)  # what both searches found is scored once
+    assert all(bool(one["misfits"]) != one["chip_friendly"] for one in result.candidates)
+    assert all(one["mamba_num_heads"] == 8 for one in friendly)  # of a row per head, six give no multiple of 8
+    assert min(one["parameters"] for one in largest) >= max(one["parameters"] for one in friendly if not one["largest"])
+    (chosen,) = (one for one in result.candidates if one["chosen"])
+    assert chosen == max(largest, key=lambda one: one["score"])
+    assert result.shape.parameters() == chosen["parameters"]
+
+
+@pytest.mark.parametrize(("multiple", "liked"), [(8, True), (16, False)])
+def test_a_shape_that_the_chip_likes_can_be_asked_for(teacher, tmp_path, multiple, liked):
+    from nemo_distill.prune import minitron as pruning
+
+    module, shape, *_ = teacher
+    request = pruning.Request(
+        parameters=0.9, divisors=DIVISORS, max_width_pruning=0.3, candidates=2, chip_friendly="require",
+        chip_multiple=multiple,
+    )  # fmt: skip
+    scored = []
+
+    def fewest_heads(m) -> float:
+        scored.append(m.config.mamba_num_heads)
+        return -m.config.mamba_num_heads
+
+    def prune():
+        return pruning.prune(
+            module, shape, request,
+            calibration=calibration(shape), score=fewest_heads, state_file=tmp_path / "search.pt",
+        )  # fmt: skip
+
+    if liked:
+        result = prune()
+        assert not request.chip_filter.misfits(result.shape)
+        assert sum(p.numel() for p in module.parameters()) == result.shape.parameters()
+        (chosen,) = (one for one in result.candidates if one["chosen"])
+        assert chosen["parameters"] == result.shape.parameters()
+        return
+    with pytest.raises(ValueError, match="no candidate .* in multiples of 16 at tensor parallel 1. The largest under"):
+        prune()
+    assert not scored
+
+
+def test_a_state_file_cut_short_is_dropped(tmp_path):
+    from nemo_distill.prune import minitron as pruning
+
+    file = tmp_path / "search.pt"
+    torch.save({"layer_scores": {}}, file)
+    file.write_bytes(file.read_bytes()[:100])
+    assert not pruning._loadable(file)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({}, "either export_config or parameters"),
+        ({"parameters": 0.5, "export_config": {"hidden_size": 64}}, "either export_config or parameters"),
+        ({"export_config": {"hiden_size": 64}}, "'hiden_size' cannot be pruned"),
+        ({"parameters": -1}, "must be positive, not -1"),
+        ({"parameters": 0.5, "chip_friendly": "yes"}, "chip_friendly cannot be 'yes'"),
+    ],
+)
+def test_a_request_that_cannot_be_is_refused_with_its_value(request_, message):
+    from nemo_distill.prune import minitron as pruning
+
+    with pytest.raises(ValueError, match=message):
+        pruning.Request(**request_)
+
+
+def test_sizes_larger_than_the_teacher_s_are_refused(teacher, tmp_path):
+    from nemo_distill.prune import minitron as pruning
+
+    module, shape, *_ = teacher
+    with pytest.raises(ValueError, match="hidden_size=99999"):
+        pruning.prune(
+            module,
+            shape,
+            pruning.Request(export_config={"hidden_size": 99999}),
+            calibration=calibration(shape),
+            score=lambda m: 0.0,
+            state_file=tmp_path / "search.pt",
+        )

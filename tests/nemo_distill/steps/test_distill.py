@@ -1,0 +1,108 @@
+"""Distillation as it runs: real steps in real processes, cut at milestones, killed and resumed."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from nemo_distill.run.step import SUCCESS, Spec
+from nemo_distill.steps import index
+from nemo_distill.train.losses import read_losses
+from tests.nemo_distill.segments import CUT, ITERATIONS, KD, ended, losses, placed, run, run_all, segment, start
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def specs(course) -> dict[str, Spec]:
+    """The steps placed; done are those before distillation, the uncut segment and the two it can be cut into."""
+    steps = placed(
+        course,
+        segment("distill-whole"),
+        segment("distill-1", until=CUT),
+        segment("distill-2", first=CUT, after="distill-1"),
+        segment("distill-killed", save_interval=3),
+        segment("distill-again", until=CUT, save_interval=4),  # a name and a folder of its own
+        segment("distill-nemo", until=CUT, kd={**KD, "fused_loss": False, "fused_kernels": False}),
+        segment("distill-hidden", until=2, intermediate_layers=[["decoder.final_norm", "decoder.final_norm"]]),
+    )
+    run_all([steps["distill-2"]], [steps["distill-hidden"], steps["distill-nemo"]])
+    return steps
+
+
+@pytest.fixture(scope="module")
+def whole(specs) -> list[dict]:
+    """The losses of the uncut run."""
+    return losses(specs["distill-whole"])
+
+
+def test_the_loss_falls_and_every_iteration_is_logged(whole):
+    assert [line["iteration"] for line in whole] == list(range(1, ITERATIONS + 1))
+    assert whole[-1]["tokens"] == ITERATIONS * 8 * 64
+    assert whole[-1]["loss"] < whole[0]["loss"]
+
+
+def test_a_run_cut_at_a_milestone_has_the_losses_and_learning_rates_of_the_uncut_one(specs, whole):
+    assert losses(specs["distill-1"]) + losses(specs["distill-2"]) == whole
+
+
+def test_every_segment_reads_the_indices_that_were_built_beforehand(specs, whole):
+    step = specs["index"]
+    built = set(json.loads((step.folder / SUCCESS).read_text())["files"])
+    assert len([name for name in built if name.endswith(".npy")]) == 3 * 2 + 2  # of two sources, and of their blend
+    assert {str(path.relative_to(step.folder)) for path in (step.folder / index.FOLDER).iterdir()} == built
+    assert not [path for name in ("distill-whole", "distill-2") for path in specs[name].folder.rglob("*_index.npy")]
+
+
+def test_the_learning_rate_is_the_schedule_s(whole):
+    from nemo_distill.config.schedule import Schedule
+
+    schedule = Schedule(
+        seq_length=64,
+        global_batch_size=8,
+        max_iterations=ITERATIONS,
+        warmup_iterations=3,
+        learning_rate=2e-3,
+        min_learning_rate=1e-4,
+    )
+    for line in whole:
+        assert line["learning_rate"] == pytest.approx(schedule.learning_rate_after(line["iteration"] - 1), rel=1e-9)
+
+
+def test_a_run_killed_mid_segment_resumes_to_the_same_losses(specs, whole):
+    spec = specs["distill-killed"]
+    (process,) = start(spec)
+    log = spec.folder / "losses.jsonl"
+    while len(read_losses(log)) < 8:  # past the checkpoints at 3 and 6
+        assert process.poll() is None, ended([process])
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not spec.done
+    (spec.folder / "iteration_0000009").mkdir(exist_ok=True)  # and a checkpoint of which the kill left half
+    run(spec)
+    assert "going on from" in (spec.folder / "log.txt").read_text()
+    assert losses(spec) == whole
+
+
+def test_a_checkpoint_holds_the_tokenizer_and_not_the_weights_it_lay_beside(specs, whole):
+    for name in ("import-teacher", "prune", "distill-whole"):
+        files = [path.name for path in (specs[name].folder / "checkpoint").rglob("*")]
+        assert "tokenizer.json" in files and not [file for file in files if file.endswith(".safetensors")]
+
+
+def test_mlp_layers_that_are_computed_again_change_no_digit(specs, whole):
+    run(specs["distill-again"], recompute="mlp")
+    assert "computed again in the backward pass: mlp" in (specs["distill-again"].folder / "log.txt").read_text()
+    assert losses(specs["distill-again"]) == whole[:CUT]
+
+
+def test_hidden_states_can_be_matched_too(specs, whole):
+    assert losses(specs["distill-hidden"])[0]["loss"] > whole[0]["loss"]  # the logits' loss and the hidden states'
+
+
+def test_the_loss_from_hidden_states_trains_as_nemo_s_from_logits(specs, whole):
+    theirs = [line["loss"] for line in losses(specs["distill-nemo"])]
+    ours = [line["loss"] for line in whole[:CUT]]
+    assert ours == pytest.approx(theirs, rel=2e-6) and ours != theirs  # two roads to one number
