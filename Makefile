@@ -10,6 +10,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DOCS_VENV ?= $(VENV)-docs
 
+# What `make check` leaves to `make test`: what starts clusters, launches, ranks, servers or browsers, or takes long.
+LONG := evaluator/report/test_browser.py evaluator/serve/test_server.py nemo_distill/data/test_tokenise.py \
+	nemo_distill/data/test_tokenizer.py nemo_distill/launch/slurm nemo_distill/launch/test_launch.py \
+	nemo_distill/run/test_ranks.py nemo_distill/steps/test_prepare.py nemo_distill/steps/test_prepare_hub.py
+
 .DELETE_ON_ERROR:
 .PHONY: demo test check lint types layers fast docs setup lock clean
 
@@ -54,8 +59,8 @@ types: setup  ## mypy over both packages
 layers: setup  ## which room may import which
 	$(BIN)/lint-imports
 
-fast: setup  ## doctests, and the tests that start no process, cluster or browser
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(FAST)
+fast: setup  ## doctests and the fast tests
+	$(BIN)/python -m pytest -q -m "not slow and not gpu" $(LONG:%=--ignore=tests/%)
 
 docs: $(DOCS_VENV)/.ready  ## the site, strictly, into build/site
 	$(DOCS_VENV)/bin/python -m doctest docs/hooks.py

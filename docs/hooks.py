@@ -22,6 +22,8 @@ PACKAGES = ("nemo_distill", "evaluator")
 PAGES = {
     "README.md": "project/readme.md",
     "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "DECISIONS.md": "project/decisions.md",
     "benchmarks/RESULTS.md": "project/results.md",
     "recipes": "project/recipes.md",
 }

@@ -40,3 +40,8 @@ def test_a_workflow_calls_targets_of_make_only(workflow):
     assert called
     assert [command for command in called if not re.fullmatch(r"make \w+", command)] == []
     assert {command.removeprefix("make ") for command in called} <= targets
+
+
+def test_what_the_fast_tests_leave_out_is_there():
+    (long,) = re.findall(r"^LONG := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [path for path in long.replace("\\", " ").split() if not (ROOT / "tests" / path).exists()] == []
