@@ -110,9 +110,10 @@ def attempt(what: str, folder: Path, options) -> dict:
     from nemo_distill.backends.nemo import trainer as training
     from nemo_distill.backends.nemo.indices import build, one_process
     from nemo_distill.config.blend import megatron_blend
+    from nemo_distill.train.course import Course
 
     with one_process():
-        course = training.Course(**COURSE)
+        course = Course(**COURSE)
         data = training.data_module(
             course,
             megatron_blend(SHARES, {source: str(folder / source) for source in SHARES}),

@@ -38,6 +38,7 @@ from nemo_distill.run.provenance import redact
 from nemo_distill.run.ranks import check_layout
 from nemo_distill.run.step import Spec, Step, fingerprint, place, resolve_package_paths
 from nemo_distill.steps import evaluate as evaluate_step
+from nemo_distill.train.course import Course
 
 TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
@@ -229,24 +230,24 @@ def _index_config(recipe: Recipe) -> dict:
 
 def _segments(recipe: Recipe) -> list[Step]:
     scale, distill = recipe.scale, recipe.distill
-    course = {
-        "max_iterations": distill.max_iterations,
-        "global_batch_size": distill.global_batch_size,
-        "micro_batch_size": distill.micro_batch_size,
-        "seq_length": distill.seq_length,
-        "learning_rate": distill.learning_rate,
-        "min_learning_rate": distill.min_learning_rate,
-        "warmup_iterations": distill.warmup_iterations,
-        "weight_decay": scale.weight_decay,
-        "clip_grad": scale.clip_grad,
-        "seed": recipe.seed,
-        "precision": scale.precision,
-        "gradients": distill.gradients,
-    }
+    course = Course(
+        max_iterations=distill.max_iterations,
+        global_batch_size=distill.global_batch_size,
+        micro_batch_size=distill.micro_batch_size,
+        seq_length=distill.seq_length,
+        learning_rate=distill.learning_rate,
+        min_learning_rate=distill.min_learning_rate,
+        warmup_iterations=distill.warmup_iterations,
+        weight_decay=scale.weight_decay,
+        clip_grad=scale.clip_grad,
+        seed=recipe.seed,
+        precision=scale.precision,
+        gradients=distill.gradients,
+    )
     segments, first, before = [], 0, ()
     for milestone in recipe.milestones:
         config = {
-            "course": course,
+            "course": course.config(),
             "kd": {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8},
             "first": first,
             "until": milestone.iteration,

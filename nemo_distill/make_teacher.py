@@ -169,10 +169,11 @@ def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], size: Si
     from nemo_distill.backends.nemo import trainer as training
     from nemo_distill.config.blend import megatron_blend
     from nemo_distill.nemotron_h import model
+    from nemo_distill.train.course import Course
 
     torch.backends.cuda.matmul.allow_tf32 = True
     runtime = model.Runtime(**size.runtime)
-    course = training.Course(
+    course = Course(
         max_iterations=size.iterations, global_batch_size=size.batch, micro_batch_size=size.micro_batch,
         seq_length=runtime.seq_length, learning_rate=size.learning_rate, min_learning_rate=1e-4,
         warmup_iterations=min(100, size.iterations // 2), weight_decay=0.1, clip_grad=1.0, seed=SEED,

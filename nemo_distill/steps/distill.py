@@ -1,9 +1,9 @@
 """Step: one segment of the distillation, from one milestone to the next.
 
-Config: `course` (fields of `training.Course`), `kd` (fields of `kd.model.Options`), `first` and `until` (iterations of
-the course this segment trains, `first` exclusive), `shares` (source -> percent), `intermediate_layers` (pairs of
-[student, teacher] module names for the cosine loss; empty for logits only, as in the study), `save_interval`
-(iterations between checkpoints inside the segment).
+Config: `course` (fields of `train.course.Course`), `kd` (fields of `kd.model.Options`), `first` and `until`
+(iterations of the course this segment trains, `first` exclusive), `shares` (source -> percent), `intermediate_layers`
+(pairs of [student, teacher] module names for the cosine loss; empty for logits only, as in the study),
+`save_interval` (iterations between checkpoints inside the segment).
 Upstream: `import-teacher`, `prune`, `prepare`, `index` and, but for the first segment, the `distill-*` before.
 Output: `checkpoint/` (NeMo, optimizer included), `shape.json`, `losses.jsonl`.
 
@@ -19,6 +19,7 @@ import shutil
 from pathlib import Path
 
 from nemo_distill.run.ranks import Ranks, check_layout
+from nemo_distill.train.course import Course
 
 VERSION = 2
 MANY_RANKS = True
@@ -30,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 def main(spec) -> None:
     """Train from the newest checkpoint at hand to `until`."""
-    ranks, course = Ranks.here(), spec.config["course"]
+    ranks, course = Ranks.here(), Course(**spec.config["course"])
     check_layout(
         ranks=ranks.size,
         tensor_parallel=ranks.tensor_parallel,
-        global_batch_size=course["global_batch_size"],
-        micro_batch_size=course["micro_batch_size"],
+        global_batch_size=course.global_batch_size,
+        micro_batch_size=course.micro_batch_size,
     )
     final = spec.folder / "checkpoint"
     if ranks.agree("complete", final.exists):  # a kill between the last checkpoint and the mark of success
@@ -45,7 +46,7 @@ def main(spec) -> None:
 
     newest = ranks.agree("newest", lambda: _tidy(spec, training))
     if not (newest and newest.endswith(f"{spec.config['until']:07d}")):
-        _train(spec, training, ranks, resume_from=spec.folder / newest if newest else _previous_segment(spec))
+        _train(spec, training, ranks, course, resume_from=spec.folder / newest if newest else _previous_segment(spec))
     if ranks.first:
         shutil.copyfile(spec.upstream["prune"] / "shape.json", spec.folder / "shape.json")
         os.replace(training.complete_checkpoints(spec.folder)[-1], final)
@@ -68,7 +69,7 @@ def _previous_segment(spec) -> Path | None:
     return before[0] / "checkpoint" if before else None
 
 
-def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
+def _train(spec, training, ranks: Ranks, course: Course, *, resume_from: Path | None) -> None:
     from nemo import lightning as nl
     from nemo.collections import llm
 
@@ -81,7 +82,6 @@ def _train(spec, training, ranks: Ranks, *, resume_from: Path | None) -> None:
 
     config = spec.config
     student, teacher = (spec.upstream[name] / "checkpoint" for name in ("prune", "import-teacher"))
-    course = training.Course(**config["course"])
     until = config["until"]
     sources = read_sources(spec.upstream["prepare"], tokenizer=context_tokenizer(teacher))
     prefixes = {name: source["prefix"] for name, source in sources.items()}

@@ -29,17 +29,14 @@ def main(spec) -> None:
     from nemo_distill.config.blend import megatron_blend
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.steps.prepare import read_sources
+    from nemo_distill.train.course import Course
 
     config, tokenizer = dict(spec.config), context_tokenizer(spec.upstream["import-teacher"] / "checkpoint")
     shares = config.pop("shares")
     sources = read_sources(spec.upstream["prepare"], tokenizer=tokenizer)
     folder = spec.folder / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    # No index depends on the others.
-    course = training.Course(
-        **config, micro_batch_size=1, learning_rate=0.0, min_learning_rate=0.0, warmup_iterations=0,
-        weight_decay=0.0, clip_grad=0.0, precision="32",
-    )  # fmt: skip
+    course = Course.of_indices(**config)
     data = training.data_module(
         course,
         megatron_blend(shares, {name: source["prefix"] for name, source in sources.items()}),

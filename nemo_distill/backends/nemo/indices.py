@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 def build(data, course) -> None:
-    """Build, or find, the indices of `data` (`training.data_module`) for the whole of a `training.Course`.
+    """Build, or find, the indices of `data` (`training.data_module`) for the whole of a `train.course.Course`.
 
     As NeMo does when its trainer starts; torch's process group has to be there.
     """

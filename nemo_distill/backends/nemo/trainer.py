@@ -1,15 +1,14 @@
 """Training through NeMo: trainer, data, optimizer and callbacks, as distillation and pretraining use them.
 
-A run is a `Course`: how many iterations, of what size, on which blend, at which learning rate. A process trains a part
-of it, from the iteration its checkpoint stands at to `until`. The sample order and the learning rate belong to the
-whole course, so a course cut into parts gives the losses of the uncut one, digit for digit.
+A run is a `nemo_distill.train.course.Course` on a blend. A process trains a part of it, from the iteration its
+checkpoint stands at to `until`. The sample order and the learning rate belong to the whole course, so a course cut into
+parts gives the losses of the uncut one, digit for digit.
 """
 
 import json
 import logging
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -19,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from nemo_distill.compat import patch as backend
 from nemo_distill.nemotron_h.kernels import tuning
 from nemo_distill.run.ranks import Ranks
+from nemo_distill.train.course import Course
 from nemo_distill.train.losses import read_losses
 
 backend.prepare()
@@ -35,38 +35,6 @@ ONE_RANK = Ranks()
 """A process by itself."""
 COMPLETE = "_COMPLETE"
 """Written into a checkpoint's folder when all of it is on disk."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """The whole of a training run, however many processes it takes."""
-
-    max_iterations: int
-    """Iterations of the learning-rate schedule."""
-    global_batch_size: int
-    """Sequences per iteration."""
-    micro_batch_size: int
-    """Sequences per forward pass and device."""
-    seq_length: int
-    """Tokens per sequence."""
-    learning_rate: float
-    min_learning_rate: float
-    warmup_iterations: int
-    weight_decay: float
-    clip_grad: float
-    seed: int
-    """Of the sample order."""
-    precision: str
-    """`32` or `bf16-mixed`."""
-    gradients: str = "float32"
-    """`float32` or, with `bf16-mixed`, `bfloat16`: what they are added up, kept and exchanged in."""
-    validation_interval: int = 0
-    """Iterations between validations; 0 for none."""
-    validation_batches: int = 0
-
-    @property
-    def tokens_per_iteration(self) -> int:
-        return self.global_batch_size * self.seq_length
 
 
 def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Path) -> llm.PreTrainingDataModule:
