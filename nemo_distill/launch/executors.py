@@ -3,7 +3,8 @@
     nemo-run recipes/distill_v1v3.py --executor slurm executor.account=nvr executor.time=04:00:00
 
 What a site fills in is in `executors/NAME.yaml` beside the recipe, or else in `recipes/executors/NAME.yaml` under the
-current folder (OmegaConf: `${oc.env:VARIABLE}` resolves); `executor.attr=value` on the command line comes last.
+current folder (OmegaConf: `${oc.env:VARIABLE}` resolves); `executor.attr=value` on the command line comes last. Where
+there is neither, `NAME.example.yaml` in these places is read, of which a site's own file is a copy.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.slurm.commands import ssh
 
+EXAMPLE = ".example.yaml"
+"""Ends the name of a file that ships with the recipes to be copied; a copy ends in `.yaml`, and git ignores it."""
 MISSING = "???"
 """OmegaConf's mark of a value that has to be filled in."""
 
@@ -156,17 +159,19 @@ def missing(executor: run.Executor) -> str | None:
         if getattr(executor, field.name, None) == MISSING:
             path = site_file(name_of(executor))
             line = _line_of(path, field.name)
-            return f"{path}:{line}: fill in {field.name}, or give executor.{field.name}=... on the command line."
+            given = f"or give executor.{field.name}=... on the command line."
+            if path.name.endswith(EXAMPLE):
+                own = path.with_name(path.name.replace(EXAMPLE, ".yaml"))
+                return f"{path} is an example: cp {path} {own} and fill in {field.name} there, on line {line}, {given}"
+            return f"{path}:{line}: fill in {field.name}, {given}"
     return None
 
 
 def site_file(name: str) -> Path | None:
-    """Where the settings of the executor `name` are; None when there is no such file."""
-    for folder in (_recipe_folder.get(), Path("recipes")):
-        path = folder / "executors" / f"{name}.yaml"
-        if path.is_file():
-            return path
-    return None
+    """Where the settings of the executor `name` are, a site's own before an example; None when there is no file."""
+    folders = (_recipe_folder.get() / "executors", Path("recipes/executors"))
+    paths = [folder / f"{name}{ending}" for ending in (".yaml", EXAMPLE) for folder in folders]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def site_settings(name: str, kind: type) -> dict:

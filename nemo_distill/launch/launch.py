@@ -29,6 +29,7 @@ from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run, State, state_of
 from nemo_distill.run.provenance import redact
 from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
+from nemo_distill.run.secrets import secrets_within
 from nemo_distill.run.sharing import how_to_share, nearest_there, share
 from nemo_distill.run.step import NAME, SPEC_FILE, Spec, why_damaged
 
@@ -95,6 +96,9 @@ def check(run: Run) -> None:
     if not NAME.fullmatch(run.name):
         raise UserError(f"a run cannot be called '{run.name}': letters, digits, '.', '_' and '-' make a name.")
     check_folder(run.runs)
+    told = {"settings": run.facts, **{spec.name: spec.config for spec in run.specs.values()}}
+    for key in secrets_within(told):
+        raise UserError(f"{key} holds what looks like a token, and would be written to {run.runs}: leave it out.")
     for spec in run.specs.values():
         if spec.done and (damaged := why_damaged(f"the output of {spec.name}", spec.folder)):
             raise UserError(damaged)

@@ -12,12 +12,15 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import nemo_run as run
 from nemo_run.run.job import Job
 from torchx.specs.api import AppState, is_terminal
+
+from nemo_distill.run.secrets import STARS
 
 POLL_SECONDS = 0.1
 QUIET = {
@@ -29,7 +32,38 @@ QUIET = {
 """Arguments of an experiment that leaves it to us to say how it goes."""
 
 
-class LocalExperiment(run.Experiment):
+class Experiment(run.Experiment):
+    """`run.Experiment` whose records hold no value of the steps' environment and no copy of the recipe."""
+
+    def _save_config(self) -> None:
+        with _values_hidden([self.executor]):
+            super()._save_config()
+
+    def _save_jobs(self) -> None:
+        with _values_hidden([job.executor for job in self._jobs]):
+            super()._save_jobs()
+        # Its copy of `__main__`, which is the recipe where that was started by itself; our tasks are modules.
+        Path(self._exp_dir, "__main__.py").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _values_hidden(executors: Iterable[run.Executor]) -> Iterator[None]:
+    """Within the block the executors' environment has names only, and they have no lines for the shell."""
+    kept = [(executor, executor.env_vars, getattr(executor, "setup_lines", None)) for executor in executors]
+    try:
+        for executor, values, lines in kept:
+            executor.env_vars = dict.fromkeys(values, STARS)
+            if lines is not None:
+                executor.setup_lines = None
+        yield
+    finally:
+        for executor, values, lines in kept:
+            executor.env_vars = values
+            if lines is not None:
+                executor.setup_lines = lines
+
+
+class LocalExperiment(Experiment):
     """`run.Experiment` for tasks on this machine; its executor is a `nemo_distill.launch.executors.LocalExecutor`."""
 
     failed: tuple[Job, ...] = ()
@@ -73,7 +107,7 @@ class LocalExperiment(run.Experiment):
             self._save_jobs()
 
 
-class SlurmExperiment(run.Experiment):
+class SlurmExperiment(Experiment):
     """`run.Experiment` that queues its jobs and leaves; its executors are
     `nemo_distill.launch.executors.SlurmExecutor`."""
 

@@ -3,6 +3,8 @@
 >>> from nemo_distill.run.provenance import redact
 >>> redact(["nemo-run", "recipe.py", "executor.env_vars.HF_TOKEN=hf_abc", "seed=1"])
 ['nemo-run', 'recipe.py', 'executor.env_vars.HF_TOKEN=***', 'seed=1']
+
+The diff of uncommitted changes leaves out every folder `executors`, where site settings are, and passes `secrets.star`.
 """
 
 import json
@@ -14,14 +16,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nemo_distill.run.secrets import SECRET_KEY, star
+
 PACKAGED = "code.json"
 """Beside a copy of this package made at a launch (`nemo_distill.launch.slurm.snapshot`): git's state of the
 original."""
 
-_SECRET_KEY = re.compile(r"token|secret|passw|credential|api_?key|private", re.IGNORECASE)
 _COUNT = re.compile(r"(?:.*[._])?(?:max_new_)?tokens=[\d_.,]+[KMBT]?", re.IGNORECASE)
 """A number of tokens that are no secret: `evaluate.max_new_tokens=48`."""
-_SECRET_VALUE = re.compile(r"\b(hf_|nvapi-|sk-|ghp_|glpat-)[\w-]{6,}")
+_BESIDE_SITE_SETTINGS = (".", ":(exclude,glob)**/executors/**")
+"""Git's words for every file but the site's settings: they are no code, and their `env_vars` may hold tokens."""
 
 
 def provenance() -> dict:
@@ -65,12 +69,19 @@ def git_state(folder: Path) -> dict | None:
     if root is None or _git(folder, "check-ignore", "--quiet", str(folder)) is not None:
         return None
     root = Path(root.strip())
-    status = _git(root, "status", "--porcelain") or ""
+    status = _git(root, "status", "--porcelain", "--", *_BESIDE_SITE_SETTINGS) or ""
     state = {"commit": (_git(root, "rev-parse", "--verify", "HEAD") or "").strip() or None, "dirty": bool(status)}
     if status:
-        state["diff"] = _git(root, "diff", "HEAD") or ""
-        state["untracked"] = [line[3:] for line in status.splitlines() if line.startswith("??")]
+        diff = _git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_BESIDE_SITE_SETTINGS)
+        state["diff"] = star(diff or "")
+        state["untracked"] = [star(line[3:]) for line in status.splitlines() if line.startswith("??")]
     return state
+
+
+def tracked_files(folder: Path) -> set[Path] | None:
+    """The files below `folder` that its git checkout tracks, absolute; None where git does not know the folder."""
+    listed = _git(folder, "ls-files", "-z", "--cached", "--", ".")
+    return {folder / name for name in listed.split("\0") if name} if listed else None
 
 
 def package_versions() -> dict[str, str]:
@@ -90,9 +101,9 @@ def redact(argv: list[str]) -> list[str]:
     starred = []
     for word in argv:
         key, equals, value = word.partition("=")
-        if equals and _SECRET_KEY.search(key) and not _COUNT.fullmatch(word):
+        if equals and SECRET_KEY.search(key) and not _COUNT.fullmatch(word):
             value = "***"
-        starred.append(_SECRET_VALUE.sub("***", key + equals + value))
+        starred.append(star(key + equals + value))
     return starred
 
 

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "recipes/distill_v1v3.py"
+COPY = "cp recipes/executors/slurm.example.yaml recipes/executors/slurm.yaml"
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_dry_run_shows_the_plan_asks_nothing_writes_nothing_and_waits_for_no_n
 def test_the_slurm_executor_stands_for_the_full_scale_and_says_what_to_fill_in(nemo_run):
     code, out, _ = nemo_run(RECIPE, "--executor", "slurm", "--dryrun")
     assert code == 0 and "full scale, executor slurm" in out
-    assert "recipes/executors/slurm.yaml:4: fill in account" in out
+    assert COPY in out
     _, out, _ = nemo_run(RECIPE, "-e", "slurm", "--dryrun", "executor.account=a", "executor.partition=p", "scale=debug")
     assert "debug scale, executor slurm" in out and "fill in" not in out
 
@@ -114,7 +115,9 @@ def test_a_layout_that_cannot_fit_is_previewed_and_then_refused(nemo_run, workpl
 
 def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
     code, _, err = nemo_run(RECIPE, "--executor", "slurm")
-    assert code == 2 and "slurm.yaml:4: fill in account" in err
+    assert code == 2 and COPY in err and "fill in account there" in err and err.count("\n") == 1
+    (workplace / "recipes/executors/slurm.yaml").write_text("account: ???\n")
+    assert "slurm.yaml:1: fill in account" in nemo_run(RECIPE, "--executor", "slurm")[2]
     assert not (workplace / "runs").exists()
 
 

@@ -141,7 +141,7 @@ class Slurm:
 
     def sees(self, folder: Path) -> bool:
         """Whether that folder is there where Slurm's commands run. Raises `SlurmSilent`."""
-        return self._run("test", "-d", str(folder))[0] == 0
+        return folder.is_dir() if self.tunnel is None else self._run("test", "-d", str(folder))[0] == 0
 
     def _run(self, *words: str) -> tuple[int, str, str]:
         if self.tunnel is not None:

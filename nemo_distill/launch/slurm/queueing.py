@@ -10,8 +10,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import shutil
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import nemo_run
@@ -24,18 +26,24 @@ from nemo_distill.launch.executors import UNCOMMITTED, SharedTunnel, SlurmExecut
 from nemo_distill.launch.local import QUIET, SlurmExperiment
 from nemo_distill.launch.slurm import jobscript
 from nemo_distill.launch.slurm.commands import Job, Slurm, SlurmSilent
-from nemo_distill.launch.slurm.snapshot import Code
+from nemo_distill.launch.slurm.snapshot import CODE_FOLDER, Code
+from nemo_distill.launch.slurm.undo import undone_if_refused
 from nemo_distill.launch.slurm.watch import Watch, cancel, passing
 from nemo_distill.run.display import Display, print_failure
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run, job_of_step
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import redact
+from nemo_distill.run.secrets import star_values
 from nemo_distill.run.sharing import unwritable
-from nemo_distill.run.step import JOB_FILE, Spec
+from nemo_distill.run.step import FAILED, JOB_FILE, SPEC_FILE, Spec
 
 LOCK_FILE = ".queue.lock"
 """Held while jobs are queued, over all runs of a runs folder: runs share steps."""
+_OF_A_STEP = (SPEC_FILE, JOB_FILE, FAILED)
+"""What queueing writes, or takes away, in the folder of a step."""
+_CANCEL_SECONDS = 60.0
+"""How long jobs that were cancelled may take to end."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -138,13 +146,20 @@ def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None
 
 
 def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
-    """Queue a job for every step of `run` that is neither done nor in the queue."""
+    """Queue a job for every step of `run` that is neither done nor in the queue.
+
+    Raises `UserError` when Slurm refuses one or does not answer; nothing is queued or written then.
+    """
 
     def waiting() -> None:
         console.print("Another nemo-run is queueing jobs here; waiting for it.")
 
-    with held_in(run.runs, LOCK_FILE, waiting=waiting, poll_seconds=0.2):
-        left = {name: spec for name, spec in run.specs.items() if not spec.done}
+    left = {name: spec for name, spec in run.specs.items() if not spec.done}
+    with (
+        undone_if_refused([run.runs / LOCK_FILE]),
+        held_in(run.runs, LOCK_FILE, waiting=waiting, poll_seconds=0.2),
+        undone_if_refused(_written(run, left.values(), code)),
+    ):
         try:
             if not Slurm(run.facts["tunnel"]).sees(run.runs):
                 raise UserError(
@@ -164,6 +179,14 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
         run.make_ready(missing.values(), command=redact(ctx.command))
         if missing:
             _queue_jobs(ctx, run, missing, attached, folder)
+
+
+def _written(run: Run, specs: Iterable[Spec], code: Code) -> list[Path]:
+    """What queueing the steps writes, NeMo-Run's own records of this launch aside."""
+    home = Path(nemo_run.config.get_nemorun_home())
+    ours = [path for spec in specs for path in (spec.folder, *(spec.folder / name for name in _OF_A_STEP))]
+    records = [home / ".slurm_jobs", home / "experiments" / run.name]
+    return [run.path, run.runs / CODE_FOLDER / code.sha256, *records, *ours]
 
 
 def _whose(job: Job, run: Run) -> str:
@@ -199,12 +222,8 @@ def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
 
 def _queue_jobs(ctx: Context, run: Run, missing: dict[str, Spec], attached: dict[str, Job], code: Path) -> None:
     queued: dict[str, str] = {}
-    with SlurmExperiment(
-        run.name,
-        executor=ctx.executor,
-        log_level="ERROR",
-        **QUIET,
-    ) as experiment:
+    experiment = SlurmExperiment(run.name, executor=ctx.executor, log_level="ERROR", **QUIET)
+    with _forgotten_if_refused(experiment), experiment:
         for name, spec in missing.items():
             layout = run.facts.get("layout", {})
             shape = jobscript.shape_of(name, layout)
@@ -226,10 +245,28 @@ def _queue_jobs(ctx: Context, run: Run, missing: dict[str, Spec], attached: dict
         try:
             experiment.run()
         except UnexpectedExit as error:
-            Watch(run).slurm.cancel(queued.values())
+            _cancel_and_wait(Watch(run).slurm, queued.values())
             refused = next(name for name in missing if name not in queued)
             reason = (error.result.stderr.strip() or "no reason given").splitlines()[-1]
             raise UserError(f"Slurm refused the job of {refused}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _forgotten_if_refused(experiment: SlurmExperiment) -> Iterator[None]:
+    """On a `UserError` in the block, remove what NeMo-Run has written of the experiment."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(experiment._exp_dir, ignore_errors=True)
+        raise
+
+
+def _cancel_and_wait(slurm: Slurm, jobs: Iterable[str]) -> None:
+    """Cancel the jobs and wait until none of them writes any more."""
+    slurm.cancel(jobs)
+    until = time.monotonic() + _CANCEL_SECONDS
+    while any(job.live for job in slurm.jobs(jobs).values()) and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 def _record(spec: Spec, number: str, run: Run, *, logs: str) -> None:
@@ -266,7 +303,7 @@ def image_facts(image: str | None) -> dict | None:
         return None
     path = Path(image)
     if not path.is_file():
-        return {"name": image, "digest": image.partition("@")[2] or None}
+        return {"name": star_values(image), "digest": image.rpartition("@")[2] if "@sha256:" in image else None}
     with path.open("rb") as file:  # a squash file's first block names its tables and when they were made
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
     return {"name": image, "bytes": path.stat().st_size, "modified": path.stat().st_mtime, "head_sha256": head}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.run.progress import write_atomically
-from nemo_distill.run.provenance import PACKAGED, git_state, package_versions
+from nemo_distill.run.provenance import PACKAGED, git_state, package_versions, tracked_files
 
 CODE_FOLDER = ".code"
 """Inside the runs folder."""
@@ -45,8 +45,11 @@ class Code:
             if package == TASKS:
                 root = Path(next(iter(importlib.util.find_spec(package).submodule_search_locations)))
             prefix = "evaluator/core_evals/nemo_distill" if package == TASKS else package
+            tracked = tracked_files(root)
             for path in sorted(root.rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
+                # Somebody's notes or .env, which lie here by chance, are no code.
+                belongs = tracked is None or path in tracked or path.suffix == ".py"
+                if belongs and path.is_file() and "__pycache__" not in path.parts:
                     files[f"{prefix}/{path.relative_to(root)}"] = path
         return cls(files=files, git=git_state(Path(__file__).resolve().parents[2]))
 

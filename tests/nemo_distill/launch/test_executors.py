@@ -78,8 +78,26 @@ def test_slurm_without_site_settings_is_refused(site):
         chosen("executor=slurm")
 
 
+def test_the_example_serves_until_a_site_has_its_own_file_wherever_that_is(site, tmp_path):
+    site("slurm.example", "account: ???\npartition: example\n")
+    assert executors.site_file("slurm") == Path("recipes/executors/slurm.example.yaml")
+    executor = chosen("executor=slurm")
+    assert executor.partition == "example"
+    copy = "cp recipes/executors/slurm.example.yaml recipes/executors/slurm.yaml"
+    assert copy in executors.missing(executor) and "fill in account there, on line 1" in executors.missing(executor)
+    site("slurm", "account: a\npartition: here\n")
+    with executors.settings_beside(tmp_path / "elsewhere" / "recipe.py"):
+        assert chosen("executor=slurm").partition == "here"
+    (tmp_path / "elsewhere/executors").mkdir(parents=True)
+    (tmp_path / "elsewhere/executors/slurm.example.yaml").write_text("account: a\npartition: p\n")
+    with executors.settings_beside(tmp_path / "elsewhere" / "recipe.py"):
+        assert chosen("executor=slurm").partition == "here"  # filled in, if further away
+        (tmp_path / "elsewhere/executors/slurm.yaml").write_text("account: a\npartition: beside\n")
+        assert chosen("executor=slurm").partition == "beside"
+
+
 def test_the_shipped_settings_leave_account_and_partition_to_the_site(site):
-    site("slurm", (SHIPPED / "slurm.yaml").read_text())
+    site("slurm", (SHIPPED / "slurm.example.yaml").read_text())
     executor = chosen("executor=slurm", "executor.account=a")
     assert "fill in partition" in executors.missing(executor)
     executor = chosen("executor=slurm", "executor.account=a", "executor.partition=p")

@@ -6,6 +6,7 @@ from importlib.metadata import version
 import pytest
 
 from nemo_distill.run.provenance import git_state, package_versions, redact
+from nemo_distill.run.secrets import secrets_within, star
 
 
 def git(folder, *arguments):
@@ -52,11 +53,66 @@ def test_package_versions_are_the_installed_ones():
     assert versions["omegaconf"] == version("omegaconf")
 
 
-def test_no_secret_is_kept():
-    starred = redact(
-        ["nemo-run", "executor.env_vars.HF_TOKEN=abc", "x=hf_abcdefgh", "--key", "nvapi-123456789", "seed=1"]
-    )
-    assert starred == ["nemo-run", "executor.env_vars.HF_TOKEN=***", "x=***", "--key", "***", "seed=1"]
+HUGGING_FACE, NVIDIA = "hf_" + "aBcDeFgHiJkL" * 2, "nvapi-" + "0123456789ab" * 3
+
+
+def test_no_secret_is_kept(monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "correct-horse")
+    words = ["nemo-run", "executor.env_vars.HF_TOKEN=abc", f"x={HUGGING_FACE}", "--key", NVIDIA, "y=correct-horse"]
+    starred = ["nemo-run", "executor.env_vars.HF_TOKEN=***", "x=***", "--key", "***", "y=***", "seed=1"]
+    assert redact([*words, "seed=1"]) == starred
+
+
+@pytest.mark.parametrize(
+    ("line", "starred"),
+    [
+        ('os.environ["HF_TOKEN"] = "short"', 'os.environ["HF_TOKEN"] = "***"'),
+        ("  HF_TOKEN: short  # mine", "  HF_TOKEN: ***  # mine"),
+        ("export WANDB_API_KEY='a \\' b'", "export WANDB_API_KEY='***'"),
+        ('{"accessToken": "x y", "n": 1}', '{"accessToken": "***", "n": 1}'),
+        ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("git+https://me:pw@host/x", "git+https://***@host/x"),
+        (f"see {HUGGING_FACE}.", "see ***."),
+        ("-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\nx", "***\nx"),
+        ("max_new_tokens=48, tokens: 300K, tokenizer = load(path)", None),
+        ("bos_token_id=1, token: str, token = None, # a token for each word", None),
+        ("def tokens_drawn(self, tokens: int) -> dict[str, float]:", None),
+        ("hf_hub_download(repo), sk-learn, hf_checkpoint", None),
+    ],
+)
+def test_a_line_of_a_diff_keeps_all_but_its_secrets(line, starred):
+    assert star(line) == (line if starred is None else starred)
+
+
+def test_a_variables_value_is_starred_wherever_it_stands_unless_it_is_a_plain_word(checkout, monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "correct-horse")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(checkout / "package"))
+    (checkout / "package" / "code.py").write_text(f"x = ['correct-horse', 'false', '{checkout}/package']\n")
+    (checkout / "correct-horse.py").touch()
+    state = git_state(checkout / "package")
+    assert f"+x = ['***', 'false', '{checkout}/package']" in state["diff"] and state["untracked"] == ["***.py"]
+
+
+def test_what_a_site_fills_in_is_neither_in_the_diff_nor_a_change(checkout):
+    for folder in ("recipes/executors", "mine/executors"):
+        (checkout / folder).mkdir(parents=True)
+        (checkout / folder / "local.yaml").write_text("env_vars: {}\n")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "site settings")
+    for path in checkout.glob("*/executors/local.yaml"):
+        path.write_text("env_vars: {A: plain}\n")
+        path.with_name("slurm.yaml").write_text("account: secret")
+    assert git_state(checkout / "package")["dirty"] is False
+    (checkout / "package" / "code.py").write_text("x = 2\n")
+    state = git_state(checkout / "package")
+    assert "+x = 2" in state["diff"] and "plain" not in state["diff"] and state["untracked"] == []
+
+
+def test_settings_that_hold_a_secret_are_named_by_their_keys(monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "correct-horse")
+    data = {"a": {"b": [f"x {NVIDIA}"]}, "token": "plain", "c": "correct-horse", "d": 1, "e": None}
+    assert list(secrets_within(data)) == ["a.b", "c"]
 
 
 def test_a_number_of_tokens_is_no_secret_so_that_the_command_can_be_given_again():

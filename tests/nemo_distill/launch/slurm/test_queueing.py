@@ -98,14 +98,35 @@ def test_secret_values_are_in_no_log_and_in_no_file_that_others_may_read(nemo_ru
         assert any(parent.stat().st_mode & 0o077 == 0 for parent in path.parents)
 
 
-def test_what_slurm_refuses_is_said_in_its_own_words_and_nothing_stays_queued(nemo_run, site, slurm):
-    site(steps={"distill-2": {"partition": "nowhere"}})
-    code, _, err = nemo_run(*RECIPE)
-    assert code == 2 and err.count("\n") == 1
+def test_what_slurm_refuses_is_said_in_its_own_words_and_nothing_stays_queued_or_written(
+    nemo_run, site, slurm, listing
+):
+    place = site(steps={"distill-2": {"partition": "nowhere"}})
+    code, out, err = nemo_run(*RECIPE)
+    assert code == 2 and err.count("\n") == 1, out
     assert "Slurm refused the job of distill-2" in err and "partition" in err
-    wait_for(lambda: slurm.queue() == {})
+    assert slurm.queue() == {} and not (place / "runs").exists(), listing(place)
     site()
     assert nemo_run(*RECIPE)[0] == 0
+
+
+def test_a_refused_change_of_a_run_leaves_what_the_run_had(nemo_run, site, slurm, listing):
+    assert nemo_run(*RECIPE, "small.fail=error")[0] == 1
+    before, kept = listing(Path("runs")), Path("runs/small.json").read_text()
+    site(steps={"evaluate-2": {"partition": "nowhere"}})
+    code, _, err = nemo_run(*RECIPE, "small.lines=9")
+    assert code == 2 and "Slurm refused the job of evaluate-2" in err
+    assert listing(Path("runs")) == before and Path("runs/small.json").read_text() == kept
+    assert nemo_run(*RECIPE, "small.fail=error")[0] == 2  # the failed step again, refused behind it
+    assert listing(Path("runs")) == before and "distill-2: RuntimeError" in nemo_run("status")[1]
+
+
+def test_where_slurm_does_not_answer_nothing_is_written(nemo_run, site, monkeypatch):
+    place = site()
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    code, _, err = nemo_run(*RECIPE)
+    assert code == 2 and "Slurm does not answer: there is no squeue on this machine." in err
+    assert not (place / "runs").exists()
 
 
 @pytest.mark.parametrize(
