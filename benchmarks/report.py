@@ -19,7 +19,7 @@ from pathlib import Path
 from made_up_runs import ITERATIONS, make_run
 
 from evaluator.report.comparison import Comparison, write_comparison
-from evaluator.suites.suite import get_suite
+from evaluator.suites.catalogue import get_suite
 from evaluator.verdicts.judge import judge
 from nemo_distill.steps.report import gather
 

@@ -1,4 +1,4 @@
-"""nemo_evaluator.yaml, the study's suite for nemo-evaluator-launcher, rendered from `evaluator.suites.suite`.
+"""nemo_evaluator.yaml, the study's suite for nemo-evaluator-launcher, rendered from `evaluator.suites.catalogue`.
 
     python -m evaluator.harness.launcher_config > nemo_evaluator.yaml
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from evaluator.suites.suite import STUDY, Benchmark, Suite
+from evaluator.harness.parameters import SHARED
+from evaluator.suites.catalogue import STUDY
+from evaluator.suites.suite import Benchmark, Suite
 
 TEMPLATES = Path(__file__).parent
-PARAMS = ("temperature", "top_p", "max_new_tokens", "max_retries", "request_timeout")
-"""Parameters that all harnesses share; the others are a harness's own and go under `extra`."""
 JUDGE = {"url": "${oc.env:JUDGE_URL}", "model_id": "${oc.env:JUDGE_MODEL_ID}", "api_key": "JUDGE_API_KEY"}
 """Who judges MATH-500, from the environment: the study does not say whom it asked."""
 
@@ -32,7 +32,7 @@ def _task(suite: Suite, benchmark: Benchmark) -> str:
     """What the launcher is told of a task besides its name, in YAML."""
     given = {"temperature": suite.temperature, "top_p": suite.top_p, "max_new_tokens": suite.max_new_tokens}
     given = {name: value for name, value in (given | dict(benchmark.params)).items() if value is not None}
-    params = {name: given.pop(name) for name in PARAMS if name in given}
+    params = {name: given.pop(name) for name in SHARED if name in given}
     extra = dict(given)
     if benchmark.repeats_key:
         extra[benchmark.repeats_key] = benchmark.repeats

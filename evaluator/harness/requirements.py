@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.harness.bubblewrap import check_sandbox
-from evaluator.harness.readers import check_installed
+from evaluator.harness.parameters import check_installed
 from evaluator.suites.datasets import check_datasets, count_problems, count_questions
 from evaluator.suites.judge import judge_of
 from evaluator.suites.suite import Suite

@@ -29,8 +29,8 @@ from pathlib import Path
 import yaml
 
 from evaluator.harness.bubblewrap import endpoint_socket, limit, sandboxed
+from evaluator.harness.parameters import own_files, parameters
 from evaluator.harness.read import read_direct
-from evaluator.harness.readers import own_files, parameters
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult

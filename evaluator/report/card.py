@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from evaluator.report.pages import render_page
 from evaluator.results.run import BlendPart, Pruning, Report, Row
-from nemo_distill.study.findings import Finding
+from evaluator.verdicts.finding import Finding
 
 HARNESS = ("NeMo Evaluator", "https://docs.nvidia.com/nemo/evaluator")
 """What asked the questions, and where it is described."""

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluator.report.pages import EMPTY, MARKERS, PNG, SYMBOLS, cell_text, change_text, plain_table, write_pages
+from evaluator.report.pages import EMPTY, MARKERS, PNG, SYMBOLS, cell_text, plain_table, write_pages
 from evaluator.report.panels import Panel, fit_panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
 from evaluator.results.run import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
+from evaluator.text import change_text, p_text
 from evaluator.verdicts.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
 from evaluator.verdicts.judge import Judgement, Standing
 
@@ -256,11 +257,6 @@ def needed_text(contrast: Contrast, before: str = "") -> str:
     if contrast.needed.repeats:
         ways.append(f"{_rounded(contrast.needed.repeats)} repeats")
     return f"{before}{' or '.join(ways)} would tell"
-
-
-def p_text(p_value: float) -> str:
-    """A p value in two digits, and none below 0.001."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
 def _rounded(count: int) -> str:

@@ -1,8 +1,7 @@
-"""What all reports share: how numbers are written, and Markdown and HTML pages from the templates.
+"""Renders what all reports share: Markdown and HTML pages from the templates, and tables for a terminal.
 
->>> from evaluator.report.pages import points_text, span_text, tokens_text
->>> tokens_text(2.5e9), points_text(0.124), span_text(200)
-('2.5B', '+12.4', '3 min 20 s')
+    write_pages(Path("out"), "report", report=report, ...)      # report.md and report.html
+    table = plain_table("Tokens", ["Math", "Average"], bold="Average")
 
 A page is one file that needs no network: `base.html.j2` is its shell, `macros.html.j2` its tables, `report.js` what
 sorts them. All can be read without the script.
@@ -12,7 +11,7 @@ import html
 import re
 from pathlib import Path
 
-from evaluator.stats.scores import Estimate, Summary
+from evaluator.text import Measured, change_text, points_text, rate_text, score_text, span_text, tokens_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
@@ -87,44 +86,6 @@ def plain_table(first: str, columns: list[str], *, bold: str = "", errors: bool 
     return table
 
 
-def cell_text(value: Summary | Estimate, columns: list[str]) -> str:
+def cell_text(value: Measured, columns: list[str]) -> str:
     """A score with its error for a `plain_table` of `columns`: side by side, or one below the other in many columns."""
     return f"{100 * value.mean:.1f}{' ' if len(columns) <= _COLUMNS_IN_LINE else chr(10)}±{100 * value.stderr:.1f}"
-
-
-def score_text(value: Summary | Estimate) -> str:
-    """A score from 0 to 100 with its standard error: `61.3 ± 2.1`."""
-    return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
-
-
-def points_text(difference: float) -> str:
-    """A difference from 0 to 1 in points, with its sign: `+12.4`."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def change_text(value: Estimate) -> str:
-    """A difference in points with its standard error: `+12.4 ± 3.0`."""
-    return f"{points_text(value.mean)} ± {100 * value.stderr:.1f}"
-
-
-def tokens_text(tokens: float) -> str:
-    """A number of tokens in three digits: `0.4M`, `2.5B`."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if tokens >= 0.1 * size:
-            return f"{tokens / size:.3g}{unit}"
-    return f"{tokens:.0f}"
-
-
-def rate_text(rate: float) -> str:
-    """A learning rate in three digits: `1.87e-5`."""
-    return f"{rate:.3g}".replace("e-0", "e-")
-
-
-def span_text(seconds: float | None) -> str:
-    """A time span: `42 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -24,8 +24,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from evaluator.report.pages import tokens_text
 from evaluator.report.panels import Panel, is_logarithmic, last_middle
+from evaluator.text import tokens_text
 
 COLORS = {"curve": "#2f6690", "teacher": "#c07f2a", "pruned": "#7d8590", "ink": "#23272f", "muted": "#6e7681",
           "rule": "#e3e5e9", "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e",

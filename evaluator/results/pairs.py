@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 
 from evaluator.results.scores import TaskResult
-from evaluator.stats.scores import Estimate, Needed, differences, needed, normal_p, paired_difference, sign_flip
+from evaluator.stats.paired import differences, normal_p, paired_difference, sign_flip
+from evaluator.stats.power import Needed, needed
+from evaluator.stats.scores import Estimate
 
 
 def is_paired(mine: TaskResult, theirs: TaskResult) -> bool:
@@ -45,7 +47,7 @@ def difference_p(mine: TaskResult, theirs: TaskResult) -> float:
 def difference_needed(
     mine: TaskResult, theirs: TaskResult, *, significance: float, power: float = 0.8
 ) -> Needed | None:
-    """What would tell the two apart, as in `evaluator.stats.scores.needed`; without answers, what repeats do is not
+    """What would tell the two apart, as in `evaluator.stats.power.needed`; without answers, what repeats do is not
     known."""
     if is_paired(mine, theirs):
         return needed(mine.table, theirs.table, mine.clusters, significance=significance, power=power)

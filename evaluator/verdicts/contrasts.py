@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 from evaluator.results.pairs import difference, difference_needed, difference_p, is_paired, same_questions
 from evaluator.results.run import AVERAGE, Report, Row, check
-from evaluator.stats.scores import Estimate, Needed, average, holm, normal_p
+from evaluator.stats.paired import holm, normal_p
+from evaluator.stats.power import Needed
+from evaluator.stats.scores import Estimate, average
 
 LEVEL = 0.05
 """Chance of a verdict, anywhere in a family, where nothing differs."""

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from evaluator.report.pages import change_text, points_text, rate_text
 from evaluator.results.run import AVERAGE, Report, Row, check
 from evaluator.stats.scores import wilson
+from evaluator.text import change_text, points_text, rate_text
 from evaluator.verdicts.contrasts import BETTER, LEVEL, WORSE, Contrast, by_tokens, check_comparable, family, seen_from
-from nemo_distill.study.findings import Finding, repeated_sources
+from evaluator.verdicts.finding import Finding, repeated_sources
 
 COLLAPSE = 0.2
 """A score below this share of the milestone's before it is a collapse, if the fall is clear, too."""

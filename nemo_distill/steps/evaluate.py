@@ -87,7 +87,7 @@ class Load:
 
 def loads(settings: Evaluate) -> list[Load]:
     """Every benchmark of the suite. Raises `UserError` for a suite that is not there, or not to be run as it is."""
-    from evaluator.stats.scores import detectable_difference
+    from evaluator.stats.power import detectable_difference
 
     chosen = _prepared(settings)
     return [
@@ -136,7 +136,7 @@ def _prepared(settings: Evaluate):
 
 
 def _suite(name: str, repeats: int | None, max_new_tokens: int | None = None):
-    from evaluator.suites.suite import get_suite
+    from evaluator.suites.catalogue import get_suite
 
     try:
         suite = get_suite(name)

@@ -34,7 +34,7 @@ def main(spec) -> None:
 def gather(spec: Spec):
     """The `evaluator.results.run.Report` of what the upstream steps left."""
     from evaluator.results.run import Report, Row
-    from evaluator.suites.suite import get_suite
+    from evaluator.suites.catalogue import get_suite
     from nemo_distill.steps.contamination import read_contamination
 
     config = spec.config

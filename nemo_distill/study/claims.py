@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from evaluator.report.pages import rate_text
+from evaluator.text import rate_text
 from nemo_distill.study.tables import Blend, Claim, Difference, Study
 
 AGREES = "agrees"

@@ -9,31 +9,16 @@ What no rule here can see is training noise: each blend was distilled once.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from evaluator.report.pages import rate_text
 from evaluator.results.run import BlendPart
-from evaluator.stats.scores import holm
+from evaluator.stats.paired import holm
 from evaluator.suites.suite import Benchmark
+from evaluator.text import rate_text
+from evaluator.verdicts.finding import Finding, repeated_sources
 from nemo_distill.study.claims import largest_fall
 from nemo_distill.study.tables import CLEAR_ERRORS, Difference, Score, Study
-
-MANY_EPOCHS = 4
-"""Passes over a source past which repetition is known to cost (N. Muennighoff et al., "Scaling Data-Constrained
-Language Models", 2023)."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the tables do or do not show."""
-
-    title: str
-    """The conclusion, in one sentence."""
-    text: str
-    """The numbers behind it."""
-    rule: str
-    """How it was decided."""
 
 
 @dataclass(frozen=True)
@@ -240,27 +225,6 @@ def gaps(study: Study) -> Iterator[Finding]:
 def repetition(study: Study, parts: Mapping[str, tuple[BlendPart, ...]]) -> Iterator[Finding]:
     """Sources that a blend passes over many times by its last row."""
     yield from repeated_sources({f"{b.name} at {b.last.title}": parts.get(b.name, ()) for b in study.blends})
-
-
-def repeated_sources(parts: Mapping[str, Iterable[BlendPart]]) -> Iterator[Finding]:
-    """Sources that are passed over many times, of blends by what they are called."""
-    lines = [
-        f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.1f} times{_origin(part)}" for part in many)
-        for blend, sources in parts.items()
-        if (many := [part for part in sources if part.epochs > MANY_EPOCHS])
-    ]
-    if lines:
-        yield Finding(
-            f"{len(lines)} blend{'s' * (len(lines) > 1)} repeat{'s' * (len(lines) == 1)} a source more than "
-            f"{MANY_EPOCHS} times.",
-            f"{'; '.join(lines)}. Megatron repeats silently.",
-            "share of the tokens at the last row over the tokens available",
-        )
-
-
-def _origin(part: BlendPart) -> str:
-    """Whether its share is published or reconstructed, in brackets, where that is said."""
-    return f" ({part.provenance.partition(':')[0]})" if part.provenance else ""
 
 
 def detectable(column: Benchmark, points: float) -> float:

@@ -18,8 +18,9 @@ from evaluator.report.pages import EMPTY, MARKERS, PNG, SYMBOLS, plain_table, wr
 from evaluator.report.panels import Curve, Line, fit_panel
 from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
+from evaluator.verdicts.finding import Finding
 from nemo_distill.study.claims import Checked, check
-from nemo_distill.study.findings import Finding, Pair, detectable, findings, pairs
+from nemo_distill.study.findings import Pair, detectable, findings, pairs
 from nemo_distill.study.tables import Blend, Checkpoint, Score, Study, common_benchmark, repeats_text
 
 MARK = "†"

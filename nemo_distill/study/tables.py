@@ -26,7 +26,8 @@ from pathlib import Path
 import yaml
 
 from evaluator.stats.scores import ErrorRange, Estimate, average, binomial_stderr
-from evaluator.suites.suite import STUDY, Benchmark
+from evaluator.suites.catalogue import STUDY
+from evaluator.suites.suite import Benchmark
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 CLEAR_ERRORS = 2

@@ -11,7 +11,7 @@ import pytest
 import nemo_distill
 from evaluator.results.run import BlendPart, Report, Row, StepRecord
 from evaluator.results.scores import CheckpointResult, TaskResult
-from evaluator.suites.suite import OFFLINE
+from evaluator.suites.catalogue import OFFLINE
 
 TEACHER = Path(nemo_distill.__file__).parent / "debug" / "teacher"
 

@@ -13,7 +13,7 @@ reasoning never ends is wrong.
 
 import re
 
-from core_evals.nemo_distill.sandbox import Refused, call
+from core_evals.nemo_distill.interpreter import Refused, call
 
 THINK, END_THINK = "<think>", "</think>"
 

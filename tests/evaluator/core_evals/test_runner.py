@@ -8,7 +8,7 @@ from aiohttp import web
 
 from core_evals.nemo_distill import runner
 from core_evals.nemo_distill.runner import ask_all, read_questions, request_seed
-from evaluator.suites.suite import OFFLINE
+from evaluator.suites.catalogue import OFFLINE
 
 ARGUMENTS = argparse.Namespace(
     model="tiny",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core_evals.nemo_distill.sandbox import Refused, call
+from core_evals.nemo_distill.interpreter import Refused, call
 from core_evals.nemo_distill.score import score, visible
 
 CODE = {"kind": "code", "checks": {"function": "f", "cases": [[[1], 7], [[2], 10]]}}

@@ -14,8 +14,8 @@ from evaluator.harness.bubblewrap import check_sandbox, endpoint_socket, sandbox
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import evaluating, free_ports, run_config
+from evaluator.suites.catalogue import HARNESS_CODE
 from evaluator.suites.datasets import question_ids
-from evaluator.suites.suite import HARNESS_CODE
 from tests.evaluator.endpoints import answering
 
 HUB = Path(__file__).parents[1] / "data" / "hub"

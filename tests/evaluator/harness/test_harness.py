@@ -12,8 +12,8 @@ from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import run_suite
 from evaluator.recount import main as recount
 from evaluator.results.answers import load_answers
+from evaluator.suites.catalogue import HARNESS
 from evaluator.suites.datasets import count_questions, question_ids
-from evaluator.suites.suite import HARNESS
 from tests.evaluator.conftest import TEACHER
 from tests.evaluator.endpoints import answering
 

@@ -12,7 +12,7 @@ from evaluator.harness.launcher import output_of, submit, wait_for
 from evaluator.harness.read import read_launcher
 from evaluator.harness.run import run_suite
 from evaluator.stats.scores import summarize
-from evaluator.suites.suite import STUDY
+from evaluator.suites.catalogue import STUDY
 
 SITE = {"EVALUATOR_HOSTNAME": "login.cluster", "EVALUATOR_ACCOUNT": "an_account"}
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from evaluator.harness.read import read_direct
-from evaluator.suites.suite import OFFLINE
+from evaluator.suites.catalogue import OFFLINE
 
 SUITE = dataclasses.replace(OFFLINE, benchmarks=(dataclasses.replace(OFFLINE.benchmarks[2], questions=3, repeats=2),))
 SCORES = {"a": [1.0, 0.0], "b": [1.0, 1.0], "c": [0.0, 0.0]}

@@ -12,7 +12,7 @@ import yaml
 from evaluator.harness.run import run_suite
 from evaluator.results.answers import load_answers
 from evaluator.results.scores import CheckpointResult
-from evaluator.suites.suite import OFFLINE
+from evaluator.suites.catalogue import OFFLINE
 
 TWO_TASKS = dataclasses.replace(OFFLINE, benchmarks=OFFLINE.benchmarks[2:4]).with_repeats(2)
 
@@ -80,7 +80,7 @@ def test_a_step_killed_in_the_middle_leaves_no_process_and_gives_the_same_scores
     from nemo_distill.run.step import Spec
     from nemo_distill.steps import evaluate
 
-    monkeypatch.setattr("evaluator.suites.suite._SUITES", {"offline": TWO_TASKS})
+    monkeypatch.setattr("evaluator.suites.catalogue._SUITES", {"offline": TWO_TASKS})
     config = {"checkpoint": str(checkpoint), "label": "tiny", "suite": "offline", "repeats": 2, "seed": 0, "threads": 1}
     spec = Spec("evaluate-tiny", "nemo_distill.steps.evaluate", config, tmp_path, {}, "0123456789ab")
     command = [sys.executable, "-c", STEP, str(spec.save())]

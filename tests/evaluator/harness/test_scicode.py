@@ -12,8 +12,8 @@ import yaml
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import evaluating, free_ports, run_config
+from evaluator.suites.catalogue import HARNESS_CODE
 from evaluator.suites.datasets import check_datasets, count_problems, count_questions
-from evaluator.suites.suite import HARNESS_CODE
 from tests.evaluator.endpoints import answering
 
 HUB = Path(__file__).parents[1] / "data" / "hub"

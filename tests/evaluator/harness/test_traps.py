@@ -15,8 +15,8 @@ import yaml
 from evaluator.harness.read import _written, read_direct
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import CONFIG, evaluating, free_ports, run_config
+from evaluator.suites.catalogue import HARNESS, OFFLINE, STUDY
 from evaluator.suites.datasets import question_ids
-from evaluator.suites.suite import HARNESS, OFFLINE, STUDY
 from tests.evaluator.endpoints import answering
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.made_up_runs import answers, make_run
 from evaluator.results.run import Row
 from evaluator.results.scores import CheckpointResult, TaskResult
-from evaluator.suites.suite import OFFLINE, get_suite
+from evaluator.suites.catalogue import OFFLINE, get_suite
 from evaluator.verdicts.contrasts import BETTER, OPEN, SUSPECT, WORSE, family
 from evaluator.verdicts.judge import judge
 from nemo_distill import cli

@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from evaluator.report.pages import cell_text, plain_table, span_text, tokens_text
+from evaluator.report.pages import cell_text, plain_table
 from evaluator.report.run import terminal_table, write_report
 from evaluator.stats.scores import Estimate
-from evaluator.suites.suite import STUDY
+from evaluator.suites.catalogue import STUDY
+from evaluator.text import span_text, tokens_text
 from evaluator.verdicts.judge import judge_alone
 
 

@@ -5,7 +5,9 @@ from scipy import stats
 from evaluator.results.clusters import clusters_of
 from evaluator.results.run import Row
 from evaluator.results.scores import CheckpointResult, TaskResult
-from evaluator.stats.scores import differences, needed, paired_difference, summarize
+from evaluator.stats.paired import differences, paired_difference
+from evaluator.stats.power import needed
+from evaluator.stats.scores import summarize
 from evaluator.verdicts.judge import family
 
 STEPS = tuple(f"{problem}.{step}" for problem in range(1, 21) for step in range(1, 6))

@@ -13,7 +13,7 @@ from evaluator.report.comparison import Comparison, write_comparison
 from evaluator.report.run import write_report
 from evaluator.results.pairs import difference, difference_needed, difference_p
 from evaluator.results.scores import CheckpointResult
-from evaluator.stats.scores import paired_difference
+from evaluator.stats.paired import paired_difference
 from evaluator.verdicts.contrasts import OPEN, family
 from evaluator.verdicts.judge import judge
 

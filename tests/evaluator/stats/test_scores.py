@@ -4,20 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from evaluator.stats.scores import (
-    Estimate,
-    average,
-    binomial_stderr,
-    detectable_difference,
-    differences,
-    holm,
-    mcnemar,
-    needed,
-    paired_difference,
-    sign_flip,
-    summarize,
-    wilson,
-)
+from evaluator.stats.paired import differences, holm, mcnemar, paired_difference, sign_flip
+from evaluator.stats.power import detectable_difference, needed
+from evaluator.stats.scores import Estimate, average, binomial_stderr, summarize, wilson
 
 THREE_QUESTIONS = [[1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
 
@@ -154,9 +143,17 @@ def test_the_sign_flip_test_finds_a_difference_where_there_is_none_no_oftener_th
 
 
 @pytest.mark.parametrize(("right", "questions"), [(22, 30), (0, 40), (40, 40)])
-def test_wilsons_interval_is_scipys(right, questions):
-    expected = scipy.stats.binomtest(right, questions).proportion_ci(method="wilson")
-    assert wilson(right, questions) == pytest.approx((expected.low, expected.high))
+def test_at_the_ends_of_wilsons_interval_what_was_seen_is_1_96_standard_errors_away(right, questions):
+    low, high = wilson(right, questions)
+    for end in {low, high} - {0.0, 1.0}:
+        assert abs(right / questions - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / questions), rel=1e-4)
+    assert low <= right / questions <= high and (low == 0) == (right == 0) and (high == 1) == (right == questions)
+
+
+@pytest.mark.parametrize(("right", "questions"), [(-1, 30), (31, 30), (0, 0)])
+def test_a_share_of_more_than_all_is_refused(right, questions):
+    with pytest.raises(ValueError, match="no share of right answers"):
+        wilson(right, questions)
 
 
 def test_questions_that_share_a_passage_have_the_known_larger_error():

@@ -10,7 +10,7 @@ import core_evals.nemo_distill
 import evaluator
 from evaluator.harness.launcher import launcher_command
 from evaluator.harness.launcher_config import render
-from evaluator.suites.suite import OFFLINE, STUDY, get_suite
+from evaluator.suites.catalogue import OFFLINE, STUDY, get_suite
 
 YAML = Path(evaluator.__file__).parents[1] / "nemo_evaluator.yaml"
 

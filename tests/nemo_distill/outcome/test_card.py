@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
 from benchmarks.made_up_runs import make_run
-from evaluator.suites.suite import get_suite
+from evaluator.suites.catalogue import get_suite
 from nemo_distill import cli
 from nemo_distill.run.manifest import find
 from nemo_distill.steps.report import gather

@@ -91,7 +91,7 @@ def test_the_error_is_stated_where_something_was_measured_and_a_range_where_noth
 
 
 def test_a_gap_of_two_points_takes_the_questions_that_make_it_detectable():
-    from evaluator.stats.scores import detectable_difference
+    from evaluator.stats.power import detectable_difference
 
     rows = cells(detectable_table(SUITE))
     assert rows["AIME 2025"][:4] == ["30", "32x", "17.8", "17.0"]

@@ -10,7 +10,7 @@ response can neither reach the machine nor keep it busy.
 >>> call("def f(x):\\n    return open('/etc/passwd')", "f", [5])  # doctest: +IGNORE_EXCEPTION_DETAIL
 Traceback (most recent call last):
     ...
-core_evals.nemo_distill.sandbox.Refused: Call is not allowed
+core_evals.nemo_distill.interpreter.Refused: Call is not allowed
 """
 
 import ast

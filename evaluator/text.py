@@ -1,0 +1,62 @@
+"""Writes numbers as words, alike in every report, table and finding.
+
+>>> tokens_text(2.5e9), points_text(0.124), span_text(200), p_text(0.0123)
+('2.5B', '+12.4', '3 min 20 s', 'p = 0.012')
+"""
+
+from typing import Protocol
+
+
+class Measured(Protocol):
+    """A value and its standard error, on one scale."""
+
+    @property
+    def mean(self) -> float:
+        """The value."""
+
+    @property
+    def stderr(self) -> float:
+        """Its standard error."""
+
+
+def score_text(value: Measured) -> str:
+    """A score from 0 to 100 with its standard error: `61.3 ± 2.1`."""
+    return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
+
+
+def points_text(difference: float) -> str:
+    """A difference from 0 to 1 in points, with its sign: `+12.4`."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def change_text(value: Measured) -> str:
+    """A difference in points with its standard error: `+12.4 ± 3.0`."""
+    return f"{points_text(value.mean)} ± {100 * value.stderr:.1f}"
+
+
+def tokens_text(tokens: float) -> str:
+    """A number of tokens in three digits: `0.4M`, `2.5B`."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if tokens >= 0.1 * size:
+            return f"{tokens / size:.3g}{unit}"
+    return f"{tokens:.0f}"
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate in three digits: `1.87e-5`."""
+    return f"{rate:.3g}".replace("e-0", "e-")
+
+
+def span_text(seconds: float | None) -> str:
+    """A time span: `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def p_text(p_value: float) -> str:
+    """A p value in two digits, and none below 0.001."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
