@@ -42,7 +42,7 @@ class Card:
     datasets: tuple[str, ...] = ()
     """Names on the hub of what the blend drew on; empty where it drew on files at hand."""
     synthetic: bool = False
-    """Made at the debug scale: a small model on made-up data, which shows the pipeline and nothing else."""
+    """Trained on synthetic text, at the debug or middle scale, which shows the pipeline and nothing else."""
     layout: str = ""
     """What the training was spread over."""
 

@@ -163,7 +163,7 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What the distillation is spread over. No output depends on it, so it is in no fingerprint."""
+    """What the distillation is spread over. Outputs are the same up to rounding, so it is in no fingerprint."""
 
     gpu: str | None = None
     """Kind of GPU: a name in `nemo_distill.plan.gpus.GPUS`."""
@@ -222,7 +222,7 @@ class Settings:
     layout: Layout = Layout()
     health: Health = Health()
     scale: str = ""
-    """`full` or `debug`; empty for the one that the executor stands for."""
+    """`full`, `middle` or `debug`; empty for the one that the executor stands for."""
     runs: str = "runs"
     """The folder of all runs."""
     seed: int = 1234

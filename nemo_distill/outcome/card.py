@@ -55,7 +55,7 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
             license=license,
             base_model=teacher if _HUB_NAME.fullmatch(teacher) else None,
             datasets=_datasets(run),
-            synthetic=run.facts.get("scale") == "debug",
+            synthetic="world" in run.specs,  # which made the text that it was trained on
             layout=_layout(run),
         )
     )

@@ -4,7 +4,7 @@
 
 Sources: the study's published ablation log and pipeline (96 nodes of 8 H100), and our own measurements on one H200
 and one H100 (torch 2.11, Transformer Engine 2.11, mamba-ssm 2.3.1; sequence 8192, micro batch 1, random weights, no
-optimizer).
+optimizer) and on two H200 (the same, with NeMo's trainer and its distributed optimizer).
 """
 
 import dataclasses
@@ -38,6 +38,15 @@ TEACHER_IN_FP8, BOTH_IN_FP8 = (dataclasses.replace(ON_H100, fp8=whose) for whose
 OURS = dataclasses.replace(ON_H100, gpu=H200, fused_kernels=True)
 """What was measured on one H200 (`benchmarks/kd_step.py --no-gradient-buffer`, 2026-11-27)."""
 OURS_TEACHER_IN_FP8, OURS_IN_FP8 = (dataclasses.replace(OURS, fp8=whose) for whose in ("teacher", "both"))
+TWO_GPUS = dataclasses.replace(
+    OURS_TEACHER_IN_FP8,
+    gpus_per_node=2,
+    tensor_parallel=2,
+    global_batch_size=8,
+    gradient_bytes=BF16,
+    optimizer=True,
+)
+"""The one layout over several GPUs that was measured by us (2026-11-27), and with a whole iteration."""
 MLP_AGAIN = dataclasses.replace(OURS_IN_FP8, recompute="mlp")
 STUDY = Job(
     teacher=NANO_9B_V2,
@@ -164,19 +173,25 @@ FIGURES = (
         predict=_of(OURS_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
     ),
     Figure(
-        what="one H200: the same, MLP layers computed again",
+        what="one H200: the same, MLP layers recomputed",
         unit="ms",
         measured=591,
         predict=_of(MLP_AGAIN, lambda job: 1e3 * job.microbatch_seconds),
     ),
     Figure(
-        what="one H200: memory at its fullest",
+        what="two H200, tensor parallel 2: a whole iteration of 8 sequences, ours, teacher in FP8",
+        unit="ms",
+        measured=4_830,
+        predict=_of(TWO_GPUS, lambda job: 1e3 * job.iteration_seconds),
+    ),
+    Figure(
+        what="one H200: peak memory",
         unit="GiB",
         measured=109,
         predict=_of(BENCH, _total_memory),
     ),
     Figure(
-        what="one H200: memory at its fullest, output layer and loss fused",
+        what="one H200: peak memory, output layer and loss fused",
         unit="GiB",
         measured=79.6,
         predict=_of(FUSED, _total_memory),
@@ -188,7 +203,7 @@ FIGURES = (
         predict=_of(BENCH, lambda job: job.memory()["loss"] - 2 * BF16 * job.tokens * job.student.vocab_size / GIB),
     ),
     Figure(
-        what="one H100: memory at its fullest, ours, no buffer of gradients",
+        what="one H100: peak memory, ours, no buffer of gradients",
         unit="GiB",
         measured=62.1,
         predict=_of(ON_H100, _total_memory),
@@ -206,7 +221,7 @@ FIGURES = (
         predict=_of(BOTH_IN_FP8, _total_memory),
     ),
     Figure(
-        what="one H200: memory at its fullest, both in FP8, MLP layers computed again",
+        what="one H200: peak memory, both in FP8, MLP layers recomputed",
         unit="GiB",
         measured=61.9,
         predict=_of(MLP_AGAIN, _total_memory),
@@ -242,7 +257,7 @@ def held_out_errors() -> tuple[float, float]:
 
 
 def was_measured(job: Job) -> bool:
-    """Whether a figure speaks of a layout like the job's: the GPU, how many share a copy, one machine or many."""
+    """Whether the rates were fitted on a layout like the job's: the GPU, how many share a copy, one machine or many."""
     return any(
         (job.gpu, job.tensor_parallel, job.nodes > 1) == (known.gpu, known.tensor_parallel, known.nodes > 1)
         and (job.gpus > 1) == (known.gpus > 1)

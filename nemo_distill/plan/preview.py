@@ -102,8 +102,8 @@ def blend_remarks(
     if worn:
         listed = ", ".join(f"{source} (by {label})" for source, label in worn.items())
         sentence = (
-            f"! Passed over more than {MOST_EPOCHS} times: {listed}. Up to {MOST_EPOCHS} epochs are nearly as good as "
-            "new data, more are not (Muennighoff et al. 2023, arXiv:2305.16264)."
+            f"! Repeated for more than {MOST_EPOCHS} epochs: {listed}. Up to {MOST_EPOCHS} epochs are nearly as good "
+            "as new data, more are not (Muennighoff et al. 2023, arXiv:2305.16264)."
         )
         remarks.append((sentence, "yellow"))
     if any(_is_estimated(source, available) for source in blend.shares):
@@ -157,7 +157,7 @@ def decide(run: Run, name: str) -> tuple[str, str]:
 
 
 def tokens_available(run: Run) -> dict[str, int] | None:
-    """Tokens that each source holds: counted, once they are prepared, or the catalogue's at full scale.
+    """Tokens that each source holds: counted, once they are prepared, or the catalogue's where the hub has them.
 
     Of a source of which only a budget is drawn, it is that budget.
     """
@@ -167,7 +167,7 @@ def tokens_available(run: Run) -> dict[str, int] | None:
     if prepare.done:
         counted = json.loads(Path(prepare.folder, "sources.json").read_text(encoding="utf-8"))
         return {name: counted[name]["tokens"] for name in names}
-    if run.facts["scale"] != "full":
+    if "world" in run.specs:  # which makes sources of other sizes
         return None
     return {name: min(find(name).tokens, budgets[name] or math.inf) for name in names}
 

@@ -132,7 +132,9 @@ def prune(
         if "No subnets found" in str(error):
             raise UserError(
                 f"no candidate has at most {constraints['params'] / 1e6:.3f}M parameters; the teacher has "
-                f"{before / 1e6:.3f}M. Raise max_width_pruning or max_depth_pruning, or the target."
+                f"{before / 1e6:.3f}M. The search removes at most {request.max_width_pruning:.0%} of a width's choices "
+                f"and {request.max_depth_pruning:.0%} of the layers: raise prune.parameters, or name the sizes with "
+                "prune.export_config."
             ) from error
         raise
     ranked = list(state["sorted_layers"] or range(1, shape.num_layers + 1))

@@ -1,5 +1,6 @@
 """The model card, read as the hub reads it: by huggingface_hub, which knows nothing of how it was made."""
 
+import dataclasses
 import re
 
 import pytest
@@ -8,7 +9,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from benchmarks.made_up_runs import make_run
 from evaluator.suites.catalogue import get_suite
 from nemo_distill import cli
+from nemo_distill.outcome.card import write_card
 from nemo_distill.run.manifest import find
+from nemo_distill.run.step import Step, place
 from nemo_distill.steps.report import gather
 
 
@@ -101,3 +104,12 @@ def test_what_is_not_there_is_refused_in_a_sentence_and_nothing_is_written(runs,
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_a_made_world_trained_is_marked_synthetic_at_any_scale(runs, tmp_path):
+    made = find("a", runs=runs)
+    world = place([Step("world", "nemo_distill.steps.debug_world", {})], runs=runs)
+    for scale, specs, marked in (("middle", world | made.specs, True), ("full", made.specs, False)):
+        run = dataclasses.replace(made, specs=specs, facts=made.facts | {"scale": scale})
+        text = write_card(run, output=tmp_path / scale).read_text()
+        assert ("Not a model to use" in text) is marked

@@ -55,13 +55,13 @@ def test_epochs_are_counted_at_every_milestone_with_the_tokens_that_are_there():
     assert "once the sources are prepared" in sentence
 
 
-def test_a_source_that_is_passed_over_more_than_four_times_is_warned_of_with_the_milestone():
+def test_a_source_that_is_repeated_for_more_than_four_epochs_is_warned_of_with_the_milestone():
     blend = Blend("b", {"stem": 60, "science-mcq": 40})
     milestones = STUDY.milestones([3_200, 6_400, 12_800])
     at_most_four = {"stem": 0.6 * 20.2e9, "science-mcq": 0.4 * 20.2e9}  # 3.99 times by 80B
     assert blend_remarks(blend, milestones, available=at_most_four) == []
     ((sentence, _),) = blend_remarks(blend, milestones, available={**at_most_four, "stem": 0.6 * 10e9})
-    assert "more than 4 times: stem (by 40B)." in sentence and "arXiv:2305.16264" in sentence
+    assert "Repeated for more than 4 epochs: stem (by 40B)." in sentence and "arXiv:2305.16264" in sentence
     rows = shown(blend_table(blend, milestones, available={**at_most_four, "stem": 0.6 * 10e9}))
     assert "stem !" in rows and "science-mcq !" not in rows
 
@@ -114,11 +114,12 @@ def test_a_step_done_with_other_settings_is_said_to_run_for_that(run):
     assert decide(run, "a") == ("run", "new settings")
 
 
-def test_tokens_are_counted_at_debug_scale_and_the_catalogues_at_full_scale(tmp_path, small_steps):
-    config = {"sources": [{"name": "stem"}]}
-    specs = place([Step("prepare", small_steps, config)], runs=tmp_path)
-    debug = Run(name="t", runs=tmp_path, specs=specs, facts={"scale": "debug"})
-    full = Run(name="t", runs=tmp_path, specs=specs, facts={"scale": "full"})
+@pytest.mark.parametrize("scale", ["debug", "middle"])
+def test_tokens_of_a_made_world_are_counted_and_of_the_hubs_sources_the_catalogues(tmp_path, small_steps, scale):
+    steps = [Step("world", small_steps, {}), Step("prepare", small_steps, {"sources": [{"name": "stem"}]})]
+    specs = place(steps, runs=tmp_path)
+    debug = Run(name="t", runs=tmp_path, specs=specs, facts={"scale": scale})
+    full = Run(name="t", runs=tmp_path, specs={"prepare": specs["prepare"]}, facts={"scale": "full"})
     assert tokens_available(debug) is None
     assert tokens_available(full) == {"stem": 20_000_000_000}
     full.specs["prepare"].config["sources"][0]["tokens"] = 3_000_000

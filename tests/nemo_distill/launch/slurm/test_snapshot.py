@@ -41,13 +41,13 @@ def nemo_run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_jobs_run_the_code_as_it_was_at_launch_with_its_uncommitted_changes(checkout, gate):
-    step_process = checkout / "nemo_distill" / "step_process.py"
-    original = step_process.read_text()
-    step_process.write_text(original.replace("started in", "STARTED WITH A CHANGE in"))
+    process = checkout / "nemo_distill" / "run" / "process.py"
+    original = process.read_text()
+    process.write_text(original.replace("started in", "STARTED WITH A CHANGE in"))
     launched = nemo_run(*RECIPE, f"small.gate={gate}", "--detach")
     assert launched.returncode == 0, launched.stderr
     assert "uncommitted changes packaged" in launched.stdout
-    step_process.write_text("raise SystemExit('what was not launched runs')")
+    process.write_text("raise SystemExit('what was not launched runs')")
     gate.touch()
     shutil.move(checkout / "nemo_distill", checkout / "gone")  # the checkout may go altogether
     run = find("small", runs=Path("runs"))
