@@ -8,6 +8,10 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# make reads a space as two names, of targets too.
+ifneq ($(words $(VENV)),1)
+$(error VENV='$(VENV)' is no one name: the environment cannot be in a folder with a space, though the checkout can)
+endif
 DOCS_VENV ?= $(VENV)-docs
 
 # What `make check` leaves to `make test`: what starts clusters, launches, ranks, servers or browsers, or takes long.
@@ -34,9 +38,7 @@ $(VENV)/.ready: $(VENV)/.locked pyproject.toml
 # torch goes first: pip takes the build that it finds for this machine, and the lock names no CUDA package. The lock
 # holds all the rest, so nothing is left to be resolved.
 $(VENV)/.locked: requirements/lock.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
-	    echo "nemo-distill needs Python 3.11 or 3.12, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1):" \
-	        "name another with PYTHON=..." >&2; exit 2; }
+	@bash requirements/needs.sh "$(PYTHON)" "$(VENV)"
 	@echo "Setting up $(VENV), once: 3 GB of packages, a few minutes."
 	"$(PYTHON)" -m venv --clear "$(VENV)"
 	$(BIN)/python -m pip install -qq torch==2.13.0

@@ -2,8 +2,10 @@
 
 import ast
 import importlib.metadata
+import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -112,3 +114,43 @@ def test_the_sites_lock_holds_what_the_site_needs_and_not_torch():
 
 def test_torch_is_installed_first_in_the_version_of_the_lock():
     assert f"torch=={locked('lock.txt')['torch']}" in (ROOT / "Makefile").read_text()
+
+
+def set_up(*words: str, path: str | None = None, **variables: str) -> subprocess.CompletedProcess:
+    """`make setup` where it has to stop before it installs anything: the environment would be in a new folder."""
+    environment = os.environ | variables | ({"PATH": path} if path else {})
+    return subprocess.run(["make", "setup", *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """A folder with the programs that setting up asks for, but git, and a Python of another version."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("bash", "make", "uname", "df", "awk", "dirname"):
+        (folder / name).symlink_to(shutil.which(name))
+    (folder / "python3.13").write_text("#!/bin/sh\necho 3.13\n")
+    (folder / "python3.13").chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"VENV": "my env"}, "VENV='my env' is no one name: the environment cannot be in a folder with a space"),
+        ({"VENV": ""}, "VENV='' is no one name"),
+        ({"PYTHON": "nope"}, "needs Python 3.11 or 3.12, and there is no 'nope': name one with PYTHON=..."),
+        ({"PYTHON": "python3.13"}, "needs Python 3.11 or 3.12, and 'python3.13' is 3.13: name another with PYTHON=..."),
+        ({"PYTHON": "true"}, "needs Python 3.11 or 3.12, and 'true' is no Python"),
+        ({"NEEDS_GIB": "99999999"}, "needs 99999999 GiB of disk for its packages, and "),
+        ({}, "needs git, which is not here"),
+    ],
+    ids=str,
+)
+def test_what_setting_up_needs_is_checked_before_anything_is_installed(variables, sentence, programs, tmp_path):
+    words = {"PYTHON": sys.executable, "VENV": str(tmp_path / "env")} | variables
+    without_git = {} if variables else {"path": str(programs)}
+    path = without_git.get("path", f"{programs}:{os.environ['PATH']}")
+    stopped = set_up(*(f"{key}={value}" for key, value in words.items()), path=path, **variables)
+    assert stopped.returncode == 2 and sentence in stopped.stderr, stopped.stdout + stopped.stderr
+    assert not (tmp_path / "env").exists() and "Setting up" not in stopped.stdout

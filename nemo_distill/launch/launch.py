@@ -106,8 +106,6 @@ def check(run: Run) -> None:
 
 def check_folder(runs: Path) -> None:
     """Raise `UserError` when runs cannot be written to `runs`; makes nothing."""
-    if any(character.isspace() for character in str(runs)):
-        raise UserError(f"runs='{runs}' has a space in it, which Slurm jobs break on; choose another folder.")
     there = nearest_there(runs)
     if not there.is_dir():
         raise UserError(f"runs='{runs}' cannot be made: {there} is no folder.")

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -60,6 +61,11 @@ def check_cluster(executor: SlurmExecutor, run: Run, code: Code) -> None:
         for key in values:
             if key not in known:
                 raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
+    for path in (run.runs, *filter(None, [os.environ.get("NEMORUN_HOME")])):
+        if any(character.isspace() for character in str(path)):
+            raise UserError(
+                f"'{path}' has a space in it, which NeMo-Run's job scripts break on: choose another folder."
+            )
     for path in (run.runs, Path(sys.executable)):
         if "/nemo_run" in str(path):
             raise UserError(

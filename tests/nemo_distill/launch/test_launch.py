@@ -268,3 +268,19 @@ def test_a_file_that_is_no_runs_is_refused(nemo_run):
     Path("other.json").write_text('{"name": "x"}')
     code, _, err = nemo_run("status", "other.json")
     assert code == 2 and "other.json is no run's file" in err
+
+
+def test_folders_may_have_spaces_in_their_names_the_environments_too(workplace, attempts):
+    place = workplace.rename(workplace.with_name("folder with space"))
+    os.chdir(place)
+    (place / "its own venv").symlink_to(sys.prefix)
+    words = (RECIPE, "runs=it's my runs", "layout.nodes=1", "layout.gpus_per_node=2")
+    for said in ("6 of 6 steps", "Nothing to do"):
+        command = [place / "its own venv/bin/python", "-m", "nemo_distill.cli", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
+    runs = Path("it's my runs")
+    assert [attempts(runs, step) for step in ("world", "distill-1", "distill-2", "evaluate-2")] == [1, 1, 1, 1]
+    (ranks,) = runs.glob("distill-1/*/spec.json")
+    assert json.loads(ranks.read_text())["ranks"] == 2
+    assert "its own venv/bin/python" in json.loads(ranks.read_text())["provenance"]["argv"][0]

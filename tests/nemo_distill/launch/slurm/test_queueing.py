@@ -129,6 +129,26 @@ def test_where_slurm_does_not_answer_nothing_is_written(nemo_run, site, monkeypa
     assert not (place / "runs").exists()
 
 
+def test_a_space_in_the_runs_folder_is_refused_before_anything_is_written(nemo_run, site, monkeypatch, listing):
+    place = site()
+    before = listing(place)
+    code, _, err = nemo_run(*RECIPE, "runs=my runs")
+    assert code == 2 and err.count("\n") == 1
+    assert f"'{place}/my runs' has a space in it, which NeMo-Run's job scripts break on" in err
+    monkeypatch.setenv("NEMORUN_HOME", f"{place}/its records")
+    assert "its records' has a space" in nemo_run(*RECIPE)[2]
+    assert listing(place) == before
+
+
+def test_the_environments_folder_may_have_a_space_in_its_name(site, attempts):
+    place = site()
+    (place / "its own venv").symlink_to(sys.prefix)
+    command = [place / "its own venv/bin/python", "-m", "nemo_distill.cli", *RECIPE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and "6 of 6 steps" in done.stdout, done.stdout + done.stderr
+    assert attempts("runs", "evaluate-2") == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
