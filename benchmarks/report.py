@@ -21,7 +21,7 @@ from made_up_runs import ITERATIONS, make_run
 from evaluator.report.comparison import Comparison, write_comparison
 from evaluator.suites.catalogue import get_suite
 from evaluator.verdicts.judge import judge
-from nemo_distill.steps.report import gather
+from nemo_distill.outcome.gather import gather
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ NeMo-Run, and the torch it imports, are loaded only to run a recipe: help and re
 
 import ast
 import dataclasses
-import hashlib
 import importlib.util
 import os
 import sys
@@ -162,28 +161,28 @@ def report(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
-    from nemo_distill.run.display import print_comparison, print_outcome, print_published
+    from nemo_distill.config.recipe import blend_of
+    from nemo_distill.outcome import compare, show
+    from nemo_distill.outcome.gather import finished_report
     from nemo_distill.run.manifest import find
-    from nemo_distill.run.step import why_damaged
+    from nemo_distill.study.report import write_tables
 
     if published and run:
         raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
     if published:
-        print_published(*write_published_report(runs), Console())
+        blends = [blend for blend in map(blend_of, recipe_files()) if blend]
+        show.print_published(write_tables(blends, runs / "published"), runs / "published", Console())
         return
     if not run:
         raise UserError("name a run, as nemo-run status does, or give --published for the study's own tables.")
     found = [find(name, runs=runs) for name in run]
     for one in found:
-        if "report" not in one.specs or not one.specs["report"].done:
-            raise UserError(f"{one.name} has no report yet: nemo-run status {one.name} shows how far it is.")
-        folder, again = one.specs["report"].folder, "give the run's command again"
-        if damaged := why_damaged(f"the report of {one.name}", folder, again=again):
-            raise UserError(damaged)
+        finished_report(one)
     if len(found) == 1:
-        print_outcome(found[0], Console())
+        show.print_outcome(found[0], Console())
     else:
-        print_comparison(*write_comparison_report(found, runs), Console())
+        elsewhere = "" if runs == RUNS_FOLDER else f" --runs {runs}"
+        show.print_comparison(*compare.write_comparison_report(found, runs, elsewhere), Console())
 
 
 def card(
@@ -198,68 +197,6 @@ def card(
     from nemo_distill.run.manifest import find
 
     print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license))
-
-
-def write_comparison_report(found: list, runs: Path):
-    """Write the comparison of finished runs into RUNS/comparisons/NAME-vs-NAME and return it with its folder.
-
-    Raises `UserError` when they cannot be compared; nothing is written then.
-    """
-    from evaluator.report.comparison import MOST_RUNS, Comparison, write_comparison
-    from evaluator.verdicts.judge import judge
-    from nemo_distill.steps.report import gather
-
-    names = [one.name for one in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"'{name}' is named twice: a run is compared with others.")
-    if len(found) > MOST_RUNS:
-        raise UserError(f"{len(found)} runs are too many for one page; at most {MOST_RUNS} are compared.")
-    blends = [(one.facts.get("blend") or {}).get("name") for one in found]
-    # A reader knows the blends; the run's name is needed where two runs have one.
-    labels = blends if None not in blends and len(set(blends)) == len(blends) else names
-    try:
-        judgement = judge({label: gather(one.specs["report"]) for label, one in zip(labels, found, strict=True)})
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    elsewhere = f" --runs {runs}" if runs != RUNS_FOLDER else ""
-    commands = {label: f"nemo-run report {one.name}{elsewhere}" for label, one in zip(labels, found, strict=True)}
-    made = Comparison(judgement, commands)
-    folder = runs / "comparisons" / comparison_name(names)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_comparison(made, folder)
-    return made, folder
-
-
-def comparison_name(names: list[str]) -> str:
-    """Name of the folder of a comparison; a long one is cut and ends in a hash of all names."""
-    whole = "-vs-".join(names)
-    return whole if len(whole) <= 120 else f"{whole[:107]}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
-
-
-def write_published_report(runs: Path):
-    """Write the report of the study's own tables into RUNS/published and return it with its folder.
-
-    Blends whose recipes lie in ./recipes are shown with what they are made of.
-    """
-    from nemo_distill.config.recipe import blend_of
-    from nemo_distill.config.sources import find as find_source
-    from nemo_distill.study.report import PublishedReport, write_published
-    from nemo_distill.study.tables import load_study
-
-    blends = [blend for blend in map(blend_of, recipe_files()) if blend]
-    compositions = {
-        blend.name: [
-            (source, share, find_source(source).tokens, blend.provenance_of(source))
-            for source, share in blend.shares.items()
-        ]
-        for blend in blends
-    }
-    made = PublishedReport.of(load_study(), compositions)
-    folder = runs / "published"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_published(made, folder)
-    return made, folder
 
 
 def _recipe_command(path: Path, command: list[str]) -> Callable:

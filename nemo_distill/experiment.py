@@ -30,6 +30,7 @@ from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import SCALE_OF, name_of
 from nemo_distill.launch.launch import check_folder, launch
+from nemo_distill.outcome.suites import protocol
 from nemo_distill.plan.estimate import estimate_of
 from nemo_distill.plan.layouts import misfit
 from nemo_distill.plan.preview import print_preview
@@ -37,7 +38,6 @@ from nemo_distill.run.manifest import Run
 from nemo_distill.run.provenance import redact
 from nemo_distill.run.ranks import check_layout
 from nemo_distill.run.step import Spec, Step, fingerprint, place, resolve_package_paths
-from nemo_distill.steps import evaluate as evaluate_step
 from nemo_distill.train.course import Course
 
 TEACHER, PRUNED = "teacher", "pruned"
@@ -270,7 +270,7 @@ def _evaluation(recipe: Recipe, label: str) -> Step:
         "max_new_tokens": settings.max_new_tokens,
         "datasets": str(Path(settings.datasets).resolve()) if settings.datasets else None,
         "execute_generated_code": settings.execute_generated_code,
-        "protocol": evaluate_step.protocol(settings),
+        "protocol": protocol(settings),
         "seed": recipe.seed,
         "threads": 1,
     }

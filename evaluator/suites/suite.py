@@ -8,6 +8,7 @@ suite.benchmarks[0].key                            # name of its score, as nemo-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -159,3 +160,37 @@ class Suite:
             for benchmark in self.benchmarks
         )
         return dataclasses.replace(self, benchmarks=tuple(counted))
+
+
+_FIRST_FIELDS: dict[type, tuple[str, ...]] = {
+    Suite: (
+        "name", "benchmarks", "temperature", "top_p", "max_new_tokens", "parallelism", "evaluation", "runner",
+        "reasoning_end", "context", "may_score_zero",
+    ),
+    Benchmark: (
+        "title", "task", "repeats", "metric", "score", "questions", "protocol", "result", "written_as", "params",
+        "repeats_key", "score_once", "harness", "dataset", "requests", "judged", "executes_code", "problems",
+    ),
+    Dataset: ("name", "files", "fields", "between", "parts", "given", "by_hand"),
+}  # fmt: skip
+"""Fields that protocols have held since evaluations were first made. It stays as it is when a field is added."""
+
+
+def identity_of(part: Any) -> Any:
+    """A suite, benchmark or data set as plain JSON data, to hash for what its scores may be compared with.
+
+    The first fields are always in it; one that was added later is only where it differs from its default. So a new
+    field makes no finished evaluation another one, unless it is used.
+    """
+    if isinstance(part, Mapping):
+        return {name: identity_of(value) for name, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [identity_of(value) for value in part]
+    if not dataclasses.is_dataclass(part):
+        return part
+    first = next((_FIRST_FIELDS[kind] for kind in type(part).__mro__ if kind in _FIRST_FIELDS), ())
+    return {
+        one.name: identity_of(value)
+        for one in dataclasses.fields(part)
+        if (value := getattr(part, one.name)) != one.default or one.name in first
+    }

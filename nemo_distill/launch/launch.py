@@ -24,7 +24,8 @@ from nemo_distill.launch.local import QUIET, LocalExperiment
 from nemo_distill.launch.slurm.jobscript import shape_of
 from nemo_distill.launch.slurm.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
 from nemo_distill.launch.slurm.snapshot import Code
-from nemo_distill.run.display import Display, print_failure, print_outcome
+from nemo_distill.outcome.show import print_outcome
+from nemo_distill.run.display import Display, print_failure
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run, State, state_of
 from nemo_distill.run.provenance import redact

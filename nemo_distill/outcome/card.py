@@ -1,4 +1,4 @@
-"""The model card of a run's checkpoint: what the run knows, for `evaluator.report.card` to write down.
+"""Writes the model card of a run's checkpoint: what the run knows, in the form of `evaluator.report.card`.
 
 write_card(find("distill_v1v3-debug", runs=Path("runs")), milestone="80B")
 """
@@ -7,7 +7,10 @@ import re
 import shlex
 from pathlib import Path
 
+from evaluator.report.card import Card, render
+from evaluator.verdicts.judge import judge_alone
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.outcome.gather import blend_name, finished_report, gather
 from nemo_distill.run.manifest import Run
 
 FILE = "README.md"
@@ -28,14 +31,8 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
 
     Raises `UserError` for a run that has no report, or no such milestone; nothing is written then.
     """
-    from evaluator.report.card import Card, render
-    from evaluator.verdicts.judge import judge_alone
-    from nemo_distill.steps.report import gather
-
-    if "report" not in run.specs or not run.specs["report"].done:
-        raise UserError(f"{run.name} has no report yet: nemo-run status {run.name} shows how far it is.")
-    report = gather(run.specs["report"])
-    blend = (run.facts.get("blend") or {}).get("name") or run.name
+    report = gather(finished_report(run))
+    blend = blend_name(run) or run.name
     stop, findings = judge_alone(blend, report)
     rows = {row.title: row for row in report.milestones}
     if milestone is not None and milestone not in rows:

@@ -19,6 +19,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.schedule import format_tokens
 from nemo_distill.config.settings import FP8
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
+from nemo_distill.outcome.suites import Load, loads
 from nemo_distill.plan import calibration, layouts
 from nemo_distill.plan.cost import Job, with_rates
 from nemo_distill.plan.flops import BF16, FP32
@@ -26,7 +27,6 @@ from nemo_distill.plan.gpus import get_gpu
 from nemo_distill.plan.layouts import RESERVED_GIB, fits, needed_gib
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import resolve_package_paths
-from nemo_distill.steps.evaluate import Load, loads
 
 PRUNE_GPU_HOURS = 8.0
 """The study's search: about an hour on 8 H100."""

@@ -18,10 +18,10 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.config.sources import find
+from nemo_distill.outcome.suites import loads
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate, detectable_table, duration_in_words, new_table
 from nemo_distill.run.manifest import Run, State, state_of
-from nemo_distill.steps.evaluate import loads
 
 MOST_EPOCHS = 4
 """Passes over a source that are worth nearly as much as new data (Muennighoff et al. 2023, arXiv:2305.16264)."""

@@ -176,37 +176,3 @@ def print_failure(
     if waiting:
         console.print(f"Not started: {', '.join(waiting)}.", highlight=False, soft_wrap=True)
     console.print("The same command goes on from here.", highlight=False)
-
-
-def print_outcome(run: Run, console: Console) -> None:
-    """The table of scores of a finished run and the path of its report."""
-    if "report" not in run.specs or not run.specs["report"].done:
-        return
-    from evaluator.report.run import terminal_table
-
-    folder = run.specs["report"].folder
-    console.print(terminal_table(folder))
-    _print_paths(folder, console)
-
-
-def print_published(report, folder: Path, console: Console) -> None:
-    """The study's own tables, an `nemo_distill.study.report.PublishedReport`, and the paths of its report."""
-    from nemo_distill.study.report import terminal_tables
-
-    for table in terminal_tables(report):
-        console.print(table)
-        console.print()
-    _print_paths(folder, console)
-
-
-def print_comparison(comparison, folder: Path, console: Console) -> None:
-    """What several runs show side by side, an `evaluator.report.comparison.Comparison`, and the paths of its report."""
-    from evaluator.report.comparison import terminal_summary
-
-    console.print(terminal_summary(comparison), highlight=False)
-    _print_paths(folder, console)
-
-
-def _print_paths(folder: Path, console: Console) -> None:
-    console.print(f"Report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
-    console.print(f"        {folder / 'report.html'}", highlight=False, soft_wrap=True)

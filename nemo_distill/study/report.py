@@ -10,7 +10,7 @@ It is drawn and laid out by what draws and lays out the report of a run (`evalua
 `evaluator.report.pages`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from evaluator.report.panels import Curve, Line, fit_panel
 from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
 from evaluator.verdicts.finding import Finding
+from nemo_distill.config import blend as recipe
+from nemo_distill.config.sources import find
 from nemo_distill.study.claims import Checked, check
 from nemo_distill.study.findings import Pair, detectable, findings, pairs
-from nemo_distill.study.tables import Blend, Checkpoint, Score, Study, common_benchmark, repeats_text
+from nemo_distill.study.tables import Blend, Checkpoint, Score, Study, common_benchmark, load_study, repeats_text
 
 MARK = "†"
 """Marks a column of a protocol that is not the reference models'."""
@@ -117,6 +119,23 @@ class PublishedReport:
         """Of the blends that may be compared with them: share of the gap from pruned student to teacher closed."""
         means = {role: self.study.reference(role).average.mean for role in ("teacher", "pruned")}
         return [(blend, recovered(means | {"milestone": blend.last.average.mean})) for blend in self.study.comparable]
+
+
+def write_tables(blends: Iterable[recipe.Blend], folder: Path) -> PublishedReport:
+    """Write the report of the study's own tables into `folder`, which is made, and return it.
+
+    Of `blends` those that are tables of the study are shown with what they are made of.
+    """
+    compositions = {
+        blend.name: [
+            (source, share, find(source).tokens, blend.provenance_of(source)) for source, share in blend.shares.items()
+        ]
+        for blend in blends
+    }
+    report = PublishedReport.of(load_study(), compositions)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_published(report, folder)
+    return report
 
 
 def write_published(report: PublishedReport, folder: Path) -> None:

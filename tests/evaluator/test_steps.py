@@ -6,6 +6,7 @@ import json
 import pytest
 
 from nemo_distill.errors import UserError
+from nemo_distill.outcome.gather import gather
 from nemo_distill.run.step import Spec, mark_done
 from nemo_distill.steps import evaluate
 from nemo_distill.steps import report as report_step
@@ -89,7 +90,7 @@ def test_the_report_says_how_it_was_asked_and_not_how_the_suite_would(tmp_path, 
     )
     for folder in (upstream["evaluate-teacher"], upstream["evaluate-pruned"], evaluation.folder):
         dataclasses.replace(report.rows[0].result, tasks=tasks).save(folder)
-    made = report_step.gather(placed(tmp_path, "report", config=CONFIG, upstream=upstream))
+    made = gather(placed(tmp_path, "report", config=CONFIG, upstream=upstream))
     assert (made.suite.max_new_tokens, made.protocol) == (33, "abc")
     assert {benchmark.questions for benchmark in made.suite.benchmarks} == {7}
 

@@ -13,7 +13,7 @@ from benchmarks.made_up_runs import make_run
 from evaluator.report.run import write_report
 from evaluator.suites.catalogue import get_suite
 from nemo_distill import cli
-from nemo_distill.steps.report import gather
+from nemo_distill.outcome.gather import gather
 from tests.evaluator.answers_for_tests import keep_answers
 
 PAGES = ("comparison", "run", "published")

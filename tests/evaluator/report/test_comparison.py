@@ -16,8 +16,8 @@ from evaluator.suites.catalogue import OFFLINE, get_suite
 from evaluator.verdicts.contrasts import BETTER, OPEN, SUSPECT, WORSE, family
 from evaluator.verdicts.judge import judge
 from nemo_distill import cli
+from nemo_distill.outcome.gather import gather
 from nemo_distill.run.manifest import find
-from nemo_distill.steps.report import gather
 
 SKILLS = (-1.0, 0.0, 1.0, 1.0)
 MATH, CODE = OFFLINE.benchmarks[2], OFFLINE.benchmarks[4]

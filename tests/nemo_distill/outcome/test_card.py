@@ -10,9 +10,9 @@ from benchmarks.made_up_runs import make_run
 from evaluator.suites.catalogue import get_suite
 from nemo_distill import cli
 from nemo_distill.outcome.card import write_card
+from nemo_distill.outcome.gather import gather
 from nemo_distill.run.manifest import find
 from nemo_distill.run.step import Step, place
-from nemo_distill.steps.report import gather
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 from nemo_distill.config.settings import Evaluate
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.outcome.suites import loads
 from nemo_distill.plan.calibration import BENCH, STUDY, TWO_GPUS
 from nemo_distill.plan.estimate import (
     ANSWER_TOKENS,
@@ -18,7 +19,6 @@ from nemo_distill.plan.estimate import (
     duration_in_words,
     vllm_tokens_per_second,
 )
-from nemo_distill.steps.evaluate import loads
 
 SUITE = loads(Evaluate(suite="study"))
 

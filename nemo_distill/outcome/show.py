@@ -1,0 +1,42 @@
+"""Prints what a terminal shows of finished runs: tables of scores, a comparison, and where the pages are.
+
+print_outcome(run, Console())
+print_comparison(*write_comparison_report(runs_found, runs), Console())
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from evaluator.report.comparison import Comparison, terminal_summary
+from evaluator.report.run import terminal_table
+from nemo_distill.run.manifest import Run
+from nemo_distill.study.report import PublishedReport, terminal_tables
+
+
+def print_outcome(run: Run, console: Console) -> None:
+    """The table of scores of a finished run and the path of its report."""
+    if "report" not in run.specs or not run.specs["report"].done:
+        return
+    folder = run.specs["report"].folder
+    console.print(terminal_table(folder))
+    _print_paths(folder, console)
+
+
+def print_published(report: PublishedReport, folder: Path, console: Console) -> None:
+    """The study's own tables and the paths of its report."""
+    for table in terminal_tables(report):
+        console.print(table)
+        console.print()
+    _print_paths(folder, console)
+
+
+def print_comparison(comparison: Comparison, folder: Path, console: Console) -> None:
+    """What several runs show side by side and the paths of its report."""
+    console.print(terminal_summary(comparison), highlight=False)
+    _print_paths(folder, console)
+
+
+def _print_paths(folder: Path, console: Console) -> None:
+    console.print(f"Report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
+    console.print(f"        {folder / 'report.html'}", highlight=False, soft_wrap=True)

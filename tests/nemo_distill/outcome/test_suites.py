@@ -1,0 +1,78 @@
+import dataclasses
+import json
+
+import pytest
+
+from evaluator.suites import catalogue
+from evaluator.suites.suite import Benchmark, Dataset, Suite, identity_of
+from nemo_distill.config.settings import Evaluate
+from nemo_distill.errors import UserError
+from nemo_distill.outcome.suites import protocol
+
+OF_0_1 = {"offline": "8ef2444e8fbc", "harness": "015e4a83236f", "study": "6b39a6af2dda"}
+"""Protocols that version 0.1 wrote into its evaluations, each question asked as often as the suite says."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LaterBenchmark(Benchmark):
+    shots: int = 0
+    """Examples before the question: a field that no evaluation knew when protocols were first made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LaterDataset(Dataset):
+    revision: str = "main"
+
+
+@dataclasses.dataclass(frozen=True)
+class LaterSuite(Suite):
+    system_prompt: str = ""
+
+
+def later(suite: Suite, *, shots: int = 0, revision: str = "main", system_prompt: str = "") -> Suite:
+    """The suite as a later version would have it, with a new field in each of its parts."""
+
+    def fields(part) -> dict:
+        return {one.name: getattr(part, one.name) for one in dataclasses.fields(part)}
+
+    benchmarks = []
+    for one in suite.benchmarks:
+        dataset = LaterDataset(**fields(one.dataset), revision=revision) if one.dataset else None
+        benchmarks.append(LaterBenchmark(**fields(one) | {"dataset": dataset}, shots=shots))
+    return LaterSuite(**fields(suite) | {"benchmarks": tuple(benchmarks)}, system_prompt=system_prompt)
+
+
+@pytest.fixture(autouse=True)
+def judge(monkeypatch):
+    for name, value in {"JUDGE_URL": "http://host/v1", "JUDGE_MODEL_ID": "j", "JUDGE_API_KEY": "none"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("suite", OF_0_1)
+def test_a_suite_has_the_protocol_that_it_had(suite):
+    assert protocol(Evaluate(suite=suite, repeats=None)) == OF_0_1[suite]
+
+
+@pytest.mark.parametrize("suite", OF_0_1)
+def test_a_field_that_is_added_changes_no_protocol(suite, monkeypatch):
+    monkeypatch.setitem(catalogue._SUITES, suite, later(catalogue.get_suite(suite)))
+    assert protocol(Evaluate(suite=suite, repeats=None)) == OF_0_1[suite]
+
+
+@pytest.mark.parametrize("used", [{"shots": 5}, {"revision": "v2"}, {"system_prompt": "/think"}])
+def test_a_field_that_is_used_changes_the_protocol(used, monkeypatch):
+    monkeypatch.setitem(catalogue._SUITES, "harness", later(catalogue.get_suite("harness"), **used))
+    assert protocol(Evaluate(suite="harness", repeats=None)) != OF_0_1["harness"]
+
+
+@pytest.mark.parametrize("name", ["offline", "harness", "harness_code", "study"])
+def test_every_field_of_a_suite_decides_its_identity(name):
+    suite = catalogue.get_suite(name)
+    assert json.dumps(identity_of(suite)) == json.dumps(dataclasses.asdict(suite))
+    for part, change in [(suite.with_max_new_tokens(7), "max_new_tokens"), (suite.with_repeats(3), "benchmarks")]:
+        assert identity_of(part)[change] != identity_of(suite)[change]
+
+
+def test_a_suite_that_is_not_there_is_named_with_the_nearest():
+    with pytest.raises(UserError, match="'ofline'; did you mean 'offline'"):
+        protocol(Evaluate(suite="ofline"))
