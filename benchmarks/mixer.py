@@ -4,7 +4,7 @@
 
 Convolution, scan, gate and norm; medians, forward and backward pass, for the heads of the study's teacher and student
 and for the part of the student's that a rank has with tensor parallelism. Also prints how far outputs and gradients of
-the two are apart.
+the two are apart. It has not run to its end on a GPU yet (benchmarks/RESULTS.md).
 """
 
 import argparse

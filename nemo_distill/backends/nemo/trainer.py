@@ -2,7 +2,7 @@
 
 A run is a `nemo_distill.train.course.Course` on a blend. A process trains a part of it, from the iteration its
 checkpoint stands at to `until`. The sample order and the learning rate belong to the whole course, so a course cut into
-parts gives the losses of the uncut one, digit for digit.
+parts gives the losses of the uncut one: bit-identical in float32 on one CPU rank, within 0.4% as measured on a GPU.
 """
 
 import json
