@@ -105,7 +105,7 @@ def attempt(who: str, corpus: Path, folder: Path) -> None:
     """Tokenise `corpus` into `folder`; the last line printed is the seconds of it, and of processor time."""
     tokenizer = str(corpus.parent / "tokenizer")
     if who == "ours":
-        from nemo_distill.data.hub import LocalFile
+        from nemo_distill.data.files import LocalFile
         from nemo_distill.data.tokenise import Job, Treatment, Workers, tokenise
         from nemo_distill.data.tokenizer import Tokenizer
 

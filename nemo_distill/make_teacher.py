@@ -135,6 +135,7 @@ def make_tokenizer(folder: Path) -> None:
 
 def make_data(work: Path, tokenizer_folder: Path, documents: int) -> dict[str, str]:
     """Write the corpora and tokenise them with the prepare step; returns the prefix of each source's token files."""
+    from nemo_distill.data.prepared import read_sources
     from nemo_distill.run.step import Step, place
     from nemo_distill.steps import debug_world, prepare
 
@@ -149,7 +150,7 @@ def make_data(work: Path, tokenizer_folder: Path, documents: int) -> dict[str, s
     for spec in specs.values():
         spec.folder.mkdir(parents=True, exist_ok=True)
         (debug_world if spec.name == "world" else prepare).main(spec)
-    return {name: source["prefix"] for name, source in prepare.read_sources(specs["prepare"].folder).items()}
+    return {name: source["prefix"] for name, source in read_sources(specs["prepare"].folder).items()}
 
 
 def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], size: Size) -> Path:

@@ -12,6 +12,15 @@ from pathlib import Path
 import pytest
 
 from core_evals.nemo_distill import version
+from nemo_distill.contamination.scan import search_source
+from nemo_distill.contamination.search import Index
+from nemo_distill.data import source_cards
+from nemo_distill.data.files import HubFile, Located
+from nemo_distill.data.prepared import read_sources
+from nemo_distill.data.source_folder import place
+from nemo_distill.data.tokenizer import Tokenizer
+from nemo_distill.run.step import Spec, resolve_package_paths
+from nemo_distill.steps import contamination, prepare
 from nemo_distill.train.losses import read_losses
 from tests import old_runs
 
@@ -52,6 +61,30 @@ def test_every_step_of_every_recipe_has_the_fingerprint_it_had(name):
     recipe = Recipe.of(name, parameters["settings"].default, get_scale(scale))
     specs = place(build_steps(recipe), runs=Path("runs"))
     assert {step: spec.fingerprint for step, spec in specs.items()} == GOLDEN[name]
+
+
+def _described(content: str) -> HubFile:
+    """A file of which nothing but the content is known."""
+    return HubFile("org/name", "a" * 40, "a.jsonl", 0, content, streaming=False)
+
+
+def test_a_source_that_was_tokenised_is_found_in_its_folder(runs):
+    for folder in runs.glob("prepare/*"):
+        spec = Spec.load(folder / "spec.json")
+        tokenizer = Tokenizer(resolve_package_paths(spec.config["tokenizer"]))
+        for source in spec.config["sources"]:
+            name = source["name"]
+            card = source_cards.read(Path(read_sources(folder)[name]["prefix"]).parent)
+            located = Located([_described(file["content"]) for file in card["inputs"]])
+            assert place(spec, source, located, tokenizer, version=prepare.VERSION).done, name
+
+
+def test_a_source_that_was_searched_for_questions_is_found_in_its_folder(runs):
+    for folder in runs.glob("contamination/*"):
+        spec = Spec.load(folder / "spec.json")
+        for source in spec.config["sources"]:
+            found = search_source(spec, source, Located([]), Index({}), version=contamination.VERSION, say=print)
+            assert found[0].documents == 4_000  # of no file: they were read when it was made
 
 
 def test_the_tasks_of_version_1_are_asked_as_they_were():

@@ -1,8 +1,7 @@
 """What sources and benchmarks have in common, as data and as a table.
 
     found = Contamination.load(Path("contamination.json"))
-    headings, rows = found.table()              # for Markdown and HTML
-    rich.print(terminal_table(found))
+    headings, rows = found.table()
 
 `nemo_distill.contamination.search` finds it.
 """
@@ -12,6 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nemo_distill.run.progress import write_atomically
+
+CONTAMINATION_FILE = "contamination.json"
+"""What the contamination step leaves in its folder."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ class Reading:
     """How much of a source was read."""
 
     source: str
+    """Name of the source."""
     documents: int
-    whole: bool
-    """False when a limit ended the reading."""
+    """Documents that were searched."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Contamination:
         return cls(
             words=record["words"],
             benchmarks=tuple(Benchmark(**one) for one in record["benchmarks"]),
-            sources=tuple(Reading(**one) for one in record["sources"]),
+            sources=tuple(reading_of(one) for one in record["sources"]),
             overlaps=tuple(overlap_of(one) for one in record["overlaps"]),
         )
 
@@ -121,7 +123,7 @@ class Contamination:
         return ["Source", *(benchmark.name for benchmark in self.benchmarks)], rows
 
     def notes(self) -> list[str]:
-        """What the table does not say, a sentence each: what was not judged, dropped or read."""
+        """What the table does not say, a sentence each: what was not judged, and what was dropped."""
         said = [f"Questions of which a document holds {self.words} words in a row, or all words of a shorter question."]
         for one in self.benchmarks:
             parts = [
@@ -131,12 +133,12 @@ class Contamination:
             ]
             if any(count for count, _ in parts):
                 said.append(f"{one.name}: {'; '.join(text for count, text in parts if count)}.")
-        said += [
-            f"{one.source}: only the first {one.documents:,} documents were read."
-            for one in self.sources
-            if not one.whole
-        ]
         return said
+
+
+def reading_of(record: dict) -> Reading:
+    """A `Reading` from its JSON, which may have keys of earlier versions."""
+    return Reading(source=record["source"], documents=record["documents"])
 
 
 def overlap_of(record: dict) -> Overlap:
@@ -144,22 +146,6 @@ def overlap_of(record: dict) -> Overlap:
     examples = tuple(Example(**example) for example in record["examples"])
     ids = {key: tuple(record[key]) for key in ("touched", "whole")}
     return Overlap(**record | ids | {"examples": examples})
-
-
-def terminal_table(contamination: Contamination):
-    """`contamination` as a `rich.table.Table`."""
-    from rich import box
-    from rich.table import Table
-
-    headings, rows = contamination.table()
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.caption = "\n".join(contamination.notes())
-    table.add_column(headings[0], no_wrap=True)
-    for heading in headings[1:]:
-        table.add_column(heading.replace("_", "_\n"), justify="right")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _cell(overlap: Overlap) -> str:

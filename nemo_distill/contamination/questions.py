@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.data.documents import ENDINGS
+from nemo_distill.data.files import ENDINGS
 from nemo_distill.errors import UserError, nearest
 
 FIELDS = ("question", "Question", "problem", "prompt", "question_content", "messages", "text")

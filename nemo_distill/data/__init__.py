@@ -1,6 +1,6 @@
-"""From a source to tokens: where its files come from, what becomes of a row, and what is searched for in it.
+"""From a source to tokens: where its files come from, what becomes of a row, and what came of it.
 
-`hub` finds files, `documents` reads their rows, `tokenizer`, `tokenise`, `draw` and `indexed` make Megatron's .bin and
-.idx of them, `cards` says what came of it. `questions`, `ngrams`, `contamination` and `overlap` look for benchmark
-questions. The steps that do it are `steps.prepare` and `steps.contamination`.
+`find` and `hub` find the `files` of a source, `documents` reads their rows, `tokenizer`, `tokenise`, `draw` and
+`indexed` make Megatron's .bin and .idx of them, `source_folder` keeps these in a folder of the source's own, and
+`source_cards` says what they are made of. The step that does it is `steps.prepare`; `prepared` reads what it lists.
 """

@@ -1,7 +1,7 @@
 """Rows of a source's files, one after another, and the document that each one holds.
 
-A file is a `Path`, or anything else with `name` and `open("rb")` (`hub.HubFile`): .jsonl, .jsonl.gz or .parquet. A row
-that cannot be used is counted by its reason and dropped; `Tally.check` fails when too many were.
+A file is a `Path` or a file of a source (`nemo_distill.data.files`): .jsonl, .jsonl.gz or .parquet. A row that cannot
+be used is counted by its reason and dropped; `Tally.check` fails when too many were.
 
     tally = Tally()
     for messages in rows([Path("corpora/math.jsonl")], field="messages", tally=tally):
@@ -19,20 +19,17 @@ import itertools
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemo_distill.data.files import ENDINGS, SourceFile
 from nemo_distill.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from nemo_distill.data.hub import HubFile
-
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-"""Of the files that can be read."""
 BATCH_BYTES = 1 << 20
 """A batch is closed when its rows have reached this size."""
 _BATCH_ROWS = 1_000
@@ -103,18 +100,31 @@ class Document:
     """Tools that the messages may call, where the row names some."""
 
 
-def rows(files: "Iterable[Path | HubFile]", *, field: str, tally: Tally) -> Iterator[str | list[dict]]:
+def rows(
+    files: Iterable[Path | SourceFile],
+    *,
+    field: str,
+    tally: Tally,
+    say: Callable[[Path | SourceFile, float], None] | None = None,
+) -> Iterator[str | list[dict]]:
     """The `field` of every row of `files`: a text, or a list of messages.
 
-    Rows that cannot be used are counted in `tally`. Raises `UserError` for a file that is missing, of another kind,
-    or damaged.
+    Args:
+        files: In the order in which they are read.
+        field: `text` or `messages`.
+        tally: Counts the rows that cannot be used.
+        say: Called with the file and the share of it that has been read, from time to time.
+
+    Raises `UserError` for a file that is missing, of another kind, or damaged.
     """
     for file in files:
         for batch in batches(file, field=field):
             yield from (document.value for document in parse(batch, field=field, tally=tally))
+            if say:
+                say(file, batch.read)
 
 
-def batches(file: "Path | HubFile", *, field: str, skip: int = 0) -> Iterator[Batch]:
+def batches(file: Path | SourceFile, *, field: str, skip: int = 0) -> Iterator[Batch]:
     """The rows of `file` after number `skip`, in batches; of a .parquet only `field` and `tools` are read.
 
     Raises `UserError` for a file that is missing, of another kind, or damaged.

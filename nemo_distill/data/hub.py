@@ -17,132 +17,18 @@ HF_HOME. Raises `UserError` for whatever is not there, not allowed, or cannot be
 
 import fnmatch
 import functools
-import hashlib
-import io
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from nemo_distill.data.documents import ENDINGS
+from nemo_distill.data.files import ENDINGS, HubFile, LocalFile, Located
 from nemo_distill.data.hub_errors import DATA_SET, MIRROR, MODEL, endpoint, refusals
 from nemo_distill.errors import UserError, nearest
 
 STREAMING = "NEMO_DISTILL_STREAMING"
 """Environment variable: 1 to read from the hub as it is needed, with nothing kept in its cache."""
 _README = "README.md"
-_STREAMED_AT_ONCE = 8 << 20
-"""Bytes of a range request."""
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A file at hand."""
-
-    path: Path
-    name: str
-    """What a card calls it: the path inside the data set, or the file's own name."""
-
-    @property
-    def bytes(self) -> int:
-        """Size."""
-        return self.path.stat().st_size
-
-    @functools.cached_property
-    def content(self) -> str:
-        """What stands for its bytes: their SHA-256."""
-        with open(self.path, "rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-    def open(self, mode: str = "rb") -> BinaryIO:
-        """The file, to read."""
-        return open(self.path, mode)
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a data set on the hub, at one commit."""
-
-    dataset: str
-    revision: str
-    """A commit."""
-    name: str
-    """Path inside the data set."""
-    bytes: int
-    """Size, as the hub says."""
-    content: str
-    """What stands for its bytes: SHA-256 of a large file, git's object id of a small one."""
-    streaming: bool
-    """Read by ranges rather than fetched whole into the cache."""
-
-    def open(self, mode: str = "rb") -> BinaryIO:
-        """The file, to read; fetched now unless it streams. A connection that drops is taken up again; what
-        was fetched whole is not fetched twice."""
-        assert mode == "rb", mode
-        with refusals(self.dataset):
-            if self.streaming:
-                from huggingface_hub import HfFileSystem
-
-                system = HfFileSystem(endpoint=endpoint())
-                path = f"datasets/{self.dataset}@{self.revision}/{self.name}"
-                return _Streamed(system.open(path, "rb", block_size=_STREAMED_AT_ONCE), self.dataset)
-            from huggingface_hub import hf_hub_download
-
-            return open(
-                hf_hub_download(
-                    self.dataset, self.name, repo_type="dataset", revision=self.revision, endpoint=endpoint()
-                ),
-                "rb",
-            )
-
-    def __str__(self) -> str:
-        return f"{self.dataset}/{self.name}"
-
-
-class _Streamed(io.BufferedReader):
-    """A remote file whose errors are sentences."""
-
-    def __init__(self, raw, dataset: str):
-        super().__init__(_Raw(raw, dataset), buffer_size=1 << 16)
-
-
-class _Raw(io.RawIOBase):
-    def __init__(self, file, dataset: str):
-        self._file, self._dataset = file, dataset
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer) -> int:
-        with refusals(self._dataset):
-            return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-@dataclass(frozen=True)
-class Located:
-    """The files of a source."""
-
-    files: list[LocalFile | HubFile]
-    """In the order in which they are read."""
-    revision: str | None = None
-    """The commit of the data set; None for files at hand."""
 
 
 def locate(source: dict, *, streaming: bool | None = None, mirror: str | None = None) -> Located:

@@ -16,7 +16,8 @@ from evaluator.results.run import BlendPart, Pruning, Report, Row, StepRecord
 from evaluator.results.scores import CheckpointResult
 from evaluator.suites.catalogue import get_suite
 from nemo_distill.config.schedule import Schedule
-from nemo_distill.contamination.overlap import Contamination
+from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
+from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import SPEC_FILE, SUCCESS, Spec, why_damaged
@@ -25,8 +26,6 @@ SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
 )  # fmt: skip
 """Packages whose versions the report names."""
-CONTAMINATION_FILE = "contamination.json"
-"""What `steps.contamination` leaves in its folder."""
 
 
 def finished_report(run: Run) -> Spec:
@@ -168,12 +167,12 @@ def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple[BlendP
 
     shares = config["blend"]
     provenance = config.get("provenance", {})  # version 1 of this step had none; its runs are compared as well
-    sources = json.loads((steps["prepare"].folder / "sources.json").read_text(encoding="utf-8"))
+    counted = tokens_counted(steps["prepare"].folder)
     return tuple(
         BlendPart(
             source=name,
             percent=percent,
-            tokens_available=sources[name]["tokens"],
+            tokens_available=counted[name],
             tokens_used=tokens * percent / sum(shares.values()),
             provenance=provenance.get(name, ""),
         )

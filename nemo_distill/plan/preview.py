@@ -5,10 +5,8 @@
 It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.plan.estimate`.
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +16,7 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.config.sources import find
+from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import loads
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate, detectable_table, duration_in_words, new_table
@@ -165,8 +164,8 @@ def tokens_available(run: Run) -> dict[str, int] | None:
     budgets = {source["name"]: source.get("tokens") for source in prepare.config["sources"]}
     names = list(budgets)
     if prepare.done:
-        counted = json.loads(Path(prepare.folder, "sources.json").read_text(encoding="utf-8"))
-        return {name: counted[name]["tokens"] for name in names}
+        counted = tokens_counted(prepare.folder)
+        return {name: counted[name] for name in names}
     if "world" in run.specs:  # which makes sources of other sizes
         return None
     return {name: min(find(name).tokens, budgets[name] or math.inf) for name in names}

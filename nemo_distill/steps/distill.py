@@ -74,10 +74,10 @@ def _train(spec, training, ranks: Ranks, course: Course, *, resume_from: Path | 
     from nemo.collections import llm
 
     from nemo_distill.config.blend import megatron_blend
+    from nemo_distill.data.prepared import read_sources
     from nemo_distill.kd.model import Options, distillation_model
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.steps import index
-    from nemo_distill.steps.prepare import read_sources
     from nemo_distill.train.health_gate import gate
 
     config = spec.config

@@ -27,8 +27,8 @@ def main(spec) -> None:
     from nemo_distill.backends.nemo import trainer as training
     from nemo_distill.backends.nemo.indices import build, one_process
     from nemo_distill.config.blend import megatron_blend
+    from nemo_distill.data.prepared import read_sources
     from nemo_distill.nemotron_h.checkpoint import context_tokenizer
-    from nemo_distill.steps.prepare import read_sources
     from nemo_distill.train.course import Course
 
     config, tokenizer = dict(spec.config), context_tokenizer(spec.upstream["import-teacher"] / "checkpoint")

@@ -132,15 +132,15 @@ def calibration_tokens(spec, tokenizer_folder: Path):
     import torch
 
     from nemo_distill.data.documents import Tally, batches, parse
+    from nemo_distill.data.find import find_files
     from nemo_distill.data.tokenizer import Tokenizer
-    from nemo_distill.steps.prepare import find_files
 
     wanted, source = spec.config["calibration"], spec.config["calibration"]["source"]
     count = wanted["sequences"] * wanted["seq_length"]
     tokenizer, ids = Tokenizer(tokenizer_folder), []
     plain = source["field"] == "text"  # chat templates end a document themselves
     # A few million tokens of what may be terabytes on the hub: only what is needed is fetched.
-    for file in find_files(spec, source, streaming=True).files:
+    for file in find_files(source, spec.upstream, streaming=True).files:
         for batch in batches(file, field=source["field"]):
             texts = [tokenizer.text(document) for document in parse(batch, field=source["field"], tally=Tally())]
             for document in tokenizer.encode(texts, special=plain):

@@ -116,7 +116,7 @@ def vocabulary_mismatch(*, teacher: int, student: int, tokenizer: int, sources: 
         teacher: Rows of its embedding.
         student: Rows of its embedding.
         tokenizer: Ids that it can give.
-        sources: As `prepare.read_sources` lists them; of each, tokens at `BLOCKS` places are looked at.
+        sources: As `prepared.read_sources` lists them; of each, tokens at `BLOCKS` places are looked at.
     """
     if teacher != student:
         return (

@@ -29,7 +29,7 @@ SAMPLES, SAMPLE_TOKENS, CHUNK = 4, 1024, 256
 def gate(spec: Spec, ranks: Ranks, *, sources: dict[str, dict], resume_from: Path | None) -> "HealthGate":
     """The callback for a segment that goes on from the checkpoint `resume_from`, one of its own or another's.
 
-    Raises `UserError` when teacher, student, tokenizer and `sources` (of `prepare.read_sources`) do not share a
+    Raises `UserError` when teacher, student, tokenizer and `sources` (of `prepared.read_sources`) do not share a
     vocabulary.
     """
     own = resume_from is not None and resume_from.parent == spec.folder

@@ -7,7 +7,7 @@ import pytest
 
 from nemo_distill.contamination import ngrams
 from nemo_distill.contamination.ngrams import normalised
-from nemo_distill.contamination.overlap import Contamination, Reading, terminal_table
+from nemo_distill.contamination.overlap import Contamination, Reading
 from nemo_distill.contamination.questions import Question
 from nemo_distill.contamination.search import Index
 from nemo_distill.errors import UserError
@@ -110,7 +110,7 @@ def test_a_benchmark_too_short_to_judge_has_no_share_and_a_dash_in_the_table():
     index = Index({"sums": [Question("1", "Compute 465 + 111.")]})
     overlaps = index.scan("stem", ["Compute 465 + 111."])
     assert overlaps[0].share is None
-    found = Contamination(13, tuple(index.benchmarks), (Reading("stem", 1, True),), tuple(overlaps))
+    found = Contamination(13, tuple(index.benchmarks), (Reading("stem", 1),), tuple(overlaps))
     assert found.table() == (["Source", "sums"], [["stem", "–"]])
 
 
@@ -215,16 +215,12 @@ def test_the_table_gives_questions_and_share_by_source_and_benchmark_and_says_wh
     questions = [Question(str(number), words(20, start=100 * number)) for number in range(4)]
     index = Index({"exam": questions, "quiz": [*questions[:1], Question("s", "Too short?")]})
     overlaps = [*index.scan("stem", [words(13)]), *index.scan("web", [words(20)])]
-    readings = (Reading("stem", 1, True), Reading("web", 1, False))
+    readings = (Reading("stem", 1), Reading("web", 1))
     found = Contamination(13, tuple(index.benchmarks), readings, tuple(overlaps))
     assert found.table() == (
         ["Source", "exam", "quiz"],
         [["stem", "1 (25%)", "1 (100%)"], ["web", "1 (25%), 1 whole", "1 (100%), 1 whole"]],
     )
-    assert found.notes()[1:] == [
-        "quiz: 1 of its 2 questions are too short to judge.",
-        "web: only the first 1 documents were read.",
-    ]
+    assert found.notes()[1:] == ["quiz: 1 of its 2 questions are too short to judge."]
     found.save(tmp_path / "contamination.json")
     assert Contamination.load(tmp_path / "contamination.json") == found
-    assert [column.header for column in terminal_table(found).columns] == ["Source", "exam", "quiz"]

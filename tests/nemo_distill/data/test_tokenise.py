@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from nemo_distill.data import documents, tokenise
-from nemo_distill.data.hub import LocalFile
+from nemo_distill.data.files import LocalFile
 from nemo_distill.data.indexed import lengths_of
+from nemo_distill.data.prepared import read_sources
 from nemo_distill.data.tokenise import Job, Treatment, Workers
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
 from nemo_distill.run.step import SUCCESS, Step, place, resolve_package_paths
-from nemo_distill.steps import prepare
 
 TEACHER = resolve_package_paths("package:debug/teacher")
 ROWS = 3_000
@@ -235,7 +235,7 @@ def large(tmp_path_factory) -> tuple[Path, list[bytes]]:
             file.write(json.dumps({"text": f"row {row} " + " ".join(f"{word:x}" for word in words)}) + "\n")
     step = prepare_step(folder / "runs", folder / "large.jsonl")
     assert run_step(step).returncode == 0
-    return folder / "large.jsonl", bytes_of(prepare.read_sources(step)["stem"]["prefix"])
+    return folder / "large.jsonl", bytes_of(read_sources(step)["stem"]["prefix"])
 
 
 def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(small_disk, large):
@@ -254,7 +254,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(small_disk, large)
 
     ballast.unlink()
     assert run_step(folder).returncode == 0
-    assert bytes_of(prepare.read_sources(folder)["stem"]["prefix"]) == undisturbed
+    assert bytes_of(read_sources(folder)["stem"]["prefix"]) == undisturbed
 
 
 def test_a_killed_process_takes_its_workers_along_and_the_next_goes_on(large, tmp_path):
@@ -274,7 +274,7 @@ def test_a_killed_process_takes_its_workers_along_and_the_next_goes_on(large, tm
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.01)
     assert run_step(folder).returncode == 0
-    assert bytes_of(prepare.read_sources(folder)["stem"]["prefix"]) == undisturbed
+    assert bytes_of(read_sources(folder)["stem"]["prefix"]) == undisturbed
 
 
 def command_of(process: str) -> bytes:

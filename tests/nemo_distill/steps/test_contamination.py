@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
 from nemo_distill.contamination.questions import offline_questions
 from nemo_distill.debug import corpora
 from nemo_distill.debug.questions import exercises
 from nemo_distill.errors import UserError
 from nemo_distill.run.step import SUCCESS, Step, mark_done, place
 from nemo_distill.steps import contamination
-from nemo_distill.steps.contamination import read_contamination
 
 COUNT = 400
 CODE = ("sft-code", "competitive-python", "competitive-cpp", "exercism", "text-to-sql")
@@ -35,7 +35,7 @@ def spec_of(runs, *names, count=COUNT, **config):
 
 def found(spec):
     contamination.main(spec)
-    result = read_contamination(spec.folder)
+    result = Contamination.load(spec.folder / CONTAMINATION_FILE)
     return result, {(overlap.source, overlap.benchmark): overlap for overlap in result.overlaps}
 
 
@@ -54,7 +54,7 @@ def test_the_debug_worlds_corpora_hold_no_question_whole_though_code_shares_phra
             document = corpora.documents(source, seed=0, count=COUNT)[example.document - 1]
             letters = json.dumps(document).lower()
             assert example.words in "".join(letter for letter in letters if letter.isalnum() or letter == " ")
-    assert all(reading.whole and reading.documents == COUNT for reading in result.sources)
+    assert all(reading.documents == COUNT for reading in result.sources)
 
 
 @pytest.mark.parametrize("source", ["sft-general", "stem"])
@@ -85,17 +85,9 @@ def test_a_source_is_read_once_for_all_blends_that_draw_on_it(tmp_path):
 
 def test_other_questions_or_settings_read_it_anew(tmp_path):
     found(spec_of(tmp_path, "stem"))
-    found(spec_of(tmp_path, "stem", n=10))
+    found(spec_of(tmp_path, "stem", max_malformed=0.02))
     found(spec_of(tmp_path, "stem", questions=offline_questions()[:1]))
     assert len(list((tmp_path / "overlaps" / "stem").glob(f"*/{SUCCESS}"))) == 3
-
-
-def test_what_is_read_of_a_source_can_be_limited_and_is_said(tmp_path):
-    spec = spec_of(tmp_path, "stem", max_documents=50)
-    result, _ = found(spec)
-    (reading,) = result.sources
-    assert (reading.documents, reading.whole) == (50, False)
-    assert result.notes()[-1] == "stem: only the first 50 documents were read."
 
 
 def test_questions_of_a_user_are_looked_for_too(tmp_path):
@@ -110,7 +102,6 @@ def test_questions_of_a_user_are_looked_for_too(tmp_path):
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        ({"max_documents": 0}, "1 or more, not 0"),
         ({"questions": offline_questions()[:1] * 2}, "'offline_code' is there twice"),
         ({"questions": [{"benchmark": "a", "file": "/nowhere/a.jsonl", "field": "q"}]}, "no file /nowhere/a.jsonl"),
         (
@@ -125,7 +116,7 @@ def test_what_cannot_be_done_is_refused_and_nothing_written(tmp_path, config, co
     spec = spec_of(tmp_path, "stem", **config)
     with pytest.raises(UserError, match=complaint):
         contamination.main(spec)
-    assert not (spec.folder / contamination.CONTAMINATION_FILE).exists()
+    assert not (spec.folder / CONTAMINATION_FILE).exists()
     assert not (tmp_path / "overlaps").exists()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_distill.data.prepared import SOURCES_FILE, read_sources
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
 from nemo_distill.run.step import SUCCESS, Step, mark_done, place, resolve_package_paths
@@ -48,7 +49,7 @@ def spec_of(runs: Path, *names: str, files: dict[str, str] | None = None, count:
 
 def prepared(spec) -> dict[str, dict]:
     prepare.main(spec)
-    return prepare.read_sources(spec.folder)
+    return read_sources(spec.folder)
 
 
 def documents(prefix: str) -> list[list[int]]:
@@ -140,7 +141,7 @@ def test_a_runs_folder_can_be_moved(runs, tmp_path):
     spec = spec_of(runs, "stem")
     before = prepared(spec)
     runs.rename(tmp_path / "elsewhere")
-    after = prepare.read_sources(tmp_path / "elsewhere" / spec.folder.relative_to(runs))
+    after = read_sources(tmp_path / "elsewhere" / spec.folder.relative_to(runs))
     assert Path(after["stem"]["prefix"]).is_relative_to(tmp_path / "elsewhere")
     assert after["stem"]["tokens"] == before["stem"]["tokens"]
 
@@ -151,12 +152,12 @@ def test_a_source_cut_short_is_refused_by_name_and_then_made_anew(runs):
     whole = binary.read_bytes()
     binary.write_bytes(whole[:-2])
     with pytest.raises(UserError, match=r"stem\.bin has"):
-        prepare.read_sources(spec.folder)
+        read_sources(spec.folder)
     prepared(spec)
     assert binary.read_bytes() == whole
     shutil.rmtree(binary.parent)
     with pytest.raises(UserError, match=r"stem\.bin is gone"):
-        prepare.read_sources(spec.folder)
+        read_sources(spec.folder)
 
 
 def test_what_a_killed_attempt_left_is_not_trusted(runs):
@@ -164,7 +165,7 @@ def test_what_a_killed_attempt_left_is_not_trusted(runs):
     binary = Path(prepared(spec)["stem"]["prefix"] + ".bin")
     whole = binary.read_bytes()
     (binary.parent / SUCCESS).unlink()
-    (spec.folder / prepare.SOURCES_FILE).unlink()
+    (spec.folder / SOURCES_FILE).unlink()
     binary.write_bytes(b"half")
     (binary.parent / ".stem.idx.tmp").write_bytes(b"half")
     prepared(spec)
@@ -188,7 +189,7 @@ def test_a_process_killed_between_two_sources_is_finished_by_the_next_with_the_s
     assert len(list((runs / "sources").rglob(SUCCESS))) < len(names)
     subprocess.run(command, check=True)
     assert spec.done
-    for name, source in prepare.read_sources(spec.folder).items():
+    for name, source in read_sources(spec.folder).items():
         for ending in (".bin", ".idx"):
             assert Path(source["prefix"] + ending).read_bytes() == Path(whole[name]["prefix"] + ending).read_bytes()
 
@@ -200,7 +201,7 @@ def test_too_many_malformed_rows_fail_the_step_and_leave_nothing_that_looks_whol
     spec = spec_of(runs, "stem", files={"stem": str(path)})
     with pytest.raises(UserError, match=r"1 of 41 rows of source 'stem' are malformed.*line 41: not JSON"):
         prepare.main(spec)
-    assert not (spec.folder / prepare.SOURCES_FILE).exists()
+    assert not (spec.folder / SOURCES_FILE).exists()
     assert not list((runs / "sources").rglob("stem.*"))
     assert not list((runs / "sources").rglob(SUCCESS))
     assert prepared(spec_of(runs, "stem", files={"stem": str(path)}, max_malformed=0.05))["stem"]["documents"] == COUNT

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nemo_distill.data import hub
+from nemo_distill.data.prepared import read_sources
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
 from nemo_distill.run.step import Step, place, resolve_package_paths
@@ -73,7 +74,7 @@ def prepared(runs: Path, *sources: dict, **config) -> dict[str, dict]:
     spec = place([Step("prepare", "nemo_distill.steps.prepare", config)], runs=runs)["prepare"]
     spec.save()
     prepare.main(spec)
-    return prepare.read_sources(spec.folder)
+    return read_sources(spec.folder)
 
 
 def bytes_of(source: dict) -> list[bytes]:
@@ -228,12 +229,12 @@ def test_a_model_with_another_tokenizer_is_refused_and_both_are_named(runs, tmp_
     local_hub.add("org/stem", data_set("stem", "jsonl"))
     prepared(runs, on_hub("stem"))
     (folder,) = (runs / "prepare").iterdir()
-    assert prepare.read_sources(folder, tokenizer=Path(TEACHER)) == prepare.read_sources(folder)
+    assert read_sources(folder, tokenizer=Path(TEACHER)) == read_sources(folder)
     other = Tokenizer.from_file(f"{TEACHER}/tokenizer.json")
     other.add_tokens(["<more>"])
     (tmp_path / "other").mkdir()
     other.save(str(tmp_path / "other" / "tokenizer.json"))
     with pytest.raises(UserError) as refused:
-        prepare.read_sources(folder, tokenizer=tmp_path / "other")
+        read_sources(folder, tokenizer=tmp_path / "other")
     assert f"source 'stem' was tokenised with {TEACHER} (vocabulary " in str(refused.value)
     assert f"the model has the tokenizer {tmp_path / 'other'} (vocabulary " in str(refused.value)

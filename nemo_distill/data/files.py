@@ -1,0 +1,143 @@
+"""Files of a source, on this machine or on the Hugging Face hub, under one interface: name, size, content, `open`.
+
+    file = LocalFile(Path("corpora/math.jsonl"), "math.jsonl")
+    file.bytes, file.content                # 1048576, "sha256:..."
+    with file.open() as opened: ...
+
+A file on the hub is fetched, or read by ranges, when it is opened and not before.
+"""
+
+import functools
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from nemo_distill.data.hub_errors import endpoint, refusals
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+"""Endings of the files that can be read (`nemo_distill.data.documents`)."""
+_STREAMED_AT_ONCE = 8 << 20
+"""Bytes of a range request."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on this machine."""
+
+    path: Path
+    """Where it lies."""
+    name: str
+    """What a card calls it: the path inside the data set, or the file's own name."""
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return self.path.stat().st_size
+
+    @functools.cached_property
+    def content(self) -> str:
+        """What stands for its bytes: their SHA-256."""
+        with open(self.path, "rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """The file, to read."""
+        return open(self.path, mode)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a data set on the hub, at one commit."""
+
+    dataset: str
+    """Repository on the hub, ORG/NAME."""
+    revision: str
+    """Commit of the data set."""
+    name: str
+    """Path inside the data set."""
+    bytes: int
+    """Size in bytes, as the hub says."""
+    content: str
+    """What stands for its bytes: SHA-256 of a large file, git's object id of a small one."""
+    streaming: bool
+    """Read by ranges rather than fetched whole into the cache."""
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """The file, to read; fetched now unless it streams. A connection that drops is taken up again; what
+        was fetched whole is not fetched twice."""
+        assert mode == "rb", mode
+        with refusals(self.dataset):
+            if self.streaming:
+                from huggingface_hub import HfFileSystem
+
+                system = HfFileSystem(endpoint=endpoint())
+                path = f"datasets/{self.dataset}@{self.revision}/{self.name}"
+                return _Streamed(system.open(path, "rb", block_size=_STREAMED_AT_ONCE), self.dataset)
+            from huggingface_hub import hf_hub_download
+
+            return open(
+                hf_hub_download(
+                    self.dataset, self.name, repo_type="dataset", revision=self.revision, endpoint=endpoint()
+                ),
+                "rb",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.name}"
+
+
+class _Streamed(io.BufferedReader):
+    """A remote file whose errors are sentences."""
+
+    def __init__(self, raw, dataset: str):
+        super().__init__(_Raw(raw, dataset), buffer_size=1 << 16)
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, file, dataset: str):
+        self._file, self._dataset = file, dataset
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer) -> int:
+        with refusals(self._dataset):
+            return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+SourceFile = LocalFile | HubFile
+"""A file of a source, wherever it lies."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The files of a source, found and not yet read."""
+
+    files: Sequence[SourceFile]
+    """Files in the order in which they are read."""
+    revision: str | None = None
+    """Commit of the data set; None for files on this machine."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together, in bytes."""
+        return sum(file.bytes for file in self.files)
