@@ -28,6 +28,8 @@ PAGES = {
     "recipes": "project/recipes.md",
 }
 """Pages of the site that come from elsewhere than docs/: path in the repository to path in the site."""
+EXECUTORS = ("local.yaml", "slurm.example.yaml")
+"""Files of executors that are shown; a site's own, which may hold a token, is not."""
 API = "reference/api"
 """Folder of the site with a page for each room of the code."""
 ORIGIN = {page: origin for origin, page in PAGES.items()}
@@ -67,8 +69,9 @@ def recipes_page() -> str:
         source = path.read_text(encoding="utf-8")
         headline = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
         lines += [f"## {path.name}", "", headline, "", "```python", source.rstrip(), "```", ""]
-    for path in sorted((ROOT / "recipes" / "executors").glob("*.yaml")):
-        lines += [f"## executors/{path.name}", "", "```yaml", path.read_text(encoding="utf-8").rstrip(), "```", ""]
+    for name in EXECUTORS:
+        text = (ROOT / "recipes" / "executors" / name).read_text(encoding="utf-8")
+        lines += [f"## executors/{name}", "", "```yaml", text.rstrip(), "```", ""]
     return "\n".join(lines)
 
 
