@@ -68,7 +68,7 @@ def sandboxed(
     `socket` where the endpoint is, which `command` finds at `port`. In the place of each file of `covered` it finds the
     file that is named there.
     """
-    inside = [sys.executable, str(PACKAGE / "relay.py"), str(port), str(socket), "--", *command]
+    inside = [sys.executable, str(PACKAGE / "harness" / "relay.py"), str(port), str(socket), "--", *command]
     wrapped = [shutil.which("bwrap"), "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
     for path in SYSTEM:
         wrapped += ["--ro-bind-try", path, path]

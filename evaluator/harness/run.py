@@ -13,6 +13,7 @@ its benchmark in an evaluation of its own.
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -183,7 +184,8 @@ def evaluating(
     if (folder / CONFIG).exists():
         raise ValueError(f"'{folder}' holds an evaluation already; each needs a fresh folder.")
     started_in = _linked(datasets, folder / WORKING_FOLDER)
-    (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    told = config["config"] | {"output_dir": _in_shell(folder, started_in)}
+    (folder / CONFIG).write_text(yaml.safe_dump(config | {"config": told}, sort_keys=False), encoding="utf-8")
     environment = {
         "ADAPTER_HOST": HOST,
         "ADAPTER_PORT": str(adapter_port),
@@ -233,6 +235,14 @@ def evaluating(
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             shutil.rmtree(started_in)
+
+
+def _in_shell(folder: Path, started_in: Path) -> str:
+    """How a harness that is started in a folder is told of another one.
+
+    Their commands are templates for a shell and quote no path, so one with a space is given relative to their start.
+    """
+    return os.path.relpath(folder, started_in) if shlex.quote(str(folder)) != str(folder) else str(folder)
 
 
 def _linked(datasets: Path | None, folder: Path) -> Path:

@@ -29,8 +29,9 @@ def same(body: dict) -> str:
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """The suite's result for the debug world's teacher, and its folder."""
-    folder = tmp_path_factory.mktemp("harness")
+    """The suite's result for the debug world's teacher, and its folder, in whose name there is a space."""
+    folder = tmp_path_factory.mktemp("harness") / "folder with space"
+    folder.mkdir()
     suite = HARNESS.with_repeats(4).with_max_new_tokens(48)
     with answering(same, model="judge") as judge, pytest.MonkeyPatch.context() as environment:
         environment.setenv("JUDGE_URL", judge)

@@ -65,7 +65,8 @@ def suite(datasets):
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, datasets, suite, bubblewrap) -> Path:
     """What the harness left of an evaluation whose answers are right but for one, in the sandbox."""
-    folder = tmp_path_factory.mktemp("evaluated")
+    folder = tmp_path_factory.mktemp("evaluated") / "folder with space"
+    folder.mkdir()
     (benchmark,) = suite.benchmarks
     where = folder / benchmark.task
     where.mkdir()
