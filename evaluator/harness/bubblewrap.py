@@ -69,9 +69,9 @@ def sandboxed(
     file that is named there.
     """
     inside = [sys.executable, str(PACKAGE / "harness" / "relay.py"), str(port), str(socket), "--", *command]
-    wrapped = [shutil.which("bwrap"), "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
-    for path in SYSTEM:
-        wrapped += ["--ro-bind-try", path, path]
+    wrapped = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    for name in SYSTEM:
+        wrapped += ["--ro-bind-try", name, name]
     for path in map(Path, LINKS):
         wrapped += (
             ["--symlink", str(path.readlink()), str(path)] if path.is_symlink() else ["--ro-bind-try", *[str(path)] * 2]

@@ -6,6 +6,7 @@ The launcher's dry run on it is part of the tests: a parameter that a task does 
 """
 
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import yaml
@@ -30,7 +31,11 @@ def render(suite: Suite = STUDY) -> str:
 
 def _task(suite: Suite, benchmark: Benchmark) -> str:
     """What the launcher is told of a task besides its name, in YAML."""
-    given = {"temperature": suite.temperature, "top_p": suite.top_p, "max_new_tokens": suite.max_new_tokens}
+    given: dict[str, Any] = {
+        "temperature": suite.temperature,
+        "top_p": suite.top_p,
+        "max_new_tokens": suite.max_new_tokens,
+    }
     given = {name: value for name, value in (given | dict(benchmark.params)).items() if value is not None}
     params = {name: given.pop(name) for name in SHARED if name in given}
     extra = dict(given)

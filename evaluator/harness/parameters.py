@@ -8,6 +8,7 @@ How its answers are read afterwards is `evaluator.harness.readers`'s.
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from evaluator.suites.judge import KEY_VARIABLE, Judge
 from evaluator.suites.suite import Benchmark, Suite
@@ -42,7 +43,11 @@ def check_installed(suite: Suite) -> None:
 
 def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | None) -> dict:
     """nemo-evaluator's parameters of one benchmark run by itself."""
-    given = {"temperature": suite.temperature, "top_p": suite.top_p, "max_new_tokens": suite.max_new_tokens}
+    given: dict[str, Any] = {
+        "temperature": suite.temperature,
+        "top_p": suite.top_p,
+        "max_new_tokens": suite.max_new_tokens,
+    }
     given |= {"parallelism": suite.parallelism, "max_retries": MAX_RETRIES, "request_timeout": REQUEST_TIMEOUT_SECONDS}
     given |= benchmark.params
     extra = {name: given.pop(name) for name in set(given) - set(SHARED)}
@@ -51,6 +56,7 @@ def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | 
     if benchmark.harness == "simple_evals":
         extra["args"] = f"--seed {seed}"  # of the questions' shuffling and, with their places, of the answers
     if benchmark.judged:
+        assert judge is not None, f"{benchmark.task} is judged by a model, and none is named"
         extra["judge"] = {
             "url": judge.url,
             "model_id": judge.model_id,
@@ -71,6 +77,8 @@ def own_files(task: str, datasets: Path | None) -> tuple[dict[str, str], dict[Pa
     if task != "scicode" or datasets is None:
         return {}, {}
     folder = datasets.resolve() / "SciCode1" / "SciCode"
-    package = Path(importlib.util.find_spec("scicode").origin).parent
+    spec = importlib.util.find_spec("scicode")
+    assert spec and spec.origin, "check_installed comes first"
+    package = Path(spec.origin).parent
     problems = {package / "data" / "problems_all.jsonl": folder / "problems_test.jsonl"}
     return {"DATA_CACHE_DIR": str(folder)}, problems

@@ -41,7 +41,7 @@ class Reading:
 
 
 def read_direct(
-    folder: Path, suite: Suite, *, model_id: str, started: float, ids: dict[str, Sequence[str]] | None = None
+    folder: Path, suite: Suite, *, model_id: str, started: float, ids: Mapping[str, Sequence[str]] | None = None
 ) -> list[Reading]:
     """The suite's benchmarks as nemo-evaluator left them in `folder`: together, or each in a folder of its task's name.
 
@@ -64,7 +64,7 @@ def read_launcher(
     model_id: str,
     started: float,
     states: Mapping[int, str] | None = None,
-    ids: dict[str, Sequence[str]] | None = None,
+    ids: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Reading]:
     """The suite's benchmarks as nemo-evaluator-launcher left them in `folder`, that of one invocation.
 
@@ -97,7 +97,7 @@ def read_artifacts(
     *,
     model_id: str,
     started: float,
-    ids: dict[str, Sequence[str]],
+    ids: Mapping[str, Sequence[str]],
 ) -> list[Reading]:
     """One evaluation's output folder, which holds `benchmarks`. Raises ValueError with the reason not to believe it."""
     file = artifacts / RESULTS
@@ -143,17 +143,16 @@ def _read(
     requests = sum(finished.values())
     tokens = [sample.tokens for sample in samples if sample.tokens is not None]
     cut = [sample.finish_reason == "length" for sample in samples if sample.finish_reason]
-    lengths = {
-        "mean_tokens": sum(tokens) / len(tokens) if tokens else statistics.get("avg_completion_tokens") or 0.0,
-        "cut_share": sum(cut) / len(cut) if cut else finished.get("length", 0) / requests if requests else 0.0,
-    }
+    mean_tokens = sum(tokens) / len(tokens) if tokens else statistics.get("avg_completion_tokens") or 0.0
+    cut_share = sum(cut) / len(cut) if cut else finished.get("length", 0) / requests if requests else 0.0
+    questions: tuple[Question, ...] = ()
     if samples:
-        result, questions = _table(benchmark, samples, lengths)
+        result, questions = _table(benchmark, samples, mean_tokens=mean_tokens, cut_share=cut_share)
         if not math.isclose(score, expected := reported_mean(benchmark, samples), abs_tol=1e-6):
             raise ValueError(f"{RESULTS} says {benchmark.key} is {score}, its answers {expected}.")
     else:
         summary = Summary(score, _stderr(score, stderr, benchmark), None, benchmark.questions, benchmark.repeats)
-        result, questions = TaskResult(benchmark.task, (), (), **lengths, reported=summary), ()
+        result = TaskResult(benchmark.task, (), (), mean_tokens, cut_share, reported=summary)
     if result.summary.mean == 0:
         _check_zero(benchmark, suite, samples)
     return Reading(result=result, questions=questions)
@@ -189,7 +188,7 @@ def _flat(metric: str) -> str:
 
 
 def _table(
-    benchmark: Benchmark, samples: list[Sample], lengths: dict[str, float]
+    benchmark: Benchmark, samples: list[Sample], *, mean_tokens: float, cut_share: float
 ) -> tuple[TaskResult, tuple[Question, ...]]:
     """The samples as a table, in the order of the questions, and as answers to look at."""
     table: dict[str, dict[int, Sample]] = {}
@@ -213,7 +212,8 @@ def _table(
         questions=tuple(rows),
         scores=tuple(tuple(sample.score for sample in row) for row in rows.values()),
         clusters=clusters if any(clusters) else (),
-        **lengths,
+        mean_tokens=mean_tokens,
+        cut_share=cut_share,
     )
     questions = tuple(
         Question(

@@ -95,7 +95,10 @@ def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Itera
     """From the file of samples that it logs per task or, where the benchmark is a group of tasks, from all of them."""
     task, _, score = benchmark.written
     for file in sorted(artifacts.glob(f"*/samples_{task}_*.jsonl")):
-        part = re.fullmatch(rf"samples_{task}(?:_(.+?))?_\d{{4}}-.*", file.stem)[1]
+        named = re.fullmatch(rf"samples_{task}(?:_(.+?))?_\d{{4}}-.*", file.stem)
+        if named is None:
+            raise ValueError(f"'{file}' has no time in its name: it is not lm-evaluation-harness's file of samples.")
+        part = named[1]
         for record in _json_lines(file):
             doc, asked = record["doc"], record["arguments"]["gen_args_0"]["arg_0"]
             if isinstance(asked, list):  # chat messages, as JSON
@@ -158,8 +161,8 @@ def reported_mean(benchmark: Benchmark, samples: Sequence[Sample]) -> float:
     SciCode loses three of its 288 sub-steps: of a problem with a step that is given and not asked it counts as many
     steps as are asked, but from the first on, so that the given one is among them, as wrong, and the last is not.
     """
-    lost = set()
-    if benchmark.harness == "scicode":
+    lost: set[str] = set()
+    if benchmark.harness == "scicode" and benchmark.dataset:
         for given in benchmark.dataset.given:
             problem = given.partition(".")[0]
             steps = {sample.question for sample in samples if sample.cluster == problem}

@@ -41,7 +41,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 def serve_in_thread(socket: Path, host: str, port: int) -> Callable[[], None]:
     """Lead connections to `socket` to `host` and `port`, in a thread; returns, once listening, what ends it."""
     listening = threading.Event()
-    ends: list[Callable[[], None]] = []
+    ends: list[Callable[[], object]] = []
 
     async def serve() -> None:
         ended, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -1,4 +1,6 @@
-"""Run a suite against a checkpoint, on whichever path the suite says, and read what came out: the one door.
+"""Runs a suite against a checkpoint, on whichever path the suite says, and reads what came out.
+
+The single entry point for all evaluations:
 
     result = run_suite(Path("hf"), suite=get_suite("offline"), folder=Path("out"), label="pruned", seed=0)
 
@@ -112,22 +114,20 @@ def run_suite(
             if server.process.poll() is None:
                 for evaluation, (config, _) in zip(evaluations, running, strict=True):
                     _check_ended_well(evaluation, config["config"])
-    ids = {
-        benchmark.task: question_ids(means.datasets, benchmark) for benchmark in suite.benchmarks if benchmark.dataset
-    }
+    ids = question_ids(means.datasets, suite)
     readings = read_direct(work, suite, model_id=label, started=began, ids=ids)
     save_answers(folder, (question for reading in readings for question in reading.questions))
     progress(suite.answers, suite.answers)
     shutil.rmtree(folder / OUTPUT, ignore_errors=True)
     os.replace(work, folder / OUTPUT)
     _remove_cut_attempts(folder)
-    config = f"{OUTPUT}/{CONFIG}" if suite.evaluation else f"{OUTPUT}/TASK/{CONFIG}"
+    asked_for = f"{OUTPUT}/{CONFIG}" if suite.evaluation else f"{OUTPUT}/TASK/{CONFIG}"
     return CheckpointResult(
         label=label,
         suite=suite.name,
         seed=seed,
         seconds=round(time.monotonic() - started, 1),
-        command=("nemo-evaluator", "run_eval", "--run_config", config),
+        command=("nemo-evaluator", "run_eval", "--run_config", asked_for),
         tasks=tuple(reading.result for reading in readings),
     )
 

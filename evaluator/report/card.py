@@ -59,7 +59,7 @@ class Card:
     @property
     def parts(self) -> Sequence[BlendPart]:
         """The blend, with the tokens drawn up to the checkpoint; the report's are those up to the last milestone."""
-        share = self.row.tokens / self.report.milestones[-1].tokens
+        share = self.row.seen / self.report.milestones[-1].seen
         return [replace(part, tokens_used=part.tokens_used * share) for part in self.report.blend]
 
     @property

@@ -17,7 +17,7 @@ from evaluator.report.panels import Panel, fit_panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
 from evaluator.results.run import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
-from evaluator.text import change_text, p_text
+from evaluator.text import Measured, change_text, p_text
 from evaluator.verdicts.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
 from evaluator.verdicts.judge import Judgement, Standing
 
@@ -221,7 +221,7 @@ def terminal_summary(comparison: Comparison):
     table = plain_table(f"At {comparison.at}", columns, bold=AVERAGE, errors=errors, caption=caption)
     references = [comparison.first.row("teacher"), *filter(None, [comparison.pruned])]
     for name, row in [*((row.role, row) for row in references), *comparison.finals.items()]:
-        values = [*row.summaries.values(), row.average]
+        values: list[Measured] = [*row.summaries.values(), row.average]
         texts = (cell_text(value, columns) if errors else f"{100 * value.mean:.1f}" for value in values)
         table.add_row(name, *texts, style="dim" if row in references else None)
     lines = [table, Text()]

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -44,7 +45,7 @@ MARGIN_INCHES = {"left": 0.46, "right": 0.12, "top": 0.3, "bottom": 0.48}
 """Between a panel's box and its axes."""
 FOOT_INCHES = 0.15
 """More of it where a panel has a foot."""
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "svg.fonttype": "none",
@@ -99,8 +100,10 @@ def write_png(
         milestones: Tokens at which the loss has a rule.
     """
     rows = math.ceil(len(panels) / COLUMNS)
-    legend: dict = {}
-    wide = len({one.label for panel in panels if panel for one in (*panel.curves, *panel.lines)}) > 3
+    legend: dict[str, Any] = {}
+    drawn = [panel for panel in panels if panel]
+    labels = {curve.label for panel in drawn for curve in panel.curves}
+    wide = len(labels | {line.label for panel in drawn for line in panel.lines}) > 3
     width, height = 10.0, PANEL_INCHES * (rows + bool(losses)) + HEAD_INCHES * (2 if wide else 1)
     figure = plt.figure(figsize=(width, height))
     for index, panel in enumerate(panels):
@@ -109,8 +112,8 @@ def write_png(
             left, top = column * width / COLUMNS, HEAD_INCHES + row * PANEL_INCHES
             axes = _axes(figure, left, top, width / COLUMNS, foot=any(one.foot for one in panels if one))
             draw_panel(axes, panel)
-            handles, labels = axes.get_legend_handles_labels()
-            legend |= {label: legend.get(label, handle) for label, handle in zip(labels, handles, strict=True)}
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                legend.setdefault(str(label), handle)
     figure.legend(
         legend.values(),
         legend.keys(),
@@ -188,7 +191,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     logarithmic = tokens[0] > 0 and is_logarithmic(tokens)
     _token_axis(axes, tokens if logarithmic else None)
     if panel.error is not None:
-        _error_bar(axes, panel)
+        _error_bar(axes, last_middle(panel.curves), panel.error)
     if panel.foot:
         axes.set_xlabel(f"tokens\n{panel.foot}")
 
@@ -222,12 +225,11 @@ def _token_axis(axes: Axes, marks: list[float] | None) -> None:
     axes.set_xlabel("tokens")
 
 
-def _error_bar(axes: Axes, panel: Panel) -> None:
+def _error_bar(axes: Axes, middle: float, error: float) -> None:
     """A bar of one standard error up and down, beyond the last points and as high as their middle."""
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * (high / low) ** 0.07 if axes.get_xscale() == "log" else high + 0.07 * (high - low))
-    middle = last_middle(panel.curves)
-    ends = [middle - panel.error, middle + panel.error]
+    ends = [middle - error, middle + error]
     axes.plot(
         [0.97, 0.97],
         ends,

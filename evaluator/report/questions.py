@@ -19,17 +19,17 @@ import dataclasses
 import json
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from evaluator.results.answers import Question, load_answers
 from evaluator.results.run import Row
 
 QUESTIONS = "questions.csv"
-ANSWERS_FILE = "answers.jsonl"
 FEW = 60
 """A benchmark of at most so many questions is shown whole."""
 SHOWN = 20
@@ -38,7 +38,7 @@ WITH_ANSWERS = 12
 """Questions of a benchmark shown with their answers."""
 MOST_ANSWER_BYTES = 64_000_000
 """More answers than this, over all files, are not searched for those few: that would take minutes."""
-LONGEST_PROMPT, LONGEST_ANSWER = 1200, 600
+SHOWN_PROMPT, SHOWN_ANSWER = 1200, 600
 """Letters of a prompt and of an answer that are shown."""
 _FIRST_LETTER = 35
 """A packed score is the letter with this code plus the place of the score among all that occur."""
@@ -75,8 +75,8 @@ class View:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer of a checkpoint."""
+class ShownAnswer:
+    """One answer of a checkpoint, on the page."""
 
     by: Column
     text: str
@@ -88,7 +88,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Question:
+class ShownQuestion:
     """One question that is on the page from the start."""
 
     question: str
@@ -103,7 +103,7 @@ class Question:
     """The prompt from where it differs from those of the benchmark's other questions."""
     reference: str = ""
     """The right answer, where there is one to compare with."""
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[ShownAnswer, ...] = ()
 
     @property
     def spread_text(self) -> str:
@@ -132,8 +132,8 @@ class Sheet:
     """Columns whose differences decide which questions come first."""
     scores: np.ndarray = field(repr=False)
     """Mean over repeats, from 0 to 1: (questions, columns)."""
-    texts: dict[str, dict] = field(default_factory=dict, repr=False)
-    """Of questions whose answers are shown: prompt, reference and `answers`, a list of (column, record)."""
+    texts: Mapping[str, Sequence[tuple[Column, Question]]] = field(default_factory=dict, repr=False)
+    """Of questions whose answers are shown: each checkpoint that kept its answers, with them."""
 
     @property
     def anchor(self) -> str:
@@ -162,7 +162,7 @@ class Sheet:
         return self.order if len(self.questions) <= FEW else self.order[:SHOWN]
 
     @cached_property
-    def rows(self) -> tuple[Question, ...]:
+    def rows(self) -> tuple[ShownQuestion, ...]:
         """What is on the page from the start."""
         rows = [self._row(index) for index in self.shown]
         start = _after_template([row.prompt for row in rows if row.prompt])
@@ -173,17 +173,17 @@ class Sheet:
         """Columns of the first view."""
         return [self.columns[place] for place in self.views[0].columns]
 
-    def _row(self, index: int) -> Question:
+    def _row(self, index: int) -> ShownQuestion:
         name = self.questions[index]
         values = self.scores[index, self.views[0].columns]
-        kept = self.texts.get(name, {})
-        return Question(
+        kept = self.texts.get(name, ())
+        return ShownQuestion(
             question=name,
-            cells=tuple((score_text(value, self.repeats), float(value)) for value in values),
+            cells=tuple((fraction_text(value, self.repeats), float(value)) for value in values),
             spread=float(self.spread[index]),
-            prompt=_clipped(_as_text(kept.get("prompt", "")), LONGEST_PROMPT),
-            reference=_clipped(_as_text(kept.get("reference", "")), LONGEST_ANSWER),
-            answers=tuple(_answers(kept.get("answers", ()))),
+            prompt=_clipped(kept[0][1].prompt, SHOWN_PROMPT) if kept else "",
+            reference=_clipped(kept[0][1].reference, SHOWN_ANSWER) if kept else "",
+            answers=tuple(_answers(kept)),
         )
 
     def packed(self) -> str:
@@ -251,25 +251,16 @@ def with_answers(made: Sequence[Sheet]) -> tuple[tuple[Sheet, ...], int]:
 
     Also returns the bytes of answers that were not searched because they are too many; 0 when they were.
     """
-    columns = [column for column in made[0].first if column.row.answers] if made else []
-    total = sum(column.row.answers.stat().st_size for column in columns)
+    files = [(column, column.row.answers) for column in made[0].first if column.row.answers] if made else []
+    total = sum(file.stat().st_size for _, file in files)
     if total > MOST_ANSWER_BYTES:
         return tuple(made), total
-    wanted = {sheet.task: {sheet.questions[index]: {} for index in sheet.shown[:WITH_ANSWERS]} for sheet in made}
-    for column in columns:
-        with open(column.row.answers, encoding="utf-8") as file:
-            for line in file:
-                record = json.loads(line)
-                texts = wanted.get(record["task"], {}).get(record["question"])
-                if texts is not None:
-                    texts.setdefault("prompt", record["prompt"])
-                    texts.setdefault("reference", record["reference"])
-                    texts.setdefault("answers", []).append((column, record["answers"]))
-    found = []
-    for sheet in made:
-        texts = {name: kept for name, kept in wanted[sheet.task].items() if kept}
-        found.append(Sheet(**{name: getattr(sheet, name) for name in Sheet.__dataclass_fields__} | {"texts": texts}))
-    return tuple(found), 0
+    wanted = {sheet.task: {sheet.questions[index] for index in sheet.shown[:WITH_ANSWERS]} for sheet in made}
+    texts: dict[str, dict[str, list[tuple[Column, Question]]]] = {task: {} for task in wanted}
+    for column, file in files:
+        for question in load_answers(file, wanted):
+            texts[question.task].setdefault(question.question, []).append((column, question))
+    return tuple(dataclasses.replace(sheet, texts=texts[sheet.task]) for sheet in made), 0
 
 
 def write_questions(made: Sequence[Sheet], folder: Path) -> None:
@@ -282,19 +273,20 @@ def write_questions(made: Sequence[Sheet], folder: Path) -> None:
             writer.writerows(sheet.lines())
 
 
-def score_text(score: float, repeats: int) -> str:
+def fraction_text(score: float, repeats: int) -> str:
     """Right answers of so many, `3/4`, or the mean where answers can be partly right, `0.58`."""
     right = score * repeats
     return f"{round(right)}/{repeats}" if abs(right - round(right)) < 1e-6 else f"{score:.2f}"
 
 
-def _answers(kept) -> Iterator[Answer]:
+def _answers(kept: Iterable[tuple[Column, Question]]) -> Iterator[ShownAnswer]:
     """Of each checkpoint its first answer and, where one scored otherwise, the first of those."""
-    for column, records in kept:
-        chosen = records[:1] + [one for one in records if one["score"] != records[0]["score"]][:1]
-        for one in chosen:
-            text = _clipped(_as_text(one["text"]), LONGEST_ANSWER)
-            yield Answer(column, text, float(one["score"]), one.get("finish_reason") or "")
+    for column, question in kept:
+        first = question.answers[0]
+        otherwise = next((one for one in question.answers if one.score != first.score), None)
+        for one in (first, otherwise):
+            if one:
+                yield ShownAnswer(column, _clipped(one.text, SHOWN_ANSWER), one.score, one.finish_reason)
 
 
 def _after_template(prompts: Sequence[str]) -> int:
@@ -305,13 +297,6 @@ def _after_template(prompts: Sequence[str]) -> int:
     differ = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
     shared = first[: next(differ, len(first))]
     return max(shared.rfind("\n"), shared.rfind(". ")) + 1
-
-
-def _as_text(value) -> str:
-    """What was said: a text, or the contents of chat messages."""
-    if isinstance(value, list):
-        return "\n\n".join(str(one.get("content", one)) if isinstance(one, dict) else str(one) for one in value)
-    return "" if value is None else str(value)
 
 
 def _clipped(text: str, most: int) -> str:

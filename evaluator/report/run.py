@@ -33,7 +33,7 @@ def write_report(report: Report, folder: Path) -> None:
     asked, unread = with_answers(question_sheets(report))
     write_questions(asked, folder)
     drawn = panels(report)
-    milestones = [row.tokens for row in report.milestones]
+    milestones = [row.seen for row in report.milestones]
     plots.write_png(drawn, folder / PNG, title=report.title, losses=report.losses, milestones=milestones)
     drawings = {
         "panels": [plots.panel_svg(panel) for panel in drawn],
@@ -64,7 +64,7 @@ def question_sheets(report: Report) -> tuple:
 def panels(report: Report) -> list[Panel]:
     """Learning curves, the suite average first."""
     points = list(report.milestones)
-    if not is_logarithmic([row.tokens for row in points]):
+    if not is_logarithmic([row.seen for row in points]):
         points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
     drawn = []
     for task, title in [(None, "Suite average"), *report.columns]:
@@ -77,7 +77,7 @@ def curve_of(points: Sequence[Row], task: str | None, **look) -> Curve:
     """The `Curve` of a task, or of the suite average for None, through `points`; `look` is its own."""
     scores = [row.score(task) for row in points]
     return Curve(
-        tokens=tuple(row.tokens for row in points),
+        tokens=tuple(row.seen for row in points),
         means=tuple(100 * score.mean for score in scores),
         errors=tuple(100 * score.stderr for score in scores),
         **look,

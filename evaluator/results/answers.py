@@ -1,6 +1,6 @@
 """What a checkpoint answered, question by question: the file behind the scores, for those who want to look.
 
-    for question in load_answers(folder):
+    for question in load_answers(folder / ANSWERS_FILE):
         print(question.prompt, [(answer.text, answer.score) for answer in question.answers])
 
 One line of JSON per question in `answers.jsonl`, beside `results.json`:
@@ -12,14 +12,14 @@ Scores are compared by `evaluator.results.scores`; nothing is computed from this
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ANSWERS_FILE = "answers.jsonl"
-LONGEST_PROMPT = 2_000
+KEPT_PROMPT = 2_000
 """Characters kept of a prompt; what is left out is marked."""
-LONGEST_ANSWER = 2_000
+KEPT_ANSWER = 2_000
 """Characters kept of an answer: its end, where the conclusion is, and what is left out is marked."""
 CUT = "[...]"
 
@@ -54,12 +54,12 @@ class Question:
 
 def shortened_prompt(text: str) -> str:
     """The beginning of `text`."""
-    return text if len(text) <= LONGEST_PROMPT else f"{text[:LONGEST_PROMPT]} {CUT}"
+    return text if len(text) <= KEPT_PROMPT else f"{text[:KEPT_PROMPT]} {CUT}"
 
 
 def shortened_answer(text: str) -> str:
     """The end of `text`."""
-    return text if len(text) <= LONGEST_ANSWER else f"{CUT} {text[-LONGEST_ANSWER:]}"
+    return text if len(text) <= KEPT_ANSWER else f"{CUT} {text[-KEPT_ANSWER:]}"
 
 
 def save_answers(folder: Path, questions: Iterable[Question]) -> None:
@@ -73,13 +73,12 @@ def save_answers(folder: Path, questions: Iterable[Question]) -> None:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def load_answers(folder: Path) -> Iterator[Question]:
-    """Read what `save_answers` wrote; nothing where an evaluation left no such file."""
-    path = folder / ANSWERS_FILE
-    if not path.is_file():
-        return
+def load_answers(path: Path, wanted: Mapping[str, Collection[str]] | None = None) -> Iterator[Question]:
+    """Read what `save_answers` wrote into the file at `path`: of each task the `wanted` questions, or all of them."""
     with open(path, encoding="utf-8") as file:
         for line in file:
             record = json.loads(line)
+            if wanted is not None and record["question"] not in wanted.get(record["task"], ()):
+                continue
             answers = tuple(Answer(**answer) for answer in record["answers"])
             yield Question(**record | {"answers": answers})

@@ -55,6 +55,12 @@ class Row:
     """The file of its single answers, where the evaluation kept them."""
 
     @property
+    def seen(self) -> int:
+        """Tokens of distillation that a student has seen."""
+        assert self.tokens is not None, f"the {self.role} has seen none"
+        return self.tokens
+
+    @property
     def title(self) -> str:
         """What the table calls it."""
         return ROLE_TITLES.get(self.role, self.result.label)
@@ -212,7 +218,7 @@ class Report:
             yield f"{last.title} against {name}", [*differences, average(differences)]
 
 
-def check(report: Report) -> None:
+def check_rows(report: Report) -> None:
     """Raise ValueError unless all rows answer the same questions, as often, under one seed and suite."""
     first = report.rows[0].result
     if [task.task for task in first.tasks] != [benchmark.task for benchmark in report.suite.benchmarks]:

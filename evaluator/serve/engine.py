@@ -22,6 +22,7 @@ continues it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completion:
     """What was written."""
 
     text: str
@@ -90,9 +91,10 @@ class Engine:
         shapes = shapes or Shapes()
         torch.set_num_threads(threads)
         transformers.logging.disable_progress_bar()
-        model, found = NemotronHForCausalLM.from_pretrained(
+        loaded: Any = NemotronHForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
+        model, found = loaded
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if found[problem]:
                 raise ValueError(
@@ -118,7 +120,7 @@ class Engine:
         """
         return (len(prompt) // self.shapes.multiple + 1) * self.shapes.multiple
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         """Yield (position in `requests`, answer) as answers end.
 
         At most `shapes.rows` requests with at most `shapes.prompts` distinct prompts, all of one padded length.
@@ -128,7 +130,7 @@ class Engine:
         assert len({self.padded_length(prompt) for prompt in prompts}) == 1
         fill = self.shapes.rows - len(requests)
         rows = [*requests, *[requests[0]] * fill]
-        row_prompt = torch.tensor([prompts.index(request.prompt) for request in rows])
+        row_prompt = torch.LongTensor([prompts.index(request.prompt) for request in rows])
         sampler = Sampler(rows)
         written: list[list[int]] = [[] for _ in requests]
         open_rows = set(range(len(requests)))
@@ -172,10 +174,10 @@ class Engine:
         output = self.model(ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output.logits[:, -1], cache, mask
 
-    def _answer(self, tokens: list[int]) -> Answer:
+    def _answer(self, tokens: list[int]) -> Completion:
         stopped = tokens[-1] in self.ends
         text = self.tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True)
-        return Answer(text=text, tokens=len(tokens), finish_reason="stop" if stopped else "length")
+        return Completion(text=text, tokens=len(tokens), finish_reason="stop" if stopped else "length")
 
 
 class RoomyLayer(DynamicLayer):
@@ -185,14 +187,19 @@ class RoomyLayer(DynamicLayer):
         super().__init__()
         self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
         self.length = layer.get_seq_length()
-        self.keys, self.values = (torch.nn.functional.pad(old, (0, 0, 0, room)) for old in (layer.keys, layer.values))
+        assert layer.keys is not None and layer.values is not None, "a layer is given room once it holds the prompt"
+        self.room = [torch.nn.functional.pad(old, (0, 0, 0, room)) for old in (layer.keys, layer.values)]
+        self.keys, self.values = self.room
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_, **__) -> tuple[torch.Tensor, ...]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_, **__
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the states of the next tokens (rows, heads, tokens, head_dim); returns all keys and all values so far."""
         start, self.length = self.length, self.length + key_states.shape[2]
-        self.keys[:, :, start : self.length] = key_states
-        self.values[:, :, start : self.length] = value_states
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        keys, values = self.room
+        keys[:, :, start : self.length] = key_states
+        values[:, :, start : self.length] = value_states
+        return keys[:, :, : self.length], values[:, :, : self.length]
 
     def get_seq_length(self) -> int:
         """Tokens held so far."""

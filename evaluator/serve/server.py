@@ -146,7 +146,7 @@ class Batcher:
         with self._changed:
             while not self._stopping:
                 counts = {length: sum(map(len, bucket.values())) for length, bucket in self._buckets.items() if bucket}
-                fullest = max(counts, key=counts.get, default=None)
+                fullest = max(counts, key=lambda length: counts[length], default=None)
                 quiet = time.monotonic() - self._arrived
                 if fullest is not None and (counts[fullest] >= self.engine.shapes.rows or quiet >= self.linger):
                     return self._take(self._buckets[fullest])
@@ -155,7 +155,7 @@ class Batcher:
 
     def _take(self, bucket: OrderedDict) -> list:
         """As many requests as a batch holds, prompts with most requests first: they are read once for all."""
-        batch = []
+        batch: list = []
         for prompt in sorted(bucket, key=lambda p: -len(bucket[p]))[: self.engine.shapes.prompts]:
             room = self.engine.shapes.rows - len(batch)
             batch += bucket[prompt][:room]
@@ -231,8 +231,8 @@ def application(engine, *, model_id: str) -> web.Application:
             body = await http.json()
             request = read_request(body, engine, model_id=model_id)
         except ValueError as error:
-            error = {"message": str(error), "type": "invalid_request_error"}
-            return web.json_response({"error": error}, status=400)
+            refusal = {"message": str(error), "type": "invalid_request_error"}
+            return web.json_response({"error": refusal}, status=400)
         loop = asyncio.get_running_loop()
         answered = loop.create_future()
         batcher.submit(request, lambda answer: loop.call_soon_threadsafe(_settle, answered, answer))

@@ -11,10 +11,10 @@ files, so that a harness that lost some is found out.
 import csv
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from evaluator.suites.suite import Benchmark, Dataset, Suite
+from evaluator.suites.suite import Dataset, Suite
 
 HEAD_BYTES = 2**20
 """Of every file that much is part of the fingerprint, beside its size."""
@@ -22,7 +22,7 @@ HEAD_BYTES = 2**20
 
 def check_datasets(folder: Path, suite: Suite) -> None:
     """Raise ValueError naming the first data set of `suite` that `folder` lacks, and how to fetch it."""
-    for dataset in {benchmark.dataset.name: benchmark.dataset for benchmark in suite.benchmarks}.values():
+    for dataset in {dataset.name: dataset for dataset in suite.datasets.values()}.values():
         where = folder / dataset.name
         fetch = f"hf download --repo-type dataset {dataset.name} --local-dir {where}"
         if not where.is_dir():
@@ -61,29 +61,29 @@ def _is_between(row: dict, field: str, first: str, last: str) -> bool:
 
 def count_questions(folder: Path, suite: Suite) -> dict[str, int]:
     """How many questions each benchmark of `suite` has in `folder`, by task."""
-    return {benchmark.task: sum(1 for _ in read_questions(folder, benchmark.dataset)) for benchmark in suite.benchmarks}
+    return {task: sum(1 for _ in read_questions(folder, dataset)) for task, dataset in suite.datasets.items()}
 
 
 def count_problems(folder: Path, suite: Suite) -> dict[str, int]:
     """How many problems the questions are parts of, by the tasks where they are parts of some."""
+    return {task: sum(1 for _ in _asked(folder, dataset)) for task, dataset in suite.datasets.items() if dataset.parts}
+
+
+def question_ids(folder: Path | None, suite: Suite) -> dict[str, Sequence[str]]:
+    """Ids of each task's questions in the order in which a harness asks them; their places where the hub was asked."""
+    asked = {benchmark.task: benchmark.questions for benchmark in suite.benchmarks}
     return {
-        benchmark.task: sum(1 for _ in _asked(folder, benchmark.dataset))
-        for benchmark in suite.benchmarks
-        if benchmark.dataset.parts
+        task: [f"{dataset.name}/{index}" for index in range(asked[task])]
+        if folder is None
+        else [identity for identity, _ in read_questions(folder, dataset)]
+        for task, dataset in suite.datasets.items()
     }
-
-
-def question_ids(folder: Path | None, benchmark: Benchmark) -> list[str]:
-    """Ids of the questions in the order in which a harness asks them; their places where the hub was asked."""
-    if folder is None:
-        return [f"{benchmark.dataset.name}/{index}" for index in range(benchmark.questions)]
-    return [identity for identity, _ in read_questions(folder, benchmark.dataset)]
 
 
 def fingerprint(folder: Path, suite: Suite) -> dict[str, str]:
     """A hash of each data set: of its files' names, sizes and beginnings."""
     hashes = {}
-    for name in sorted({benchmark.dataset.name for benchmark in suite.benchmarks}):
+    for name in sorted({dataset.name for dataset in suite.datasets.values()}):
         digest = hashlib.sha256()
         for path in sorted(path for path in (folder / name).rglob("*") if path.is_file()):
             with open(path, "rb") as file:

@@ -131,6 +131,11 @@ class Suite:
         return sum(benchmark.questions * benchmark.repeats for benchmark in self.benchmarks)
 
     @property
+    def datasets(self) -> dict[str, Dataset]:
+        """Data set of each task that takes its questions from one."""
+        return {benchmark.task: benchmark.dataset for benchmark in self.benchmarks if benchmark.dataset}
+
+    @property
     def executes_code(self) -> tuple[str, ...]:
         """Titles of the benchmarks that execute what the model writes."""
         return tuple(benchmark.title for benchmark in self.benchmarks if benchmark.executes_code)
@@ -186,9 +191,10 @@ def identity_of(part: Any) -> Any:
         return {name: identity_of(value) for name, value in part.items()}
     if isinstance(part, (list, tuple)):
         return [identity_of(value) for value in part]
+    kinds: tuple[type, ...] = type(part).__mro__
     if not dataclasses.is_dataclass(part):
         return part
-    first = next((_FIRST_FIELDS[kind] for kind in type(part).__mro__ if kind in _FIRST_FIELDS), ())
+    first: tuple[str, ...] = next((_FIRST_FIELDS[kind] for kind in kinds if kind in _FIRST_FIELDS), ())
     return {
         one.name: identity_of(value)
         for one in dataclasses.fields(part)

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from evaluator.results.pairs import difference, difference_needed, difference_p, is_paired, same_questions
-from evaluator.results.run import AVERAGE, Report, Row, check
+from evaluator.results.run import AVERAGE, Report, Row, check_rows
+from evaluator.results.scores import TaskResult
 from evaluator.stats.paired import holm, normal_p
 from evaluator.stats.power import Needed
 from evaluator.stats.scores import Estimate, average
@@ -78,7 +79,8 @@ def family(
         failures: By the run's name, (column, title of the row) of scores that are not to be believed.
     """
     failed = {(name, *score) for name, scores in (failures or {}).items() for score in scores}
-    found, compared = [], []
+    found: list[Contrast] = []
+    compared: list[tuple[TaskResult, TaskResult] | None] = []
     for (one, other, at), row, rival in pairs:
         ids = ((one, row.title), (other, rival.title))
         estimates = []
@@ -107,7 +109,7 @@ def family(
 def check_comparable(reports: Mapping[str, Report]) -> None:
     """Raise ValueError unless all runs were asked the same, in the same way, as often, and have one teacher."""
     for report in reports.values():
-        check(report)
+        check_rows(report)
     (first, mine), *others = reports.items()
     for name, report in others:
         both, row, other = f"'{first}' and '{name}'", mine.rows[0], report.rows[0]
@@ -151,7 +153,7 @@ def by_tokens(reports: Mapping[str, Report]) -> dict[int, dict[str, Row]]:
     found: dict[int, dict[str, Row]] = {}
     for name, report in reports.items():
         for row in report.milestones:
-            found.setdefault(row.tokens, {})[name] = row
+            found.setdefault(row.seen, {})[name] = row
     return dict(sorted(found.items()))
 
 

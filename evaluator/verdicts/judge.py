@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from evaluator.results.run import AVERAGE, Report, Row, check
+from evaluator.results.run import AVERAGE, Report, Row, check_rows
 from evaluator.stats.scores import wilson
 from evaluator.text import change_text, points_text, rate_text
 from evaluator.verdicts.contrasts import BETTER, LEVEL, WORSE, Contrast, by_tokens, check_comparable, family, seen_from
@@ -42,13 +42,17 @@ class StoppingPoint:
     """It is the run's only milestone."""
 
     @property
+    def ends_above(self) -> tuple[float, float] | None:
+        """Learning rate there and at the end of the schedule, where the schedule has not ended there."""
+        rate, lowest = self.row.learning_rate, self.min_learning_rate
+        if rate is None or lowest is None or rate <= lowest * (1 + 1e-6):
+            return None
+        return rate, lowest
+
+    @property
     def confounded(self) -> bool:
-        """The schedule has not ended there: what looks like a plateau may be the learning rate's doing."""
-        return (
-            self.row.learning_rate is not None
-            and self.min_learning_rate is not None
-            and self.row.learning_rate > self.min_learning_rate * (1 + 1e-6)
-        )
+        """Whether what looks like a plateau may be the learning rate's doing."""
+        return self.ends_above is not None
 
     @property
     def text(self) -> str:
@@ -64,10 +68,11 @@ class StoppingPoint:
             reason = "Every milestone before it is clearly below it in some column."
         if self.last and not self.alone:
             reason += " It is the last one, so the run may be rising still."
-        if self.confounded:
+        if self.ends_above:
+            rate, lowest = self.ends_above
             reason += (
-                f" Confounded: its learning rate is {rate_text(self.row.learning_rate)}, and a schedule that ends "
-                f"there, at {rate_text(self.min_learning_rate)}, would give another score."
+                f" Confounded: its learning rate is {rate_text(rate)}, and a schedule that ends there, at "
+                f"{rate_text(lowest)}, would give another score."
             )
         return reason
 
@@ -164,7 +169,7 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
 
 def judge_alone(name: str, report: Report) -> tuple[StoppingPoint, tuple[Finding, ...]]:
     """Where one run could have been stopped, and what to look at twice in it, by the name that it goes by."""
-    check(report)
+    check_rows(report)
     within = _within(report)
     failures = _collapses(report, within)
     return _stopping(name, report, within, failures), tuple(_flags({name: report}, {name: within}, {name: failures}))

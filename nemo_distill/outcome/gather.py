@@ -11,7 +11,7 @@ import functools
 import json
 from pathlib import Path
 
-from evaluator.report.questions import ANSWERS_FILE
+from evaluator.results.answers import ANSWERS_FILE
 from evaluator.results.run import BlendPart, Pruning, Report, Row, StepRecord
 from evaluator.results.scores import CheckpointResult
 from evaluator.suites.catalogue import get_suite
@@ -71,7 +71,7 @@ def gather(spec: Spec) -> Report:
         suite=suite.with_questions(asked),
         rows=rows,
         losses=tuple(loss for name in config["distill"] for loss in _losses(spec.upstream[name])),
-        blend=_blend(config, steps, tokens=rows[-1].tokens),
+        blend=_blend(config, steps, tokens=rows[-1].seen),
         pruning=_pruning(steps["prune"].folder),
         contamination=_contamination(steps),
         steps=_records(steps),

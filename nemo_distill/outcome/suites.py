@@ -85,6 +85,7 @@ def protocol(settings: Evaluate) -> str:
 
 def _prepared(settings: Evaluate) -> Suite:
     """The suite as `settings` change it, with the number of questions that there are."""
+    assert settings.suite is not None, "what a recipe leaves open has its scale's value by now"
     folder = Path(settings.datasets) if settings.datasets else None
     means = Means(datasets=folder, execute_generated_code=settings.execute_generated_code)
     try:

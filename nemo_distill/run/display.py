@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -96,7 +96,8 @@ def status_table(run: Run, jobs: Mapping[str, Job] = NO_JOBS) -> Group:
     states = {name: state_of(spec, jobs.get(name)) for name, spec in run.specs.items()}
     for name, spec in run.specs.items():
         job = [str(jobs.get(name, numbers[name]))] if any(numbers.values()) else []
-        bar, words, speed, left = "", "", "", ""
+        bar: RenderableType = ""
+        words, speed, left = "", "", ""
         if states[name] == State.DONE:
             left = took(spec)
         elif states[name] != State.WAITING and (record := Progress.read(spec.folder)):

@@ -1,20 +1,20 @@
 """What the study says of its own numbers, held against them.
 
     for claim in study.claims:
-        finding = check(claim, study)
-        finding.verdict, finding.found          # DISAGREES, "5.79 times"
+        checked = check_claim(claim, study)
+        checked.verdict, checked.found          # DISAGREES, "5.79 times"
 
 A claim names one of the functions below and its arguments (published.yaml); each returns a verdict and what it found.
 A difference that sampling error may explain supports no claim: its verdict is `OPEN`.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
 from evaluator.text import rate_text
-from nemo_distill.study.tables import Blend, Claim, Difference, Study
+from nemo_distill.study.tables import BlendTable, Claim, Difference, Study
 
 AGREES = "agrees"
 """The numbers bear the claim out, by more than sampling error where it is about scores."""
@@ -37,7 +37,7 @@ class Checked:
     """What the numbers are, in half a sentence."""
 
 
-def check(claim: Claim, study: Study) -> Checked:
+def check_claim(claim: Claim, study: Study) -> Checked:
     """Hold `claim` against the numbers of `study`. Raises KeyError when there is no such check."""
     return Checked(claim, *CHECKS[claim.check](study, **claim.given))
 
@@ -73,7 +73,7 @@ def falls(study: Study, *, benchmark: str, start: str, end: str, blend: str | No
 def ahead(study: Study, *, blend: str, others: list, benchmarks: list, at: list) -> tuple[str, str]:
     """The blend is above `others` in `benchmarks` at each of the rows `at`."""
     leads = [
-        study.blend(blend).checkpoint(row).score(benchmark).minus(study.blend(other).checkpoint(row).score(benchmark))
+        study.blend(blend).at(row).score(benchmark).minus(study.blend(other).at(row).score(benchmark))
         for other in others
         for benchmark in benchmarks
         for row in at
@@ -102,7 +102,7 @@ def unstable(study: Study, *, blend: str, benchmark: str) -> tuple[str, str]:
     return (AGREES if change.verdict == "clear" and change.points < 0 else OPEN), found
 
 
-def largest_fall(blend: Blend, benchmark: str) -> tuple[str, str, Difference]:
+def largest_fall(blend: BlendTable, benchmark: str) -> tuple[str, str, Difference]:
     """The change between neighbouring checkpoints that is furthest below zero: its ends and the change."""
     rows = blend.evaluated
     changes = [
@@ -155,13 +155,13 @@ def possible_scores(study: Study, *, benchmark: str, repeats: int) -> tuple[str,
 
 def epochs(study: Study, *, percent: float, tokens_available: float, at: str, stated: str) -> tuple[str, str]:
     """Share of the tokens drawn over the tokens there are."""
-    passes = study.schedule.tokens(at) * percent / 100 / tokens_available
-    return _figure(passes, stated), f"{percent}% of {study.schedule.tokens(at) / 1e9:.4g}B tokens is {passes:.3g} times"
+    count = study.schedule.tokens(at) * percent / 100 / tokens_available
+    return _figure(count, stated), f"{percent}% of {study.schedule.tokens(at) / 1e9:.4g}B tokens is {count:.3g} times"
 
 
 def learning_rate(study: Study, *, at: str, stated: str) -> tuple[str, str]:
     """The schedule's learning rate at that row."""
-    rate = study.schedule.learning_rate_after(study.schedule.milestones[at])
+    rate = study.schedule.course.learning_rate_after(study.schedule.milestones[at])
     return _figure(rate, stated), f"{rate_text(rate)} after iteration {study.schedule.milestones[at]:,}"
 
 
@@ -172,7 +172,7 @@ def gpu_hours(study: Study, *, hours_per_1000_iterations: float, at: str, stated
     return _figure(hours, stated), f"{iterations:,} iterations take {hours:,.0f}"
 
 
-CHECKS = {
+CHECKS: dict[str, Callable[..., tuple[str, str]]] = {
     function.__name__: function
     for function in (
         highest, falls, ahead, between, unstable, stands_in_a_table, best_at, possible_scores, epochs, learning_rate,
@@ -195,7 +195,9 @@ def _against_error(differences: list[Difference]) -> str:
 
 def _figure(value: float, stated: str) -> str:
     """Whether `stated` is `value`, rounded or cut: they differ by less than one of the last digit that is stated."""
-    unit = Decimal(1).scaleb(Decimal(stated).normalize().as_tuple().exponent)
+    exponent = Decimal(stated).normalize().as_tuple().exponent
+    assert isinstance(exponent, int), stated
+    unit = Decimal(1).scaleb(exponent)
     return AGREES if abs(Decimal(value) - Decimal(stated)) < unit else DISAGREES
 
 

@@ -52,8 +52,8 @@ def pairs(study: Study) -> list[Pair]:
     """Every two blends that have a row of the same tokens, most tokens first."""
     titles = {row.title: row.tokens for blend in study.blends for row in blend.evaluated}
     found = []
-    for title in sorted(titles, key=titles.get, reverse=True):
-        rows = [(blend, blend.checkpoint(title)) for blend in reversed(study.blends) if blend.checkpoint(title)]
+    for title in sorted(titles, key=lambda title: titles[title], reverse=True):
+        rows = [(blend, row) for blend in reversed(study.blends) if (row := blend.checkpoint(title))]
         for (one, mine), (other, theirs) in itertools.combinations(rows, 2):
             differences = (
                 score.minus(rival) if score.benchmark.repeats == rival.benchmark.repeats else None
@@ -180,18 +180,19 @@ def plateaus(study: Study) -> Iterator[Finding]:
 
 def schedules(study: Study) -> Iterator[Finding]:
     """Blends last read before the learning rate has come down."""
-    schedule = study.schedule
-    early = [blend for blend in study.blends if (blend.last.iteration or schedule.iterations) < schedule.iterations]
+    course = study.schedule.course
+    ends = [(blend, blend.last.iteration) for blend in study.blends if blend.last.iteration is not None]
+    early = [(blend, iteration) for blend, iteration in ends if iteration < course.max_iterations]
     if early:
         rates = [
-            f"{blend.name} at {blend.last.title}, iteration {blend.last.iteration:,} of {schedule.iterations:,}, "
-            f"learning rate {rate_text(schedule.learning_rate_after(blend.last.iteration))}"
-            for blend in early
+            f"{blend.name} at {blend.last.title}, iteration {iteration:,} of {course.max_iterations:,}, "
+            f"learning rate {rate_text(course.learning_rate_after(iteration))}"
+            for blend, iteration in early
         ]
         unknown = [blend.name for blend in study.blends if blend.last.iteration is None]
         yield Finding(
             f"Plateau and schedule are confounded in {len(early)} of {len(study.blends)} blends.",
-            f"Read before the schedule ends at {rate_text(schedule.min_learning_rate)}: {'; '.join(rates)}."
+            f"Read before the schedule ends at {rate_text(course.min_learning_rate)}: {'; '.join(rates)}."
             + (f" The iterations of {', '.join(unknown)} are not published." if unknown else ""),
             "the last row's iteration lies before the schedule's last",
         )
@@ -237,8 +238,8 @@ def _differences(study: Study, column: Benchmark) -> list[Difference]:
     """Of every two blends that have the column, at each of their common rows."""
     blends = [blend for blend in study.blends if column in blend.columns]
     return [
-        row.score(column.title).minus(other.checkpoint(row.title).score(column.title))
+        row.score(column.title).minus(rival.score(column.title))
         for one, other in itertools.combinations(blends, 2)
         for row in one.evaluated
-        if other.checkpoint(row.title)
+        if (rival := other.checkpoint(row.title))
     ]

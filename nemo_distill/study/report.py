@@ -19,11 +19,11 @@ from evaluator.report.panels import Curve, Line, fit_panel
 from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
 from evaluator.verdicts.finding import Finding
-from nemo_distill.config import blend as recipe
+from nemo_distill.config.blend import Blend
 from nemo_distill.config.sources import find
-from nemo_distill.study.claims import Checked, check
+from nemo_distill.study.claims import Checked, check_claim
 from nemo_distill.study.findings import Pair, detectable, findings, pairs
-from nemo_distill.study.tables import Blend, Checkpoint, Score, Study, common_benchmark, load_study, repeats_text
+from nemo_distill.study.tables import BlendTable, Checkpoint, Score, Study, common_benchmark, load_study, repeats_text
 
 MARK = "†"
 """Marks a column of a protocol that is not the reference models'."""
@@ -42,7 +42,7 @@ class PublishedReport:
 
     @classmethod
     def of(
-        cls, study: Study, compositions: Mapping[str, Sequence[tuple[str, float, float, str]]] | None = None
+        cls, study: Study, compositions: Mapping[str, Sequence[tuple[str, float, int, str]]] | None = None
     ) -> "PublishedReport":
         """The report on `study`.
 
@@ -64,11 +64,11 @@ class PublishedReport:
             study=study,
             parts=parts,
             findings=tuple(findings(study, parts)),
-            claims=tuple(check(claim, study) for claim in study.claims),
+            claims=tuple(check_claim(claim, study) for claim in study.claims),
             pairs=tuple(pairs(study)),
         )
 
-    def rows(self, blend: Blend) -> tuple[Checkpoint, ...]:
+    def rows(self, blend: BlendTable) -> tuple[Checkpoint, ...]:
         """Rows of the blend's table: teacher, pruned student, what else stands in the same source, then by tokens."""
         references = (
             row for row in self.study.references if row.role in ("teacher", "pruned") or row.source == blend.source
@@ -76,7 +76,7 @@ class PublishedReport:
         return (*references, *blend.rows)
 
     @staticmethod
-    def cells(blend: Blend, row: Checkpoint) -> list[Score | None]:
+    def cells(blend: BlendTable, row: Checkpoint) -> list[Score | None]:
         """The row's scores in the columns of the blend's table; None where it has none in the column's protocol."""
         if not row.scores:
             return [None] * len(blend.columns)
@@ -85,12 +85,12 @@ class PublishedReport:
             for score, column in zip(row.scores, blend.columns, strict=True)
         ]
 
-    def marked(self, blend: Blend) -> list[Benchmark]:
+    def marked(self, blend: BlendTable) -> list[Benchmark]:
         """Columns of the blend's table that are not to be compared with the reference models'."""
         teacher = self.study.reference("teacher")
         return [column for column, cell in zip(blend.columns, self.cells(blend, teacher), strict=True) if cell is None]
 
-    def column_titles(self, blend: Blend) -> list[str]:
+    def column_titles(self, blend: BlendTable) -> list[str]:
         """Titles of the blend's columns, marked where they are not to be compared."""
         marked = self.marked(blend)
         return [column.title + MARK * (column in marked) for column in blend.columns]
@@ -115,13 +115,13 @@ class PublishedReport:
         return found
 
     @property
-    def recovered(self) -> list[tuple[Blend, float]]:
+    def recovered(self) -> list[tuple[BlendTable, float | None]]:
         """Of the blends that may be compared with them: share of the gap from pruned student to teacher closed."""
         means = {role: self.study.reference(role).average.mean for role in ("teacher", "pruned")}
         return [(blend, recovered(means | {"milestone": blend.last.average.mean})) for blend in self.study.comparable]
 
 
-def write_tables(blends: Iterable[recipe.Blend], folder: Path) -> PublishedReport:
+def write_tables(blends: Iterable[Blend], folder: Path) -> PublishedReport:
     """Write the report of the study's own tables into `folder`, which is made, and return it.
 
     Of `blends` those that are tables of the study are shown with what they are made of.

@@ -28,6 +28,7 @@ import yaml
 from evaluator.stats.scores import ErrorRange, Estimate, average, binomial_stderr
 from evaluator.suites.catalogue import STUDY
 from evaluator.suites.suite import Benchmark
+from nemo_distill.config.schedule import Schedule
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 CLEAR_ERRORS = 2
@@ -131,7 +132,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Blend:
+class BlendTable:
     """One table: a blend's checkpoints, all collected in one way."""
 
     name: str
@@ -159,33 +160,30 @@ class Blend:
         """The evaluated row of that many tokens, if there is one."""
         return next((row for row in self.evaluated if row.title == title), None)
 
+    def at(self, title: str) -> Checkpoint:
+        """The evaluated row of that many tokens. Raises ValueError when there is none."""
+        if row := self.checkpoint(title):
+            return row
+        raise ValueError(
+            f"{self.name} has no scores at {title}; it has them at {[row.title for row in self.evaluated]}."
+        )
+
 
 @dataclass(frozen=True)
-class Schedule:
+class PublishedSchedule:
     """The study's learning rate over iterations, the same for every blend."""
 
     source: str
-    tokens_per_iteration: int
-    iterations: int
-    """Of the whole schedule."""
-    warmup_iterations: int
-    learning_rate: float
-    """At the end of the warm-up."""
-    min_learning_rate: float
-    """At the end of the schedule."""
+    """Where it was published."""
+    course: Schedule
+    """Batch, length and learning rate."""
     milestones: dict[str, int]
     """Iteration of a row, where it is published."""
-
-    def learning_rate_after(self, iteration: int) -> float:
-        """On the cosine, past the warm-up."""
-        done = (iteration - self.warmup_iterations) / (self.iterations - self.warmup_iterations)
-        fall = 0.5 * (1 + math.cos(math.pi * done))
-        return (self.learning_rate - self.min_learning_rate) * fall + self.min_learning_rate
 
     def tokens(self, title: str) -> float:
         """Tokens of the row called `title`: of its iterations, or as the title says where none are published."""
         if title in self.milestones:
-            return float(self.milestones[title] * self.tokens_per_iteration)
+            return float(self.course.tokens(self.milestones[title]))
         return Checkpoint(title, (), self.source).tokens
 
 
@@ -208,13 +206,13 @@ class Study:
     title: str
     sources: dict[str, str]
     """What each source is, by its key."""
-    schedule: Schedule
-    blends: tuple[Blend, ...]
+    schedule: PublishedSchedule
+    blends: tuple[BlendTable, ...]
     references: tuple[Checkpoint, ...]
     """Models that stand beside the blends: teacher, pruned student and a larger one."""
     claims: tuple[Claim, ...]
 
-    def blend(self, name: str) -> Blend:
+    def blend(self, name: str) -> BlendTable:
         """The blend called `name`."""
         return next(blend for blend in self.blends if blend.name == name)
 
@@ -223,7 +221,7 @@ class Study:
         return next(row for row in self.references if row.role == role)
 
     @cached_property
-    def comparable(self) -> tuple[Blend, ...]:
+    def comparable(self) -> tuple[BlendTable, ...]:
         """Blends all of whose columns were collected as the teacher's and the pruned student's."""
         repeats = [score.benchmark.repeats for score in self.reference("teacher").scores]
         return tuple(blend for blend in self.blends if [column.repeats for column in blend.columns] == repeats)
@@ -251,7 +249,8 @@ def load_study(path: Path = PUBLISHED) -> Study:
         name: tuple(_column(title, protocol["repeats"]) for title in record["columns"])
         for name, protocol in record["protocols"].items()
     }
-    schedule = Schedule(**record["schedule"])
+    published = record["schedule"]
+    schedule = PublishedSchedule(published["source"], Schedule(**published["course"]), published["milestones"])
 
     def row(title: str, points: list | None, table: dict, **more) -> Checkpoint:
         if points is None:
@@ -262,7 +261,7 @@ def load_study(path: Path = PUBLISHED) -> Study:
         return Checkpoint(title, scores, table["source"], **more)
 
     blends = tuple(
-        Blend(
+        BlendTable(
             name=name,
             about=table["about"],
             source=table["source"],
@@ -279,7 +278,8 @@ def load_study(path: Path = PUBLISHED) -> Study:
     )
     claims = tuple(Claim(**claim) for claim in record["claims"])
     study = Study(record["title"], record["sources"], schedule, blends, references, claims)
-    for name in (schedule.source, *(one.source for one in (*blends, *references, *claims))):
+    named = [*(blend.source for blend in blends), *(row.source for row in references), *(one.source for one in claims)]
+    for name in (schedule.source, *named):
         if name not in study.sources:
             raise ValueError(f"published.yaml names the source {name!r}; it has {', '.join(study.sources)}.")
     return study

@@ -2,7 +2,7 @@
 
 import json
 
-from evaluator.report.questions import ANSWERS_FILE
+from evaluator.results.answers import ANSWERS_FILE
 from evaluator.results.scores import CheckpointResult
 from nemo_distill.run.manifest import Run
 

@@ -15,16 +15,18 @@ core_evals.nemo_distill.interpreter.Refused: Call is not allowed
 
 import ast
 import operator
+from collections.abc import Callable
+from typing import Any
 
 LONGEST = 2_000
 """Characters: Python's own parser runs out of memory on what nests deeply enough."""
 MOST_NODES = 300
 LARGEST = 10**12
 
-_BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
+_BINARY: dict[type, Callable] = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
            ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod}  # fmt: skip
-_UNARY = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_}
-_COMPARE = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+_UNARY: dict[type, Callable] = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_}
+_COMPARE: dict[type, Callable] = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
             ast.Eq: operator.eq, ast.NotEq: operator.ne}  # fmt: skip
 
 
@@ -73,12 +75,12 @@ def _block(statements: list[ast.stmt], variables: dict) -> None:
             _block(statement.body if _value(statement.test, variables) else statement.orelse, variables)
         elif isinstance(statement, ast.Assign) and all(isinstance(t, ast.Name) for t in statement.targets):
             value = _value(statement.value, variables)
-            variables.update((target.id, value) for target in statement.targets)
+            variables.update((target.id, value) for target in statement.targets if isinstance(target, ast.Name))
         else:
             raise Refused(f"{type(statement).__name__} is not allowed")
 
 
-def _value(node: ast.expr, variables: dict) -> object:
+def _value(node: ast.expr, variables: dict) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, bool)):
         return _bounded(node.value)
     if isinstance(node, ast.Name):
@@ -99,8 +101,8 @@ def _value(node: ast.expr, variables: dict) -> object:
     if isinstance(node, ast.IfExp):
         return _value(node.body if _value(node.test, variables) else node.orelse, variables)
     if isinstance(node, ast.BoolOp):
-        values = (_value(value, variables) for value in node.values)
-        return all(values) if isinstance(node.op, ast.And) else any(values)
+        parts = (_value(value, variables) for value in node.values)
+        return all(parts) if isinstance(node.op, ast.And) else any(parts)
     if isinstance(node, ast.Compare) and all(type(op) in _COMPARE for op in node.ops):
         values = [_value(operand, variables) for operand in (node.left, *node.comparators)]
         return all(_COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:]))

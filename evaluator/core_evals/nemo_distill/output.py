@@ -21,7 +21,7 @@ def parse_output(output_dir: str) -> EvaluationResult:
     """The result of the evaluation that ran in `output_dir`; ValueError when a question lacks a repeat."""
     folder = Path(output_dir)
     params = yaml.safe_load((folder / "run_config.yml").read_text(encoding="utf-8"))["config"]["params"]
-    tables = {task: defaultdict(list) for task in params["task"].split(",")}
+    tables: dict[str, dict[str, list[float]]] = {task: defaultdict(list) for task in params["task"].split(",")}
     for line in (folder / SAMPLES).read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         tables[record["task"]][record["id"]].append(record["score"])

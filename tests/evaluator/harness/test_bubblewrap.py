@@ -134,7 +134,7 @@ def test_livecodebench_runs_in_the_sandbox_and_its_answers_are_read_back(tmp_pat
             with evaluating(config, adapter_port=port, datasets=HUB, sandbox=True) as evaluation:
                 code = evaluation.wait()
     assert code == 0, (where / "log.txt").read_text()[-3000:]
-    ids = {benchmark.task: question_ids(HUB, benchmark)}
+    ids = question_ids(HUB, suite)
     (reading,) = read_direct(tmp_path, suite, model_id="debug", started=began, ids=ids)
     assert reading.result.questions == ("small_a", "small_b")
     assert reading.result.scores == ((1.0, 1.0), (1.0, 1.0))

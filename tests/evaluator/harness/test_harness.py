@@ -11,7 +11,7 @@ from evaluator.harness.read import read_launcher
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import run_suite
 from evaluator.recount import main as recount
-from evaluator.results.answers import load_answers
+from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.suites.catalogue import HARNESS
 from evaluator.suites.datasets import count_questions, question_ids
 from tests.evaluator.conftest import TEACHER
@@ -54,7 +54,7 @@ def test_the_harnesses_give_a_table_of_question_by_repeat_and_what_was_answered(
     scores = {task.task: task.summary.mean for task in result.tasks}
     assert scores["aime_2025_nemo"] >= 0.4
     assert scores["AA_math_test_500"] >= 0.25
-    questions = {(question.task, question.question): question for question in load_answers(folder)}
+    questions = {(question.task, question.question): question for question in load_answers(folder / ANSWERS_FILE)}
     assert len(questions) == 4 + 5 + 4 + 3
     first = questions["aime_2025_nemo", "opencompass/AIME2025/0"]
     assert first.prompt.endswith("What is 665 + 238?") and first.reference == "903"
@@ -80,7 +80,7 @@ def test_the_standard_error_over_repeats_is_not_simple_evals_but_over_questions(
 def test_every_number_comes_out_again_of_the_answers_that_were_kept(evaluated, tmp_path, capsys):
     result, folder = evaluated
     kept: dict[str, dict] = {}
-    for question in load_answers(folder):
+    for question in load_answers(folder / ANSWERS_FILE):
         kept.setdefault(question.task, {})[question.question] = tuple(answer.score for answer in question.answers)
     assert {task.task: dict(zip(task.questions, task.scores, strict=True)) for task in result.tasks} == kept
     result.save(tmp_path)
@@ -101,7 +101,7 @@ def test_the_launchers_layout_holds_the_same_and_is_read_alike(evaluated, tmp_pa
         shutil.copytree(folder / "nemo_evaluator" / benchmark.task, job / "artifacts")
         (job / "logs").mkdir()
         (job / "logs" / "stage.exit").write_text("2026-01-01T13:00:00Z 0\n")
-    ids = {benchmark.task: question_ids(HUB, benchmark) for benchmark in suite.benchmarks}
+    ids = question_ids(HUB, suite)
     readings = read_launcher(tmp_path, suite, model_id="debug", started=0, ids=ids)
     assert tuple(reading.result for reading in readings) == result.tasks
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from evaluator.harness.run import run_suite
-from evaluator.results.answers import load_answers
+from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.results.scores import CheckpointResult
 from evaluator.suites.catalogue import OFFLINE
 
@@ -42,7 +42,7 @@ def test_a_suite_runs_through_nemo_evaluator_and_keeps_every_question(first):
     # Repeats are draws of their own: a cache in between would have made them one.
     assert len({(sample["id"], sample["response"]) for sample in samples}) > 120
     assert told[-1] == (160, 160)
-    questions = list(load_answers(folder))
+    questions = list(load_answers(folder / ANSWERS_FILE))
     for task in result.tasks:
         of_task = [question for question in questions if question.task == task.task]
         assert tuple(question.question for question in of_task) == task.questions

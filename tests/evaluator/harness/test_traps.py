@@ -83,7 +83,7 @@ def test_two_evaluations_that_share_an_adapter_port_are_not_both_believed(tmp_pa
 def test_an_evaluation_in_a_used_folder_scores_what_it_finds_and_is_refused(tmp_path):
     suite = prepare_suite(AIME, Means(datasets=HUB))
     (benchmark,) = suite.benchmarks
-    began, ids = time.time(), {benchmark.task: question_ids(HUB, benchmark)}
+    began, ids = time.time(), question_ids(HUB, suite)
     with answering(right) as url:
         config = aime_config(tmp_path, url, suite)
         assert run(config) == 0

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from evaluator.report import questions
-from evaluator.report.questions import ANSWERS_FILE, score_text, with_answers, write_questions
+from evaluator.report.questions import fraction_text, with_answers, write_questions
 from evaluator.report.run import question_sheets
+from evaluator.results.answers import ANSWERS_FILE, Answer, Question
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_answers_are_shown_of_a_few_questions_one_right_and_one_wrong_of_each_ch
         {
             "task": task.task,
             "question": name,
-            "prompt": [{"role": "user", "content": f"What is {name}?"}],
+            "prompt": f"What is {name}?",
             "reference": "C",
             "answers": [
                 {"text": text, "score": score, "finish_reason": "stop"}
@@ -87,10 +88,15 @@ def test_answers_are_shown_of_a_few_questions_one_right_and_one_wrong_of_each_ch
 def test_a_questions_line_begins_where_its_prompt_differs_from_the_others(sheets):
     template = "Answer with a letter. Think first.\n\nWhat is "
     names = [sheets[0].questions[place] for place in sheets[0].shown]
-    texts = {name: {"prompt": f"{template}{name}?\n\nA) this"} for name in names}
+
+    def kept(prompt: str) -> list:
+        answer = Answer(text="A", score=1.0, finish_reason="stop")
+        return [(None, Question(task="t", question="q", prompt=prompt, reference="", answers=(answer,)))]
+
+    texts = {name: kept(f"{template}{name}?\n\nA) this") for name in names}
     rows = dataclasses.replace(sheets[0], texts=texts).rows
     assert [row.excerpt.splitlines()[0] for row in rows] == [f"What is {name}?" for name in names]
-    alike = dataclasses.replace(sheets[0], texts={name: {"prompt": "The same."} for name in names}).rows
+    alike = dataclasses.replace(sheets[0], texts={name: kept("The same.") for name in names}).rows
     assert {row.excerpt for row in alike} == {"The same."}
 
 
@@ -107,4 +113,4 @@ def test_answers_too_many_to_be_searched_are_left_where_they_are(report, tmp_pat
     ("score", "repeats", "text"), [(0.75, 4, "3/4"), (0.0, 1, "0/1"), (1 / 3, 3, "1/3"), (0.58, 1, "0.58")]
 )
 def test_a_score_is_right_answers_of_so_many_or_a_mean(score, repeats, text):
-    assert score_text(score, repeats) == text
+    assert fraction_text(score, repeats) == text

@@ -10,8 +10,8 @@ import scipy.stats
 import yaml
 
 from evaluator.report.panels import Panel
-from nemo_distill.config.schedule import Schedule, format_tokens
-from nemo_distill.study.claims import ABSENT, AGREES, CHECKS, DISAGREES, OPEN, check
+from nemo_distill.config.schedule import format_tokens
+from nemo_distill.study.claims import ABSENT, AGREES, CHECKS, DISAGREES, OPEN, check_claim
 from nemo_distill.study.findings import findings, pairs
 from nemo_distill.study.report import PublishedReport, panels
 from nemo_distill.study.tables import PUBLISHED, Checkpoint, Score, common_benchmark, load_study
@@ -105,15 +105,14 @@ def test_a_row_with_a_score_too_few_or_past_100_is_refused(tmp_path, scores):
         load_study(tmp_path / "published.yaml")
 
 
-def test_tokens_and_learning_rates_are_those_of_the_schedule_that_runs_have(study):
-    run = Schedule(
-        seq_length=8192, global_batch_size=768, max_iterations=16_000,
-        warmup_iterations=100, learning_rate=1e-4, min_learning_rate=1e-5,
-    )  # fmt: skip
+def test_the_published_tokens_of_a_row_are_those_of_its_iterations(study):
+    course = study.schedule.course
+    assert course.tokens_per_iteration == 6_291_456
     for title, iteration in study.schedule.milestones.items():
-        assert study.schedule.tokens(title) == run.tokens(iteration)
-        assert format_tokens(run.tokens(iteration)) == title
-        assert study.schedule.learning_rate_after(iteration) == pytest.approx(run.learning_rate_after(iteration))
+        assert study.schedule.tokens(title) == course.tokens(iteration)
+        assert format_tokens(course.tokens(iteration)) == title
+    assert course.learning_rate_after(12_800) == pytest.approx(1.87e-5, abs=5e-8)
+    assert study.schedule.tokens("19B") == 19e9  # published without its iteration
 
 
 @pytest.mark.parametrize("column", ["AIME 2025", "SciCode"])
@@ -205,7 +204,7 @@ def test_a_difference_is_clear_open_or_error_by_the_two_bounds_of_its_standard_e
 
 
 def test_the_claims_are_judged_by_the_numbers(study):
-    verdicts = {checked.claim.says: checked for checked in (check(claim, study) for claim in study.claims)}
+    verdicts = {checked.claim.says: checked for checked in (check_claim(claim, study) for claim in study.claims)}
     assert len(verdicts) == len(study.claims)
 
     def of(words: str):
@@ -230,16 +229,16 @@ def test_the_claims_are_judged_by_the_numbers(study):
 
 def test_scores_said_to_be_of_one_answer_per_question_are_checked_to_be_possible(study):
     claim = next(claim for claim in study.claims if claim.check == "possible_scores")
-    assert "0 of 18 AIME 2025 scores" in check(claim, study).found
+    assert "0 of 18 AIME 2025 scores" in check_claim(claim, study).found
     for blend, row in [(b, r) for b in study.blends if b not in study.comparable for r in b.evaluated]:
         right = round(row.score("AIME 2025").points * 30 / 100)
         study = changed(study, blend.name, row.title, "AIME 2025", round(100 * right / 30, 1))
-    assert check(claim, study).verdict == AGREES
+    assert check_claim(claim, study).verdict == AGREES
 
 
 def test_claims_turn_with_the_numbers(study):
     def verdict(words: str, other) -> str:
-        return check(next(claim for claim in other.claims if words in claim.says), other).verdict
+        return check_claim(next(claim for claim in other.claims if words in claim.says), other).verdict
 
     assert verdict("SciCode is 1.6", changed(study, "30pre_70post_v1v2", "100B", "SciCode", 1.6)) == AGREES
     assert verdict("IFEval degrades", changed(study, "pt_v1v2", "20B", "IFEval", 50.0)) == OPEN
