@@ -236,14 +236,14 @@ def terminal_summary(comparison: Comparison):
 
 
 def standing_text(standing: Standing) -> str:
-    """Who leads, whom it is better than and whom it cannot be told from, in a sentence."""
+    """Who leads, whom it is better than and from whom it shows no significant difference, in a sentence."""
     parts = []
     if standing.above:
         leads = (f"{c.other} ({change_text(c.difference)})" for c in standing.above)
         parts.append(f"is better than {', '.join(leads)}")
     if standing.level:
         others = (f"{c.other} ({change_text(c.difference)}{needed_text(c, before='; ')})" for c in standing.level)
-        parts.append(f"cannot be told from {', '.join(others)}")
+        parts.append(f"shows no significant difference from {', '.join(others)}")
     return f"{standing.leader} {' and '.join(parts)}."
 
 

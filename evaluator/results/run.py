@@ -112,7 +112,7 @@ class BlendPart:
 
     @property
     def epochs(self) -> float:
-        """Times it was passed over; above 1 it repeats."""
+        """Epochs of it; above 1 it repeats."""
         return self.tokens_used / self.tokens_available
 
 

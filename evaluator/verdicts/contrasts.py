@@ -1,4 +1,4 @@
-"""Two checkpoints by their answers, paired where both kept them: better, worse, or not to be told apart.
+"""Two checkpoints by their answers, paired where both kept them: better, worse, or no significant difference.
 
     contrasts = family(columns, [(("pre_sft_v1", "pt_v1v2", "0.61M"), row, other), ...])
     contrasts[0].column, contrasts[0].verdict, contrasts[0].p_value         # "Knowledge", "better", 2.8e-08
@@ -19,7 +19,7 @@ from evaluator.stats.scores import Estimate, average
 
 LEVEL = 0.05
 """Chance of a verdict, anywhere in a family, where nothing differs."""
-BETTER, WORSE, OPEN = "better", "worse", "cannot be told apart"
+BETTER, WORSE, OPEN = "better", "worse", "no significant difference"
 SUSPECT = "suspected failure"
 """Verdict on a score that may be of an evaluation that failed: none."""
 
@@ -50,7 +50,7 @@ class Contrast:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `cannot be told apart` or `suspected failure`, of `one`."""
+        """`better`, `worse`, `no significant difference` or `suspected failure`, of `one`."""
         if self.suspect:
             return SUSPECT
         if self.p_value >= LEVEL:

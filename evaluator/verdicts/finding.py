@@ -27,7 +27,7 @@ class Finding:
 
 
 def repeated_sources(parts: Mapping[str, Iterable[BlendPart]]) -> Iterator[Finding]:
-    """Sources that are passed over many times, of blends by what they are called."""
+    """Sources of many epochs, of blends by what they are called."""
     lines = [
         f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.1f} times{_origin(part)}" for part in many)
         for blend, sources in parts.items()

@@ -29,7 +29,7 @@ class StoppingPoint:
 
     run: str
     row: Row
-    """The first milestone that cannot be told from the best."""
+    """The first milestone with no significant difference from the best."""
     best: Row
     """The milestone with the highest average."""
     lead: Contrast | None
@@ -59,7 +59,7 @@ class StoppingPoint:
         """Why, in a sentence or two."""
         if self.lead:
             reason = (
-                f"The first milestone that cannot be told from the best, {self.best.title} "
+                f"The first milestone with no significant difference from the best, {self.best.title} "
                 f"({change_text(self.lead.difference)} on average)."
             )
         elif self.alone:
@@ -87,7 +87,7 @@ class Standing:
     above: tuple[Contrast, ...]
     """The leader less each run that it is better than."""
     level: tuple[Contrast, ...]
-    """The leader less each run that it cannot be told from, or whose score is not to be believed."""
+    """The leader less each run without a significant difference from it, or whose score is not to be believed."""
 
 
 @dataclass(frozen=True)

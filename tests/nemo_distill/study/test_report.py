@@ -151,7 +151,7 @@ def test_without_recipes_the_report_says_that_compositions_are_missing(tmp_path,
     assert cli.main(["report", "--published"]) == 0
     assert "runs/published/report.md" in capsys.readouterr().out
     markdown = Path("runs/published/report.md").read_text(encoding="utf-8")
-    assert "No recipe was at hand" in markdown and "Tokens available" not in markdown
+    assert "No recipe was found" in markdown and "Tokens available" not in markdown
 
 
 @pytest.mark.parametrize(
