@@ -14,7 +14,7 @@ from evaluator.results.run import Row
 from evaluator.results.scores import CheckpointResult, TaskResult
 from evaluator.suites.catalogue import OFFLINE, get_suite
 from evaluator.verdicts.contrasts import BETTER, OPEN, SUSPECT, WORSE, family
-from evaluator.verdicts.judge import judge
+from evaluator.verdicts.judge import judge, judge_alone
 from nemo_distill import cli
 from nemo_distill.outcome.gather import gather
 from nemo_distill.run.manifest import find
@@ -95,6 +95,13 @@ def test_the_stopping_point_is_the_first_that_cannot_be_told_from_the_best_and_c
     report = gather(find("a", runs=three).specs["report"])
     assert stop.row == report.milestones[2] and not stop.last
     assert stop.confounded and "Confounded: its learning rate is" in stop.text
+
+
+def test_where_a_later_milestone_is_best_by_less_than_error_the_stopping_point_is_the_earlier_one(tmp_path):
+    stop, _ = judge_alone("rising", gather(made(tmp_path, "rising", skills=(-1.0, 0.0, 1.0, 1.2)).specs["report"]))
+    assert (stop.row.title, stop.best.title) == ("20B", "40B") and stop.best.average.mean > stop.row.average.mean
+    assert stop.lead.verdict == OPEN and stop.lead.difference.mean > 0
+    assert stop.text.startswith("The first milestone that cannot be told from the best, 40B (+")
 
 
 def test_a_score_that_falls_to_nothing_is_suspected_and_nothing_is_concluded_from_it(tmp_path):

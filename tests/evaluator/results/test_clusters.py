@@ -3,9 +3,10 @@ import pytest
 from scipy import stats
 
 from evaluator.results.clusters import clusters_of
+from evaluator.results.pairs import difference_p
 from evaluator.results.run import Row
 from evaluator.results.scores import CheckpointResult, TaskResult
-from evaluator.stats.paired import differences, paired_difference
+from evaluator.stats.paired import differences, mcnemar, paired_difference
 from evaluator.stats.power import needed
 from evaluator.stats.scores import summarize
 from evaluator.verdicts.judge import family
@@ -64,6 +65,17 @@ def test_verdicts_rest_on_problems_and_not_on_their_steps(tmp_path):
     by_problem = differences(SCORES, OTHERS, clusters).reshape(-1)
     assert len(by_problem) == 20
     assert contrast.difference.stderr == pytest.approx(stats.sem(by_problem / 5))
+
+
+def test_a_lead_in_five_problems_counts_five_times_and_not_once_for_each_of_their_steps():
+    right = np.zeros((2, 20, 5))
+    right[0, :5] = right[1, 5] = 1
+    mine, theirs = (
+        TaskResult("scicode", STEPS, tuple(zip(scores.flatten().tolist())), 1.0, 0.0, clusters_of("scicode", STEPS))
+        for scores in right
+    )
+    assert difference_p(mine, theirs) == pytest.approx(mcnemar(5, 1)) == 0.21875
+    assert mcnemar(25, 5) < 0.001
 
 
 def test_more_questions_are_needed_where_they_come_in_problems():

@@ -76,6 +76,16 @@ def test_everything_a_run_writes_is_in_its_runs_folder(nemo_run, workplace, list
     assert not list(workplace.glob("recipes/**/__pycache__"))
 
 
+def test_a_token_on_the_command_line_is_kept_in_no_record_of_the_run(nemo_run):
+    secret = "verysecret" * 3  # not as it stands here, where a diff that is kept may hold it
+    code, out, err = nemo_run(RECIPE, f"executor.env_vars.HF_TOKEN={secret}", "small.lines=2")
+    assert code == 0, out + err
+    specs = [path.read_text() for path in Path("runs").glob("*/*/spec.json")]
+    assert len(specs) == 6 and all("executor.env_vars.HF_TOKEN=***" in text for text in specs)
+    holding = [path for path in Path("runs").rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert not holding, holding
+
+
 def test_another_setting_runs_what_follows_from_it_only(nemo_run, attempts):
     nemo_run(RECIPE)
     code, _, _ = nemo_run(RECIPE, "distill.learning_rate=2e-3")
@@ -223,11 +233,17 @@ def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplac
     assert [attempts("runs", step) for step in ("world", "distill-2", "evaluate-2")] == [1, 1, 1]
 
 
-def test_a_command_killed_outright_is_taken_up_by_the_next(workplace, attempts):
-    first = start(RECIPE, "small.seconds=2.5")
+def test_a_command_killed_outright_is_taken_up_by_the_next(workplace, gate, attempts):
+    def waiting() -> bool:
+        logs = Path("runs/.nemo-run").rglob("combined.log")
+        return any("waiting: another process works on" in log.read_text() for log in logs)
+
+    first = start(RECIPE, f"small.gate={gate}")
     wait_for(lambda: step_pid("distill-1"))
     first.kill()
-    second = start(RECIPE, "small.seconds=2.5")
+    second = start(RECIPE, f"small.gate={gate}")
+    wait_for(lambda: waiting() or attempts("runs", "distill-1") > 1)  # the step is there for longer than that takes
+    gate.touch()
     output, _ = second.communicate(timeout=120)
     assert second.returncode == 0, output
     assert attempts("runs", "distill-1") == 1  # it was still running: waited for, not run twice

@@ -1,11 +1,12 @@
 """What a step says of how far it is."""
 
 import json
+import os
 
 import pytest
 
 from nemo_distill.run import progress as module
-from nemo_distill.run.progress import Progress
+from nemo_distill.run.progress import Progress, write_atomically
 
 
 @pytest.fixture
@@ -54,3 +55,20 @@ def test_no_scratch_file_is_left(tmp_path):
     Progress(tmp_path).update(done=1, total=1)
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
     assert json.loads((tmp_path / "progress.json").read_text())["total"] == 1
+
+
+def test_a_file_is_replaced_whole_and_stays_as_it_was_when_its_writer_is_stopped(tmp_path, monkeypatch):
+    path = tmp_path / "spec.json"
+    write_atomically(path, "first")
+    with path.open() as reader:
+        write_atomically(path, "second")
+        assert reader.read() == "first"  # who has opened it reads what it was
+    assert path.read_text() == "second"
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "third")
+    assert path.read_text() == "second"

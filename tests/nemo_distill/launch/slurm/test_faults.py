@@ -179,9 +179,10 @@ def test_the_jobs_of_a_command_that_was_killed_are_taken_up_by_the_next(site, ne
     number = job_of_step(run.specs["distill-2"])["job"]
     # as if it had been killed before it could write down what it had queued
     (run.specs["distill-2"].folder / "job.json").unlink()
-    gate.touch()
-    code, out, _ = nemo_run(*command(gate))
+    code, out, _ = nemo_run(*command(gate), "--detach")  # while the first segment waits at the gate
     assert code == 0 and f"distill-2 (job {number})" in out
+    gate.touch()
+    assert nemo_run(*command(gate))[0] == 0
     assert_ended_as_if_undisturbed(attempts)
 
 

@@ -194,8 +194,10 @@ def test_a_detached_run_shows_its_jobs_and_the_same_command_attaches_to_them(nem
     # a milestone is evaluated while the next segment trains: neither waits for the other
     waits_for = {step: slurm.job(step)["Dependency"] for step in ("evaluate-1", "distill-2")}
     assert waits_for == dict.fromkeys(waits_for, f"afterok:{number}(unfulfilled)")
+    queued = set(slurm.run("squeue", "--noheader", "--format=%i").split())
     code, out, _ = nemo_run(*command, "--detach")
     assert code == 0 and f"distill-1 (job {number})" in out.partition("In the queue already:")[2]
+    assert set(slurm.run("squeue", "--noheader", "--format=%i").split()) <= queued
     gate.touch()
     assert nemo_run(*command)[0] == 0
     assert [attempts("runs", step) for step in ("world", "distill-1", "distill-2", "evaluate-2")] == [1, 1, 1, 1]
