@@ -101,7 +101,7 @@ def test_where_a_later_milestone_is_best_by_less_than_error_the_stopping_point_i
     stop, _ = judge_alone("rising", gather(made(tmp_path, "rising", skills=(-1.0, 0.0, 1.0, 1.2)).specs["report"]))
     assert (stop.row.title, stop.best.title) == ("20B", "40B") and stop.best.average.mean > stop.row.average.mean
     assert stop.lead.verdict == OPEN and stop.lead.difference.mean > 0
-    assert stop.text.startswith("The first milestone that cannot be told from the best, 40B (+")
+    assert stop.text.startswith("The first milestone with no significant difference from the best, 40B (+")
 
 
 def test_a_score_that_falls_to_nothing_is_suspected_and_nothing_is_concluded_from_it(tmp_path):
