@@ -4,7 +4,7 @@
     python -m evaluator.recount runs/evaluate-0.61M/fc0ea80b758e runs/evaluate-teacher/385bea1c7808
 
 Of one folder it prints each benchmark's score, its standard error over questions and how far the score moves from one
-repeat to the next; of two, what the first has over the second, from paired questions, with the p value of the sign-flip
+repeat to the next; of two, what the first has over the second, from paired questions, with the p-value of the sign-flip
 test before Holm's procedure. Reports print the commands that give their numbers. Of a benchmark whose harness kept no
 answers there is nothing to recount: what it reported is shown, and said to be that.
 """

@@ -58,5 +58,5 @@ def span_text(seconds: float | None) -> str:
 
 
 def p_text(p_value: float) -> str:
-    """A p value in two digits, and none below 0.001."""
+    """A p-value in two digits, and none below 0.001."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"

@@ -40,7 +40,7 @@ class Card:
     base_model: str | None = None
     """The teacher's name on the hub; None where it has none."""
     datasets: tuple[str, ...] = ()
-    """Names on the hub of what the blend drew on; empty where it drew on files at hand."""
+    """Names on the hub of what the blend drew on; empty where it drew on files of this machine."""
     synthetic: bool = False
     """Trained on synthetic text, at the debug or middle scale, which shows the pipeline and nothing else."""
     layout: str = ""

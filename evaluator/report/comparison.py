@@ -144,7 +144,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         unread=unread,
         rows=[row for _, row in comparison.rows],
         labels=[f"{name} {row.title}".strip() for name, row in comparison.rows],
-        widest=max((part.percent for report in comparison.reports.values() for part in report.blend), default=1),
+        widest=max((part.share for report in comparison.reports.values() for part in report.blend), default=1),
         empty=EMPTY,
     )
 
@@ -248,7 +248,7 @@ def standing_text(standing: Standing) -> str:
 
 
 def needed_text(contrast: Contrast, before: str = "") -> str:
-    """What would tell the two apart, if they differ as much as was seen: `810 questions or 98 repeats would tell`."""
+    """What would show a difference as large as was seen: `810 questions or 98 repeats needed`."""
     if contrast.verdict == SUSPECT:
         return f"{before}{SUSPECT}"
     if contrast.needed is None:
@@ -256,7 +256,7 @@ def needed_text(contrast: Contrast, before: str = "") -> str:
     ways = [f"{_rounded(contrast.needed.questions)} questions"]
     if contrast.needed.repeats:
         ways.append(f"{_rounded(contrast.needed.repeats)} repeats")
-    return f"{before}{' or '.join(ways)} would tell"
+    return f"{before}{' or '.join(ways)} needed"
 
 
 def _rounded(count: int) -> str:

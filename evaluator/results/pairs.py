@@ -38,7 +38,7 @@ def difference(mine: TaskResult, theirs: TaskResult) -> Estimate:
 
 
 def difference_p(mine: TaskResult, theirs: TaskResult) -> float:
-    """Two-sided p value of the difference: exact where it is paired, by the normal distribution where it is not."""
+    """Two-sided p-value of the difference: exact where it is paired, by the normal distribution where it is not."""
     if is_paired(mine, theirs):
         return sign_flip(differences(mine.table, theirs.table, mine.clusters))
     return normal_p(difference(mine, theirs))
@@ -47,8 +47,7 @@ def difference_p(mine: TaskResult, theirs: TaskResult) -> float:
 def difference_needed(
     mine: TaskResult, theirs: TaskResult, *, significance: float, power: float = 0.8
 ) -> Needed | None:
-    """What would tell the two apart, as in `evaluator.stats.power.needed`; without answers, what repeats do is not
-    known."""
+    """What would show a difference as large as was seen (`evaluator.stats.power.needed`); repeats only with answers."""
     if is_paired(mine, theirs):
         return needed(mine.table, theirs.table, mine.clusters, significance=significance, power=power)
     seen = difference(mine, theirs)

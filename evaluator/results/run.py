@@ -101,8 +101,8 @@ class BlendPart:
 
     source: str
     """Name in the catalogue."""
-    percent: float
-    """Share of the tokens trained on."""
+    share: float
+    """Share of the tokens trained on, in percent."""
     tokens_available: int
     """Tokens it holds."""
     tokens_used: float
@@ -132,7 +132,7 @@ class Pruning:
     """Scored candidates of the search, best first: their sizes, `parameters`, `score` and `chosen`; `chip_friendly`
     where all its matrices run in FP8."""
     remark: str = ""
-    """What a student that the chip likes costs and wins."""
+    """What an FP8-aligned student costs and wins."""
 
     @property
     def axes(self) -> list[tuple[str, str]]:

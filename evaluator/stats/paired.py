@@ -17,7 +17,7 @@ from scipy.special import bdtr
 from evaluator.stats.scores import Estimate, as_table, stderr_of_mean, sum_by_cluster
 
 SMALLEST_P = 1e-12
-"""The sign-flip test tells no p value from a smaller one."""
+"""Smallest p-value of the sign-flip test; smaller ones are reported as this."""
 _MOST_STEPS = 2**14
 """Sign-flip sums are counted on a grid of at most so many steps."""
 
@@ -41,7 +41,7 @@ def differences(scores, others, clusters: Sequence[Hashable] = ()) -> np.ndarray
 
 
 def sign_flip(by_question) -> float:
-    """Two-sided p value of paired differences: how often their sum is as far from 0 when each has a sign by chance.
+    """Two-sided p-value of paired differences: how often their sum is as far from 0 when each has a sign by chance.
 
     Two checkpoints that are alike could as well have swapped their answers to any question. All 2^questions ways to
     swap are counted, none is drawn: the sum's distribution has a characteristic function that is a product, one factor
@@ -78,7 +78,7 @@ def mcnemar(only_one: int, only_other: int) -> float:
 
 
 def normal_p(estimate: Estimate) -> float:
-    """Two-sided p value of an estimate from so many questions that it is normally distributed; 0 has no error."""
+    """Two-sided p-value of an estimate from so many questions that it is normally distributed; 0 has no error."""
     if estimate.stderr == 0:
         return float(estimate.mean == 0)
     return math.erfc(abs(estimate.mean) / estimate.stderr / math.sqrt(2))

@@ -1,4 +1,4 @@
-"""How small a difference a benchmark can show, and what it would take to show one that was seen.
+"""The minimum detectable effect of a benchmark, and what it would take to show a difference that was seen.
 
 >>> round(detectable_difference(198, 1), 4), round(detectable_difference(198, 10), 4)
 (0.1327, 0.0757)
@@ -29,7 +29,7 @@ def detectable_difference(
     significance: float = 0.05,
     power: float = 0.8,
 ) -> float:
-    """The smallest true difference of two checkpoints that a paired, two-sided test finds, on the scale of the scores.
+    """Minimum detectable effect: the smallest true difference of two checkpoints that a paired, two-sided test finds.
 
     Args:
         questions: Asked of both, the same ones.
@@ -42,14 +42,16 @@ def detectable_difference(
     Raises ValueError for fewer than two questions or less than one repeat.
     """
     if questions < 2 or repeats < 1:
-        raise ValueError(f"{questions} questions asked {repeats} times tell nothing apart.")
+        raise ValueError(
+            f"questions={questions}, repeats={repeats} can show no difference: at least 2 questions and 1 repeat."
+        )
     quantile = NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(power)
     return quantile * float(np.sqrt((between + 2 * within / repeats) / questions))
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What it would take to tell two checkpoints apart, if their difference is what was seen."""
+    """What it would take to show a difference of two checkpoints that is as large as was seen."""
 
     questions: int
     """Questions of this kind, asked as often as they were."""

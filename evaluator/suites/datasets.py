@@ -31,10 +31,10 @@ def check_datasets(folder: Path, suite: Suite) -> None:
             if not list(where.glob(pattern)):
                 if dataset.by_hand and dataset.by_hand[0] == pattern:
                     raise ValueError(
-                        f"'{where / pattern}' is missing, and the hub has it not: fetch it by hand from "
+                        f"'{where / pattern}' is missing and is not on the Hub: fetch it by hand from "
                         f"{dataset.by_hand[1]} and put it there."
                     )
-                raise ValueError(f"the data set in '{where}' lacks '{pattern}'; fetch it anew with: {fetch}")
+                raise ValueError(f"the data set in '{where}' lacks '{pattern}'; fetch it again with: {fetch}")
 
 
 def read_questions(folder: Path, dataset: Dataset) -> Iterator[tuple[str, str]]:

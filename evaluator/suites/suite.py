@@ -28,7 +28,7 @@ class Dataset:
     given: tuple[str, ...] = ()
     """Ids of the questions that come with their answers and are not asked."""
     by_hand: tuple[str, str] | None = None
-    """A file that it needs and the hub has not, and the address from which it is fetched by hand."""
+    """A file that it needs and that is not on the Hub, and the address from which it is fetched by hand."""
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,7 @@ class Contrast:
     suspect: bool = False
     """One of the two scores may be of an evaluation that failed."""
     needed: Needed | None = None
-    """What would tell them apart if they differ as much as was seen; None of an average, and where they are apart or
-    equal."""
+    """What would show a difference as large as was seen; None of an average, and where it is shown or is none."""
     paired: bool = True
     """Taken question by question; of an average, in all its benchmarks."""
 
@@ -97,7 +96,7 @@ def family(
         found.append(Contrast(one, other, at, AVERAGE, whole, normal_p(whole), suspect, paired=paired))
         compared.append(None)
     adjusted = holm([contrast.p_value for contrast in found])
-    # Holm asks of the smallest p value that does not stand yet that it be below this.
+    # Holm asks of the smallest p-value that does not stand yet that it be below this.
     significance = LEVEL / max(1, sum(p_value >= LEVEL for p_value in adjusted))
     judged = []
     for contrast, p_value, pair in zip(found, adjusted, compared, strict=True):
@@ -130,7 +129,7 @@ def check_comparable(reports: Mapping[str, Report]) -> None:
         if mine.protocol != report.protocol:
             raise ValueError(
                 f"{both} are not compared: questions, prompts, sampling or scoring changed between them (protocols "
-                f"{mine.protocol or 'unknown'} and {report.protocol or 'unknown'}); evaluate both anew."
+                f"{mine.protocol or 'unknown'} and {report.protocol or 'unknown'}); evaluate both again."
             )
         if row.result.seed != other.result.seed:
             raise ValueError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from evaluator.results.run import BlendPart
 
 MANY_EPOCHS = 4
-"""Passes over a source past which repetition is known to cost (N. Muennighoff et al., "Scaling Data-Constrained
+"""Epochs over a source beyond which repetition is known to cost (N. Muennighoff et al., "Scaling Data-Constrained
 Language Models", 2023)."""
 
 
@@ -29,14 +29,14 @@ class Finding:
 def repeated_sources(parts: Mapping[str, Iterable[BlendPart]]) -> Iterator[Finding]:
     """Sources of many epochs, of blends by what they are called."""
     lines = [
-        f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.1f} times{_origin(part)}" for part in many)
+        f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.1f} epochs{_origin(part)}" for part in many)
         for blend, sources in parts.items()
         if (many := [part for part in sources if part.epochs > MANY_EPOCHS])
     ]
     if lines:
         yield Finding(
-            f"{len(lines)} blend{'s' * (len(lines) > 1)} repeat{'s' * (len(lines) == 1)} a source more than "
-            f"{MANY_EPOCHS} times.",
+            f"{len(lines)} blend{'s' * (len(lines) > 1)} repeat{'s' * (len(lines) == 1)} a source for more than "
+            f"{MANY_EPOCHS} epochs.",
             f"{'; '.join(lines)}. Megatron repeats silently.",
             "share of the tokens at the last row over the tokens available",
         )

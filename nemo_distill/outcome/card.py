@@ -65,7 +65,7 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
 
 
 def _datasets(run: Run) -> tuple[str, ...]:
-    """Names on the hub of the blend's sources; empty where they were read from files at hand."""
+    """Names on the hub of the blend's sources; empty where they were read from files of this machine."""
     sources = {source["name"]: source for source in run.specs["prepare"].config.get("sources", ())}
     names = [name for name in run.specs["report"].config["blend"] if name in sources]
     return tuple(dict.fromkeys(sources[name]["dataset"] for name in names if sources[name].get("dataset")))

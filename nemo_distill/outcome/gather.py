@@ -171,12 +171,12 @@ def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple[BlendP
     return tuple(
         BlendPart(
             source=name,
-            percent=percent,
+            share=share,
             tokens_available=counted[name],
-            tokens_used=tokens * percent / sum(shares.values()),
+            tokens_used=tokens * share / sum(shares.values()),
             provenance=provenance.get(name, ""),
         )
-        for name, percent in shares.items()
+        for name, share in shares.items()
     )
 
 

@@ -36,9 +36,9 @@ class Load:
     max_new_tokens: int | None
     """The most tokens of an answer; None where the task itself limits them to a word or two."""
     detectable: float
-    """The smallest difference of two checkpoints that it would show (see `detectable_difference`), from 0 to 1."""
+    """Minimum detectable effect: the smallest difference of two checkpoints that it shows, from 0 to 1."""
     detectable_at_best: float
-    """The same if the questions were asked without end."""
+    """Minimum detectable effect if the questions were asked without end."""
 
     @property
     def answers(self) -> int:

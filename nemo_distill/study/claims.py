@@ -153,10 +153,10 @@ def possible_scores(study: Study, *, benchmark: str, repeats: int) -> tuple[str,
     return (AGREES if all(possible) else DISAGREES), found
 
 
-def epochs(study: Study, *, percent: float, tokens_available: float, at: str, stated: str) -> tuple[str, str]:
+def epochs(study: Study, *, share: float, tokens_available: float, at: str, stated: str) -> tuple[str, str]:
     """Share of the tokens drawn over the tokens there are."""
-    count = study.schedule.tokens(at) * percent / 100 / tokens_available
-    return _figure(count, stated), f"{percent}% of {study.schedule.tokens(at) / 1e9:.4g}B tokens is {count:.3g} times"
+    count = study.schedule.tokens(at) * share / 100 / tokens_available
+    return _figure(count, stated), f"{share}% of {study.schedule.tokens(at) / 1e9:.4g}B tokens is {count:.3g} epochs"
 
 
 def learning_rate(study: Study, *, at: str, stated: str) -> tuple[str, str]:

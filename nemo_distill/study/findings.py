@@ -139,7 +139,7 @@ def indistinct(study: Study) -> Iterator[Finding]:
             )
     if lines:
         yield Finding(
-            f"{len(lines)} of {len(study.columns)} columns tell no two blends apart.",
+            f"{len(lines)} of {len(study.columns)} columns show no clear difference between any two blends.",
             f"The largest difference after the same tokens in {'; '.join(lines)}.",
             f"no difference after the same tokens is more than {CLEAR_ERRORS} standard errors",
         )
@@ -172,7 +172,7 @@ def plateaus(study: Study) -> Iterator[Finding]:
                 flat.append(f"{blend.name} {before.title} to {last.title} ({up} of {len(changes)} columns up)")
     if flat:
         yield Finding(
-            f"Whether {len(flat)} of {len(study.blends)} blends still rise at their end cannot be told.",
+            f"Whether {len(flat)} of {len(study.blends)} blends still rise at their end is unknown.",
             f"Nothing changes clearly between the last two rows of {'; '.join(flat)}.",
             f"no column of the last two rows differs by more than {CLEAR_ERRORS} standard errors",
         )
@@ -224,7 +224,7 @@ def gaps(study: Study) -> Iterator[Finding]:
 
 
 def repetition(study: Study, parts: Mapping[str, tuple[BlendPart, ...]]) -> Iterator[Finding]:
-    """Sources that a blend passes over many times by its last row."""
+    """Sources that a blend repeats for many epochs by its last row."""
     yield from repeated_sources({f"{b.name} at {b.last.title}": parts.get(b.name, ()) for b in study.blends})
 
 

@@ -35,7 +35,7 @@ class PublishedReport:
 
     study: Study
     parts: dict[str, tuple[BlendPart, ...]]
-    """Composition at the last row, of each blend whose recipe is at hand."""
+    """Composition at the last row, of each blend whose recipe was found."""
     findings: tuple[Finding, ...]
     claims: tuple[Checked, ...]
     pairs: tuple[Pair, ...]
@@ -48,8 +48,9 @@ class PublishedReport:
 
         Args:
             study: The tables.
-            compositions: Rows of a blend by its name: source, percent of the tokens, tokens available, and where the
-                share comes from (`published`, or `reconstructed: ` and why). A blend that is no table's is left out.
+            compositions: Rows of a blend by its name: source, share of the tokens in percent, tokens available, and
+                where the share comes from (`published`, or `reconstructed: ` and why). A blend that is no table's is
+                left out.
         """
         parts = {}
         for blend in study.blends:
@@ -57,8 +58,8 @@ class PublishedReport:
             rows = (compositions or {}).get(blend.name, ())
             if rows:
                 parts[blend.name] = tuple(
-                    BlendPart(source, percent, available, tokens * percent / 100, provenance)
-                    for source, percent, available, provenance in rows
+                    BlendPart(source, share, available, tokens * share / 100, provenance)
+                    for source, share, available, provenance in rows
                 )
         return cls(
             study=study,

@@ -210,7 +210,7 @@ def test_the_claims_are_judged_by_the_numbers(study):
     def of(words: str):
         return next(checked for says, checked in verdicts.items() if words in says)
 
-    assert of("RQA").verdict == DISAGREES and "5.79 times" in of("RQA").found
+    assert of("RQA").verdict == DISAGREES and "5.79 epochs" in of("RQA").found
     assert of("MCQ").verdict == AGREES
     assert of("0.13").verdict == AGREES
     assert of("1.87e-5").verdict == AGREES
@@ -256,10 +256,12 @@ def test_a_fall_beyond_sampling_error_is_a_finding_and_goes_when_the_number_does
     assert "MMLU degrades in pt_v1v2" in titles(steady)
 
 
-def test_the_findings_name_what_cannot_be_told(study):
+def test_the_findings_name_what_is_not_shown(study):
     text = "\n".join(f"{finding.title} {finding.text}" for finding in findings(study, {}))
     assert "Of 174 differences" in text
-    assert re.search(r"tell no two blends apart\..*GPQA Diamond \(198 questions, at most 3\.0 ± 5\.0", text)
+    assert re.search(
+        r"show no clear difference between any two blends\..*GPQA Diamond \(198 questions, at most 3\.0 ± 5\.0", text
+    )
     assert re.search(r"30 questions, at most 7\.6 ± 12\.7", text)
     assert "30pre_70post_v3 at 80B, iteration 12,800 of 16,000, learning rate 1.87e-5" in text
     assert "The iterations of pre_sft_v1 are not published." in text
@@ -267,7 +269,7 @@ def test_the_findings_name_what_cannot_be_told(study):
     assert "30pre_70post_v1v3 cannot be compared with the other blends" in text
     assert "Not evaluated: 5B of 30pre_70post_v1v2" in text
     assert "MMLU 2.5 ± 0.5 below, MMLU Pro 1.9 ± 0.6 below; the others" in text
-    assert "more than 4 times" not in text  # no composition is known here
+    assert "more than 4 epochs" not in text  # no composition is known here
 
 
 def test_a_source_that_repeats_is_a_finding_once_the_composition_is_known(study):
@@ -275,6 +277,6 @@ def test_a_source_that_repeats_is_a_finding_once_the_composition_is_known(study)
     report = PublishedReport.of(study, rows | {"another": [("stem", 100, 1e9, "published")]})
     assert set(report.parts) == {"30pre_70post_v1v3"}
     assert report.parts["30pre_70post_v1v3"][0].epochs == pytest.approx(0.03 * 12_800 * 6_291_456 / 0.497e9)
-    repeated = next(finding for finding in report.findings if "more than 4 times" in finding.title)
-    assert "30pre_70post_v1v3 at 80B: science-mcq 4.9 times (published)" in repeated.text
+    repeated = next(finding for finding in report.findings if "more than 4 epochs" in finding.title)
+    assert "30pre_70post_v1v3 at 80B: science-mcq 4.9 epochs (published)" in repeated.text
     assert "stem" not in repeated.text
