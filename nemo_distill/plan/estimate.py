@@ -228,8 +228,8 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
 def detectable_table(suite: Sequence[Load]) -> Table:
     """How far apart the scores of two blends have to be, in points, before the suite can tell."""
     table = new_table(
-        "What tells two blends apart, in points (5% significance, 80% power)",
-        "benchmark", ">questions", ">asked", ">points", ">floor (∞ repeats)", f">questions for {100 * GAP:g}",
+        "Minimum detectable effect in points (5% significance, 80% power)",
+        "benchmark", ">questions", ">repeats", ">points", ">floor", f">questions for {100 * GAP:g}",
     )  # fmt: skip
     for load in suite:
         enough = math.ceil(load.independent * (load.detectable / GAP) ** 2)
