@@ -30,6 +30,7 @@ from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import SCALE_OF, name_of
 from nemo_distill.launch.launch import check_folder, launch
+from nemo_distill.launch.slurm.queueing import check_paths
 from nemo_distill.outcome.suites import protocol
 from nemo_distill.plan.estimate import estimate_of
 from nemo_distill.plan.layouts import misfit
@@ -63,6 +64,8 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         )
     folder = Path(settings.runs).resolve()
     check_folder(folder)
+    if name_of(ctx.executor) == "slurm":
+        check_paths(folder)
     run = Run(
         name=recipe.name,
         runs=folder,

@@ -160,7 +160,7 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "blend.shares.stem=-3"], "-3"),
         ([RECIPE, "blend.shares.stem=15"], "105 percent"),
         ([RECIPE, "blend.shares.stm=1"], "Did you mean 'stem'?"),
-        ([RECIPE, "runs=a b"], "space"),
+        ([RECIPE, "-e", "slurm", "runs=a b"], "a b' has a space in it, which NeMo-Run's job scripts break on"),
         ([RECIPE, "-e", "slurm", "layout.gpu=H1000"], "H1000: nothing is known of such a GPU. Did you mean 'H100'?"),
         ([RECIPE, "-e", "slurm", "layout.tensor_parallel=3"], "does not divide the 8 GPUs of a machine; the nearest"),
         ([RECIPE, "-e", "slurm", "distill.micro_batch_size=3"], "distill.micro_batch_size=4 would do"),

@@ -61,16 +61,7 @@ def check_cluster(executor: SlurmExecutor, run: Run, code: Code) -> None:
         for key in values:
             if key not in known:
                 raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
-    for path in (run.runs, *filter(None, [os.environ.get("NEMORUN_HOME")])):
-        if any(character.isspace() for character in str(path)):
-            raise UserError(
-                f"'{path}' has a space in it, which NeMo-Run's job scripts break on: choose another folder."
-            )
-    for path in (run.runs, Path(sys.executable)):
-        if "/nemo_run" in str(path):
-            raise UserError(
-                f"NeMo-Run cannot have '/nemo_run' in a path, as in {path}: it rewrites that in job scripts."
-            )
+    check_paths(run.runs)
     for step, job in (("", executor), *((f"steps.{name}.", executor.of_step(name)) for name in executor.steps)):
         seconds = jobscript.seconds_of(job.time)
         if seconds is None:
@@ -87,6 +78,20 @@ def check_cluster(executor: SlurmExecutor, run: Run, code: Code) -> None:
             f"there are uncommitted changes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}) and "
             "executor.uncommitted=refuse: commit them, or give executor.uncommitted=package."
         )
+
+
+def check_paths(runs: Path) -> None:
+    """Raise `UserError` for a folder that a job script cannot name."""
+    for path in (runs, *filter(None, [os.environ.get("NEMORUN_HOME")])):
+        if any(character.isspace() for character in str(path)):
+            raise UserError(
+                f"'{path}' has a space in it, which NeMo-Run's job scripts break on: choose another folder."
+            )
+    for path in (runs, Path(sys.executable)):
+        if "/nemo_run" in str(path):
+            raise UserError(
+                f"NeMo-Run cannot have '/nemo_run' in a path, as in {path}: it rewrites that in job scripts."
+            )
 
 
 def describe(executor: SlurmExecutor, run: Run, code: Code) -> list[str]:
