@@ -1,0 +1,79 @@
+"""The examples of docs/contributing.md are real: their diffs apply to this tree, and what they add works."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+DIFFS = {
+    heading: diff
+    for heading, text in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    if (diff := "".join(re.findall(r"^```diff\n(.*?)^```", text, re.DOTALL | re.MULTILINE)))
+}
+EVALUATE = """
+import json, sys
+from pathlib import Path
+import evaluator
+from evaluator.harness.run import run_suite
+from evaluator.suites.catalogue import get_suite
+assert Path(evaluator.__file__).is_relative_to(Path.cwd())
+result = run_suite(Path(sys.argv[1]), suite=get_suite(sys.argv[2]), folder=Path(sys.argv[3]), label="teacher", seed=0)
+print(json.dumps([[task.task, task.questions, task.scores] for task in result.tasks]))
+"""
+
+
+def changed(heading: str, folder: Path) -> Path:
+    """A copy of the tree in `folder` to which the section's diff has been applied."""
+    left_out = shutil.ignore_patterns("__pycache__", "*.xz", "hub")
+    for name in ("nemo_distill", "evaluator", "recipes", "tests", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name, **({"ignore": left_out} if copy is shutil.copytree else {}))
+    done = subprocess.run(["git", "apply", "-"], input=DIFFS[heading], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """What python prints for `arguments` in the changed tree, which comes before this one; it has to end well."""
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{folder / 'evaluator'}"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("heading", DIFFS)
+def test_the_diff_of_an_example_applies_to_this_tree(heading, tmp_path):
+    folder = changed(heading, tmp_path)
+    for name in re.findall(r"^\+\+\+ b/(.+)$", DIFFS[heading], re.MULTILINE):
+        before = (ROOT / name).read_bytes() if (ROOT / name).exists() else b""
+        assert (folder / name).read_bytes() != before
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_example_is_asked_through_nemo_evaluator(tmp_path):
+    folder = changed("A benchmark", tmp_path)
+    (tmp_path / "out").mkdir()
+    teacher = ROOT / "nemo_distill" / "debug" / "teacher"
+    printed = run(folder, "-c", EVALUATE, str(teacher), "doubling", str(tmp_path / "out"))
+    ((task, questions, scores),) = json.loads(printed.splitlines()[-1])
+    assert task == "offline_doubling" and len(questions) == 4
+    assert scores == [[1.0] * 4] * 4  # the teacher knows sums of three digits
+    answers = (tmp_path / "out" / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reference"] for line in answers] == ["246", "496", "620", "804"]
+
+
+def test_the_statistic_of_the_example_passes_its_own_test(tmp_path):
+    folder = changed("A statistic", tmp_path)
+    test = "tests/evaluator/stats/test_scores.py"
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "evaluator/stats/paired.py", test]
+    printed = run(folder, *arguments, "-k", "effect_size")
+    assert "2 passed" in printed
