@@ -20,7 +20,7 @@ from rich.console import Console
 from nemo_distill.errors import UserError
 from nemo_distill.launch import executors
 from nemo_distill.launch.context import Context, RunFailed
-from nemo_distill.launch.local import QUIET, LocalExperiment
+from nemo_distill.launch.local import QUIET, LocalExperiment, forks_of
 from nemo_distill.launch.slurm.jobscript import shape_of
 from nemo_distill.launch.slurm.queueing import Terminated, check_cluster, describe, launch_facts, run_on_cluster
 from nemo_distill.launch.slurm.snapshot import Code
@@ -132,14 +132,18 @@ def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, 
     file that holds what it said instead.
     """
     keep_records_in(run)
-    with LocalExperiment(
-        run.name,
-        executor=ctx.executor,
-        log_level="WARNING",
-        **QUIET,
-    ) as experiment:
+    with (
+        LocalExperiment(
+            run.name,
+            executor=ctx.executor,
+            log_level="WARNING",
+            **QUIET,
+        ) as experiment,
+        forks_of(left.values(), experiment) as variables,
+    ):
         for name, spec in left.items():
             command, environment = _command(run, spec)
+            environment |= variables
             task = nemo_run.Script(path=command[1], m=True, entrypoint="python", args=command[2:], env=environment)
             dependencies = [upstream for upstream in spec.upstream if upstream in left]
             experiment.add(task, name=name, dependencies=dependencies)

@@ -9,6 +9,7 @@ experiment status`) is NeMo-Run's.
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -20,9 +21,13 @@ import nemo_run as run
 from nemo_run.run.job import Job
 from torchx.specs.api import AppState, is_terminal
 
+from nemo_distill.run import forkserver
 from nemo_distill.run.secrets import STARS
+from nemo_distill.run.step import Spec
 
 POLL_SECONDS = 0.1
+FORK_SERVERS = "forkservers"
+"""Folder among NeMo-Run's records with what each process that steps were forked from has said."""
 QUIET = {
     "clean_mode": True,
     "enable_goodbye_message": False,
@@ -105,6 +110,21 @@ class LocalExperiment(Experiment):
                     job.cancel(runner=self._runner)
                 job.state = AppState.CANCELLED
             self._save_jobs()
+
+
+@contextlib.contextmanager
+def forks_of(specs: Iterable[Spec], experiment: LocalExperiment) -> Iterator[dict[str, str]]:
+    """Within the block, steps that import the same for seconds are forked from one process that has imported it.
+
+    Gives the variables that the tasks need for it: none where fewer than two steps do.
+    """
+    wanted = [imports for spec in specs if (imports := forkserver.imports_of(spec.module))]
+    names = dict.fromkeys(itertools.chain(*wanted)) if len(wanted) > 1 else ()
+    # As torchx starts a task: in this process's environment, but for the executor's variables.
+    environment = {"PYTHONUNBUFFERED": "x", **os.environ, **experiment.executor.env_vars}
+    log = Path(run.config.get_nemorun_home(), FORK_SERVERS, f"{experiment._id}.log")
+    with forkserver.serving(tuple(names), environment, log=log) as variables:
+        yield variables
 
 
 class SlurmExperiment(Experiment):

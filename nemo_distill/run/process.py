@@ -50,8 +50,12 @@ GRACE_SECONDS = 5.0
 """What a rank has to end by itself once another has failed; torchrun gives 30."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run the step of the `spec.json` given as the only argument; the exit code is 0 when its mark stands."""
+def main(arguments: list[str], *, forked_from: int | None = None, not_forked: str = "") -> int:
+    """Run the step of the `spec.json` given as the only argument; the exit code is 0 when its mark stands.
+
+    `forked_from` is the process that this one was forked from (`nemo_distill.run.forkserver`), None for a fresh one;
+    `not_forked` is why it is a fresh one though it was to be forked, for the log.
+    """
     (path,) = arguments
     spec = Spec.load(Path(path))
     signal.signal(signal.SIGTERM, _terminate)
@@ -63,8 +67,11 @@ def main(arguments: list[str]) -> int:
         if code is not None:
             return code
         (spec.folder / FAILED).unlink(missing_ok=True)
-        spec.save(**_kept(spec), ranks=ranks.size, provenance=provenance())
+        forked = {} if forked_from is None else {"forked_from": forked_from}
+        spec.save(**_kept(spec), ranks=ranks.size, provenance=provenance() | forked)
         with copied_output(spec.folder / LOG_FILE):
+            if not_forked:
+                print(f"[{spec.name}] in a process of its own: {not_forked}", flush=True)
             return _run(spec, ranks)
 
 
@@ -159,9 +166,14 @@ def _output_into(descriptor: int) -> Iterator[None]:
         os.dup2(before[1], 2)
 
 
+def start_logging() -> None:
+    """Have Python's loggers write to standard error, whatever a step imports."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
 def _run(spec: Spec, ranks: Ranks) -> int:
     started = time.time()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging()
     print(f"[{spec.name}] started in {spec.folder}", flush=True)
     try:
         module = importlib.import_module(spec.module)

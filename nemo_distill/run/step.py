@@ -10,7 +10,8 @@ same work is found again by any run that needs it, and a change re-runs what fol
     specs["prepare"].folder                                 # runs/prepare/5b1c0d3e9a77
 
 A step's module has `VERSION = 1`, raised when its output changes meaning, and `def main(spec: Spec) -> None`, which
-writes into `spec.folder` and may find there what an attempt that was cut left behind.
+writes into `spec.folder` and may find there what an attempt that was cut left behind. `IMPORTS = (...)` names what
+takes seconds to import, for `nemo_distill.run.forkserver`.
 `python -m nemo_distill.step FOLDER/spec.json` runs it (`nemo_distill.run.process`).
 """
 
@@ -191,13 +192,21 @@ def _check_plain(value, where: str) -> None:
 
 
 def module_version(module: str) -> int:
-    """The `VERSION` of a step's module, read from its source: importing it may take half a minute."""
+    """The `VERSION` of a step's module."""
+    version = module_constant(module, "VERSION")
+    assert version is not None, f"{module} has no line `VERSION = <int>`"
+    return version
+
+
+def module_constant(module: str, name: str):
+    """What a step's module sets `name` to, read from its source: importing it may take half a minute. None: it does
+    not."""
     found = importlib.util.find_spec(module)
     assert found is not None and found.origin, f"no module {module!r}"
     for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == ["VERSION"]:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == [name]:
             return ast.literal_eval(node.value)
-    raise AssertionError(f"{found.origin} has no line `VERSION = <int>`")
+    return None
 
 
 def resolve_package_paths(value):

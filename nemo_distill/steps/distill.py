@@ -23,6 +23,7 @@ from nemo_distill.train.course import Course
 
 VERSION = 2
 MANY_RANKS = True
+IMPORTS = ("nemo_distill.backends.nemo.trainer", "nemo_distill.kd.model", "nemo_distill.train.health_gate")
 DISTILLATION_FILE = "distillation.yaml"
 TUNED = ".tuned"
 """Folder among the runs with what is known of kernels (`nemotron_h.tuning`); no output is judged by it."""

@@ -12,6 +12,7 @@ import shutil
 from nemo_distill.data.hub import model_folder
 
 VERSION = 1
+IMPORTS = ("nemo_distill.nemotron_h.model",)
 logger = logging.getLogger(__name__)
 
 

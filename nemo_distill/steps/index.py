@@ -13,6 +13,7 @@ import logging
 import shutil
 
 VERSION = 1
+IMPORTS = ("nemo_distill.backends.nemo.trainer", "nemo_distill.backends.nemo.indices")
 FOLDER = "index"
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.prune.fp8_shapes import ChipFilter, resized
 
 VERSION = 1
+IMPORTS = ("nemo_distill.nemotron_h.model", "nemo_distill.prune.minitron")
 logger = logging.getLogger(__name__)
 
 

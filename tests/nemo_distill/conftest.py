@@ -74,6 +74,9 @@ def course(tmp_path_factory):
     segments.run_all([placed["import-teacher"], placed["prune"]], [placed["prepare"]])
     segments.run(placed["index"])
     segments.run_all([placed["distill-whole"]], [placed["distill-1"]])
+    for name in ("import-teacher", "prune", "index", "distill-whole", "distill-1"):
+        log = (placed[name].folder / "log.txt").read_text()
+        assert "in a process of its own" not in log, log[:300]
     return folder
 
 

@@ -1,5 +1,7 @@
 """What the tests of distillation share: a small course, its segments as steps, and ways to start them."""
 
+import atexit
+import functools
 import json
 import os
 import socket
@@ -9,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nemo_distill.debug import corpora
+from nemo_distill.run.forkserver import imports_of, serving
 from nemo_distill.run.ranks import torchrun
 from nemo_distill.run.step import Spec, Step, place
 
@@ -29,6 +32,8 @@ COURSE = {
 }
 KD = {"fused_loss": True, "fused_kernels": True, "fp8": "none"}
 TEACHER = "package:debug/teacher"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+"""Of the steps that import NeMo."""
 INDEXED = ("max_iterations", "global_batch_size", "seq_length", "seed")
 """What of it the indices depend on."""
 
@@ -91,14 +96,31 @@ def placed(
     return place([*before, *segments], runs=folder / "runs")
 
 
+@functools.cache
+def forks() -> dict[str, str]:
+    """The variables by which steps find a process to be forked from, for the whole session of the tests."""
+    modules = ("import_teacher", "prune", "index", "distill")
+    wanted = dict.fromkeys(name for step in modules for name in imports_of(f"nemo_distill.steps.{step}"))
+    server = serving(tuple(wanted), ENVIRONMENT)
+    variables = server.__enter__()
+    atexit.register(server.__exit__, None, None, None)
+    return variables
+
+
 def start(
     spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, limits: dict | None = None, recompute: str = "none",
-    **environment: str,
+    fork: bool = True, **environment: str,
 ) -> list[subprocess.Popen]:  # fmt: skip
-    """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine."""
+    """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine.
+
+    One process that imports NeMo is a fork of one that has, unless `fork` says otherwise.
+    """
     path = str(spec.save(health=limits or {}, recompute=recompute))
-    # A session in the process of the tests may have chosen a port, where it still listens.
-    inherited = {name: value for name, value in os.environ.items() if name != "MASTER_PORT"}
+    inherited = os.environ
+    if imports_of(spec.module):
+        inherited = ENVIRONMENT  # without what NeMo has set in this process
+        if fork and nodes * ranks_per_node == 1:
+            inherited = inherited | forks()
     step = ["-m", "nemo_distill.step", path]
     if nodes * ranks_per_node > 1:
         endpoint = f"127.0.0.1:{free_port()}" if nodes > 1 else None

@@ -5,7 +5,9 @@ import signal
 import time
 
 import pytest
+import torch
 
+from nemo_distill.nemotron_h.checkpoint import read_nemo
 from nemo_distill.run.step import SUCCESS, Spec
 from nemo_distill.steps import index
 from nemo_distill.train.losses import read_losses
@@ -25,6 +27,7 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-killed", save_interval=3),
         segment("distill-again", until=CUT, save_interval=4),  # a name and a folder of its own
         segment("distill-nemo", until=CUT, kd={**KD, "fused_loss": False, "fused_kernels": False}),
+        segment("distill-fresh", until=CUT, save_interval=5),
         segment("distill-hidden", until=2, intermediate_layers=[["decoder.final_norm", "decoder.final_norm"]]),
     )
     run_all([steps["distill-2"]], [steps["distill-hidden"], steps["distill-nemo"]])
@@ -41,6 +44,17 @@ def test_the_loss_falls_and_every_iteration_is_logged(whole):
     assert [line["iteration"] for line in whole] == list(range(1, ITERATIONS + 1))
     assert whole[-1]["tokens"] == ITERATIONS * 8 * 64
     assert whole[-1]["loss"] < whole[0]["loss"]
+
+
+def test_a_segment_that_is_forked_is_bit_for_bit_the_one_of_a_process_of_its_own(specs):
+    forked, fresh = specs["distill-1"], specs["distill-fresh"]
+    run(fresh, fork=False)
+    parents = [json.loads((spec.folder / "spec.json").read_text())["provenance"] for spec in (forked, fresh)]
+    assert ["forked_from" in parent for parent in parents] == [True, False]
+    assert losses(forked) == losses(fresh)
+    states = [read_nemo(spec.folder / "checkpoint") for spec in (forked, fresh)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_a_run_cut_at_a_milestone_has_the_losses_and_learning_rates_of_the_uncut_one(specs, whole):
