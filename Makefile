@@ -19,14 +19,25 @@ LONG := evaluator/report/test_browser.py evaluator/serve/test_server.py nemo_dis
 	nemo_distill/data/test_tokenizer.py nemo_distill/launch/slurm nemo_distill/launch/test_launch.py \
 	nemo_distill/run/test_ranks.py nemo_distill/steps/test_prepare.py nemo_distill/steps/test_prepare_hub.py
 
+# Tests that train, which share their steps. All others run beside them.
+TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/backends tests/nemo_distill/train \
+	tests/nemo_distill/run/test_ranks.py tests/nemo_distill/steps/test_distill.py
+
 .DELETE_ON_ERROR:
-.PHONY: demo test check lint types layers fast docs setup lock clean
+.PHONY: demo test test-training test-others check lint types layers fast docs setup lock clean
 
 demo: setup  ## the v1v3 blend, end to end, at debug scale
 	$(BIN)/nemo-run recipes/distill_v1v3.py --executor local
 
-test: setup  ## every test, slow ones too; PYTEST may hold arguments
-	$(BIN)/python -m pytest $(PYTEST)
+# In two jobs, whose output is not mixed; each goes on when the other has failed.
+test: setup  ## every test, slow ones too, in 12 minutes on two idle cores; PYTEST may hold arguments
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-training test-others
+
+test-training: setup
+	$(BIN)/python -m pytest $(PYTEST) $(wildcard $(TRAINING)) || test $$? -eq 5  # PYTEST has chosen none of these
+
+test-others: setup
+	$(BIN)/python -m pytest $(PYTEST) $(TRAINING:%=--ignore=%) || test $$? -eq 5
 
 setup: $(VENV)/.ready
 

@@ -15,9 +15,12 @@ a mark of success is checked by: `unpack` fills them with zeros.
 
 import io
 import json
+import math
 import sys
 import tarfile
 from pathlib import Path
+
+from nemo_distill.train.losses import read_losses
 
 PACKED = Path(__file__).parent / "data" / "runs_of_0_1.tar.xz"
 NEEDED = ("import-teacher/*", "prune/*", "distill-0.3M/72eae0ea2b88", "sources/*", "index/*")
@@ -56,6 +59,27 @@ def unpack(runs: Path) -> Path:
                 with open(path, "wb") as file:
                     file.truncate(size)
     return runs
+
+
+def losses(folder: Path) -> list[dict]:
+    """The lines of a segment's log of losses, but for how long each took."""
+    lines = read_losses(folder / "losses.jsonl")
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def same_arithmetic() -> bool:
+    """Whether this machine computes as the one that made the runs did: its CPU has AVX-512."""
+    return "avx512f" in Path("/proc/cpuinfo").read_text()
+
+
+def assert_same_losses(ours: list[dict], theirs: list[dict]) -> None:
+    """To the last digit; on another kind of CPU, whose sums are in another order, as near as float32 stays."""
+    if same_arithmetic():
+        assert ours == theirs
+        return
+    assert [line["iteration"] for line in ours] == [line["iteration"] for line in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert math.isclose(one["loss"], other["loss"], rel_tol=1e-3)
 
 
 if __name__ == "__main__":

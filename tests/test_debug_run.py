@@ -1,6 +1,6 @@
-"""The whole run as a user makes it: every step real, once undisturbed and once with `kill -9` on every kind of step.
+"""The whole run as a user makes it: every step real, and `kill -9` on every kind of step, to the digits of version 0.1.
 
-Both runs go on at the same time, one step at a time each, on the two cores. The schedule is shorter than the demo's.
+The run is version 0.1's, packed in `old_runs`, up to its second milestone: its losses and scores are the golden ones.
 """
 
 import csv
@@ -14,24 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.backends.nemo.trainer import read_losses
 from nemo_distill.run.progress import Progress
+from nemo_distill.train.losses import read_losses
+from tests import old_runs
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 NEMO_RUN = Path(sys.executable).parent / "nemo-run"
-SETTINGS = (
-    "distill.milestones=(20, 60)",
-    "distill.max_iterations=60",
-    "evaluate.repeats=2",
-    "executor.parallel_steps=1",
-)
+MILESTONES = "distill.milestones=(25, 75)"
+SEGMENTS = ("distill-0.1M", "distill-0.3M")
+FORKED = {"import-teacher", "prune", "index", *SEGMENTS}
 LIMIT_SECONDS = 900
 
 
 def command(runs: Path, *words: str) -> list[str]:
-    return [str(NEMO_RUN), "recipes/distill_v1v3.py", "--executor", "local", f"runs={runs}", *SETTINGS, *words]
+    return [str(NEMO_RUN), "recipes/distill_v1v3.py", "--executor", "local", f"runs={runs}", MILESTONES, *words]
 
 
 def start(runs: Path, *words: str) -> subprocess.Popen:
@@ -48,8 +46,9 @@ def kind_of(folder: Path) -> str:
 
 def far_enough(kind: str, folder: Path) -> bool:
     """Whether the step in `folder` is in the middle of its work, as far as that can be told from outside."""
-    if kind == "distill":
-        return len(read_losses(folder / "losses.jsonl")) >= 3
+    if kind == "distill":  # past a checkpoint, and on
+        done = len(read_losses(folder / "losses.jsonl"))
+        return any(int(mark.parent.name[-7:]) % 25 < done for mark in folder.glob("iteration_*/_COMPLETE"))
     if kind in ("evaluate", "prune"):
         return (Progress.read(folder) or {"done": 0})["done"] > 0
     return True
@@ -69,33 +68,39 @@ def kill_one(runs: Path, spared: set[str]) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, Path]:
-    """The folders of the two finished runs, and of the kinds of steps that were killed, `killed.json`."""
-    root = tmp_path_factory.mktemp("runs")
-    folders = {"undisturbed": root / "undisturbed", "killed": root / "killed"}
-    calm = start(folders["undisturbed"])
-    killed: list[str] = []
-    began = time.monotonic()
-    harried = start(folders["killed"])
-    while harried is not None:
-        assert time.monotonic() - began < LIMIT_SECONDS
-        kind = kill_one(folders["killed"], spared=set(killed))
-        if kind is not None:
-            killed.append(kind)
-            output, _ = harried.communicate(timeout=LIMIT_SECONDS)
-            assert harried.returncode == 1, output
-            assert "failed" in output and "The same command goes on from here." in output
-            harried = start(folders["killed"])
-        elif harried.poll() is not None:
-            output, _ = harried.communicate()
-            assert harried.returncode == 0, output
-            harried = None
-        time.sleep(0.05)
-    output, _ = calm.communicate(timeout=LIMIT_SECONDS)
-    assert calm.returncode == 0, output
-    (root / "output.txt").write_text(output)
+def root(tmp_path_factory) -> Path:
+    """A folder with the finished run in `runs`, what the commands said in `output.txt`, and the kinds of steps that
+    were killed in `killed.json`."""
+    root = tmp_path_factory.mktemp("debug")
+    began, killed, said = time.monotonic(), [], []
+    while True:
+        before = len(killed)
+        with open(root / "output.txt", "w") as file:
+            process = subprocess.Popen(command(root / "runs"), cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+            while process.poll() is None:
+                assert time.monotonic() - began < LIMIT_SECONDS
+                kind = kill_one(root / "runs", spared=set(killed))
+                killed += [kind] if kind else []
+                time.sleep(0.05)
+        said.append((root / "output.txt").read_text())
+        if process.returncode == 0:
+            break
+        assert process.returncode == 1 and len(killed) > before, said[-1]
+        assert "failed" in said[-1] and "The same command goes on from here." in said[-1]
+    (root / "output.txt").write_text("".join(said))
     (root / "killed.json").write_text(json.dumps(killed))
-    return folders | {"root": root}
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(root) -> Path:
+    return root / "runs"
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory) -> Path:
+    """The run of version 0.1."""
+    return old_runs.unpack(tmp_path_factory.mktemp("golden") / "runs")
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -103,82 +108,88 @@ def only(folder: Path, pattern: str) -> Path:
     return found
 
 
-def averages(folder: Path) -> dict[str, float]:
-    """Suite average, 0-100, by row of the report's table."""
-    with open(only(folder, "report/*/scores.csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
-    by_row: dict[str, list[float]] = {}
-    for row in rows:
-        if row["benchmark"].lower() != "average":
-            by_row.setdefault(row["checkpoint"], []).append(100 * float(row["mean"]))
-    return {checkpoint: sum(scores) / len(scores) for checkpoint, scores in by_row.items()}
+def scores(report: Path) -> dict[str, dict[str, float]]:
+    """Mean scores by checkpoint and benchmark."""
+    by_checkpoint: dict[str, dict[str, float]] = {}
+    with open(report / "scores.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            by_checkpoint.setdefault(row["checkpoint"], {})[row["benchmark"]] = float(row["mean"])
+    return by_checkpoint
 
 
 def test_the_teacher_solves_its_tasks_pruning_breaks_it_and_distillation_mends_it(runs):
-    scores = averages(runs["undisturbed"])
-    teacher, pruned, *milestones = scores.values()
-    assert list(scores)[:2] == ["Teacher", "Pruned student"]
-    assert teacher >= 80
-    assert pruned <= 40
+    averages = {checkpoint: row["Average"] for checkpoint, row in scores(only(runs, "report/*")).items()}
+    assert list(averages) == ["Teacher", "Pruned student", "0.1M", "0.3M"]
+    teacher, pruned, *milestones = averages.values()
+    assert teacher >= 0.8
+    assert pruned <= 0.4
     assert (milestones[-1] - pruned) / (teacher - pruned) >= 0.6
 
 
 def test_the_student_has_about_three_quarters_of_the_teacher_s_parameters(runs):
-    layers = json.loads(only(runs["undisturbed"], "prune/*/layers.json").read_text())
+    layers = json.loads(only(runs, "prune/*/layers.json").read_text())
     assert 0.70 <= layers["parameters_after"] / layers["parameters_before"] <= 0.75
-    candidates = json.loads(only(runs["undisturbed"], "prune/*/candidates.json").read_text())
+    candidates = json.loads(only(runs, "prune/*/candidates.json").read_text())
     assert len(candidates) == 10 and candidates[0]["chosen"]
 
 
-def test_the_run_ends_with_its_table_and_the_path_of_its_report(runs):
-    output = (runs["root"] / "output.txt").read_text()
+def test_the_run_ends_with_its_table_and_the_path_of_its_report(root, runs):
+    output = (root / "output.txt").read_text()
     assert "tokens/s" in output and "left" in output
-    assert str(only(runs["undisturbed"], "report/*/report.html")) in output
+    assert str(only(runs, "report/*/report.html")) in output
     for name in ("report.md", "learning_curves.png"):
-        assert only(runs["undisturbed"], f"report/*/{name}").stat().st_size > 1000
+        assert only(runs, f"report/*/{name}").stat().st_size > 1000
 
 
-def test_every_kind_of_step_was_killed_and_losses_and_scores_equal_the_undisturbed_run_s(runs):
+def test_every_kind_of_step_was_killed_and_losses_and_scores_equal_those_of_version_0_1(root, runs, golden):
     kinds = {"world", "prepare", "index", "contamination", "import-teacher", "prune", "distill", "export", "evaluate"}
-    assert set(json.loads((runs["root"] / "killed.json").read_text())) == kinds | {"report"}
-    for segment in ("distill-81K", "distill-0.24M"):
-        undisturbed, killed = (
-            [
-                {key: value for key, value in line.items() if key != "seconds"}
-                for line in read_losses(only(runs[run], f"{segment}/*/losses.jsonl"))
-            ]
-            for run in ("undisturbed", "killed")
-        )
-        assert undisturbed and undisturbed == killed
-    scores = [only(runs[run], "report/*/scores.csv").read_text() for run in ("undisturbed", "killed")]
-    assert scores[0] == scores[1]
+    assert set(json.loads((root / "killed.json").read_text())) == kinds | {"report"}
+    for segment in SEGMENTS:
+        folder = only(runs, f"{segment}/*")
+        ours, theirs = (old_runs.losses(there / folder.relative_to(runs)) for there in (runs, golden))
+        old_runs.assert_same_losses(ours, theirs)
+    assert "/iteration_0000050" in (folder / "log.txt").read_text()  # gone on from
+    (report,) = (
+        folder for folder in golden.glob("report/*") if '"30pre_70post_v1v3 (' in (folder / "spec.json").read_text()
+    )
+    ours, theirs = scores(only(runs, "report/*")), scores(report)
+    if old_runs.same_arithmetic():
+        assert ours == {checkpoint: theirs[checkpoint] for checkpoint in ours}
+
+
+def test_steps_that_import_nemo_were_forked_and_no_others(runs):
+    forked = set()
+    for spec in runs.glob("*/*/spec.json"):
+        if "forked_from" in json.loads(spec.read_text())["provenance"]:
+            forked.add(spec.parent.parent.name)
+    assert forked == FORKED
 
 
 def test_the_same_command_again_does_nothing(runs):
-    marks = {path: path.stat().st_mtime for path in runs["undisturbed"].glob("*/*/_SUCCESS")}
-    process = start(runs["undisturbed"])
+    marks = {path: path.stat().st_mtime for path in runs.glob("*/*/_SUCCESS")}
+    process = start(runs)
     output, _ = process.communicate()
     assert process.returncode == 0 and "Nothing to do" in output, output
-    assert {path: path.stat().st_mtime for path in runs["undisturbed"].glob("*/*/_SUCCESS")} == marks
+    assert {path: path.stat().st_mtime for path in runs.glob("*/*/_SUCCESS")} == marks
 
 
 def test_another_blend_trains_again_and_prunes_nothing(runs):
-    process = start(runs["undisturbed"], "blend.shares.stem=5", "blend.shares.science-mcq=8", "--dryrun")
+    process = start(runs, "blend.shares.stem=5", "blend.shares.science-mcq=8", "--dryrun")
     output, _ = process.communicate()
     assert process.returncode == 0, output
     rows = {words[0]: words[1] for line in output.splitlines() if len(words := line.split()) > 1}
     assert rows["prune"] == rows["import-teacher"] == "skip"
-    assert rows["distill-81K"] in ("run", "wait")
+    assert rows["distill-0.1M"] in ("run", "wait")
 
 
 def test_a_report_whose_files_are_gone_is_said_to_be_damaged(runs):
-    scores = only(runs["undisturbed"], "report/*/scores.csv")
-    words = [str(NEMO_RUN), "report", "distill_v1v3-debug", "--runs", str(runs["undisturbed"])]
+    taken_away = only(runs, "report/*/scores.csv")
+    words = [str(NEMO_RUN), "report", "distill_v1v3-debug", "--runs", str(runs)]
     for taken, code in ((True, 2), (False, 0)):
         if taken:
-            scores.rename(scores.with_name("elsewhere.csv"))
+            taken_away.rename(taken_away.with_name("elsewhere.csv"))
         else:
-            scores.with_name("elsewhere.csv").rename(scores)
+            taken_away.with_name("elsewhere.csv").rename(taken_away)
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
         assert ("the report of distill_v1v3-debug is damaged: " in done.stderr) == taken, done.stderr

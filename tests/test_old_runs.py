@@ -21,7 +21,6 @@ from nemo_distill.data.source_folder import place
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.run.step import Spec, resolve_package_paths
 from nemo_distill.steps import contamination, prepare
-from nemo_distill.train.losses import read_losses
 from tests import old_runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,12 +39,6 @@ def nemo_run(*words: str) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def losses(folder: Path) -> list[dict]:
-    return [
-        {key: value for key, value in line.items() if key != "seconds"} for line in read_losses(folder / "losses.jsonl")
-    ]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -114,15 +107,15 @@ def test_a_segment_goes_on_from_a_checkpoint_of_the_old_version_to_the_losses_of
     copied = tmp_path / "runs"
     shutil.copytree(runs, copied)
     folder = copied / SEGMENT
-    uncut = losses(folder)
+    uncut = old_runs.losses(folder)
     for path in folder.iterdir():
         if path.name != "spec.json":
             (shutil.rmtree if path.is_dir() else Path.unlink)(path)
     step = subprocess.Popen([sys.executable, "-m", "nemo_distill.step", str(folder / "spec.json")])
     deadline = time.monotonic() + 300
-    while step.poll() is None and len(again := losses(folder)) < 25 and time.monotonic() < deadline:
+    while step.poll() is None and len(again := old_runs.losses(folder)) < 25 and time.monotonic() < deadline:
         time.sleep(0.2)
     step.kill()
     step.wait()
     assert len(again) >= 25
-    assert again == uncut[: len(again)]
+    old_runs.assert_same_losses(again, uncut[: len(again)])

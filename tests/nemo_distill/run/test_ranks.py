@@ -17,9 +17,10 @@ from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import State, state_of
 from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE, Ranks, check_layout
 from nemo_distill.run.step import Spec, Step, place
+from tests.nemo_distill import segments
 from tests.nemo_distill.segments import CUT, ended, losses, placed, run, segment, start
 
-COURSE_RECIPE = Path(__file__).with_name("course_recipe_for_tests.py")
+COURSE_RECIPE = Path(segments.__file__).with_name("course_recipe_for_tests.py")
 SUM_ORDER = 1e-5
 """Relative. Ranks add up the same gradients in another order, which in float32 moves the 8th digit of each; over the
 course that moves the loss by up to 8e-7 (data parallel), or 8e-6 where the sums inside a layer are split as well
