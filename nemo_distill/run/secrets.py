@@ -9,6 +9,7 @@ r"""Stars secrets in what is written down: values under a secret's name, tokens 
 A value that has neither a telling name nor a known form, and is no variable's, cannot be told from any other text.
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -61,7 +62,9 @@ def secret_variables(environment: Mapping[str, str] = os.environ) -> set[str]:
 
 
 def secrets_within(data: object, key: str = "") -> Iterator[str]:
-    """The dotted keys in plain JSON `data` whose text holds what is a secret by itself."""
+    """The dotted keys in `data`, plain JSON or dataclasses, whose text holds what is a secret by itself."""
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        data = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     if isinstance(data, Mapping):
         for name, value in data.items():
             yield from secrets_within(value, f"{key}.{name}" if key else str(name))

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import pytest
 
+from nemo_distill.config.settings import Prepare
 from nemo_distill.run.provenance import git_state, package_versions, redact
 from nemo_distill.run.secrets import secrets_within, star
 
@@ -113,6 +114,7 @@ def test_settings_that_hold_a_secret_are_named_by_their_keys(monkeypatch):
     monkeypatch.setenv("MY_SECRET", "correct-horse")
     data = {"a": {"b": [f"x {NVIDIA}"]}, "token": "plain", "c": "correct-horse", "d": 1, "e": None}
     assert list(secrets_within(data)) == ["a.b", "c"]
+    assert list(secrets_within({"prepare": Prepare(tokens="1K", questions=f"/data/{NVIDIA}")})) == ["prepare.questions"]
 
 
 def test_a_number_of_tokens_is_no_secret_so_that_the_command_can_be_given_again():
