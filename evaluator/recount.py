@@ -1,4 +1,4 @@
-"""Any number of a report once more, from the single answers that an evaluation left.
+"""Recomputes any number of a report from the single answers that an evaluation left.
 
     python -m evaluator.recount runs/evaluate-0.61M/fc0ea80b758e
     python -m evaluator.recount runs/evaluate-0.61M/fc0ea80b758e runs/evaluate-teacher/385bea1c7808

@@ -29,3 +29,16 @@ def test_every_file_of_ours_that_is_named_exists():
     for page in PAGES:
         for name in re.findall(r"`((?:nemo_distill|evaluator|recipes|docs|tests)/[\w./-]+)`", page.read_text("utf-8")):
             assert name in OF_A_SITE or (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_every_module_that_is_run_by_hand_can_be():
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"python -m ((?:nemo_distill|evaluator)[\w.]*)", page.read_text("utf-8"))
+    }
+    assert {"evaluator.serve", "evaluator.recount", "evaluator.harness.launcher_config", "nemo_distill.step"} <= named
+    for name in named:
+        path = ROOT / name.replace(".", "/")
+        source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        assert source.is_file() and 'if __name__ == "__main__":' in source.read_text("utf-8"), name

@@ -1,4 +1,4 @@
-"""Run a harness that executes what a model writes: with no network but the model, few files, and limits.
+"""Runs a harness that executes what a model writes in a sandbox: with no network but the model, few files, and limits.
 
     check_sandbox()                                          # ValueError, in one sentence, where there is none
     with endpoint_socket("127.0.0.1", 40123) as socket:

@@ -1,4 +1,4 @@
-"""The production path: nemo-evaluator-launcher on a cluster, one checkpoint at a time, and its results read back.
+"""Runs a suite with nemo-evaluator-launcher on a cluster, one checkpoint at a time, and reads its results back.
 
     result = run_launcher(Path("hf"), suite=get_suite("study"), folder=Path("out"), label="80B", seed=0)
 

@@ -1,4 +1,4 @@
-"""nemo_evaluator.yaml, the study's suite for nemo-evaluator-launcher, rendered from `evaluator.suites.catalogue`.
+"""Renders nemo_evaluator.yaml, the study's suite for nemo-evaluator-launcher, from `evaluator.suites.catalogue`.
 
     python -m evaluator.harness.launcher_config > nemo_evaluator.yaml
 

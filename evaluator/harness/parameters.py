@@ -1,4 +1,4 @@
-"""What is particular to each harness before it starts: its package, its parameters, its files.
+"""Knows what is particular to each harness before it starts: its package, its parameters, its files.
 
     check_installed(suite)                               # ValueError naming the package that is missing
     parameters(benchmark, suite, seed=0, judge=None)     # for nemo-evaluator's config

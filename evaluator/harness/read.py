@@ -1,4 +1,4 @@
-"""Read what an evaluation left, in either layout, and refuse what is not to be believed.
+"""Reads what an evaluation left, in either layout, and refuses what is not to be believed.
 
     readings = read_direct(Path("out"), suite, model_id="pruned", started=time.time())
     readings[0].result.scores                          # ((1.0, 0.0, 1.0, 1.0), (0.0, ...), ...)

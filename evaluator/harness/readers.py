@@ -28,7 +28,7 @@ class Sample:
     repeat: int
     """Which of its answers, from 0."""
     score: float
-    """From 0 to 1."""
+    """Score of the answer, from 0 to 1."""
     prompt: str = ""
     """What was asked."""
     reference: str = ""

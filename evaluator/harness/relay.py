@@ -1,4 +1,4 @@
-"""Both ends of the one way out of the sandbox: a port inside, a socket in the file system, the endpoint outside.
+"""Relays the one way out of the sandbox: a port inside, a socket in the file system, the endpoint outside.
 
     python relay.py PORT SOCKET -- COMMAND...     # inside: PORT leads to SOCKET while COMMAND runs
 

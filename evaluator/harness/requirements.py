@@ -1,4 +1,4 @@
-"""What a suite needs of this machine, and whether it is there; asked before anything is spent.
+"""Checks that what a suite needs of this machine is there, before anything is spent.
 
 means = Means(datasets=Path("datasets"))
 suite = prepare_suite(get_suite("harness"), means)      # ValueError, in one sentence, for what is lacking

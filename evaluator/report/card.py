@@ -1,4 +1,4 @@
-"""The model card of one checkpoint, in the Hugging Face hub's format: YAML for machines, then Markdown for people.
+"""Renders the model card of one checkpoint in the Hub's format: YAML for machines, then Markdown for people.
 
     card = Card(name="distill_v1v3 80B", report=report, row=report.milestones[-1], ...)
     Path("README.md").write_text(render(card))
@@ -26,7 +26,7 @@ class Card:
     name: str
     """What the model is called."""
     report: Report
-    """Of the run."""
+    """Report of the run."""
     row: Row
     """The checkpoint."""
     findings: tuple[Finding, ...]

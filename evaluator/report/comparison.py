@@ -1,4 +1,4 @@
-"""The report of several runs side by side: which blend is better where, and how sure that is.
+"""Writes the report of several runs side by side: which blend is better where, and how sure that is.
 
     comparison = Comparison(judge({"pre_sft_v1": report, "pt_v1v2": other}))
     write_comparison(comparison, Path("out"))      # report.md report.html learning_curves.png scores.csv verdicts.csv
@@ -37,8 +37,9 @@ class Comparison:
     """All that the report shows."""
 
     judgement: Judgement
+    """What the runs' answers show."""
     commands: Mapping[str, str]
-    """Of each run by name: the command that shows its own report, and so each of its numbers."""
+    """Command, by the run's name, that shows its own report, and so each of its numbers."""
 
     @property
     def reports(self) -> Mapping[str, Report]:

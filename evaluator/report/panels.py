@@ -1,4 +1,4 @@
-"""What a figure of a report shows: curves of scores over tokens, lines across, and the axis that fits them.
+"""Describes what a figure shows: curves of scores over tokens, lines across, and the axis that fits them.
 
     panel = Panel("IFEval", curves=(Curve("distilled student", tokens, means, errors),), lines=(teacher, pruned))
 
@@ -23,7 +23,7 @@ class Curve:
     tokens: tuple[float, ...]
     """Rising; 0 only when all of the panel lies on a linear axis."""
     means: tuple[float, ...]
-    """From 0 to 100."""
+    """Scores, from 0 to 100."""
     errors: tuple[float, ...] = ()
     """Half the height of the band at each point; none is drawn when empty."""
     color: str = "curve"
@@ -39,7 +39,7 @@ class Line:
     label: str
     """What the legend calls it."""
     mean: float
-    """From 0 to 100."""
+    """Score, from 0 to 100."""
     error: float = 0.0
     """Half the height of its band."""
     color: str = "teacher"
@@ -53,7 +53,7 @@ class Panel:
     title: str
     """The benchmark."""
     curves: tuple[Curve, ...]
-    """At least one."""
+    """Curves of the panel, at least one."""
     lines: tuple[Line, ...] = ()
     """Drawn behind the curves."""
     limits: tuple[float, float] = (-3, 103)

@@ -1,4 +1,4 @@
-"""Figures of the reports: learning curves, with error bands where errors are known, and the distillation loss.
+"""Draws the figures of the reports: learning curves with error bands where errors are known, the distillation loss.
 
     panel = Panel("IFEval", curves=..., lines=...)          # `evaluator.report.panels`
     write_png([panel], path, title="30pre_70post_v1v3")

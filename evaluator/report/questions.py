@@ -1,4 +1,4 @@
-"""Question by question: what each checkpoint made of every question, on the page and as a table.
+"""Shows what each checkpoint made of every question, on the page and as a table.
 
     view = View("Milestone 80B", (teacher, pruned, one, other))
     made = sheets(columns, [view, ...], rivals=(2, 3))          # one per benchmark
@@ -51,12 +51,13 @@ class Column:
     """One checkpoint, as a column."""
 
     name: str
-    """Of the run, or what the checkpoint is: `Teacher`."""
+    """Name of the run, or what the checkpoint is: `Teacher`."""
     at: str
     """Title of the milestone; empty where the name says it all."""
     row: Row
+    """The checkpoint."""
     number: int = 0
-    """Of the run, by which it has its colour and symbol; 0 for none."""
+    """Number of the run, which decides its colour and symbol; 0 for none."""
 
     @property
     def title(self) -> str:
@@ -79,10 +80,11 @@ class ShownAnswer:
     """One answer of a checkpoint, on the page."""
 
     by: Column
+    """Checkpoint that wrote it."""
     text: str
     """Clipped."""
     score: float
-    """From 0 to 1."""
+    """Score of the answer, from 0 to 1."""
     finish_reason: str
     """`stop`, or `length` where the token limit cut it."""
 
@@ -94,7 +96,7 @@ class ShownQuestion:
     question: str
     """Its id."""
     cells: tuple[tuple[str, float], ...]
-    """Of each column of the first view: the score as text and from 0 to 1."""
+    """Score in each column of the first view, as text and from 0 to 1."""
     spread: float
     """Highest less lowest score of the rivals."""
     prompt: str = ""
@@ -104,6 +106,7 @@ class ShownQuestion:
     reference: str = ""
     """The right answer, where there is one to compare with."""
     answers: tuple[ShownAnswer, ...] = ()
+    """Answers shown; empty where none were kept."""
 
     @property
     def spread_text(self) -> str:
@@ -121,11 +124,15 @@ class Sheet:
     """One benchmark, question by question."""
 
     task: str
+    """Name of the task."""
     title: str
+    """Title of the benchmark."""
     repeats: int
+    """Times each question was asked."""
     questions: tuple[str, ...]
     """Ids."""
     columns: tuple[Column, ...]
+    """All checkpoints."""
     views: tuple[View, ...]
     """The first is what is shown from the start."""
     rivals: tuple[int, ...]
@@ -133,7 +140,7 @@ class Sheet:
     scores: np.ndarray = field(repr=False)
     """Mean over repeats, from 0 to 1: (questions, columns)."""
     texts: Mapping[str, Sequence[tuple[Column, Question]]] = field(default_factory=dict, repr=False)
-    """Of questions whose answers are shown: each checkpoint that kept its answers, with them."""
+    """Checkpoints that kept their answers, with them, by the questions whose answers are shown."""
 
     @property
     def anchor(self) -> str:

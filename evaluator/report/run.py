@@ -1,4 +1,4 @@
-"""The files that the report of a run becomes.
+"""Writes the files that the report of a run becomes.
 
 write_report(report, Path("out"))            # report.md report.html, a PNG and two CSVs
 rich.print(terminal_table(Path("out")))

@@ -1,4 +1,4 @@
-"""What a checkpoint answered, question by question: the file behind the scores, for those who want to look.
+"""Keeps what a checkpoint answered, question by question: the file behind the scores, for those who want to look.
 
     for question in load_answers(folder / ANSWERS_FILE):
         print(question.prompt, [(answer.text, answer.score) for answer in question.answers])
@@ -31,7 +31,7 @@ class Answer:
     text: str
     """What the model wrote, its end when it is long."""
     score: float
-    """From 0 to 1."""
+    """Score of the answer, from 0 to 1."""
     finish_reason: str
     """`stop` or `length`; empty where the harness does not say."""
 

@@ -1,4 +1,4 @@
-"""Which questions of a benchmark stand or fall together, read off their ids.
+"""Tells which questions of a benchmark are right or wrong together, from their ids.
 
 >>> clusters_of("scicode", ["12.1", "12.2", "13.1"])
 ('12', '12', '13')

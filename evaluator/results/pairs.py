@@ -1,4 +1,4 @@
-"""One checkpoint's benchmark less another's: paired by question where both kept their answers, else score less score.
+"""Compares two checkpoints in a benchmark: paired by question where both kept their answers, else score less score.
 
     difference(mine, theirs)                      # `evaluator.results.scores.TaskResult`s of one benchmark
     difference_p(mine, theirs)                    # two-sided, before Holm's procedure

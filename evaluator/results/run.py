@@ -121,7 +121,9 @@ class Pruning:
     """How the teacher became the student."""
 
     parameters_before: int
+    """Parameters of the teacher."""
     parameters_after: int
+    """Parameters of the student."""
     pattern_before: str
     """Layers of the teacher, a letter each."""
     pattern_after: str
@@ -179,7 +181,7 @@ class Report:
     training: dict[str, str] = field(default_factory=dict)
     """How the student was trained: iterations, tokens, learning rate, batch, layout, by name."""
     manifest: tuple[tuple[str, str], ...] = ()
-    """Of every step behind the report: its name, and its spec as JSON."""
+    """Name and spec, as JSON, of every step behind the report."""
     contamination: object | None = None
     """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
     `notes()`, sentences."""

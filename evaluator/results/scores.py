@@ -1,4 +1,4 @@
-"""What came out of an evaluation: a table of question x repeat per benchmark, and the numbers that follow from it.
+"""Holds what came out of an evaluation: a table of question x repeat per benchmark, and the numbers that follow.
 
     result = CheckpointResult.load(folder)
     result.tasks[0].scores                            # ((1.0, 0.0, 1.0, 1.0), (0.0, ...), ...)
@@ -28,7 +28,7 @@ class TaskResult:
     questions: tuple[str, ...]
     """Ids of the questions."""
     scores: tuple[tuple[float, ...], ...]
-    """From 0 to 1, one row per question, one column per repeat."""
+    """Scores from 0 to 1, one row per question, one column per repeat."""
     mean_tokens: float
     """Mean length of an answer in tokens."""
     cut_share: float

@@ -1,4 +1,4 @@
-"""Is a Hugging Face checkpoint whole? Answered from file names, sizes and headers, without loading a weight.
+"""Checks that a Hugging Face checkpoint is whole, from file names, sizes and headers, without loading a weight.
 
     verify_checkpoint(Path("hf"))          # nothing, or ValueError: 'hf/model.safetensors' is cut short: ...
 

@@ -1,4 +1,4 @@
-"""Batched generation on CPU whose answers do not depend on what else is in the batch.
+"""Generates in batches on CPU, with answers that do not depend on what else is in the batch.
 
     engine = Engine.load(Path("hf"), threads=1)
     prompt = engine.encode([{"role": "user", "content": "What is 2 + 2?"}])

@@ -1,4 +1,4 @@
-"""Child processes that do not outlive who started them, not even one that is killed with no chance to clean up.
+"""Ends child processes with the process that started them, even one that is killed with no chance to clean up.
 
     subprocess.Popen(command, preexec_fn=die_with_parent())
 

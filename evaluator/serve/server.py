@@ -1,4 +1,4 @@
-"""Serve a checkpoint on 127.0.0.1 with the chat completions API of OpenAI, requests answered in batches.
+"""Serves a checkpoint on 127.0.0.1 with the chat completions API of OpenAI, requests answered in batches.
 
     with serving(Path("hf"), model_id="pruned", log=Path("server.log")) as server:
         requests.post(server.url, json={"model": "pruned", "messages": [...], "seed": 0, "max_tokens": 48})

@@ -1,4 +1,4 @@
-"""Two checkpoints compared question by question, and many such comparisons tested together.
+"""Compares two checkpoints question by question, and tests many such comparisons together.
 
 >>> one, other = [[1], [1], [1], [1], [1], [1], [0]], [[0], [0], [0], [0], [0], [0], [1]]
 >>> difference = paired_difference(one, other)

@@ -1,4 +1,4 @@
-"""The minimum detectable effect of a benchmark, and what it would take to show a difference that was seen.
+"""Computes the minimum detectable effect of a benchmark, and what it would take to show a difference that was seen.
 
 >>> round(detectable_difference(198, 1), 4), round(detectable_difference(198, 10), 4)
 (0.1327, 0.0757)

@@ -1,4 +1,4 @@
-"""Means and standard errors of scores, over questions.
+"""Computes means and standard errors of scores, over questions.
 
 A benchmark is a sample of questions, so how far its score may be off is judged from how questions differ. Asking a
 question again says only how much the answers scatter: that is kept apart, as re-run noise.

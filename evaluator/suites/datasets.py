@@ -1,4 +1,4 @@
-"""The hub's data sets in a folder of this machine, for evaluations without a network.
+"""Finds the Hub's data sets in a folder of this machine, for evaluations without a network.
 
     check_datasets(Path("datasets"), get_suite("harness"))     # ValueError: 'datasets/google/IFEval' lacks ...
     count_questions(Path("datasets"), get_suite("harness"))    # {"aime_2025_nemo": 30, ...}

@@ -1,4 +1,4 @@
-"""The model that judges answers: who it is, read from the environment as nemo_evaluator.yaml reads it.
+"""Reads from the environment which model judges answers, as nemo_evaluator.yaml does.
 
 JUDGE_URL is the base of an OpenAI-compatible endpoint (`http://host:8000/v1`), JUDGE_MODEL_ID the model asked for
 there, JUDGE_API_KEY its key, any word where none is wanted. The model's name is part of what decides a score; where

@@ -1,4 +1,4 @@
-"""What a benchmark, its data set and a suite are; `evaluator.suites.catalogue` holds those that there are.
+"""Defines benchmarks, their data sets and suites; `evaluator.suites.catalogue` lists those that there are.
 
 suite = get_suite("offline")                       # of the catalogue
 suite.with_repeats(1).answers                      # questions x repeats

@@ -1,4 +1,4 @@
-"""Two checkpoints by their answers, paired where both kept them: better, worse, or no significant difference.
+"""Decides of two checkpoints, by their answers: better, worse, or no significant difference.
 
     contrasts = family(columns, [(("pre_sft_v1", "pt_v1v2", "0.61M"), row, other), ...])
     contrasts[0].column, contrasts[0].verdict, contrasts[0].p_value         # "Knowledge", "better", 2.8e-08

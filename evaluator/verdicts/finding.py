@@ -1,4 +1,4 @@
-"""A finding: what scores or tables show, in a sentence, the numbers behind it, and the rule that decided it.
+"""Defines a finding: what scores or tables show, the numbers behind it, and the rule that decided it.
 
 for finding in repeated_sources({"30pre_70post_v1v3 at 80B": report.blend}):
     finding.title, finding.text, finding.rule

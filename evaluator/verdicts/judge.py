@@ -1,4 +1,4 @@
-"""What the answers of several runs show: which blend is better, where to stop, and which scores not to believe.
+"""Judges the answers of several runs: which blend is better, where to stop, and which scores not to believe.
 
     judgement = judge({"pre_sft_v1": report, "pt_v1v2": other})         # `evaluator.results.run.Report`s
     contrast = judgement.between[0]
@@ -28,6 +28,7 @@ class StoppingPoint:
     """Where a run could have been stopped."""
 
     run: str
+    """Name of the run."""
     row: Row
     """The first milestone with no significant difference from the best."""
     best: Row
@@ -37,7 +38,7 @@ class StoppingPoint:
     last: bool
     """It is the last milestone: the run may be rising still."""
     min_learning_rate: float | None
-    """At the end of the schedule."""
+    """Learning rate at the end of the schedule; None where the run does not say it."""
     alone: bool = False
     """It is the run's only milestone."""
 
@@ -82,6 +83,7 @@ class Standing:
     """Who leads in one column at one milestone."""
 
     column: str
+    """Title of the benchmark, or `Average`."""
     leader: str
     """The run with the highest score."""
     above: tuple[Contrast, ...]
@@ -95,13 +97,15 @@ class Judgement:
     """All that the answers of some runs show."""
 
     reports: Mapping[str, Report]
+    """Reports of the runs, by the names that the runs go by."""
     between: tuple[Contrast, ...]
     """Every two runs, at every milestone that they share, in every column; a family."""
     teacher: tuple[Contrast, ...]
     """Every run less the teacher, at every milestone, in every column; a family."""
     within: Mapping[str, tuple[Contrast, ...]]
-    """Of each run every later milestone less every earlier one, in every column; a family each."""
+    """Every later milestone less every earlier one of each run, in every column; a family each."""
     stopping: tuple[StoppingPoint, ...]
+    """Where each run could have been stopped."""
     flags: tuple[Finding, ...]
     """Suspected failures, degradation, instability, repetition."""
 

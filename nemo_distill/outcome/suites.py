@@ -1,4 +1,4 @@
-"""What an evaluation will ask, known before anything runs: its load on a checkpoint and the protocol of its scores.
+"""Says what an evaluation will ask, before anything runs: its load on a checkpoint and the protocol of its scores.
 
 loads(Evaluate(suite="offline", repeats=4))[0].detectable      # smallest difference that it would show, 0 to 1
 protocol(Evaluate(suite="offline", repeats=4))                 # twelve hex digits; scores of one are compared

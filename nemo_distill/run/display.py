@@ -1,4 +1,4 @@
-"""What a person sees of a run: its steps while they run, why one failed, and the table at the end.
+"""Shows a run: its steps while they run, and why one failed.
 
 On a terminal a live table; elsewhere a line when a step changes and, every ten seconds, a line on each that runs.
 Both are read off the steps' folders, so `nemo-run status` shows the same from another terminal.

@@ -1,4 +1,4 @@
-"""What the study says of its own numbers, held against them.
+"""Holds what the study says of its own numbers against them.
 
     for claim in study.claims:
         checked = check_claim(claim, study)
@@ -31,6 +31,7 @@ class Checked:
     """A claim and what became of it."""
 
     claim: Claim
+    """The claim."""
     verdict: str
     """One of the above."""
     found: str

@@ -1,4 +1,4 @@
-"""What can and cannot be concluded from the study's tables, where no single answer was published.
+"""Concludes what the study's tables show and do not show, where no single answer was published.
 
     for finding in findings(study, parts):
         finding.title, finding.text, finding.rule
@@ -26,8 +26,11 @@ class Pair:
     """Two blends after the same tokens."""
 
     tokens: str
+    """Tokens of both rows, as published."""
     one: str
+    """Name of the first blend."""
     other: str
+    """Name of the second blend."""
     differences: tuple[Difference | None, ...]
     """`one` less `other` in each benchmark; None where the two were collected in two protocols."""
 

@@ -1,4 +1,4 @@
-"""The report of the study's own tables: as published, as curves, and what they do and do not show. It needs no run.
+"""Writes the report of the study's own tables: as published, as curves, and what they show. It needs no run.
 
     made_of = {"30pre_70post_v1v3": [("stem", 10, 20e9, "published"), ...]}
     report = PublishedReport.of(load_study(), made_of)
@@ -34,11 +34,15 @@ class PublishedReport:
     """All that the report shows."""
 
     study: Study
+    """The study's tables."""
     parts: dict[str, tuple[BlendPart, ...]]
     """Composition at the last row, of each blend whose recipe was found."""
     findings: tuple[Finding, ...]
+    """What the tables do and do not show."""
     claims: tuple[Checked, ...]
+    """The study's claims, held against its tables."""
     pairs: tuple[Pair, ...]
+    """Every two blends after the same tokens."""
 
     @classmethod
     def of(

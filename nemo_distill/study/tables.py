@@ -1,4 +1,4 @@
-"""The study's own tables: five blends, their scores over tokens, and what may be compared with what.
+"""Reads the study's own tables: five blends, their scores over tokens, and what may be compared with what.
 
 >>> from nemo_distill.study.tables import load_study
 >>> study = load_study()
@@ -40,7 +40,7 @@ class Difference:
     """One score less another."""
 
     points: float
-    """From -100 to 100."""
+    """Difference in points, from -100 to 100."""
     stderr: ErrorRange
     """Its standard error in points, the answers taken as independent; over the same questions it may be smaller."""
 
@@ -192,7 +192,9 @@ class Claim:
     """Something the study says of its own numbers."""
 
     says: str
+    """The claim, in the words of the report."""
     source: str
+    """Key of the source that makes it."""
     check: str
     """The function of `nemo_distill.study.claims` that holds it against the numbers."""
     given: dict
@@ -204,13 +206,17 @@ class Study:
     """All of published.yaml."""
 
     title: str
+    """Title of the study."""
     sources: dict[str, str]
     """What each source is, by its key."""
     schedule: PublishedSchedule
+    """Learning rate and milestones of every blend."""
     blends: tuple[BlendTable, ...]
+    """Tables of the blends, in the study's order."""
     references: tuple[Checkpoint, ...]
     """Models that stand beside the blends: teacher, pruned student and a larger one."""
     claims: tuple[Claim, ...]
+    """What the study says of its own numbers."""
 
     def blend(self, name: str) -> BlendTable:
         """The blend called `name`."""

@@ -1,4 +1,4 @@
-"""Run a model's small function without running Python on it: an interpreter of a dozen kinds of syntax.
+"""Runs a model's small function without running Python on it: an interpreter of a dozen kinds of syntax.
 
 Generated code is untrusted.  Nothing here is handed to ``exec``: the source is parsed, anything outside the list of
 allowed syntax is refused, and the rest is evaluated node by node on integers, booleans and lists.  There are no

@@ -1,4 +1,4 @@
-"""What nemo-evaluator reads after the runner: samples.jsonl as a score per task, with its error over questions.
+"""Turns samples.jsonl into what nemo-evaluator reads: a score per task, with its standard error over questions.
 
 The names are those of the study's tables: `offline_math_pass_at_1_avg-of-4_symbolic_correct` is the task, the metric
 `pass_at_1_avg-of-4` and the score `symbolic_correct`.

@@ -1,4 +1,4 @@
-"""Ask a chat endpoint every question of one or more tasks N times and score the answers.
+"""Asks a chat endpoint every question of one or more tasks N times and scores the answers.
 
 nemo-evaluator starts it with the command in framework.yml:
 

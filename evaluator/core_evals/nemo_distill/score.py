@@ -1,4 +1,4 @@
-r"""Judge a response to one question of the offline tasks; pure standard library.
+r"""Judges a response to one question of the offline tasks; pure standard library.
 
 A question's ``kind`` says how: "choice" reads the last letter announced, "boxed" the last ``\boxed{}``,
 "instruction" verifies rules about form, "code" runs a small function against test cases.  A response is what the
