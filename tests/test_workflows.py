@@ -45,3 +45,11 @@ def test_a_workflow_calls_targets_of_make_only(workflow):
 def test_what_the_fast_tests_leave_out_is_there():
     (long,) = re.findall(r"^LONG := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert [path for path in long.replace("\\", " ").split() if not (ROOT / "tests" / path).exists()] == []
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_what_a_workflow_calls_our_own_ci_calls_too(workflow):
+    here = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    targets = {target for line in here for target in line.split() if not target.startswith("-")}
+    called = {command.removeprefix("make ") for command in commands(workflow)}
+    assert called - {"setup"} == targets  # every other target sets up first
