@@ -36,7 +36,7 @@ from collections.abc import Callable
 import torch
 from gpu_time import median
 
-from nemo_distill.compat import patch as backend
+from nemo_distill.compat import device, registry
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
@@ -103,7 +103,7 @@ class Bench:
     """Both models, and a step that trains on one random microbatch."""
 
     def __init__(self, teacher: Shape, student: Shape, options: argparse.Namespace):
-        backend.prepare()
+        registry.prepare()
         import modelopt.torch.distill as mtd
         from megatron.core import parallel_state
         from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
@@ -188,7 +188,7 @@ class Bench:
         self._clear()
         try:
             self.step()  # in which kernels are tuned
-            backend.release_local_memory()
+            device.release_local_memory()
             self._clear()
             torch.cuda.reset_peak_memory_stats()
             seconds, loss = self._median(self.step)

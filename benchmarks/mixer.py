@@ -27,9 +27,9 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("needs a GPU, and there is none here")
-    from nemo_distill.compat import patch as backend
+    from nemo_distill.compat import registry
 
-    backend.prepare()
+    registry.prepare()
     print(torch.cuda.get_device_name())
     print("| heads | theirs, forward | backward | ours, forward | backward | ratio | apart |\n" + "|---" * 7 + "|")
     for name, (heads, groups) in CASES.items():

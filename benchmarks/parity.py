@@ -21,9 +21,9 @@ def main() -> None:
         _newest(parser, options.runs, f"{step}-{options.milestone}/*/{output}")
         for step, output in (("distill", "checkpoint"), ("export", "hf"))
     )
-    from nemo_distill.compat import patch as backend
+    from nemo_distill.compat import device, registry
 
-    backend.prepare()
+    registry.prepare()
     import torch
     from in_transformers import in_transformers
 
@@ -34,7 +34,7 @@ def main() -> None:
     shape = Shape.load(trained.parent / "shape.json")
     tokens = torch.randint(0, shape.vocab_size, (2, options.length), generator=torch.Generator().manual_seed(0))
     wanted, _ = in_transformers(exported, tokens)
-    gpu = backend.on_gpu()
+    gpu = device.on_gpu()
     layer_spec, rows = "transformer_engine" if gpu else "local", []
     for precision in ("32", "bf16-mixed"):
         runtime = Runtime(precision=precision, layer_spec=layer_spec, seq_length=options.length)

@@ -155,9 +155,9 @@ def make_data(work: Path, tokenizer_folder: Path, documents: int) -> dict[str, s
 
 def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], size: Size) -> Path:
     """Train the teacher from scratch; returns a file of Megatron's tensors."""
-    from nemo_distill.compat import patch as backend
+    from nemo_distill.compat import registry
 
-    backend.prepare()  # before NeMo and Megatron are imported
+    registry.prepare()  # before NeMo and Megatron are imported
 
     import lightning.pytorch as pl
     import torch

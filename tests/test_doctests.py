@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SKIPPED = {
-    "nemo_distill.compat.patch": "it replaces parts of torch, megatron and NeMo for the whole process",
-}
+SKIPPED: dict[str, str] = {}
 """Module to the reason why its examples are not run here."""
 
 

@@ -2,12 +2,19 @@
 
 `chunk_scan` is the chunked form of the state-space duality (Mamba-2, arXiv:2405.21060, section 6): inside a chunk the
 recurrence is a masked matrix product, between chunks only the states are carried. The call signatures are those of
-`mamba_ssm.ops.triton`, so Megatron's mixer runs on them unchanged.
+`mamba_ssm.ops.triton`, so Megatron's mixer runs on them unchanged; `STAND_IN` puts them where it imports those from.
 """
+
+import importlib.util
+import sys
+import types
+from importlib.machinery import ModuleSpec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nemo_distill.compat.changes import Change
 
 CHUNK = 32
 """Tokens per chunk. Any value gives the same result; on CPU 32 costs least, for the in-chunk product grows with it."""
@@ -118,3 +125,47 @@ class GatedRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         return gated_rms_norm(x, self.weight, self.bias, z, self.eps, self.group_size, self.norm_before_gate)
+
+
+def installed() -> bool:
+    """Whether mamba-ssm itself is installed here; its stand-in has no loader."""
+    spec = importlib.util.find_spec("mamba_ssm")
+    return spec is not None and spec.loader is not None
+
+
+def _provide_modules() -> None:
+    def module(name: str, **members) -> None:
+        made = types.ModuleType(name)
+        made.__spec__ = ModuleSpec(name, None, is_package=True)
+        made.__path__ = []
+        vars(made).update(members)
+        sys.modules[name] = made
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, made)
+
+    module("mamba_ssm", __version__="2.2.5")  # Megatron checks for a version it knows
+    module("mamba_ssm.ops")
+    module("mamba_ssm.ops.triton")
+    module("mamba_ssm.ops.triton.layernorm_gated", RMSNorm=GatedRMSNorm, rmsnorm_fn=gated_rms_norm)
+    module(
+        "mamba_ssm.ops.triton.ssd_combined",
+        mamba_chunk_scan_combined=chunk_scan,
+        mamba_split_conv1d_scan_combined=None,
+    )
+    module("mamba_ssm.ops.triton.selective_state_update", selective_state_update=None)
+
+
+STAND_IN = Change(
+    name="mamba-ssm-stand-in",
+    changes="sys.modules: mamba_ssm and the modules of mamba_ssm.ops.triton that Megatron imports",
+    why="Megatron's mixer refuses to be built without mamba-ssm, whose kernels are Triton's; these compute the same in "
+    "PyTorch.",
+    upstream="none: megatron/core/ssm/mamba_mixer.py raises where mamba_ssm cannot be imported",
+    versions="megatron-core 0.15.3",
+    when="always",
+    applies=lambda: importlib.util.find_spec("mamba_ssm") is None,
+    mended=installed,
+    make=_provide_modules,
+)
+"""Where mamba-ssm is not installed."""

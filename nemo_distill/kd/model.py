@@ -9,20 +9,19 @@ Everything else is NeMo's: the two models, the weighing with losses of intermedi
 alone.
 """
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
-from types import MethodType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nemo_distill.compat import patch as backend
+from nemo_distill.compat import device, registry
+from nemo_distill.compat import distillation as changes
 from nemo_distill.kd import precision
 from nemo_distill.kd.divergence import CHUNK_TOKENS, masked_divergence
 
-backend.prepare()
+registry.prepare()
 
 from megatron.core import parallel_state  # noqa: E402
 from megatron.core.tensor_parallel.mappings import (  # noqa: E402
@@ -86,7 +85,7 @@ class DistillationModel(DistillationGPTModel):
         if hasattr(self, "module"):
             return
         super().configure_model()
-        if self.options.fused_kernels and backend.on_gpu():
+        if self.options.fused_kernels and device.on_gpu():
             from nemo_distill.nemotron_h.kernels import mixer, norm
 
             mixer.install()
@@ -111,12 +110,12 @@ def mlp_computed_again(model) -> None:
     """Let MLP layers keep their input alone for the backward pass (Megatron's selective recomputation of `mlp`)."""
     for layer in model.decoder.layers:
         if hasattr(getattr(layer, "mlp", None), "linear_fc1"):  # others have a stand-in for it
-            layer.recompute_mlp = True
+            changes.recompute_mlp(layer)
 
 
 def loss_reduction(model) -> _DistillationLossReduction:
     """What makes ModelOpt's distillation `model`'s output for a microbatch a loss, by the loss that the model has."""
-    criterion = model._layers_to_loss[model.output_layer, model.teacher_model.output_layer]
+    criterion = changes.criterion_of(model, model.output_layer, model.teacher_model.output_layer)
     if not isinstance(criterion, LogitsKLLossFromHidden):
         return _DistillationLossReduction(distillation_loss_fn=model.compute_kd_loss)
     reduction = _LossReduction(distillation_loss_fn=model.compute_kd_loss)
@@ -183,16 +182,7 @@ class LogitsKLLossFromHidden(BaseLoss):
 def fuse_loss(model, *, chunk_tokens: int = CHUNK_TOKENS) -> None:
     """Make ModelOpt's distillation `model` compare hidden states where it compared logits."""
     student, teacher = model.output_layer, model.teacher_model.output_layer
-    assert (student, teacher) in model._layers_to_loss, "the last pipeline rank alone has an output layer"
-    model._layers_to_loss[student, teacher] = LogitsKLLossFromHidden(
+    criterion = LogitsKLLossFromHidden(
         model.config, student_layer=student, teacher_layer=teacher, chunk_tokens=chunk_tokens
     )
-    # The student still needs logits where it is validated, the teacher nowhere.
-    for layer, always in ((student, False), (teacher, True)):
-        layer.forward = MethodType(functools.partial(_pass_through, inside=layer.forward, always=always), layer)
-
-
-def _pass_through(layer, hidden: Tensor, *args, inside, always: bool, **kwargs):
-    if always or layer.training:
-        return hidden, None
-    return inside(hidden, *args, **kwargs)
+    changes.set_criterion(model, student, teacher, criterion)

@@ -6,13 +6,12 @@ residual stream stay as they are. FP8 products want sizes in multiples of 16: a 
 `in_proj` of the study's student with its 21,368, computes with some rows of zeros more.
 """
 
-import functools
 import importlib.util
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
+from nemo_distill.compat import distillation as changes
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.kernels import amax
 
@@ -54,7 +53,7 @@ def check(fp8: str, *, fused_kernels: bool = False) -> None:
 
 def _installed(package: str) -> bool:
     spec = importlib.util.find_spec(package)
-    return spec is not None and spec.loader is not None  # `backend.prepare` puts stand-ins, which have none
+    return spec is not None and spec.loader is not None  # a stand-in, of `compat.mamba_ssm`, has none
 
 
 def teacher_in_fp8(model) -> None:
@@ -68,10 +67,9 @@ def teacher_in_fp8(model) -> None:
         )
         weight, missing = layer.weight.detach(), _missing_rows(layer)
         if missing:
-            layer.forward = functools.partial(_forward_without, layer.forward, rows=missing)
+            changes.cut_rows(layer, missing)
             weight = torch.nn.functional.pad(weight, (0, 0, 0, missing))
-        layer.weight = torch.nn.Parameter(quantizer(weight), requires_grad=False)
-        layer.primary_weights_in_fp8 = True
+        changes.hold_in_fp8(layer, quantizer(weight))
     _turn_on(model, "e4m3")
 
 
@@ -80,16 +78,13 @@ def student_in_fp8(model) -> None:
     for layer in _linear_layers(model, but=getattr(model, "teacher_model", None)):
         missing = _missing_rows(layer)
         if missing:
-            layer._get_weight_tensors = functools.partial(_padded_weight, layer, missing)
-            layer.forward = functools.partial(_forward_without, layer.forward, rows=missing)
+            changes.pad_rows(layer, missing)
     _turn_on(model, "hybrid")
 
 
 def _turn_on(model, fp8_format: str) -> None:
     amax.install()
-    # After building: Megatron refuses an FP8 config whose `in_proj` has other rows, which here are filled up.
-    model.config.fp8 = model.decoder.config.fp8 = fp8_format
-    model.config.fp8_recipe = model.decoder.config.fp8_recipe = "tensorwise"
+    changes.compute_in_fp8(model, fp8_format)
 
 
 def _linear_layers(model, *, but=None) -> Iterator:
@@ -111,13 +106,3 @@ def _linear_layers(model, *, but=None) -> Iterator:
 
 def _missing_rows(layer) -> int:
     return -layer.weight.shape[0] % MULTIPLE
-
-
-def _padded_weight(layer, rows: int) -> list[Tensor]:
-    return [torch.nn.functional.pad(layer.weight, (0, 0, 0, rows))]
-
-
-def _forward_without(inside, *args, rows: int, **kwargs):
-    """What a layer gives, without the last so many of its outputs."""
-    output, bias = inside(*args, **kwargs)
-    return output[..., :-rows], bias

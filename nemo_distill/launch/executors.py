@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import nemo_run as run
-from nemo_run.run.torchx_backend.schedulers.api import EXECUTOR_MAPPING
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nemo_distill.compat.nemo_run import EXECUTORS
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.slurm.commands import ssh
 
@@ -104,9 +104,9 @@ class SharedTunnel(LocalTunnel):
         return super().run(shlex.join([*ssh(self.facts), command]), hide=hide, warn=warn, **settings)
 
 
-# NeMo-Run picks the scheduler by the executor's exact class.
-EXECUTOR_MAPPING[LocalExecutor] = EXECUTOR_MAPPING[run.LocalExecutor]
-EXECUTOR_MAPPING[SlurmExecutor] = EXECUTOR_MAPPING[run.SlurmExecutor]
+def register() -> None:
+    """Let NeMo-Run know our executors."""
+    EXECUTORS.apply({LocalExecutor: run.LocalExecutor, SlurmExecutor: run.SlurmExecutor})
 
 
 @run.cli.factory

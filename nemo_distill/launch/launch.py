@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nemo_run
-from nemo_run.run.torchx_backend.schedulers import local as local_scheduler
-from nemo_run.run.torchx_backend.schedulers import slurm as slurm_scheduler
 from rich.console import Console
 
+from nemo_distill.compat import nemo_run as compat
 from nemo_distill.errors import UserError
 from nemo_distill.launch import executors
 from nemo_distill.launch.context import Context, RunFailed
@@ -153,13 +152,9 @@ def _run_experiment(ctx: Context, run: Run, left: dict[str, Spec]) -> dict[str, 
 
 
 def keep_records_in(run: Run) -> None:
-    """Have NeMo-Run keep its records in the runs folder, unless NEMORUN_HOME says otherwise."""
-    if "NEMORUN_HOME" not in os.environ:
-        home = run.runs / NEMORUN_FOLDER
-        nemo_run.config.set_nemorun_home(str(home))
-        # Fixed by NeMo-Run when it is imported, before the runs folder is known.
-        local_scheduler.LOCAL_JOB_DIRS = str(home / ".local_jobs.json")
-        slurm_scheduler.SLURM_JOB_DIRS = str(home / ".slurm_jobs")
+    """Have NeMo-Run keep its records in the runs folder, unless NEMORUN_HOME says otherwise, and know our executors."""
+    executors.register()
+    compat.keep_records_in(run.runs / NEMORUN_FOLDER)
 
 
 def _command(run: Run, spec: Spec) -> tuple[list[str], dict[str, str]]:

@@ -25,8 +25,8 @@ def squared_relu(x: Tensor) -> Tensor:
     """relu(x)², of any shape; its gradient is exact but for the rounding of the output it is made from."""
     if not x.is_cuda:
         return _SquaredReLU.apply(x, None)
-    found = amax.zero(x)
-    return amax.keep(_SquaredReLU.apply(x, found), found)
+    found = amax.zero_amax(x)
+    return amax.attach_amax(_SquaredReLU.apply(x, found), found)
 
 
 class _SquaredReLU(torch.autograd.Function):

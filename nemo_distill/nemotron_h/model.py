@@ -1,6 +1,6 @@
 """A Nemotron-H of any shape as a NeMo model, on CPU or GPU.
 
-backend.prepare()
+registry.prepare()
 shape, state = checkpoint.read_hf(folder)
 with session(Runtime()) as trainer:
     model = build(trainer, shape, tokenizer=folder)
@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nemo_distill.compat import patch as backend
+from nemo_distill.compat import device, registry
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h import specs
 from nemo_distill.nemotron_h.activation import squared_relu
 from nemo_distill.nemotron_h.checkpoint import context_tokenizer, read_nemo
 from nemo_distill.nemotron_h.shape import Shape
 
-backend.prepare()
+registry.prepare()
 
 from megatron.core import parallel_state  # noqa: E402
 from megatron.core.models.mamba import MambaModel as MegatronMambaModel  # noqa: E402
@@ -99,7 +99,7 @@ def _settings(runtime: Runtime) -> dict:
         "attention_backend": AttnBackend.auto if fused else AttnBackend.local,
         "params_dtype": _dtype(runtime.precision),
         "bf16": bf16,
-        "use_cpu_initialization": not backend.on_gpu(),
+        "use_cpu_initialization": not device.on_gpu(),
         # the fusions are CUDA extensions that come with Transformer Engine, apex or causal-conv1d
         "use_mamba_mem_eff_path": fused,
         "masked_softmax_fusion": fused,
@@ -132,7 +132,7 @@ def session(runtime: Runtime) -> Iterator[nl.Trainer]:
     trainer = nl.Trainer(
         devices=1,
         num_nodes=1,
-        accelerator="gpu" if backend.on_gpu() else "cpu",
+        accelerator="gpu" if device.on_gpu() else "cpu",
         strategy=nl.MegatronStrategy(
             ddp="pytorch",
             setup_optimizers=False,
@@ -165,7 +165,7 @@ def build(trainer: nl.Trainer, shape: Shape, *, tokenizer: Path, runtime: Runtim
     _forget_attention()
     with trainer.init_module():
         model.configure_model()
-    if backend.on_gpu():
+    if device.on_gpu():
         model.cuda()  # norms of the local spec are made on the CPU
     trainer.strategy._init_model_parallel = False  # it stands already
     trainer.strategy.setup(trainer)

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 def main(spec) -> None:
     """Build them; what an attempt that was cut left is removed first, since Megatron would take half a file for one."""
-    from nemo_distill.compat import patch as backend
+    from nemo_distill.compat import registry
 
-    backend.prepare()
+    registry.prepare()
     from nemo.collections.common.tokenizers import AutoTokenizer
 
     from nemo_distill.backends.nemo import trainer as training

@@ -15,13 +15,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from nemo_distill.compat import patch as backend
+from nemo_distill.compat import device, registry
 from nemo_distill.nemotron_h.kernels import tuning
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.train.course import Course
 from nemo_distill.train.losses import read_losses
 
-backend.prepare()
+registry.prepare()
 
 from megatron.core.distributed import DistributedDataParallelConfig  # noqa: E402
 from megatron.core.optimizer import OptimizerConfig  # noqa: E402
@@ -46,8 +46,8 @@ def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Pa
         micro_batch_size=course.micro_batch_size,
         global_batch_size=course.global_batch_size,
         tokenizer=tokenizer,
-        num_workers=0 if not backend.on_gpu() else 4,
-        pin_memory=backend.on_gpu(),
+        num_workers=0 if not device.on_gpu() else 4,
+        pin_memory=device.on_gpu(),
         split="99,1,0" if course.validation_interval else "100,0,0",
         seed=course.seed,
         index_mapping_dir=str(index_folder),
@@ -60,7 +60,7 @@ def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Pa
 
 def optimizer(course: Course) -> nl.MegatronOptimizerModule:
     """Adam with warm-up and cosine decay over the whole course."""
-    distributed = backend.on_gpu()
+    distributed = device.on_gpu()
     return nl.MegatronOptimizerModule(
         OptimizerConfig(
             optimizer="adam",
@@ -91,7 +91,7 @@ def trainer(
     scheduler was given, so a trainer that ended at the milestone would anneal to the minimum at each. It runs over
     all of `ranks`.
     """
-    gpu = backend.on_gpu()
+    gpu = device.on_gpu()
     return nl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=ranks.local_size,
@@ -146,7 +146,7 @@ class _Kernels(pl.Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if not self.tuned:
             self.tuned = True
-            backend.release_local_memory()
+            device.release_local_memory()
             if trainer.is_global_zero:
                 tuning.remember(self.folder)
 

@@ -1,17 +1,17 @@
-"""The largest magnitude of a tensor, found by the kernel that makes it, for a matrix product that takes it in FP8.
+"""The amax of a tensor, its largest magnitude, found by the kernel that makes it, for an FP8 matrix product behind it.
 
-    found = zero(x)             # for a kernel, which gives it to `note` with what it makes
-    y = keep(y, found)
-    install()                   # Transformer Engine's quantizers take what was kept
+    found = zero_amax(x)             # for a kernel, which gives it to `note` with what it makes
+    y = attach_amax(y, found)
+    install()                        # Transformer Engine's quantizers take what is attached
 
-FP8 with a scale per tensor wants the largest magnitude before anything is quantised. Transformer Engine reads the whole
-tensor for it, where the kernel that wrote it had every value at hand. ("amax": its name there)
+FP8 with a scale per tensor wants the amax before anything is quantised. Transformer Engine reads the whole tensor for
+it, where the kernel that wrote it had every value at hand.
 """
 
 import torch
 from torch import Tensor
 
-from nemo_distill.compat import patch as backend
+from nemo_distill.compat.kernels import QUANTIZER
 
 try:
     import triton
@@ -20,32 +20,30 @@ except ImportError:  # there is none for machines without a GPU, where nothing c
     triton = None
 
 
-def zero(like: Tensor) -> Tensor:
-    """Where a kernel notes it: one float32 on the device of `like`."""
+def zero_amax(like: Tensor) -> Tensor:
+    """Where a kernel notes an amax: one float32 on the device of `like`."""
     return torch.zeros(1, dtype=torch.float32, device=like.device)
 
 
-def keep(tensor: Tensor, found: Tensor) -> Tensor:
-    """`tensor`, which has `found` with it until it is gone; a view or a copy of it has not."""
-    tensor.found_amax = found
+def attach_amax(tensor: Tensor, found: Tensor) -> Tensor:
+    """`tensor`, which has its amax `found` with it until it is gone; a view or a copy of it has not."""
+    tensor.found_amax = found  # type: ignore[attr-defined]
     return tensor
 
 
 def install() -> None:
-    """Let Transformer Engine quantise with what is kept, and look for the rest itself."""
-    from transformer_engine.pytorch.tensor.float8_tensor import Float8CurrentScalingQuantizer
-
-    backend.wrap(Float8CurrentScalingQuantizer, "quantize_impl", _quantize)
+    """Let Transformer Engine quantise with what is attached, and look for the rest itself."""
+    QUANTIZER.apply(_quantize)
 
 
-def _quantize(theirs, quantizer, tensor: Tensor):
+def _quantize(original, quantizer, tensor: Tensor):
     found = getattr(tensor, "found_amax", None)
     if found is None:
-        return theirs(quantizer, tensor)
+        return original(quantizer, tensor)
     before = quantizer.amax
     quantizer.amax, quantizer.use_existing_amax = found, True
     try:
-        return theirs(quantizer, tensor)
+        return original(quantizer, tensor)
     finally:
         quantizer.amax, quantizer.use_existing_amax = before, False
 

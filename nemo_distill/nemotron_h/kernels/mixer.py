@@ -13,17 +13,17 @@ from mamba_ssm.ops.triton.ssd_chunk_state import _chunk_cumsum_bwd, _chunk_cumsu
 from megatron.core.ssm.mamba_mixer import MambaMixer
 from torch import Tensor
 
-from nemo_distill.compat import patch as backend
+from nemo_distill.compat.kernels import MIXER
 from nemo_distill.nemotron_h.kernels import amax, norm, ssd
 
 
 def install() -> None:
     """Make Megatron's mixers train this way where the kernels fit, and their own way elsewhere."""
-    backend.wrap(MambaMixer, "ssm_training", _ssm_training)
+    MIXER.apply(_ssm_training)
 
 
-def _ssm_training(theirs, mixer: MambaMixer, zxBCdt: Tensor) -> Tensor:
-    return _train(mixer, zxBCdt) if _fits(mixer, zxBCdt) else theirs(mixer, zxBCdt)
+def _ssm_training(original, mixer: MambaMixer, zxBCdt: Tensor) -> Tensor:
+    return _train(mixer, zxBCdt) if _fits(mixer, zxBCdt) else original(mixer, zxBCdt)
 
 
 def _fits(mixer: MambaMixer, zxbcdt: Tensor) -> bool:
@@ -52,7 +52,7 @@ def _train(mixer: MambaMixer, zxbcdt: Tensor) -> Tensor:
         mixer.cp.ngroups_local_tpcp,
         mixer.headdim,
     )
-    return amax.keep(y.transpose(0, 1).contiguous(), found)
+    return amax.attach_amax(y.transpose(0, 1).contiguous(), found)
 
 
 class MixerFunction(torch.autograd.Function):

@@ -14,17 +14,15 @@ and the one for all others takes two to three times as long. (cuDNN's, which it 
 not go with a layer in FP8.)
 
 Shapes: y, z, out (tokens, channels), of which z and dz may lie in rows of something wider; `scale`, one over the root,
-(groups, tokens), float32; `found`, out's largest magnitude, (1,), float32 (`amax`).
+(groups, tokens), float32; `found`, out's amax, (1,), float32 (`amax`).
 """
-
-import importlib.util
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from nemo_distill.compat import patch as backend
+from nemo_distill.compat.kernels import NORMS
 from nemo_distill.nemotron_h.kernels import amax
 from nemo_distill.nemotron_h.kernels.amax import note
 
@@ -36,12 +34,12 @@ LARGEST = 16384
 
 
 def forward(y: Tensor, z: Tensor | None, weight: Tensor, *, group_size: int, eps: float) -> tuple[Tensor, ...]:
-    """The norm, contiguous, `scale`, and the norm's largest magnitude (`amax`)."""
+    """The norm, contiguous, `scale`, and the norm's amax."""
     tokens, channels = y.shape
     groups, block = channels // group_size, triton.next_power_of_2(group_size)
     out = torch.empty(y.shape, dtype=y.dtype, device=y.device)
     scale = torch.empty(groups, tokens, dtype=torch.float32, device=y.device)
-    found = amax.zero(y)
+    found = amax.zero_amax(y)
     _norm[(tokens, groups)](
         y, z, weight, out, scale, found, tokens, eps, Y_TOKEN=y.stride(0), Z_TOKEN=_stride(z), CHANNELS=channels,
         GROUP=group_size, BLOCK=block, num_warps=max(1, block // 2048),
@@ -75,29 +73,23 @@ def _stride(tensor: Tensor | None) -> int:
 
 def install() -> None:
     """Make the RMS norms in Transformer Engine's linear layers these, where it is installed."""
-    if importlib.util.find_spec("transformer_engine") is None:
-        return
-    import transformer_engine.pytorch.cpp_extensions as forwards
-    import transformer_engine_torch as backwards
-
-    backend.wrap(forwards, "rmsnorm_fwd", _forward_in_a_layer)
-    backend.wrap(backwards, "rmsnorm_bwd", _backward_in_a_layer)
+    NORMS.apply(_forward_in_a_layer, _backward_in_a_layer)
 
 
-def _forward_in_a_layer(theirs, x, weight, eps, out, quantizer, dtype, sm_margin, zero_centered_gamma):
+def _forward_in_a_layer(original, x, weight, eps, out, quantizer, dtype, sm_margin, zero_centered_gamma):
     from transformer_engine.pytorch.constants import TE_DType
 
     if not _fits(x, zero_centered_gamma) or dtype != TE_DType[x.dtype] or out is not None:
-        return theirs(x, weight, eps, out, quantizer, dtype, sm_margin, zero_centered_gamma)
+        return original(x, weight, eps, out, quantizer, dtype, sm_margin, zero_centered_gamma)
     made, scale, found = forward(x, None, weight, group_size=x.shape[1], eps=eps)
     if quantizer is not None:
-        made = quantizer(amax.keep(made, found))
+        made = quantizer(amax.attach_amax(made, found))
     return made, None, scale.view(-1)
 
 
-def _backward_in_a_layer(theirs, dout, x, scale, weight, sm_margin, zero_centered_gamma):
+def _backward_in_a_layer(original, dout, x, scale, weight, sm_margin, zero_centered_gamma):
     if not _fits(x, zero_centered_gamma) or dout.stride(1) != 1 or dout.dtype != x.dtype:
-        return theirs(dout, x, scale, weight, sm_margin, zero_centered_gamma)
+        return original(dout, x, scale, weight, sm_margin, zero_centered_gamma)
     return backward(dout, x, None, weight, scale.view(1, -1), None)
 
 

@@ -1,4 +1,4 @@
-"""What Triton found out about the kernels of the Mamba scan, kept for the processes that come after.
+"""Results of Triton's autotuning of the kernels of the Mamba scan, kept for the processes that come after.
 
     recall(folder)        # before the first iteration
     remember(folder)      # after it
@@ -14,11 +14,11 @@ import importlib
 import json
 import logging
 import re
-import sys
 from pathlib import Path
 
 import torch
 
+from nemo_distill.compat.kernels import AUTOTUNING, autotuners
 from nemo_distill.run.progress import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -28,15 +28,15 @@ PACKAGES = ("triton", "mamba_ssm")
 
 def recall(folder: Path) -> int:
     """Tell Triton the variants that are known in `folder`; returns of how many kernels."""
-    file, every, known = tuning_file(folder), tuners(), 0
+    file, every, results = tuning_file(folder), tuners(), []
     for name, found in json.loads(file.read_text(encoding="utf-8")).items() if file.is_file() else ():
-        tuner = every.get(name)
-        variants = {str(variant): variant for variant in tuner.configs} if tuner else {}
-        for key, variant in found:
-            if variant in variants:
-                tuner.cache.setdefault(tuple(key), variants[variant])
-        known += bool(variants)
-    return known
+        if name in every:
+            variants = {str(variant): variant for variant in every[name].configs}
+            chosen = {tuple(key): variants[variant] for key, variant in found if variant in variants}
+            results.append((every[name], chosen))
+    if results:
+        AUTOTUNING.apply(results)
+    return len(results)
 
 
 def remember(folder: Path) -> int:
@@ -53,7 +53,7 @@ def remember(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(tuning_file(folder), json.dumps(chosen, indent=1))
     except OSError as error:
-        logger.warning("the kernels' variants are not kept: %s", error)
+        logger.warning("the results of autotuning are not kept: %s", error)
     return len(chosen)
 
 
@@ -66,13 +66,4 @@ def tuning_file(folder: Path) -> Path:
 
 def tuners() -> dict:
     """Every kernel of mamba-ssm's, in the modules that are loaded, of which Triton has variants to choose from."""
-    from triton.runtime.autotuner import Autotuner, Heuristics
-
-    found = {}
-    for name, module in list(sys.modules.items()):
-        for value in list(vars(module).values()) if name.startswith(f"{PACKAGES[1]}.") else ():
-            while isinstance(value, Heuristics):
-                value = value.fn
-            if isinstance(value, Autotuner):
-                found[f"{value.base_fn.__module__}.{value.base_fn.__name__}"] = value
-    return found
+    return autotuners(PACKAGES[1])

@@ -31,9 +31,9 @@ def test_the_learning_rate_at_80b_is_the_studys():
 def test_the_learning_rate_is_nemos_at_every_iteration(max_iterations, warmup):
     import torch
 
-    from nemo_distill.compat import patch as backend
+    from nemo_distill.compat import registry
 
-    backend.prepare()
+    registry.prepare()
     from nemo.lightning.pytorch.optim.lr_scheduler import CosineAnnealingScheduler
 
     schedule = Schedule(

@@ -59,9 +59,9 @@ def test_in_float32_it_is_as_close_to_float64_as_float32_can_be():
 
 
 def test_it_is_nemo_s_loss():
-    from nemo_distill.compat import patch as backend
+    from nemo_distill.compat import registry
 
-    backend.prepare()
+    registry.prepare()
     from nemo.collections.llm.modelopt.distill.loss import LogitsKLLoss
 
     given = inputs()

@@ -57,8 +57,8 @@ def test_a_gpu_with_all_of_it_is_taken(monkeypatch):
 
 
 def test_a_stand_in_is_not_taken_for_the_package():
-    from nemo_distill.compat import patch as backend
+    from nemo_distill.compat import registry
 
-    backend.prepare()
+    registry.prepare()
     assert precision._installed("torch") and not precision._installed("no_such_package")
-    assert precision._installed("mamba_ssm") == ("mamba_ssm (torch operations)" not in backend.prepare())
+    assert precision._installed("mamba_ssm") == ("mamba-ssm-stand-in" not in registry.prepare())

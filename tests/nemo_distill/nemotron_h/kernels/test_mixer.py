@@ -16,7 +16,8 @@ from nemo_distill.compat import mamba_ssm as scan
 
 IN_FLOAT32 = """
 import json, torch
-from nemo_distill.nemotron_h import norm, scan, ssd
+from nemo_distill.compat import mamba_ssm as scan
+from nemo_distill.nemotron_h.kernels import norm, ssd
 
 draw = torch.Generator().manual_seed(0)
 groups = 2

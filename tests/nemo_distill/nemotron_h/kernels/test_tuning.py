@@ -14,7 +14,7 @@ SCAN = """
 import sys, time, torch
 from pathlib import Path
 from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-from nemo_distill.nemotron_h import tuning
+from nemo_distill.nemotron_h.kernels import tuning
 
 def random(*size):
     return torch.randn(*size, device="cuda", dtype=torch.bfloat16, requires_grad=True)

@@ -11,21 +11,6 @@ SHAPE = Shape(
 )  # fmt: skip
 
 
-def test_what_is_wrapped_is_called_by_what_wraps_it_once_however_often_it_is_asked_for():
-    from nemo_distill.compat import patch as backend
-
-    class Norm:
-        def of(self, x):
-            return x
-
-    def ours(theirs, norm, x):
-        return theirs(norm, x) + 1
-
-    for _ in range(2):
-        backend.wrap(Norm, "of", ours)
-    assert Norm().of(1) == 2 and Norm.of.__name__ == "of"
-
-
 @pytest.mark.slow
 def test_a_parameter_s_own_optimizer_state_is_saved_where_gradients_lie_in_several_buckets(tokenizer_folder):
     from nemo_distill.nemotron_h import model

@@ -1,0 +1,128 @@
+"""What is wrong or missing in NeMo, Megatron-core and ModelOpt on every device, until upstream mends it."""
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from nemo_distill.compat.changes import Change, find, source_of, wrap
+
+_LLAMA_TOKENIZER = "transformers.models.llama.tokenization_llama_fast"
+_OPTIMIZER = "megatron.core.optimizer.distrib_optimizer:DistributedOptimizer"
+_STATE = "sharded_param_state_fully_reshardable"
+_STACK = "megatron.core.ssm.mamba_block"
+
+
+def _has_transformer_engine() -> bool:
+    return importlib.util.find_spec("transformer_engine") is not None
+
+
+def _provide_final_norm() -> None:
+    from megatron.core.transformer.torch_norm import WrappedTorchNorm
+
+    find(_STACK).TENorm = WrappedTorchNorm
+
+
+def _track_tokenizer() -> None:
+    from nemo.collections.common.tokenizers import AutoTokenizer
+    from nemo.lightning.io.artifact import DirOrStringArtifact, FileArtifact
+    from nemo.lightning.io.mixin import track_io
+
+    track_io(
+        AutoTokenizer,
+        artifacts=[
+            FileArtifact("vocab_file", required=False),
+            FileArtifact("merges_file", required=False),
+            DirOrStringArtifact("pretrained_model_name", required=False),
+        ],
+    )
+
+
+def _norms_that_can_be_pruned() -> Any:
+    """ModelOpt's registry of modules, with those that its plugins register."""
+    find("modelopt.torch.nas.plugins.megatron")
+    return find("modelopt.torch.nas.registry:DMRegistry")
+
+
+def _register_torch_norm() -> None:
+    from modelopt.torch.nas.modules import _DynamicLayerNorm
+
+    @_norms_that_can_be_pruned().register({torch.nn.RMSNorm: "nn.RMSNorm"})
+    class _DynamicRMSNorm(_DynamicLayerNorm):
+        def _setup(self, *, num_features):
+            self._register_hparam("num_features", num_features)
+            self._register_dynamic_attribute("weight", self._cut_to_active_features)
+            self._register_dynamic_attribute("normalized_shape", self._get_normalized_shape)
+
+
+def _count_no_padding(original, optimizer, *args, **kwargs):
+    """The state of each parameter, found at positions that count no padding, as the states are laid."""
+    positions = [buffer.param_index_map for buffer in optimizer.buffers]
+    for buffer, padded in zip(optimizer.buffers, positions, strict=True):
+        padding = [0]  # before each bucket
+        for (start, end), bucket in zip(buffer.bucket_indices, buffer.buckets, strict=True):
+            padding.append(padding[-1] + end - start - bucket.numel_unpadded)
+        buffer.param_index_map = {
+            parameter: (start - padding[bucket], end - padding[bucket], bucket)
+            for parameter, (start, end, bucket) in padded.items()
+        }
+    try:
+        return original(optimizer, *args, **kwargs)
+    finally:
+        for buffer, padded in zip(optimizer.buffers, positions, strict=True):
+            buffer.param_index_map = padded
+
+
+FINAL_NORM = Change(
+    name="final-norm",
+    changes=f"{_STACK}.TENorm",
+    why="Megatron's Mamba stack takes its final norm from Transformer Engine, whatever its spec says.",
+    upstream="none: MambaStack of megatron-core",
+    versions="megatron-core 0.15.3",
+    when="no Transformer Engine",
+    applies=lambda: not _has_transformer_engine() and "TENorm(" in source_of(f"{_STACK}:MambaStack"),
+    mended=lambda: _has_transformer_engine() or bool(source_of(f"{_STACK}:MambaStack")),
+    make=_provide_final_norm,
+)
+TOKENIZER_IN_CHECKPOINTS = Change(
+    name="tokenizer-in-checkpoints",
+    changes="nemo.lightning.io: AutoTokenizer is registered with track_io",
+    why="NeMo registers it inside a block that imports transformers' tokenization_llama_fast; transformers 5 has no "
+    "such module, the registration is skipped in silence and checkpoints lose their tokenizer.",
+    upstream="none: NeMo 2.7.3 is the last with the llm collection",
+    versions="nemo_toolkit 2.7.3 with transformers 5",
+    when="always",
+    applies=lambda: (
+        importlib.util.find_spec(_LLAMA_TOKENIZER) is None and find("nemo.lightning.io.mixin:track_io") is not None
+    ),
+    mended=lambda: importlib.util.find_spec(_LLAMA_TOKENIZER) is not None,
+    make=_track_tokenizer,
+)
+PRUNED_NORM = Change(
+    name="pruned-norm",
+    changes="modelopt.torch.nas.registry.DMRegistry: torch.nn.RMSNorm is registered",
+    why="The local spec has PyTorch's RMS norm; ModelOpt prunes apex's and Transformer Engine's only.",
+    upstream="none: modelopt/torch/nas/plugins/megatron.py",
+    versions="nvidia-modelopt 0.43",
+    when="always",
+    applies=lambda: (
+        hasattr(find("modelopt.torch.nas.modules:_DynamicLayerNorm"), "_cut_to_active_features")
+        and torch.nn.RMSNorm not in _norms_that_can_be_pruned()
+    ),
+    mended=lambda: torch.nn.RMSNorm in (_norms_that_can_be_pruned() or ()),
+    make=_register_torch_norm,
+)
+OPTIMIZER_STATE = Change(
+    name="optimizer-state",
+    changes=f"{_OPTIMIZER.replace(':', '.')}.{_STATE}",
+    why="Where gradients lie in several buckets, Megatron-core lays their states end to end without the padding behind "
+    "each bucket, and cuts them apart at positions that count it: of a parameter behind the first bucket it saves what "
+    "lies beside its state, and of the last ones zeros, with a warning that the range `exceeds unpadded buffer`.",
+    upstream="https://github.com/NVIDIA/Megatron-LM/pull/5077",
+    versions="megatron-core 0.15.3; in no release up to 0.19.2 is it mended",
+    when="always",
+    applies=lambda: " unpadded buffer by " in source_of(f"{_OPTIMIZER}.{_STATE}"),
+    mended=lambda: bool(source_of(f"{_OPTIMIZER}.{_STATE}")),
+    make=lambda: wrap(find(_OPTIMIZER), _STATE, _count_no_padding),
+)
+CHANGES = (FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE)
