@@ -12,7 +12,7 @@ what does not fit its memory is said to. Each line changes one thing more than t
 - Mamba's scan with fewer states in memory, and the gate and norm behind it in one
   (`nemo_distill.nemotron_h.kernels.mixer`);
 - the teacher's matrix products in FP8, then the student's too (`nemo_distill.kd.precision`);
-- the student's MLP layers computed again in the backward pass, for the memory (`nemo_distill.kd.model`).
+- the student's MLP layers computed again in the backward pass, for the memory (`nemo_distill.nemotron_h.model`).
 
 No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
 iterations, Adam and its float32 weights and moments on the host (84 GB), since no single card has room for them.
@@ -113,7 +113,8 @@ class Bench:
             adjust_distillation_model_for_mcore,
         )
 
-        from nemo_distill.nemotron_h.model import Runtime, config
+        from nemo_distill.backends.nemo.model import config
+        from nemo_distill.nemotron_h.model import Runtime
 
         self.options = options
         self.tokens = options.seq_length * options.micro_batch_size
@@ -146,10 +147,11 @@ class Bench:
 
     def lines(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Name, title and the change to the model of every line, each to be made after those before."""
+        from nemo_distill.backends.nemo.distillation import fuse_loss
         from nemo_distill.kd import precision
-        from nemo_distill.kd.model import fuse_loss, mlp_computed_again
         from nemo_distill.nemotron_h.activation import squared_relu
         from nemo_distill.nemotron_h.kernels import mixer, norm
+        from nemo_distill.nemotron_h.model import recompute_mlp
 
         def activation(function):
             for module in self.model.modules():
@@ -168,12 +170,12 @@ class Bench:
             ("mixer", "+ our own Mamba mixer", mixer.install),
             ("fp8-teacher", "+ teacher in FP8", lambda: precision.teacher_in_fp8(self.model.teacher_model)),
             ("fp8-both", "+ student in FP8", lambda: precision.student_in_fp8(self.model)),
-            ("recompute", "+ MLP layers computed again", lambda: mlp_computed_again(self.model)),
+            ("recompute", "+ MLP layers computed again", lambda: recompute_mlp(self.model)),
         ]
 
     def step(self) -> torch.Tensor:
         """Gradients of a microbatch, as NeMo's trainer takes them."""
-        from nemo_distill.kd.model import loss_reduction
+        from nemo_distill.backends.nemo.distillation import loss_reduction
 
         if self.reduction is None:
             self.reduction = loss_reduction(self.model)

@@ -105,6 +105,9 @@ def run(what: str, folder: Path, options) -> dict:
 
 def attempt(what: str, folder: Path, options) -> dict:
     """Build or open the indices, or read sequences; returns what was measured."""
+    from nemo_distill import backends
+
+    backends.prepared()
     from nemo.utils import AppState
 
     from nemo_distill.backends.nemo import trainer as training

@@ -21,13 +21,13 @@ def main() -> None:
         _newest(parser, options.runs, f"{step}-{options.milestone}/*/{output}")
         for step, output in (("distill", "checkpoint"), ("export", "hf"))
     )
-    from nemo_distill.compat import device, registry
+    from nemo_distill import backends
 
-    registry.prepare()
+    backend = backends.prepared()
     import torch
     from in_transformers import in_transformers
 
-    from nemo_distill.nemotron_h import model
+    from nemo_distill.compat import device
     from nemo_distill.nemotron_h.model import Runtime
     from nemo_distill.nemotron_h.shape import Shape
 
@@ -38,8 +38,8 @@ def main() -> None:
     layer_spec, rows = "transformer_engine" if gpu else "local", []
     for precision in ("32", "bf16-mixed"):
         runtime = Runtime(precision=precision, layer_spec=layer_spec, seq_length=options.length)
-        with model.session(runtime) as trainer:
-            module = model.megatron(model.restore(trainer, trained, shape, runtime=runtime))
+        with backend.session(runtime) as session:
+            module = backends.restore(backend, session, trained, shape, runtime=runtime)
             module = (module.bfloat16() if precision == "bf16-mixed" else module).eval()
             module, tokens = (module.cuda(), tokens.cuda()) if gpu else (module, tokens)
             with torch.no_grad():

@@ -4,7 +4,7 @@ import torch
 
 
 def random_mixer(batch: int, length: int, heads: int, head_dim: int, groups: int, state: int) -> list[torch.Tensor]:
-    """z | x | B | C | dt and the weights, as `nemotron_h.mixer.MixerFunction` takes them: all are leaves, on CUDA."""
+    """z | x | B | C | dt and the weights, as `kernels.mixer.MixerFunction` takes them: all are leaves, on CUDA."""
     draw = torch.Generator("cuda").manual_seed(0)
 
     def leaf(*size: int, around: float = 0.0, spread: float = 1.0, dtype=torch.bfloat16) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Make the debug world's teacher: corpora, tokenizer, training through NeMo, a Hugging Face checkpoint.
+"""Make the debug world's teacher: corpora, tokenizer, training, a Hugging Face checkpoint.
 
     python -m nemo_distill.make_teacher --work WORK --to nemo_distill/debug/teacher
     python -m nemo_distill.make_teacher --work WORK --to teachers/middle --size middle      # needs a GPU
@@ -155,54 +155,51 @@ def make_data(work: Path, tokenizer_folder: Path, documents: int) -> dict[str, s
 
 def train(work: Path, tokenizer_folder: Path, prefixes: dict[str, str], size: Size) -> Path:
     """Train the teacher from scratch; returns a file of Megatron's tensors."""
-    from nemo_distill.compat import registry
-
-    registry.prepare()  # before NeMo and Megatron are imported
-
-    import lightning.pytorch as pl
     import torch
-    from lightning.pytorch.callbacks import Checkpoint
-    from nemo import lightning as nl
-    from nemo.collections import llm
-    from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
     from safetensors.torch import save_file
 
-    from nemo_distill.backends.nemo import trainer as training
+    from nemo_distill import backends
+    from nemo_distill.compat.device import on_gpu
     from nemo_distill.config.blend import megatron_blend
-    from nemo_distill.nemotron_h import model
+    from nemo_distill.nemotron_h.model import Runtime
+    from nemo_distill.train.autotuning import Autotuning
     from nemo_distill.train.course import Course
+    from nemo_distill.train.events import Listener
+    from nemo_distill.train.loss_log import LossLog
 
+    backend = backends.prepared()
     torch.backends.cuda.matmul.allow_tf32 = True
-    runtime = model.Runtime(**size.runtime)
+    runtime = Runtime(**size.runtime)
     course = Course(
         max_iterations=size.iterations, global_batch_size=size.batch, micro_batch_size=size.micro_batch,
         seq_length=runtime.seq_length, learning_rate=size.learning_rate, min_learning_rate=1e-4,
         warmup_iterations=min(100, size.iterations // 2), weight_decay=0.1, clip_grad=1.0, seed=SEED,
         precision=runtime.precision,
     )  # fmt: skip
-    pl.seed_everything(SEED)
-    fresh = llm.MambaModel(model.config(size.shape, runtime), tokenizer=AutoTokenizer(str(tokenizer_folder)))
-    blend = megatron_blend(SHARES, prefixes)
     weights = work / "weights.safetensors"
     weights.unlink(missing_ok=True)
     (work / "log.jsonl").unlink(missing_ok=True)
 
-    class KeepWeights(Checkpoint):
+    class KeepWeights(Listener):
         """In place of a checkpoint: Megatron cannot save its optimizer where torch's Adam stands in for TE's."""
 
-        last_model_path = ""  # set by NeMo
+        def end(self) -> None:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in self.view.state().items()}, weights)
 
-        def on_train_end(self, trainer, module):
-            state = model.state_of(model.megatron(fresh))
-            save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, weights)
-
-    callbacks = [training.LossLog(work / "log.jsonl", course), KeepWeights()]
-    llm.pretrain(
-        model=fresh,
-        data=training.data_module(course, blend, tokenizer=fresh.tokenizer, index_folder=work / "index"),
-        trainer=training.trainer(course, until=size.iterations, callbacks=callbacks, tuned=work),
-        log=nl.NeMoLogger(log_dir=str(work / "nemo"), use_datetime_version=False, ckpt=None, tensorboard=None),
-        optim=training.optimizer(course),
+    backend.train(
+        backends.Training(
+            student=backends.Fresh(shape=size.shape, runtime=runtime, tokenizer=tokenizer_folder, seed=SEED),
+            course=course,
+            until=size.iterations,
+            blend=megatron_blend(SHARES, prefixes),
+            index_folder=work / "index",
+            folder=work,
+            listeners=[
+                *([Autotuning(work)] if on_gpu() else []),
+                LossLog(work / "log.jsonl", course),
+                KeepWeights(),
+            ],
+        )
     )
     return weights
 

@@ -88,6 +88,7 @@ def never() -> bool:
 def find(path: str) -> Any:
     """What the path `module:name.name` names, or the module `module`; None where it is not there."""
     module, _, names = path.partition(":")
+    found: Any
     try:
         found = importlib.import_module(module)
     except ImportError:

@@ -117,6 +117,8 @@ def gated_rms_norm(
 class GatedRMSNorm(nn.Module):
     """Module form of `gated_rms_norm`, with the attributes Megatron and ModelOpt read from upstream's `RMSNorm`."""
 
+    bias: None
+
     def __init__(self, hidden_size, eps=1e-5, group_size=None, norm_before_gate=True, device=None, dtype=None):
         super().__init__()
         self.eps, self.group_size, self.norm_before_gate = eps, group_size, norm_before_gate

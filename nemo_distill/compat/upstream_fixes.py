@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from nemo_distill.compat.changes import Change, find, source_of, wrap
+from nemo_distill.compat.changes import Change, find, never, source_of, wrap
 
 _LLAMA_TOKENIZER = "transformers.models.llama.tokenization_llama_fast"
 _OPTIMIZER = "megatron.core.optimizer.distrib_optimizer:DistributedOptimizer"
@@ -53,6 +53,19 @@ def _register_torch_norm() -> None:
             self._register_hparam("num_features", num_features)
             self._register_dynamic_attribute("weight", self._cut_to_active_features)
             self._register_dynamic_attribute("normalized_shape", self._get_normalized_shape)
+
+
+def _mode_registries() -> list:
+    return [
+        find("modelopt.torch.nas.conversion:NASModeRegistry"),
+        find("modelopt.torch.prune.pruning:PruneModeRegistry"),
+    ]
+
+
+def _register_mode(mode: type) -> None:
+    for registry in _mode_registries():
+        if mode().name not in registry:
+            registry.register_mode(mode)
 
 
 def _count_no_padding(original, optimizer, *args, **kwargs):
@@ -125,4 +138,15 @@ OPTIMIZER_STATE = Change(
     mended=lambda: bool(source_of(f"{_OPTIMIZER}.{_STATE}")),
     make=lambda: wrap(find(_OPTIMIZER), _STATE, _count_no_padding),
 )
-CHANGES = (FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE)
+PRUNING_MODE = Change(
+    name="pruning-mode",
+    changes="modelopt: a mode of ours is registered with NASModeRegistry and PruneModeRegistry",
+    why="ModelOpt's search scores the largest candidates; ours scores those whose matrices run whole in FP8 as well.",
+    upstream="none: ModelOpt's own way to add a mode (0.46 has a candidate_filter)",
+    versions="nvidia-modelopt 0.43",
+    when="on request",
+    applies=lambda: all(hasattr(registry, "register_mode") for registry in _mode_registries()),
+    mended=never,
+    make=_register_mode,
+)
+CHANGES = (FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE, PRUNING_MODE)

@@ -27,7 +27,7 @@ FP8 = ("none", "teacher", "both")
 GRADIENTS = ("float32", "bfloat16")
 """What gradients can be kept in."""
 RECOMPUTE = ("none", "mlp")
-"""What a student can compute again in the backward pass (`nemo_distill.kd.model`)."""
+"""Activation recomputation that a student can have (`nemo_distill.nemotron_h.model`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
 
@@ -104,7 +104,7 @@ class Prepare:
 
 @dataclass(frozen=True, kw_only=True)
 class Distill:
-    """How the student learns from the teacher (`nemo_distill.backends.nemo.trainer`)."""
+    """How the student learns from the teacher (`nemo_distill.backends`)."""
 
     milestones: tuple[int | str, ...] | dict[str, tuple[int | str, ...]] | None = None
     """Iterations, or tokens as text like `0.4096M`, after which the student is kept, exported and evaluated; the last

@@ -6,5 +6,7 @@ one operation over chunks of tokens, and the gradient is made while a chunk's lo
 
 - `divergence`: that operation, exact, for any device, with or without tensor parallelism;
 - `kernel`: its inner loop on GPUs, in Triton;
-- `model`: NeMo's distillation model with this loss in place of its own, and with models that compute in FP8.
+- `precision`: teacher and student in FP8;
+- `teacher`: the teacher's own loss, which says whether it can read the data;
+- `options`: what of it a distillation uses.
 """

@@ -58,11 +58,11 @@ class _MaskedDivergence(torch.autograd.Function):
             rows = slice(start, start + chunk_tokens)
             logits = student[rows] @ student_weight.t()
             total += divergence_(logits, teacher[rows] @ teacher_weight.t(), mask[rows], group)
-            if by_hidden:
+            if hidden_gradient is not None:
                 torch.mm(logits, student_weight, out=hidden_gradient[rows])
-            if by_weight and start == 0:
+            if weight_gradient is not None and start == 0:
                 torch.mm(logits.t(), student[rows], out=weight_gradient)
-            elif by_weight:
+            elif weight_gradient is not None:
                 weight_gradient.addmm_(logits.t(), student[rows])
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total

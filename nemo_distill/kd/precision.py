@@ -8,6 +8,7 @@ residual stream stay as they are. FP8 products want sizes in multiples of 16: a 
 
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ NEEDED_ON_A_GPU = {"triton": "triton", "mamba_ssm": "mamba-ssm", "causal_conv1d"
 """Packages without which a GPU would compute as slowly as PyTorch's own operations do, and how they are installed."""
 
 SHARED_MEMORY = 227
-"""KiB of a multiprocessor that one program may have, for our kernels (`nemotron_h.ssd`): as much as Hopper gives."""
+"""KiB of a multiprocessor that one program may have, for our kernels (`kernels.ssd`): as much as Hopper gives."""
 
 
 def check(fp8: str, *, fused_kernels: bool = False) -> None:
@@ -32,7 +33,8 @@ def check(fp8: str, *, fused_kernels: bool = False) -> None:
         command = f"pip install --no-build-isolation {' '.join(lacking)}"
         raise UserError(f"training on a GPU needs {lacking[0]}, which is not installed here: {command}.")
     if torch.cuda.is_available() and fused_kernels:
-        given = torch.cuda.get_device_properties().shared_memory_per_block_optin // 1024
+        properties: Any = torch.cuda.get_device_properties()
+        given = properties.shared_memory_per_block_optin // 1024
         if given < SHARED_MEMORY:
             raise UserError(
                 f"distill.fused_kernels=true needs {SHARED_MEMORY} KiB of shared memory for a program, and the "

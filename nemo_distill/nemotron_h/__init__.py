@@ -1,5 +1,6 @@
-"""The Nemotron-H model: its shape, its layers on CPU and GPU, and the way between Hugging Face and NeMo.
+"""The Nemotron-H model: its shape, its layers on CPU and GPU, and the way between Hugging Face and Megatron.
 
-`shape` and `mapping` know the architecture and its tensor names; `backend`, `scan` and `specs` let Megatron's own model
-run with or without CUDA; `model` and `checkpoint` build, save and load it through NeMo.
+`shape` and `mapping` know the architecture and its tensor names, `specs`, `activation` and `kernels` what Megatron
+builds its layers from; `model` says how it runs and names its tensors, `checkpoint` reads and writes Hugging Face
+folders.
 """

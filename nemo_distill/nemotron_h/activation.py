@@ -42,10 +42,10 @@ class _SquaredReLU(torch.autograd.Function):
         return _launch(_gradient, y, gradient) if y.is_cuda else gradient * y.sqrt() * 2, None
 
 
-def _launch(kernel, *tensors: Tensor) -> Tensor:
-    tensors = [tensor.contiguous() for tensor in tensors]
-    out = torch.empty_like(tensors[0])
-    kernel[(triton.cdiv(out.numel(), BLOCK),)](*tensors, out, out.numel(), BLOCK=BLOCK, num_warps=8)
+def _launch(kernel, x: Tensor, other: Tensor | None) -> Tensor:
+    x, other = x.contiguous(), None if other is None else other.contiguous()
+    out = torch.empty_like(x)
+    kernel[(triton.cdiv(out.numel(), BLOCK),)](x, other, out, out.numel(), BLOCK=BLOCK, num_warps=8)
     return out
 
 

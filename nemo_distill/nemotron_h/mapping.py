@@ -55,7 +55,7 @@ def tensor_sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
         "backbone.norm_f.weight": (h,),
         "lm_head.weight": (shape.vocab_size, h),
     }
-    of_kind = {
+    of_kind: dict[str, dict[str, tuple[int, ...]]] = {
         "M": {
             "A_log": (shape.mamba_num_heads,),
             "D": (shape.mamba_num_heads,),

@@ -1,41 +1,21 @@
-"""A Nemotron-H of any shape as a NeMo model, on CPU or GPU.
+"""A Nemotron-H as Megatron's module, whichever framework built it: how it runs, and its tensors by their names.
 
-registry.prepare()
-shape, state = checkpoint.read_hf(folder)
-with session(Runtime()) as trainer:
-    model = build(trainer, shape, tokenizer=folder)
-    load(model, mapping.to_megatron(state, shape))
-    save(trainer, model, Path("checkpoint"))
+runtime = Runtime(precision="bf16-mixed", layer_spec="transformer_engine")
+with backend.session(runtime) as session:                # nemo_distill.backends
+    module = backend.build(session, shape, tokenizer=folder, runtime=runtime)
+    load(module, mapping.to_megatron(state, shape))
 """
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nemo_distill.compat import device, registry
+from nemo_distill.compat import distillation
 from nemo_distill.errors import UserError
-from nemo_distill.nemotron_h import specs
-from nemo_distill.nemotron_h.activation import squared_relu
-from nemo_distill.nemotron_h.checkpoint import context_tokenizer, read_nemo
-from nemo_distill.nemotron_h.shape import Shape
-
-registry.prepare()
-
-from megatron.core import parallel_state  # noqa: E402
-from megatron.core.models.mamba import MambaModel as MegatronMambaModel  # noqa: E402
-from megatron.core.ssm.mamba_mixer import MambaMixer  # noqa: E402
-from megatron.core.transformer.enums import AttnBackend  # noqa: E402
-from nemo import lightning as nl  # noqa: E402
-from nemo.collections import llm  # noqa: E402
-from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer  # noqa: E402
-from nemo.collections.llm.gpt.model.ssm import NemotronHConfigBase  # noqa: E402
-from nemo.lightning.ckpt_utils import ckpt_to_context_subdir  # noqa: E402
-from nemo.utils.model_utils import unwrap_model  # noqa: E402
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +23,11 @@ class Runtime:
     """How a model runs, as opposed to what it is."""
 
     precision: str = "32"
-    """Precision of NeMo's `MegatronMixedPrecision`: `32` or `bf16-mixed`."""
+    """Precision of the layers: `32` or `bf16-mixed`."""
     layer_spec: str = "local"
-    """`local` (no Transformer Engine) or `transformer_engine`."""
+    """Modules that the layers are made of: `local` (no Transformer Engine) or `transformer_engine`."""
     seq_length: int = 8192
-    """Longest sequence, in tokens."""
+    """Longest sequence in tokens."""
 
     def __post_init__(self):
         if self.precision not in ("32", "bf16-mixed"):
@@ -56,138 +36,9 @@ class Runtime:
             raise UserError(f"layer_spec {self.layer_spec!r}: use 'local' or 'transformer_engine'.")
 
 
-@dataclass
-class NemotronHConfig(NemotronHConfigBase):
-    """NeMo's Nemotron-H config with the vocabulary taken from the checkpoint, not from the tokenizer's length."""
-
-    activation_func: Callable = squared_relu
-    first_last_layers_bf16: bool = False
-
-    def configure_model(self, tokenizer, pre_process=None, post_process=None, vp_stage=None) -> MegatronMambaModel:
-        """Build Megatron's model (upstream: `SSMConfig.configure_model`)."""
-        assert vp_stage is None and self.virtual_pipeline_model_parallel_size is None
-        first, last = parallel_state.is_pipeline_first_stage, parallel_state.is_pipeline_last_stage
-        model = MegatronMambaModel(
-            self,
-            mamba_stack_spec=self.mamba_stack_spec(),
-            vocab_size=self.vocab_size,
-            max_sequence_length=self.seq_length,
-            hybrid_override_pattern=self.hybrid_override_pattern,
-            position_embedding_type=self.position_embedding_type,
-            pre_process=first() if pre_process is None else pre_process,
-            post_process=last() if post_process is None else post_process,
-        )
-        for module in model.modules():
-            if isinstance(module, MambaMixer):
-                # Each tensor-parallel rank has its own part of this weight, as of the others that Megatron marks so.
-                # Unmarked, the norm that gradients are clipped by leaves all parts out but the first rank's.
-                module.norm.weight.tensor_model_parallel = True
-        return model
-
-
-def config(shape: Shape, runtime: Runtime) -> NemotronHConfig:
-    """NeMo's config of a model of `shape` that runs as `runtime` says."""
-    return NemotronHConfig(**shape.to_megatron(), **_settings(runtime))
-
-
-def _settings(runtime: Runtime) -> dict:
-    """The fields of NeMo's config that say how a model runs."""
-    bf16, fused = runtime.precision == "bf16-mixed", runtime.layer_spec == "transformer_engine"
-    return {
-        "seq_length": runtime.seq_length,
-        "mamba_stack_spec": specs.transformer_engine if fused else specs.local,
-        "attention_backend": AttnBackend.auto if fused else AttnBackend.local,
-        "params_dtype": _dtype(runtime.precision),
-        "bf16": bf16,
-        "use_cpu_initialization": not device.on_gpu(),
-        # the fusions are CUDA extensions that come with Transformer Engine, apex or causal-conv1d
-        "use_mamba_mem_eff_path": fused,
-        "masked_softmax_fusion": fused,
-        "persist_layer_norm": fused,
-        "bias_dropout_fusion": False,  # no bias and no dropout: torch.compile, in every process, of one addition
-        "cross_entropy_loss_fusion": fused,
-        "apply_rope_fusion": False,
-        "gradient_accumulation_fusion": False,
-    }
-
-
-def precision_plugin(precision: str, *, gradients: str = "float32") -> nl.MegatronMixedPrecision:
-    """NeMo's plugin for `32` or `bf16-mixed`, with gradients in `float32` or `bfloat16`, which it has the last word on.
-
-    It would set the model to float32 parameters, which it then makes bf16, and a Mamba layer casts its input to what
-    the config says: Transformer Engine refuses the two together.
-    """
-    return nl.MegatronMixedPrecision(
-        precision=precision, params_dtype=_dtype(precision), grad_reduce_in_fp32=gradients == "float32"
-    )
-
-
-def _dtype(precision: str) -> torch.dtype:
-    return torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-
-
-@contextlib.contextmanager
-def session(runtime: Runtime) -> Iterator[nl.Trainer]:
-    """A one-process NeMo trainer for work that needs a model but no training; torn down on leaving."""
-    trainer = nl.Trainer(
-        devices=1,
-        num_nodes=1,
-        accelerator="gpu" if device.on_gpu() else "cpu",
-        strategy=nl.MegatronStrategy(
-            ddp="pytorch",
-            setup_optimizers=False,
-            ckpt_save_optimizer=False,
-            ckpt_load_optimizer=False,
-            ckpt_async_save=False,
-            replace_progress_bar=False,
-        ),
-        plugins=precision_plugin(runtime.precision),
-        max_steps=1,
-        logger=False,
-        enable_checkpointing=False,
-    )
-    try:
-        yield trainer
-    finally:
-        if torch.distributed.is_initialized():
-            parallel_state.destroy_model_parallel()
-            torch.distributed.destroy_process_group()
-
-
-def build(trainer: nl.Trainer, shape: Shape, *, tokenizer: Path, runtime: Runtime) -> llm.MambaModel:
-    """A NeMo model of `shape` with fresh weights, connected to `trainer`."""
-    from lightning.pytorch.trainer.states import TrainerFn
-
-    model = llm.MambaModel(config(shape, runtime), tokenizer=AutoTokenizer(str(tokenizer)))
-    trainer.state.fn = TrainerFn.FITTING  # NeMo saves only from a trainer that trains
-    trainer.strategy.connect(model)
-    trainer.strategy.setup_environment()
-    _forget_attention()
-    with trainer.init_module():
-        model.configure_model()
-    if device.on_gpu():
-        model.cuda()  # norms of the local spec are made on the CPU
-    trainer.strategy._init_model_parallel = False  # it stands already
-    trainer.strategy.setup(trainer)
-    return model
-
-
-def _forget_attention() -> None:
-    """Megatron keeps a model's attention backend in the environment, and refuses another one's in the same process."""
-    for name in ("NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN"):
-        os.environ.pop(name, None)
-
-
-def megatron(model: llm.MambaModel) -> MegatronMambaModel:
-    """The Megatron module inside NeMo's wrappers."""
-    return unwrap_model(model)
-
-
-def load(model: llm.MambaModel, state: Mapping[str, Tensor]) -> None:
+def load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy Megatron tensors (in Transformer Engine's names) into the model; every parameter must be given."""
-    module = megatron(model)
-    own = dict(module.named_parameters())
-    named = {checkpoint_name(name, module): parameter for name, parameter in own.items()}
+    named = {checkpoint_name(name, module): parameter for name, parameter in module.named_parameters()}
     assert named.keys() == state.keys(), sorted(named.keys() ^ state.keys())[:4]
     with torch.no_grad():
         for name, parameter in named.items():
@@ -195,35 +46,33 @@ def load(model: llm.MambaModel, state: Mapping[str, Tensor]) -> None:
             parameter.copy_(state[name])
 
 
-def state_of(module: MegatronMambaModel) -> dict[str, Tensor]:
+def state_of(module: nn.Module) -> dict[str, Tensor]:
     """A copy of the model's parameters in Transformer Engine's names, whatever the spec it was built from."""
     return {checkpoint_name(name, module): p.detach().clone() for name, p in module.named_parameters()}
 
 
-def checkpoint_name(name: str, module: MegatronMambaModel) -> str:
+def checkpoint_name(name: str, module: Any) -> str:
     """A parameter's name in a checkpoint: under the local spec the norms are modules of their own."""
     prefix, _, rest = name.partition(".layers.")
     if not rest:
         return name
     index, _, inner = rest.partition(".")
     keys = module.decoder.layers[int(index)].submodules_config.sharded_state_dict_keys_map
-    for ours, stored in keys.items():
-        if inner.startswith(ours):
-            return f"{prefix}.layers.{index}.{stored}{inner.removeprefix(ours)}"
+    for built, stored in keys.items():
+        if inner.startswith(built):
+            return f"{prefix}.layers.{index}.{stored}{inner.removeprefix(built)}"
     return name
 
 
-def save(trainer: nl.Trainer, model: llm.MambaModel, folder: Path) -> None:
-    """Save weights and context as a NeMo 2.0 checkpoint."""
-    from nemo.lightning.io.pl import TrainerContext
-
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer.save_checkpoint(folder)
-    TrainerContext.from_trainer(trainer).io_dump(ckpt_to_context_subdir(folder), yaml_attrs=["model"])
+def recompute_mlp(module: Any) -> None:
+    """Let MLP layers keep their input alone for the backward pass (Megatron's selective recomputation of `mlp`)."""
+    for layer in module.decoder.layers:
+        if hasattr(getattr(layer, "mlp", None), "linear_fc1"):  # others have a stand-in for it
+            distillation.recompute_mlp(layer)
 
 
-def restore(trainer: nl.Trainer, checkpoint: Path, shape: Shape, *, runtime: Runtime) -> llm.MambaModel:
-    """The model in a NeMo checkpoint, weights loaded."""
-    model = build(trainer, shape, tokenizer=context_tokenizer(checkpoint), runtime=runtime)
-    load(model, read_nemo(checkpoint))
-    return model
+def __getattr__(name: str) -> Any:
+    # The name by which every NeMo checkpoint on disk knows the class of its config.
+    if name == "NemotronHConfig":
+        return importlib.import_module("nemo_distill.backends.nemo.model").NemotronHConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -154,7 +154,7 @@ class Shape:
                 mamba_num_heads=config["mamba_num_heads"],
                 mamba_head_dim=config["mamba_head_dim"],
                 mamba_state_dim=config["ssm_state_size"],
-                mamba_num_groups=config.get("n_groups", config.get("mamba_n_groups")),
+                mamba_num_groups=config["n_groups"] if "n_groups" in config else config["mamba_n_groups"],
                 num_attention_heads=config["num_attention_heads"],
                 num_query_groups=config["num_key_value_heads"],
                 kv_channels=config.get("head_dim") or config["attention_head_dim"],

@@ -62,7 +62,7 @@ class Rates:
     scan: float
     """Of the dense bf16 rate, by the Mamba-2 scan's FLOPs."""
     fused_scan: float
-    """The same of our own scan (`nemotron_h.ssd`)."""
+    """The same of our own scan (`nemotron_h.kernels.ssd`)."""
     memory: float
     """Of the memory's bandwidth, by everything else: norms, convolution, activations, additions, the loss."""
     links: float

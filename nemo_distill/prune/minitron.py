@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import modelopt.torch.prune as mtp
 import torch
@@ -19,7 +20,7 @@ from nemo_distill.config.settings import CHIP_FRIENDLY, PRUNABLE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.prune.fp8_shapes import ChipFilter, resized
-from nemo_distill.prune.search import MODE
+from nemo_distill.prune.search import MODE, register
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +107,12 @@ def prune(
         for batch in calibration.split(batch_size):
             m(batch.to(device), positions(batch).to(device), None)
 
-    config = {"forward_loop": calibrate}
+    config: dict[str, Any] = {"forward_loop": calibrate}
     if _loadable(state_file):
         logger.info("going on with the search kept in %s", state_file)
     if request.export_config is not None:
         _check_choice(request.export_config, shape)
-        constraints = {"export_config": dict(request.export_config)}
+        constraints: dict[str, Any] = {"export_config": dict(request.export_config)}
     else:
         constraints = {"params": request.parameter_target(shape)}
         config |= {
@@ -125,6 +126,7 @@ def prune(
             "chip_filter": None if request.chip_friendly == "ignore" else request.chip_filter,
             "chip_required": request.chip_friendly == "require",
         }
+    register()
     mode = [(MODE, get_mcore_minitron_config(**request.divisors))]
     try:
         _, state = mtp.prune(module, mode=mode, constraints=constraints, dummy_input=None, config=config)

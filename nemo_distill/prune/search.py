@@ -8,7 +8,6 @@ for its own: the second search is that list, so nothing in ModelOpt is changed.
 
 import math
 
-from modelopt.torch.nas.conversion import NASModeRegistry
 from modelopt.torch.opt.searcher import BaseSearcher, SearchConfig
 from modelopt.torch.opt.utils import named_hparams
 from modelopt.torch.prune.plugins.mcore_minitron import (
@@ -16,8 +15,8 @@ from modelopt.torch.prune.plugins.mcore_minitron import (
     MCoreMinitronModeDescriptor,
     MCoreMinitronSearcher,
 )
-from modelopt.torch.prune.pruning import PruneModeRegistry
 
+from nemo_distill.compat.upstream_fixes import PRUNING_MODE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.prune.fp8_shapes import ChipFilter, resized
@@ -37,6 +36,8 @@ def no_friendly(keep: ChipFilter, target: float, closest: tuple[Shape, list[str]
 
 class TwoSearches(MCoreMinitronSearcher):
     """ModelOpt's search, then one among what passes `config['chip_filter']`; without a filter, ModelOpt's alone."""
+
+    constraints: dict[str, float]
 
     @property
     def default_search_config(self) -> SearchConfig:
@@ -72,9 +73,9 @@ class TwoSearches(MCoreMinitronSearcher):
             self.config["max_depth_pruning"],
             [name for name in self.config["hparams_to_skip"] or () if name in choices],
         )
-        under = [(sizes, resized(shape, sizes, self.sorted_layers)) for sizes in space]
+        shapes = [(sizes, resized(shape, sizes, self.sorted_layers)) for sizes in space]
         under = sorted(
-            ((sizes, one, one.parameters()) for sizes, one in under if one.parameters() <= target),
+            ((sizes, one, one.parameters()) for sizes, one in shapes if one.parameters() <= target),
             key=lambda found: found[2],
             reverse=True,
         )
@@ -91,8 +92,11 @@ def _key(candidate: CandidateSubnet) -> tuple:
     return tuple(sorted(candidate.ss_config.items()))
 
 
-@NASModeRegistry.register_mode
-@PruneModeRegistry.register_mode
+def register() -> None:
+    """Let ModelOpt know the mode that searches twice."""
+    PRUNING_MODE.apply(TwoSearchesMode)
+
+
 class TwoSearchesMode(MCoreMinitronModeDescriptor):
     """ModelOpt's `mcore_minitron` with `TwoSearches`."""
 

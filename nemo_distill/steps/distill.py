@@ -1,18 +1,17 @@
 """Step: one segment of the distillation, from one milestone to the next.
 
-Config: `course` (fields of `train.course.Course`), `kd` (fields of `kd.model.Options`), `first` and `until`
+Config: `course` (fields of `train.course.Course`), `kd` (fields of `kd.options.Options`), `first` and `until`
 (iterations of the course this segment trains, `first` exclusive), `shares` (source -> percent), `intermediate_layers`
 (pairs of [student, teacher] module names for the cosine loss; empty for logits only, as in the study),
 `save_interval` (iterations between checkpoints inside the segment).
 Upstream: `import-teacher`, `prune`, `prepare`, `index` and, but for the first segment, the `distill-*` before.
-Output: `checkpoint/` (NeMo, optimizer included), `shape.json`, `losses.jsonl`.
+Output: `checkpoint/` (the backend's, optimizer included), `shape.json`, `losses.jsonl`.
 
 A segment that was cut goes on from its newest complete checkpoint. Data order and learning rate belong to the whole
 course, so losses do not depend on where it was cut, and ranks share one batch, so they depend on their number by no
 more than the order of a sum.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -23,15 +22,15 @@ from nemo_distill.train.course import Course
 
 VERSION = 2
 MANY_RANKS = True
-IMPORTS = ("nemo_distill.backends.nemo.trainer", "nemo_distill.kd.model", "nemo_distill.train.health_gate")
-DISTILLATION_FILE = "distillation.yaml"
-TUNED = ".tuned"
-"""Folder among the runs with what is known of kernels (`nemotron_h.tuning`); no output is judged by it."""
+IMPORTS = ("nemo_distill.backends:preload", "nemo_distill.train.health_gate")
+AUTOTUNING = ".tuned"
+"""Folder among the runs with the results of Triton's autotuning (`nemotron_h.kernels.tuning`); no output is judged by
+it."""
 logger = logging.getLogger(__name__)
 
 
 def main(spec) -> None:
-    """Train from the newest checkpoint at hand to `until`."""
+    """Train from the newest checkpoint there is to `until`."""
     ranks, course = Ranks.here(), Course(**spec.config["course"])
     check_layout(
         ranks=ranks.size,
@@ -43,25 +42,22 @@ def main(spec) -> None:
     if ranks.agree("complete", final.exists):  # a kill between the last checkpoint and the mark of success
         logger.info("%s is complete already", final)
         return
-    from nemo_distill.backends.nemo import trainer as training
+    from nemo_distill.train.checkpoints import checkpoint_of, complete_checkpoints, remove_incomplete
 
-    newest = ranks.agree("newest", lambda: _tidy(spec, training))
-    if not (newest and newest.endswith(f"{spec.config['until']:07d}")):
-        _train(spec, training, ranks, course, resume_from=spec.folder / newest if newest else _previous_segment(spec))
+    def newest_checkpoint() -> str | None:
+        remove_incomplete(spec.folder)
+        own = complete_checkpoints(spec.folder)
+        return own[-1].name if own else None
+
+    newest, last = ranks.agree("newest", newest_checkpoint), checkpoint_of(spec.folder, spec.config["until"])
+    if newest != last.name:
+        _train(spec, ranks, course, resume_from=spec.folder / newest if newest else _previous_segment(spec))
     if ranks.first:
+        found = complete_checkpoints(spec.folder)
+        if not found or found[-1] != last:
+            raise RuntimeError(f"the training ended before iteration {spec.config['until']}, with no error of its own.")
         shutil.copyfile(spec.upstream["prune"] / "shape.json", spec.folder / "shape.json")
-        os.replace(training.complete_checkpoints(spec.folder)[-1], final)
-
-
-def _tidy(spec, training) -> str | None:
-    """Write what all ranks read, remove what an attempt that was cut left, and name its newest checkpoint, if any."""
-    if spec.config["intermediate_layers"]:
-        # JSON is YAML; NeMo reads a file
-        pairs = {"intermediate_layer_pairs": spec.config["intermediate_layers"]}
-        (spec.folder / DISTILLATION_FILE).write_text(json.dumps(pairs))
-    training.drop_incomplete(spec.folder)
-    own = training.complete_checkpoints(spec.folder)
-    return own[-1].name if own else None
+        os.replace(last, final)
 
 
 def _previous_segment(spec) -> Path | None:
@@ -70,59 +66,47 @@ def _previous_segment(spec) -> Path | None:
     return before[0] / "checkpoint" if before else None
 
 
-def _train(spec, training, ranks: Ranks, course: Course, *, resume_from: Path | None) -> None:
-    from nemo import lightning as nl
-    from nemo.collections import llm
-
+def _train(spec, ranks: Ranks, course: Course, *, resume_from: Path | None) -> None:
+    from nemo_distill import backends
+    from nemo_distill.compat.device import on_gpu
     from nemo_distill.config.blend import megatron_blend
     from nemo_distill.data.prepared import read_sources
-    from nemo_distill.kd.model import Options, distillation_model
-    from nemo_distill.nemotron_h.checkpoint import context_tokenizer
+    from nemo_distill.kd.options import Options
     from nemo_distill.steps import index
+    from nemo_distill.train.autotuning import Autotuning
+    from nemo_distill.train.checkpoints import Checkpoints
     from nemo_distill.train.health_gate import gate
+    from nemo_distill.train.loss_log import LossLog
 
-    config = spec.config
+    config, until = spec.config, spec.config["until"]
     student, teacher = (spec.upstream[name] / "checkpoint" for name in ("prune", "import-teacher"))
-    until = config["until"]
-    sources = read_sources(spec.upstream["prepare"], tokenizer=context_tokenizer(teacher))
+    backend = backends.prepared()
+    sources = read_sources(spec.upstream["prepare"], tokenizer=backends.of(teacher).tokenizer_of(teacher))
     prefixes = {name: source["prefix"] for name, source in sources.items()}
     if resume_from:
         logger.info("going on from %s", resume_from)
     recompute = ranks.agree("recompute", lambda: spec.beside.get("recompute", "none"))
-    logger.info("computed again in the backward pass: %s", recompute)
-    model = distillation_model(
-        student=student,
-        teacher=teacher,
-        options=Options(**config["kd"]),
-        pairs_file=spec.folder / DISTILLATION_FILE if config["intermediate_layers"] else None,
-        recompute=recompute,
-    )
-    data = training.data_module(
-        course,
-        megatron_blend(config["shares"], prefixes),
-        tokenizer=model.tokenizer,
-        index_folder=spec.upstream["index"] / index.FOLDER,
-    )
-    callbacks = [
-        training.LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
+    logger.info("activation recomputation: %s", recompute)
+    listeners = [
+        *([Autotuning(spec.runs / AUTOTUNING)] if on_gpu() else []),
+        LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
         gate(spec, ranks, sources=sources, resume_from=resume_from),
-        training.Checkpoints(spec.folder, every=config["save_interval"], until=until, context=student / "context"),
+        Checkpoints(spec.folder, every=config["save_interval"], until=until),
     ]
-    llm.train(
-        model,
-        data,
-        trainer=training.trainer(course, until=until, callbacks=callbacks, tuned=spec.runs / TUNED, ranks=ranks),
-        log=nl.NeMoLogger(
-            log_dir=str(spec.folder / "nemo"),
-            use_datetime_version=False,
-            ckpt=None,
-            tensorboard=None,
-            log_global_rank_0_only=True,
-        ),
-        tokenizer=model.tokenizer,
-        optim=training.optimizer(course),
-        resume=nl.AutoResume(
-            restore_config=nl.RestoreConfig(path=str(student), load_artifacts=False),
-            resume_from_path=str(resume_from) if resume_from else None,
-        ),
+    backend.train(
+        backends.Training(
+            student=student,
+            teacher=teacher,
+            course=course,
+            until=until,
+            blend=megatron_blend(config["shares"], prefixes),
+            index_folder=spec.upstream["index"] / index.FOLDER,
+            folder=spec.folder,
+            resume_from=resume_from,
+            kd=Options(**config["kd"]),
+            intermediate_layers=config["intermediate_layers"],
+            recompute=recompute,
+            ranks=ranks,
+            listeners=listeners,
+        )
     )

@@ -1,7 +1,7 @@
-"""Step: a NeMo checkpoint as a Hugging Face one, of its own shape.
+"""Step: a checkpoint of any backend as a Hugging Face one, of its own shape.
 
 Config: `dtype` (of the weights: `float32`, `bfloat16`). Upstream: one step with `checkpoint/` and `shape.json`.
-Output: `hf/` (config.json, model.safetensors, tokenizer). Needs no GPU and no NeMo: tensors are renamed, not run.
+Output: `hf/` (config.json, model.safetensors, tokenizer). Needs no GPU and no framework: tensors are renamed, not run.
 """
 
 import logging
@@ -14,16 +14,17 @@ logger = logging.getLogger(__name__)
 def main(spec) -> None:
     """Read the model's tensors, rename, write."""
     spec.progress.update(done=0, total=2, unit="phases", note="reading the checkpoint")
+    from nemo_distill import backends
     from nemo_distill.nemotron_h import checkpoint, mapping
     from nemo_distill.nemotron_h.shape import Shape
 
     (source,) = spec.upstream.values()
     shape = Shape.load(source / "shape.json")
-    nemo_checkpoint = source / "checkpoint"
-    state = mapping.to_hf(checkpoint.read_nemo(nemo_checkpoint), shape)
+    trained = source / "checkpoint"
+    backend = backends.of(trained)
+    state = mapping.to_hf(backend.read(trained), shape)
     spec.progress.update(done=1, total=2, unit="phases", note="writing the export")
     target = spec.folder / "hf"
     shutil.rmtree(target, ignore_errors=True)
-    tokenizer = checkpoint.context_tokenizer(nemo_checkpoint)
-    checkpoint.write_hf(target, shape, state, dtype=spec.config["dtype"], tokenizer=tokenizer)
+    checkpoint.write_hf(target, shape, state, dtype=spec.config["dtype"], tokenizer=backend.tokenizer_of(trained))
     logger.info("exported %.3fM parameters to %s", shape.parameters() / 1e6, target)

@@ -1,8 +1,8 @@
-"""Step: the Hugging Face teacher as a NeMo checkpoint.
+"""Step: the Hugging Face teacher as a checkpoint of the training backend.
 
 Config: `checkpoint` (a folder, or the name of a model on the hub: `nemo_distill.data.hub.model_folder`), `seq_length`
 (tokens), `precision`, `layer_spec` (see `nemotron_h.model.Runtime`).
-Output: `checkpoint/` (NeMo), `shape.json`, `tokenizer/`.
+Output: `checkpoint/` (the backend's), `shape.json`, `tokenizer/`.
 """
 
 import json
@@ -12,13 +12,15 @@ import shutil
 from nemo_distill.data.hub import model_folder
 
 VERSION = 1
-IMPORTS = ("nemo_distill.nemotron_h.model",)
+IMPORTS = ("nemo_distill.backends:preload",)
 logger = logging.getLogger(__name__)
 
 
 def main(spec) -> None:
     """Convert, save and leave a note of what the conversion decided."""
-    from nemo_distill.nemotron_h import checkpoint, mapping, model
+    from nemo_distill import backends
+    from nemo_distill.nemotron_h import checkpoint, mapping
+    from nemo_distill.nemotron_h.model import Runtime
 
     source = model_folder(spec.config["checkpoint"])
     shape, state = checkpoint.read_hf(source)
@@ -29,20 +31,21 @@ def main(spec) -> None:
             "do not, nor does this package: logits differ from transformers' by up to 1e-3.",
             floor,
         )
-    runtime = model.Runtime(
+    runtime = Runtime(
         precision=spec.config["precision"],
         layer_spec=spec.config["layer_spec"],
         seq_length=spec.config["seq_length"],
     )
     target = spec.folder / "checkpoint"
     shutil.rmtree(target, ignore_errors=True)
-    # NeMo keeps the folder that the tokenizer is read from in every checkpoint from here on: never with the weights
+    # The folder that the tokenizer is read from is kept in every checkpoint from here on: never with the weights
     tokenizer = spec.folder / "tokenizer"
     checkpoint.copy_tokenizer(source, tokenizer)
     shutil.copyfile(source / "config.json", tokenizer / "config.json")
-    with model.session(runtime) as trainer:
-        nemo_model = model.build(trainer, shape, tokenizer=tokenizer, runtime=runtime)
-        model.load(nemo_model, mapping.to_megatron(state, shape))
-        model.save(trainer, nemo_model, target)
+    backend = backends.prepared()
+    with backend.session(runtime) as session:
+        module = backend.build(session, shape, tokenizer=tokenizer, runtime=runtime)
+        backend.load(module, mapping.to_megatron(state, shape))
+        backend.save(session, module, target)
     shape.save(spec.folder / "shape.json")
     logger.info("imported %s: %.3fM parameters, %s", source, shape.parameters() / 1e6, shape.pattern)

@@ -13,38 +13,25 @@ import logging
 import shutil
 
 VERSION = 1
-IMPORTS = ("nemo_distill.backends.nemo.trainer", "nemo_distill.backends.nemo.indices")
+IMPORTS = ("nemo_distill.backends:preload",)
 FOLDER = "index"
 logger = logging.getLogger(__name__)
 
 
 def main(spec) -> None:
     """Build them; what an attempt that was cut left is removed first, since Megatron would take half a file for one."""
-    from nemo_distill.compat import registry
-
-    registry.prepare()
-    from nemo.collections.common.tokenizers import AutoTokenizer
-
-    from nemo_distill.backends.nemo import trainer as training
-    from nemo_distill.backends.nemo.indices import build, one_process
+    from nemo_distill import backends
     from nemo_distill.config.blend import megatron_blend
     from nemo_distill.data.prepared import read_sources
-    from nemo_distill.nemotron_h.checkpoint import context_tokenizer
     from nemo_distill.train.course import Course
 
-    config, tokenizer = dict(spec.config), context_tokenizer(spec.upstream["import-teacher"] / "checkpoint")
-    shares = config.pop("shares")
+    config, teacher = dict(spec.config), spec.upstream["import-teacher"] / "checkpoint"
+    shares, tokenizer = config.pop("shares"), backends.of(teacher).tokenizer_of(teacher)
     sources = read_sources(spec.upstream["prepare"], tokenizer=tokenizer)
     folder = spec.folder / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     course = Course.of_indices(**config)
-    data = training.data_module(
-        course,
-        megatron_blend(shares, {name: source["prefix"] for name, source in sources.items()}),
-        tokenizer=AutoTokenizer(str(tokenizer)),
-        index_folder=folder,
-    )
-    with one_process():
-        build(data, course)
+    blend = megatron_blend(shares, {name: source["prefix"] for name, source in sources.items()})
+    backends.prepared().build_indices(course, blend, tokenizer=tokenizer, folder=folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     logger.info("indices of %s sequences: %.3f MB", f"{course.max_iterations * course.global_batch_size:,}", size / 1e6)

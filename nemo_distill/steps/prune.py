@@ -16,6 +16,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.config.settings import PRUNABLE
 from nemo_distill.errors import UserError
@@ -23,30 +24,30 @@ from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.prune.fp8_shapes import ChipFilter, resized
 
 VERSION = 1
-IMPORTS = ("nemo_distill.nemotron_h.model", "nemo_distill.prune.minitron")
+IMPORTS = ("nemo_distill.backends:preload", "nemo_distill.prune.minitron")
 logger = logging.getLogger(__name__)
 
 
 def main(spec) -> None:
     """Calibrate, prune, save."""
-    from nemo_distill.nemotron_h import model
-    from nemo_distill.nemotron_h.checkpoint import context_tokenizer
+    from nemo_distill import backends
+    from nemo_distill.nemotron_h.model import Runtime
 
     config, teacher = spec.config, spec.upstream["import-teacher"]
-    tokenizer = context_tokenizer(teacher / "checkpoint")
+    tokenizer = backends.of(teacher / "checkpoint").tokenizer_of(teacher / "checkpoint")
     spec.progress.update(done=0, total=4, unit="phases", note="tokenising the calibration text")
     tokens = calibration_tokens(spec, tokenizer)
 
+    backend = backends.prepared()
     from nemo_distill.prune import minitron as pruning
 
-    request = pruning.Request(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["request"].items()})
-    runtime = model.Runtime(
-        precision=config["precision"], layer_spec="local", seq_length=config["calibration"]["seq_length"]
-    )
+    asked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config["request"].items()}
+    request = pruning.Request(**asked)
+    runtime = Runtime(precision=config["precision"], layer_spec="local", seq_length=config["calibration"]["seq_length"])
     shape = Shape.load(teacher / "shape.json")
-    with model.session(runtime) as trainer:
+    with backend.session(runtime) as session:
         spec.progress.update(done=1, total=4, unit="phases", note="loading the teacher")
-        nemo_model = model.restore(trainer, teacher / "checkpoint", shape, runtime=runtime)
+        module = backends.restore(backend, session, teacher / "checkpoint", shape, runtime=runtime)
         spec.progress.update(done=2, total=4, unit="phases", note="ranking and scoring candidates")
         held_out = len(tokens) // 8
         if config["score"] == "mmlu":
@@ -54,24 +55,24 @@ def main(spec) -> None:
         else:
             score = pruning.next_token_loss(tokens[:held_out])
         result = pruning.prune(
-            model.megatron(nemo_model),
+            module,
             shape,
             request,
             calibration=tokens[held_out:],
             score=score,
             state_file=spec.folder / "search.pt",
         )
-        student = model.state_of(model.megatron(nemo_model))
+        student = backend.state_of(module)
     spec.progress.update(done=3, total=4, unit="phases", note="saving the student")
     # A new model rather than the pruned one: ModelOpt's traces stay behind, and the student is known to load into the
     # layers it will be trained with.
-    runtime = model.Runtime(**config["student_runtime"])
+    runtime = Runtime(**config["student_runtime"])
     target = spec.folder / "checkpoint"
     shutil.rmtree(target, ignore_errors=True)
-    with model.session(runtime) as trainer:
-        nemo_model = model.build(trainer, result.shape, tokenizer=tokenizer, runtime=runtime)
-        model.load(nemo_model, student)
-        model.save(trainer, nemo_model, target)
+    with backend.session(runtime) as session:
+        module = backend.build(session, result.shape, tokenizer=tokenizer, runtime=runtime)
+        backend.load(module, student)
+        backend.save(session, module, target)
     result.shape.save(spec.folder / "shape.json")
     candidates = timed(result, shape, request.chip_filter, seq_length=runtime.seq_length)
     (spec.folder / "candidates.json").write_text(json.dumps(candidates, indent=1))
@@ -138,7 +139,7 @@ def calibration_tokens(spec, tokenizer_folder: Path):
 
     wanted, source = spec.config["calibration"], spec.config["calibration"]["source"]
     count = wanted["sequences"] * wanted["seq_length"]
-    tokenizer, ids = Tokenizer(tokenizer_folder), []
+    tokenizer, ids = Tokenizer(tokenizer_folder), list[int]()
     plain = source["field"] == "text"  # chat templates end a document themselves
     # A few million tokens of what may be terabytes on the hub: only what is needed is fetched.
     for file in find_files(source, spec.upstream, streaming=True).files:

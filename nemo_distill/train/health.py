@@ -66,7 +66,7 @@ class Watch:
             self.norms.append(line["grad_norm"])
 
     def _spiking(self, iteration: int, norm: float | None, median: float | None) -> str | None:
-        if not median or norm <= self.limits.spike * median:
+        if not median or norm is None or norm <= self.limits.spike * median:
             return None
         self.spikes.append(iteration)
         if len(self.spikes) < self.limits.spikes or iteration - self.spikes[0] >= self.limits.window:
@@ -97,7 +97,8 @@ def limits_of(spec: Spec) -> Health:
 
 def history_of(spec: Spec, *, until: int, window: int) -> list[dict]:
     """The course's first lines of `losses.jsonl` and the last before iteration `until`, over all of its segments."""
-    lines, folder = [], spec.folder
+    lines: list[dict] = []
+    folder: Path | None = spec.folder
     while folder is not None:
         lines = _lines(folder / "losses.jsonl", until=until) + lines
         upstream = Spec.load(folder / SPEC_FILE).upstream if (folder / SPEC_FILE).exists() else spec.upstream

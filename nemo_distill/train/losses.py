@@ -1,5 +1,4 @@
-"""The log of a training run's losses, `losses.jsonl`, a line per iteration
-(`nemo_distill.backends.nemo.trainer.LossLog`)."""
+"""Reads the log of a training's losses, `losses.jsonl` (`nemo_distill.train.loss_log`)."""
 
 import json
 from pathlib import Path

@@ -57,6 +57,14 @@ def nemo_run(workplace, capsys):
 
 
 @pytest.fixture(scope="session")
+def backend():
+    """NeMo as the training framework, prepared: what imports Megatron or ModelOpt comes after it."""
+    from nemo_distill import backends
+
+    return backends.prepared()
+
+
+@pytest.fixture(scope="session")
 def tokenizer_folder() -> Path:
     """Any tokenizer will do where only tensors are compared: the debug world's."""
     return Path(nemo_distill.__file__).parent / "debug" / "teacher"

@@ -7,10 +7,26 @@ beforehand on a CPU, once for all segments of a course; training finds them by t
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from megatron.core import parallel_state
+from nemo.collections import llm
+from nemo.collections.common.tokenizers import AutoTokenizer
+
+from nemo_distill.backends.nemo.trainer import data_module
+from nemo_distill.train.course import Course
 
 
-def build(data, course) -> None:
-    """Build, or find, the indices of `data` (`training.data_module`) for the whole of a `train.course.Course`.
+def build_indices(course: Course, blend: list[str], *, tokenizer: Path, folder: Path) -> None:
+    """Build the indices of `blend` for the whole of a course in `folder`."""
+    data = data_module(course, blend, tokenizer=AutoTokenizer(str(tokenizer)), index_folder=folder)
+    with one_process():
+        build(data, course)
+
+
+def build(data: llm.PreTrainingDataModule, course: Course) -> None:
+    """Build, or find, the indices of `data` (`trainer.data_module`) for the whole of a course.
 
     As NeMo does when its trainer starts; torch's process group has to be there.
     """
@@ -25,9 +41,6 @@ def build(data, course) -> None:
 @contextlib.contextmanager
 def one_process() -> Iterator[None]:
     """Torch's and Megatron's process groups for a process by itself; Megatron asks them which rank this is."""
-    import torch
-    from megatron.core import parallel_state
-
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     parallel_state.initialize_model_parallel()
     try:

@@ -1,40 +1,82 @@
-"""Training through NeMo: trainer, data, optimizer and callbacks, as distillation and pretraining use them.
+"""Training through NeMo: trainer, data and optimizer, as distillation and pretraining use them.
 
-A run is a `nemo_distill.train.course.Course` on a blend. A process trains a part of it, from the iteration its
-checkpoint stands at to `until`. The sample order and the learning rate belong to the whole course, so a course cut into
-parts gives the losses of the uncut one: bit-identical in float32 on one CPU rank, within 0.4% as measured on a GPU.
+A process trains a part of a course, from the iteration that its checkpoint stands at to `until`. The sample order and
+the learning rate belong to the whole course, so a course cut into parts gives the losses of the uncut one:
+bit-identical in float32 on one CPU rank, within 0.4% as measured on a GPU. Imported once `backends.nemo.prepare` has
+run.
 """
 
 import json
-import logging
-import shutil
-import time
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from megatron.core.distributed import DistributedDataParallelConfig
+from megatron.core.optimizer import OptimizerConfig
+from nemo import lightning as nl
+from nemo.collections import llm
+from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 
-from nemo_distill.compat import device, registry
-from nemo_distill.nemotron_h.kernels import tuning
+from nemo_distill.backends import Fresh, Training
+from nemo_distill.backends.nemo.distillation import distillation_model
+from nemo_distill.backends.nemo.events import Events
+from nemo_distill.backends.nemo.model import config, precision_plugin
+from nemo_distill.compat import device
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.train.course import Course
-from nemo_distill.train.losses import read_losses
 
-registry.prepare()
+PAIRS_FILE = "distillation.yaml"
+"""NeMo's distillation config, in the folder of a training that compares intermediate layers."""
 
-from megatron.core.distributed import DistributedDataParallelConfig  # noqa: E402
-from megatron.core.optimizer import OptimizerConfig  # noqa: E402
-from nemo import lightning as nl  # noqa: E402
-from nemo.collections import llm  # noqa: E402
 
-from nemo_distill.nemotron_h.model import precision_plugin  # noqa: E402
+def train(training: Training) -> None:
+    """Train to `until`, distilling from a teacher where there is one."""
+    student, course, resume = training.student, training.course, None
+    model: pl.LightningModule
+    if isinstance(student, Fresh):
+        pl.seed_everything(student.seed)
+        model = llm.MambaModel(config(student.shape, student.runtime), tokenizer=AutoTokenizer(str(student.tokenizer)))
+        assert training.teacher is None, "a distilled student has a checkpoint"
+    else:
+        assert training.teacher is not None, "a student with a checkpoint is distilled"
+        model = distillation_model(
+            student=student,
+            teacher=training.teacher,
+            options=training.kd,
+            pairs_file=_pairs_file(training),
+            recompute=training.recompute,
+        )
+        resume = nl.AutoResume(
+            restore_config=nl.RestoreConfig(path=str(student), load_artifacts=False),
+            resume_from_path=str(training.resume_from) if training.resume_from else None,
+        )
+    context = None if isinstance(student, Fresh) else student / "context"
+    events = Events(training.listeners, course=course, until=training.until, context=context)
+    llm.train(
+        model,
+        data_module(course, training.blend, tokenizer=model.tokenizer, index_folder=training.index_folder),
+        trainer=trainer(course, events=events, ranks=training.ranks),
+        log=nl.NeMoLogger(
+            log_dir=str(training.folder / "nemo"),
+            use_datetime_version=False,
+            ckpt=None,
+            tensorboard=None,
+            log_global_rank_0_only=True,
+        ),
+        tokenizer=model.tokenizer,
+        optim=optimizer(course),
+        resume=resume,
+    )
 
-logger = logging.getLogger(__name__)
-ONE_RANK = Ranks()
-"""A process by itself."""
-COMPLETE = "_COMPLETE"
-"""Written into a checkpoint's folder when all of it is on disk."""
+
+def _pairs_file(training: Training) -> Path | None:
+    """NeMo reads the pairs of layers from a file, which the first rank writes: JSON is YAML."""
+    if not training.intermediate_layers:
+        return None
+    file = training.folder / PAIRS_FILE
+    pairs = {"intermediate_layer_pairs": training.intermediate_layers}
+    training.ranks.agree("intermediate layers", lambda: file.write_text(json.dumps(pairs)))
+    return file
 
 
 def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Path) -> llm.PreTrainingDataModule:
@@ -82,10 +124,8 @@ def optimizer(course: Course) -> nl.MegatronOptimizerModule:
     )
 
 
-def trainer(
-    course: Course, *, until: int, callbacks: list[pl.Callback], tuned: Path, ranks: Ranks = ONE_RANK
-) -> nl.Trainer:
-    """A NeMo trainer that stops after iteration `until` of the course; `tuned` is the folder of `nemotron_h.tuning`.
+def trainer(course: Course, *, events: Events, ranks: Ranks) -> nl.Trainer:
+    """A NeMo trainer that `events` stops in the middle of the course.
 
     Its `max_steps` is the whole course's: NeMo's strategy copies that into the learning-rate scheduler, whatever the
     scheduler was given, so a trainer that ended at the milestone would anneal to the minimum at each. It runs over
@@ -104,7 +144,7 @@ def trainer(
         logger=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
-        callbacks=[*([_Kernels(tuned)] if gpu else []), *callbacks, _StopAt(until)],
+        callbacks=[events],
         plugins=precision_plugin(course.precision, gradients=course.gradients),
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,
@@ -121,128 +161,3 @@ def trainer(
             ),
         ),
     )
-
-
-class _StopAt(pl.Callback):
-    """Ends a part of a course; last among the callbacks, so that the others have seen the iteration."""
-
-    def __init__(self, until: int):
-        self.until = until
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step >= self.until:
-            trainer.should_stop = True
-
-
-class _Kernels(pl.Callback):
-    """Gives Triton the kernels' variants that are known, and after the first iteration keeps those it has tried."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.tuned = folder, False
-
-    def on_train_start(self, trainer, module):
-        logger.info("of %d kernels the best variants are known", tuning.recall(self.folder))
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if not self.tuned:
-            self.tuned = True
-            device.release_local_memory()
-            if trainer.is_global_zero:
-                tuning.remember(self.folder)
-
-
-class LossLog(pl.Callback):
-    """Appends a line per iteration to `losses.jsonl` and keeps the step's progress.
-
-    A line: iteration (1-based, of the course), loss, learning_rate, tokens (since the start of the course), seconds
-    (of this iteration) and grad_norm (of the whole batch, before clipping). Lines past the iteration a resumed process
-    starts from are cut first: they belong to an attempt whose weights are lost. Of several ranks, which all know the
-    loss of the whole batch, the first writes.
-    """
-
-    def __init__(self, path: Path, course: Course, progress=None, *, first: int = 0, until: int = 0):
-        self.path, self.course, self.progress = path, course, progress
-        self.first, self.until = first, until
-        self._file = None
-
-    def on_train_start(self, trainer, module):
-        if not trainer.is_global_zero:
-            return
-        kept = read_losses(self.path, until=trainer.global_step)
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self.path.open("a", buffering=1)
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        self._start = time.perf_counter()
-        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        seconds = time.perf_counter() - self._start
-        loss = float(trainer.callback_metrics["reduced_train_loss"])
-        iteration = trainer.global_step
-        line = {
-            "iteration": iteration,
-            "loss": loss,
-            "learning_rate": self._learning_rate,
-            "tokens": iteration * self.course.tokens_per_iteration,
-            "seconds": round(seconds, 4),
-        }
-        if "grad_norm" in trainer.callback_metrics:
-            line["grad_norm"] = float(trainer.callback_metrics["grad_norm"])
-        if self._file:
-            self._file.write(json.dumps(line) + "\n")
-        if self._file and self.progress:
-            self.progress.update(
-                done=iteration - self.first,
-                total=self.until - self.first,
-                unit="iterations",
-                tokens_per_second=self.course.tokens_per_iteration / seconds,
-                note=f"loss {loss:.4f}",
-            )
-
-    def on_train_end(self, trainer, module):
-        if self._file:
-            self._file.close()
-
-
-class Checkpoints(Checkpoint):
-    """Saves the whole training state every `every` iterations and at the end; only the newest is kept.
-
-    NeMo's own callback rotates by a monitored metric and names folders by it; a part of a course has one last
-    checkpoint, and it is complete when it says so.
-    """
-
-    def __init__(self, folder: Path, *, every: int, until: int, context: Path):
-        self.folder, self.every, self.until, self.context = folder, every, until, context
-        self.last_model_path = ""  # set by NeMo's AutoResume
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        iteration = trainer.global_step
-        if iteration == self.until or (self.every and iteration % self.every == 0):
-            self.save(trainer, iteration)
-
-    def save(self, trainer: pl.Trainer, iteration: int) -> None:
-        """Save, mark as complete, then let the older ones go."""
-        target = self.folder / f"iteration_{iteration:07d}"
-        if trainer.is_global_zero and target.exists():
-            shutil.rmtree(target)
-        trainer.strategy.barrier()
-        trainer.save_checkpoint(target)
-        if trainer.is_global_zero:
-            shutil.copytree(self.context, target / "context")
-            (target / COMPLETE).touch()
-            for other in complete_checkpoints(self.folder)[:-1]:
-                shutil.rmtree(other)
-        trainer.strategy.barrier()
-
-
-def complete_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints that `Checkpoints` left in `folder`, oldest first."""
-    return sorted(path.parent for path in folder.glob(f"iteration_*/{COMPLETE}"))
-
-
-def drop_incomplete(folder: Path) -> None:
-    """Remove what a killed process left of a checkpoint."""
-    for path in folder.glob("iteration_*"):
-        if not (path / COMPLETE).exists():
-            shutil.rmtree(path)

@@ -6,7 +6,7 @@
 
 Channels are normed in groups: out = weight * x / sqrt(mean(x²) + eps) with x = y silu(z), or x = y where there is no
 z. What is in between stays on the chip, so that a pass reads and writes each of y, z, out and their gradients once.
-(PyTorch: `scan.gated_rms_norm`)
+(PyTorch: `compat.mamba_ssm.gated_rms_norm`)
 
 Upstream, the norm behind Mamba's scan takes a token at a time (`mamba_ssm.ops.triton.layernorm_gated`). Those in front
 of linear layers are Transformer Engine's, whose kernels are made for some widths; the study's 4,480 is none of them,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
 
 SHAPE = Shape(
@@ -12,15 +13,13 @@ SHAPE = Shape(
 
 
 @pytest.mark.slow
-def test_a_parameter_s_own_optimizer_state_is_saved_where_gradients_lie_in_several_buckets(tokenizer_folder):
-    from nemo_distill.nemotron_h import model
-
-    runtime = model.Runtime()
-    with model.session(runtime) as trainer:
+def test_a_parameter_s_own_optimizer_state_is_saved_where_gradients_lie_in_several_buckets(backend, tokenizer_folder):
+    runtime = Runtime()
+    with backend.session(runtime) as session:
         from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
         from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 
-        module = model.megatron(model.build(trainer, SHAPE, tokenizer=tokenizer_folder, runtime=runtime))
+        module = backend.build(session, SHAPE, tokenizer=tokenizer_folder, runtime=runtime)
         split = DistributedDataParallelConfig(
             use_distributed_optimizer=True, overlap_grad_reduce=True, bucket_size=5_000
         )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nemo_distill.nemotron_h.model import Runtime, recompute_mlp
 from nemo_distill.nemotron_h.shape import Shape
 
 SHAPE = Shape(
@@ -12,13 +13,10 @@ SHAPE = Shape(
 
 
 @pytest.mark.slow
-def test_mlp_layers_are_computed_again_where_they_are_asked_to_be_and_give_the_same_gradients(tokenizer_folder):
-    from nemo_distill.kd.model import mlp_computed_again
-    from nemo_distill.nemotron_h import model
-
-    runtime = model.Runtime()
-    with model.session(runtime) as trainer:
-        module = model.megatron(model.build(trainer, SHAPE, tokenizer=tokenizer_folder, runtime=runtime))
+def test_mlp_layers_are_recomputed_where_they_are_asked_to_be_and_give_the_same_gradients(backend, tokenizer_folder):
+    runtime = Runtime()
+    with backend.session(runtime) as session:
+        module = backend.build(session, SHAPE, tokenizer=tokenizer_folder, runtime=runtime)
         module.train()
         called = []
         for number, layer in enumerate(module.decoder.layers):
@@ -34,22 +32,22 @@ def test_mlp_layers_are_computed_again_where_they_are_asked_to_be_and_give_the_s
 
         kept = gradients()
         assert called == [1, 2, 3]
-        mlp_computed_again(module)
+        recompute_mlp(module)
         again = gradients()
         assert called[3:] == [1, 2, 3, 3, 1], "the attention layer's stand-in for an MLP is left alone"
         assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
 
 
 @pytest.mark.slow
-def test_the_loss_of_a_microbatch_is_nemo_s_mean_over_the_tokens_that_count(tokenizer_folder):
-    from nemo_distill.kd import model as kd
-    from nemo_distill.nemotron_h import model
+def test_the_loss_of_a_microbatch_is_nemo_s_mean_over_the_tokens_that_count(backend, tokenizer_folder):
+    from nemo_distill.backends.nemo import distillation
 
     per_token = torch.rand(2, 8, generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(16).view(2, 8) % 3 > 0).float()
-    runtime = model.Runtime()
-    with model.session(runtime) as trainer:
-        model.build(trainer, SHAPE, tokenizer=tokenizer_folder, runtime=runtime)  # for Megatron's groups
-        theirs = kd._DistillationLossReduction(None)._masked_token_loss(per_token, mask)
-        ours = kd._LossReduction(None)._masked_token_loss(kd._MaskedSum((per_token * mask).sum()), mask)
+    runtime = Runtime()
+    with backend.session(runtime) as session:
+        backend.build(session, SHAPE, tokenizer=tokenizer_folder, runtime=runtime)  # for Megatron's groups
+        theirs = distillation._DistillationLossReduction(None)._masked_token_loss(per_token, mask)
+        summed = distillation._MaskedSum((per_token * mask).sum())
+        ours = distillation._LossReduction(None)._masked_token_loss(summed, mask)
     assert ours.item() == pytest.approx(theirs.item()) == (per_token * mask).sum().item() / 10

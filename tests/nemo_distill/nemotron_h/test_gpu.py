@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from nemo_distill import backends
 from nemo_distill.nemotron_h import mapping
+from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE
 from nemo_distill.run.step import Step
@@ -62,8 +64,6 @@ def placed(world, *steps):
 
 
 def runtime(layer_spec: str, precision: str = "bf16-mixed"):
-    from nemo_distill.nemotron_h.model import Runtime
-
     return Runtime(precision=precision, layer_spec=layer_spec, seq_length=256)
 
 
@@ -75,31 +75,27 @@ def logits_of(module, tokens):
 
 
 @pytest.mark.parametrize("layer_spec", ["local", "transformer_engine"])
-def test_logits_are_transformers_within_bf16(world, layer_spec):
-    from nemo_distill.nemotron_h import model
-
-    with model.session(runtime(layer_spec)) as trainer:
-        made = model.build(trainer, SHAPE, tokenizer=world["folder"], runtime=runtime(layer_spec))
-        model.load(made, mapping.to_megatron(world["state"], SHAPE))
-        assert relative(logits_of(model.megatron(made), world["tokens"]), world["logits"]) < BF16
+def test_logits_are_transformers_within_bf16(backend, world, layer_spec):
+    with backend.session(runtime(layer_spec)) as session:
+        module = backend.build(session, SHAPE, tokenizer=world["folder"], runtime=runtime(layer_spec))
+        backend.load(module, mapping.to_megatron(world["state"], SHAPE))
+        assert relative(logits_of(module, world["tokens"]), world["logits"]) < BF16
 
 
-def test_a_checkpoint_saved_under_the_pruning_spec_loads_into_the_training_spec(world, tmp_path):
-    from nemo_distill.nemotron_h import model
+def test_a_checkpoint_saved_under_the_pruning_spec_loads_into_the_training_spec(backend, world, tmp_path):
+    with backend.session(runtime("local")) as session:
+        module = backend.build(session, SHAPE, tokenizer=world["folder"], runtime=runtime("local"))
+        backend.load(module, mapping.to_megatron(world["state"], SHAPE))
+        backend.save(session, module, tmp_path / "checkpoint")
+    with backend.session(runtime("transformer_engine")) as session:
+        restored = backends.restore(
+            backend, session, tmp_path / "checkpoint", SHAPE, runtime=runtime("transformer_engine")
+        )
+        assert relative(logits_of(restored, world["tokens"]), world["logits"]) < BF16
 
-    with model.session(runtime("local")) as trainer:
-        made = model.build(trainer, SHAPE, tokenizer=world["folder"], runtime=runtime("local"))
-        model.load(made, mapping.to_megatron(world["state"], SHAPE))
-        model.save(trainer, made, tmp_path / "checkpoint")
-    with model.session(runtime("transformer_engine")) as trainer:
-        restored = model.restore(trainer, tmp_path / "checkpoint", SHAPE, runtime=runtime("transformer_engine"))
-        assert relative(logits_of(model.megatron(restored), world["tokens"]), world["logits"]) < BF16
 
-
-def test_what_was_trained_is_exported_as_transformers_reads_it(world):
+def test_what_was_trained_is_exported_as_transformers_reads_it(backend, world):
     """Import, prune, train in two segments, export: steps as a run's, in processes of their own."""
-    from nemo_distill.nemotron_h import model
-
     first = segments.segment("distill-1", until=segments.CUT, course=COURSE)
     second = segments.segment("distill-2", first=segments.CUT, after="distill-1", course=COURSE)
     export = Step("export", "nemo_distill.steps.export", {"dtype": "bfloat16"}, upstream=("distill-2",))
@@ -111,9 +107,11 @@ def test_what_was_trained_is_exported_as_transformers_reads_it(world):
     assert losses[-1] < 0.9 * losses[0]
     shape = Shape.load(trained / "shape.json")
     assert shape.ffn_hidden_size < SHAPE.ffn_hidden_size
-    with model.session(runtime("transformer_engine")) as trainer:
-        restored = model.restore(trainer, trained / "checkpoint", shape, runtime=runtime("transformer_engine"))
-        made = logits_of(model.megatron(restored), world["tokens"])
+    with backend.session(runtime("transformer_engine")) as session:
+        restored = backends.restore(
+            backend, session, trained / "checkpoint", shape, runtime=runtime("transformer_engine")
+        )
+        made = logits_of(restored, world["tokens"])
     wanted = transformers_logits(exported, world["tokens"])
     assert relative(made, wanted) < BF16 < relative(wanted, world["logits"]), "as trained, and no longer the teacher"
 
@@ -150,14 +148,12 @@ def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
     assert quantised == pytest.approx(wanted, rel=FP8)
 
 
-def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(world):
+def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(backend, world):
     from nemo_distill.kd import precision
-    from nemo_distill.nemotron_h import model
 
-    with model.session(runtime("transformer_engine")) as trainer:
-        made = model.build(trainer, SHAPE, tokenizer=world["folder"], runtime=runtime("transformer_engine"))
-        model.load(made, mapping.to_megatron(world["state"], SHAPE))
-        module = model.megatron(made)
+    with backend.session(runtime("transformer_engine")) as session:
+        module = backend.build(session, SHAPE, tokenizer=world["folder"], runtime=runtime("transformer_engine"))
+        backend.load(module, mapping.to_megatron(world["state"], SHAPE))
         in_bf16 = logits_of(module, world["tokens"])
         layers = sum(p.numel() for p in module.decoder.parameters() if p.dim() == 2)
         before = torch.cuda.memory_allocated()
@@ -230,12 +226,11 @@ def test_what_a_kernel_noted_quantises_as_what_is_looked_for(monkeypatch):
 
 @pytest.mark.parametrize("ours", [False, True], ids=["their kernels", "our kernels"])
 @pytest.mark.parametrize(("fp8", "least"), [(False, 0.998), (True, 0.9)])
-def test_gradients_are_transformers_within_the_precision(world, fp8, least, ours, monkeypatch):
+def test_gradients_are_transformers_within_the_precision(backend, world, fp8, least, ours, monkeypatch):
     """On a CPU bf16 gives cosines from 0.9988 on, and rounding every product's factors as FP8 does from 0.93 on."""
     from megatron.core.ssm.mamba_mixer import MambaMixer
 
     from nemo_distill.kd import precision
-    from nemo_distill.nemotron_h import model
     from nemo_distill.nemotron_h.kernels import mixer, norm
 
     keep_norms(monkeypatch)
@@ -244,10 +239,9 @@ def test_gradients_are_transformers_within_the_precision(world, fp8, least, ours
     if ours:
         mixer.install()
         norm.install()
-    with model.session(runtime("transformer_engine")) as trainer:
-        made = model.build(trainer, SHAPE, tokenizer=world["folder"], runtime=runtime("transformer_engine"))
-        model.load(made, mapping.to_megatron(world["state"], SHAPE))
-        module = model.megatron(made)
+    with backend.session(runtime("transformer_engine")) as session:
+        module = backend.build(session, SHAPE, tokenizer=world["folder"], runtime=runtime("transformer_engine"))
+        backend.load(module, mapping.to_megatron(world["state"], SHAPE))
         if fp8:
             precision.student_in_fp8(module)
         for name, part in module.named_modules():

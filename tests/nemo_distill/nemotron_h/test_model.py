@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from benchmarks.in_transformers import in_transformers
+from nemo_distill import backends
 from nemo_distill.nemotron_h import checkpoint, mapping
+from nemo_distill.nemotron_h.model import Runtime, checkpoint_name
 from nemo_distill.nemotron_h.shape import Shape
 
 pytestmark = pytest.mark.slow
@@ -60,14 +62,12 @@ def transformers_gradients(folder, tokens, shape: Shape) -> dict[str, torch.Tens
 
 def own_gradients(module, tokens) -> dict[str, torch.Tensor]:
     """The same of Megatron's model."""
-    from nemo_distill.nemotron_h import model
-
     module.train()
     positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     module(tokens, positions, None, labels=tokens.roll(-1, 1)).mean().backward()
     weights = dict(module.named_parameters())
     found = {name: p.grad if p.grad is not None else p.main_grad for name, p in weights.items()}
-    return {model.checkpoint_name(name, module): grad.float().cpu() for name, grad in found.items()}
+    return {checkpoint_name(name, module): grad.float().cpu() for name, grad in found.items()}
 
 
 def tokens_of(shape: Shape):
@@ -76,40 +76,38 @@ def tokens_of(shape: Shape):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_logits_agree_in_both_directions(name, tokenizer_folder, tmp_path):
-    from nemo_distill.nemotron_h import model
-
+def test_logits_agree_in_both_directions(backend, name, tokenizer_folder, tmp_path):
     shape = SHAPES[name]
     state = random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
     tokens, positions = tokens_of(shape)
     expected = transformers_logits(tmp_path / "hf", tokens)
     assert expected.abs().max() > 1
-    runtime = model.Runtime(seq_length=128)
-    with model.session(runtime) as trainer, torch.no_grad():
-        nemo_model = model.build(trainer, shape, tokenizer=tokenizer_folder, runtime=runtime)
-        model.load(nemo_model, mapping.to_megatron(state, shape))
-        megatron = model.megatron(nemo_model).eval()(tokens, positions, None)
-        model.save(trainer, nemo_model, tmp_path / "nemo")
+    runtime = Runtime(seq_length=128)
+    with backend.session(runtime) as session, torch.no_grad():
+        module = backend.build(session, shape, tokenizer=tokenizer_folder, runtime=runtime)
+        backend.load(module, mapping.to_megatron(state, shape))
+        megatron = module.eval()(tokens, positions, None)
+        backend.save(session, module, tmp_path / "nemo")
     assert (megatron - expected).abs().max() < 1e-4
 
-    exported = mapping.to_hf(checkpoint.read_nemo(tmp_path / "nemo"), shape)
+    assert (tmp_path / "nemo" / backends.BACKEND_FILE).read_text() == "nemo\n"
+    assert backends.of(tmp_path / "nemo") is backend
+    exported = mapping.to_hf(backend.read(tmp_path / "nemo"), shape)
     assert all(torch.equal(exported[key], state[key]) for key in state)
     checkpoint.write_hf(tmp_path / "again", shape, exported, dtype="float32", tokenizer=tokenizer_folder)
     assert (transformers_logits(tmp_path / "again", tokens) - megatron).abs().max() < 1e-4
 
 
-def test_gradients_agree(tokenizer_folder, tmp_path):
-    from nemo_distill.nemotron_h import model
-
+def test_gradients_agree(backend, tokenizer_folder, tmp_path):
     shape = SHAPES["as the debug teacher"]
     state = random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
     tokens, _ = tokens_of(shape)
     expected = transformers_gradients(tmp_path / "hf", tokens, shape)
-    runtime = model.Runtime(seq_length=128)
-    with model.session(runtime) as trainer:
-        nemo_model = model.build(trainer, shape, tokenizer=tokenizer_folder, runtime=runtime)
-        model.load(nemo_model, mapping.to_megatron(state, shape))
-        made = own_gradients(model.megatron(nemo_model), tokens)
+    runtime = Runtime(seq_length=128)
+    with backend.session(runtime) as session:
+        module = backend.build(session, shape, tokenizer=tokenizer_folder, runtime=runtime)
+        backend.load(module, mapping.to_megatron(state, shape))
+        made = own_gradients(module, tokens)
     assert made.keys() == expected.keys()
     for name, gradient in made.items():
         assert (gradient - expected[name]).norm() < 1e-4 * expected[name].norm(), name
@@ -130,20 +128,18 @@ def test_transformers_floor_under_dt_changes_logits_and_an_export_lifts_it(token
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_a_damaged_nemo_checkpoint_is_refused_by_name(damage, tokenizer_folder, tmp_path):
-    from nemo_distill.nemotron_h import model
-
+def test_a_damaged_nemo_checkpoint_is_refused_by_name(backend, damage, tokenizer_folder, tmp_path):
     shape = SHAPES["one group, one key-value head"]
-    runtime = model.Runtime(seq_length=128)
-    with model.session(runtime) as trainer:
-        nemo_model = model.build(trainer, shape, tokenizer=tokenizer_folder, runtime=runtime)
-        model.save(trainer, nemo_model, tmp_path / "nemo")
+    runtime = Runtime(seq_length=128)
+    with backend.session(runtime) as session:
+        module = backend.build(session, shape, tokenizer=tokenizer_folder, runtime=runtime)
+        backend.save(session, module, tmp_path / "nemo")
     weights = max((tmp_path / "nemo" / "weights").glob("*.distcp"), key=lambda path: path.stat().st_size)
     if damage == "missing":
         weights.unlink()
         with pytest.raises(ValueError, match=f"weights/{weights.name} is missing"):
-            checkpoint.read_nemo(tmp_path / "nemo")
+            backend.read(tmp_path / "nemo")
     else:
         weights.write_bytes(weights.read_bytes()[:-200])
         with pytest.raises(ValueError, match="cut short or damaged"):
-            checkpoint.read_nemo(tmp_path / "nemo")
+            backend.read(tmp_path / "nemo")

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import nemo_distill
+from nemo_distill import backends
 from nemo_distill.nemotron_h import checkpoint, mapping
+from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("backend")]
 
 TEACHER = Path(nemo_distill.__file__).parent / "debug" / "teacher"
 DIVISORS = {
@@ -22,35 +24,32 @@ DIVISORS = {
 
 
 @pytest.fixture
-def teacher():
-    """The debug teacher as a Megatron module, its shape and the trainer's runtime."""
-    from nemo_distill.nemotron_h import model
-
+def teacher(backend):
+    """The debug teacher as a Megatron module, its shape, the session and its runtime."""
     shape, state = checkpoint.read_hf(TEACHER)
-    runtime = model.Runtime(seq_length=64)
-    with model.session(runtime) as trainer:
-        nemo_model = model.build(trainer, shape, tokenizer=TEACHER, runtime=runtime)
-        model.load(nemo_model, mapping.to_megatron(state, shape))
-        yield model.megatron(nemo_model), shape, trainer, runtime
+    runtime = Runtime(seq_length=64)
+    with backend.session(runtime) as session:
+        module = backend.build(session, shape, tokenizer=TEACHER, runtime=runtime)
+        backend.load(module, mapping.to_megatron(state, shape))
+        yield module, shape, session, runtime
 
 
 def calibration(shape: Shape) -> torch.Tensor:
     return torch.randint(0, shape.vocab_size, (16, 64), generator=torch.Generator().manual_seed(0))
 
 
-def rebuilt_logits(module, shape: Shape, trainer, runtime, tokens):
+def rebuilt_logits(module, shape: Shape, session, runtime, tokens):
     """Logits of a new model of the pruned shape that is given the pruned module's tensors."""
-    from nemo_distill.nemotron_h import model
-
-    nemo_model = model.build(trainer, shape, tokenizer=TEACHER, runtime=runtime)
-    model.load(nemo_model, model.state_of(module))
-    return model.megatron(nemo_model).eval()(tokens, torch.arange(64).expand_as(tokens), None)
+    backend = backends.get()
+    again = backend.build(session, shape, tokenizer=TEACHER, runtime=runtime)
+    backend.load(again, backend.state_of(module))
+    return again.eval()(tokens, torch.arange(64).expand_as(tokens), None)
 
 
 def test_an_export_config_gives_the_sizes_it_names(teacher, tmp_path):
     from nemo_distill.prune import minitron as pruning
 
-    module, shape, trainer, runtime = teacher
+    module, shape, session, runtime = teacher
     sizes = {
         "hidden_size": shape.hidden_size - 16,
         "ffn_hidden_size": shape.ffn_hidden_size - 32,
@@ -75,7 +74,7 @@ def test_an_export_config_gives_the_sizes_it_names(teacher, tmp_path):
     tokens = calibration(shape)[:2]
     with torch.no_grad():
         pruned = module.eval()(tokens, torch.arange(64).expand_as(tokens), None)
-        again = rebuilt_logits(module, result.shape, trainer, runtime, tokens)
+        again = rebuilt_logits(module, result.shape, session, runtime, tokens)
     assert torch.equal(pruned, again)
 
 
@@ -109,13 +108,12 @@ def test_a_search_keeps_the_best_of_its_candidates_under_the_target(teacher, tmp
     json.dumps(result.candidates)
 
 
-def test_a_search_that_was_cut_scores_no_candidate_twice(tmp_path):
-    from nemo_distill.nemotron_h import model
+def test_a_search_that_was_cut_scores_no_candidate_twice(backend, tmp_path):
     from nemo_distill.prune import minitron as pruning
 
     shape, state = checkpoint.read_hf(TEACHER)
     request = pruning.Request(parameters=0.8, divisors=DIVISORS, candidates=4)
-    runtime = model.Runtime(seq_length=64)
+    runtime = Runtime(seq_length=64)
     seen = []
 
     def run(stop_after: int | None):
@@ -125,11 +123,11 @@ def test_a_search_that_was_cut_scores_no_candidate_twice(tmp_path):
             seen.append(sum(p.numel() for p in m.parameters()))
             return float(len(seen))
 
-        with model.session(runtime) as trainer:
-            nemo_model = model.build(trainer, shape, tokenizer=TEACHER, runtime=runtime)
-            model.load(nemo_model, mapping.to_megatron(state, shape))
+        with backend.session(runtime) as session:
+            module = backend.build(session, shape, tokenizer=TEACHER, runtime=runtime)
+            backend.load(module, mapping.to_megatron(state, shape))
             return pruning.prune(
-                model.megatron(nemo_model), shape, request,
+                module, shape, request,
                 calibration=calibration(shape), score=score, state_file=tmp_path / "search.pt",
             )  # fmt: skip
 

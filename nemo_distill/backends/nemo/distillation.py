@@ -1,54 +1,33 @@
 """NeMo's distillation model with `divergence` as its loss, and with models that compute in FP8.
 
-    model = distillation_model(student=Path("prune/checkpoint"), teacher=Path("import/checkpoint"), Options())
+    model = distillation_model(student=Path("prune/checkpoint"), teacher=Path("import/checkpoint"), options=Options())
     llm.train(model, data, trainer, optim=..., resume=...)
 
 NeMo (`llm.distill`) runs teacher and student, keeps what their output layers give and compares it. Here, while the
 student trains, the output layers give their input instead, and the loss takes the logits from there, chunk by chunk.
 Everything else is NeMo's: the two models, the weighing with losses of intermediate layers, checkpoints of the student
-alone.
+alone. Imported once `backends.nemo.prepare` has run.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-
-from nemo_distill.compat import device, registry
-from nemo_distill.compat import distillation as changes
-from nemo_distill.kd import precision
-from nemo_distill.kd.divergence import CHUNK_TOKENS, masked_divergence
-
-registry.prepare()
-
-from megatron.core import parallel_state  # noqa: E402
-from megatron.core.tensor_parallel.mappings import (  # noqa: E402
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel.mappings import (
     copy_to_tensor_model_parallel_region,
     gather_from_sequence_parallel_region,
 )
-from nemo import lightning as nl  # noqa: E402
-from nemo.collections.llm.modelopt.distill.loss import BaseLoss  # noqa: E402
-from nemo.collections.llm.modelopt.distill.model import (  # noqa: E402
-    DistillationGPTModel,
-    _DistillationLossReduction,
-)
+from nemo import lightning as nl
+from nemo.collections.llm.modelopt.distill.loss import BaseLoss
+from nemo.collections.llm.modelopt.distill.model import DistillationGPTModel, _DistillationLossReduction
+from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How the two models compute, as opposed to what."""
-
-    fused_loss: bool = True
-    """Whether the loss takes hidden states; otherwise NeMo's own, which takes logits."""
-    chunk_tokens: int = CHUNK_TOKENS
-    """Tokens whose logits the fused loss holds at a time."""
-    fused_kernels: bool = True
-    """Whether Mamba layers and norms compute on a GPU in our own kernels (`nemotron_h.mixer` and `.norm`); otherwise in
-    mamba-ssm's and Transformer Engine's."""
-    fp8: str = "none"
-    """Whose matrix products are in FP8: a name in `settings.FP8`."""
+from nemo_distill.compat import device, distillation
+from nemo_distill.kd import precision
+from nemo_distill.kd.divergence import CHUNK_TOKENS, masked_divergence
+from nemo_distill.kd.options import Options
+from nemo_distill.nemotron_h.model import recompute_mlp
 
 
 def distillation_model(
@@ -56,8 +35,12 @@ def distillation_model(
 ) -> "DistillationModel":
     """A model that trains the NeMo checkpoint `student` after the checkpoint `teacher` (upstream: `llm.distill`).
 
-    `pairs_file`: NeMo's distillation config, which may name intermediate layers to compare; None: logits alone.
-    `recompute`: What the student computes again in the backward pass, a name in `settings.RECOMPUTE`.
+    Args:
+        student: NeMo checkpoint whose weights are trained.
+        teacher: NeMo checkpoint that is distilled from.
+        options: How both compute.
+        pairs_file: NeMo's distillation config, which may name intermediate layers to compare; None: logits alone.
+        recompute: Activation recomputation of the student, a name in `settings.RECOMPUTE`.
     """
     precision.check(options.fp8, fused_kernels=options.fused_kernels)
     contexts = [nl.io.load_context(checkpoint / "context", subpath="model") for checkpoint in (student, teacher)]
@@ -79,6 +62,7 @@ class DistillationModel(DistillationGPTModel):
 
     def __init__(self, *args, options: Options, recompute: str, **kwargs):
         super().__init__(*args, **kwargs)
+        self._training_loss_reduction: _DistillationLossReduction | None
         self.options, self.recompute = options, recompute
 
     def configure_model(self) -> None:
@@ -97,7 +81,7 @@ class DistillationModel(DistillationGPTModel):
         if self.options.fp8 == "both":
             precision.student_in_fp8(self.module)
         if self.recompute == "mlp":
-            mlp_computed_again(self.module)
+            recompute_mlp(self.module)
 
     @property
     def training_loss_reduction(self) -> _DistillationLossReduction:
@@ -106,16 +90,9 @@ class DistillationModel(DistillationGPTModel):
         return self._training_loss_reduction
 
 
-def mlp_computed_again(model) -> None:
-    """Let MLP layers keep their input alone for the backward pass (Megatron's selective recomputation of `mlp`)."""
-    for layer in model.decoder.layers:
-        if hasattr(getattr(layer, "mlp", None), "linear_fc1"):  # others have a stand-in for it
-            changes.recompute_mlp(layer)
-
-
 def loss_reduction(model) -> _DistillationLossReduction:
     """What makes ModelOpt's distillation `model`'s output for a microbatch a loss, by the loss that the model has."""
-    criterion = changes.criterion_of(model, model.output_layer, model.teacher_model.output_layer)
+    criterion = distillation.criterion_of(model, model.output_layer, model.teacher_model.output_layer)
     if not isinstance(criterion, LogitsKLLossFromHidden):
         return _DistillationLossReduction(distillation_loss_fn=model.compute_kd_loss)
     reduction = _LossReduction(distillation_loss_fn=model.compute_kd_loss)
@@ -171,6 +148,7 @@ class LogitsKLLossFromHidden(BaseLoss):
             else:
                 student = copy_to_tensor_model_parallel_region(student)  # adds up the gradient's parts
         student_weight, teacher_weight = self._weights()
+        assert self.loss_mask is not None, "the reduction gives it beforehand"
         mask, self.loss_mask = self.loss_mask.transpose(0, 1).flatten(), None
         loss = masked_divergence(
             student.flatten(0, 1), student_weight, teacher.flatten(0, 1), teacher_weight, mask,
@@ -185,4 +163,4 @@ def fuse_loss(model, *, chunk_tokens: int = CHUNK_TOKENS) -> None:
     criterion = LogitsKLLossFromHidden(
         model.config, student_layer=student, teacher_layer=teacher, chunk_tokens=chunk_tokens
     )
-    changes.set_criterion(model, student, teacher, criterion)
+    distillation.set_criterion(model, student, teacher, criterion)

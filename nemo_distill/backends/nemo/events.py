@@ -1,0 +1,95 @@
+"""Tells listeners of ours (`nemo_distill.train.events`) what Lightning's trainer does."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
+from nemo.utils.model_utils import unwrap_model
+from torch import Tensor
+
+from nemo_distill import backends
+from nemo_distill.errors import UserError
+from nemo_distill.kd.teacher import teacher_loss
+from nemo_distill.nemotron_h.model import state_of
+from nemo_distill.train.course import Course
+from nemo_distill.train.events import Iteration, Listener
+
+
+class NemoView:
+    """A training through NeMo, as listeners see it (`train.events.View`)."""
+
+    def __init__(self, trainer: Any, module: Any, context: Path | None):
+        self._trainer, self._module, self._context = trainer, module, context
+
+    @property
+    def first_rank(self) -> bool:
+        return self._trainer.is_global_zero
+
+    @property
+    def iteration(self) -> int:
+        return self._trainer.global_step
+
+    def teacher_loss(self) -> float:
+        return teacher_loss(self._module.core_module.teacher_model, self._trainer.datamodule._train_ds)
+
+    def state(self) -> dict[str, Tensor]:
+        return state_of(unwrap_model(self._module))
+
+    def save(self, folder: Path) -> None:
+        assert self._context is not None, "a fresh model has no context to save"
+        self._trainer.save_checkpoint(folder)
+        if self.first_rank:
+            shutil.copytree(self._context, folder / "context")
+            (folder / backends.BACKEND_FILE).write_text(backends.NEMO + "\n", encoding="utf-8")
+
+    def wait_for_all(self) -> None:
+        self._trainer.strategy.barrier()
+
+    def stop(self, reason: str) -> NoReturn:
+        raise UserError(reason)
+
+
+class Events(Checkpoint):
+    """The one callback of a training: it tells its listeners, and ends a part of the course.
+
+    A `Checkpoint` for Lightning, since listeners save. NeMo's own rotates by a monitored metric and names folders by
+    it; a part of a course has one last checkpoint.
+    """
+
+    def __init__(self, listeners: Sequence[Listener], *, course: Course, until: int, context: Path | None):
+        self.listeners, self.course, self.until, self.context = listeners, course, until, context
+        self.last_model_path = ""  # set by NeMo's AutoResume
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        view = NemoView(trainer, module, self.context)
+        for listener in self.listeners:
+            listener.start(view)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch, batch_idx: int) -> None:
+        self._started = time.perf_counter()
+        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx: int
+    ) -> None:
+        seconds, metrics = time.perf_counter() - self._started, trainer.callback_metrics
+        iteration = Iteration(
+            number=trainer.global_step,
+            loss=float(metrics["reduced_train_loss"]),
+            learning_rate=self._learning_rate,
+            tokens=trainer.global_step * self.course.tokens_per_iteration,
+            seconds=seconds,
+            grad_norm=float(metrics["grad_norm"]) if "grad_norm" in metrics else None,
+        )
+        for listener in self.listeners:
+            listener.iteration_done(iteration)
+        if iteration.number >= self.until:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        for listener in self.listeners:
+            listener.end()

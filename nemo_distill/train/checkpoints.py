@@ -1,0 +1,50 @@
+"""The checkpoints of a training: one at a time, which is complete when it says so."""
+
+import shutil
+from pathlib import Path
+
+from nemo_distill.train.events import Iteration, Listener
+
+COMPLETE = "_COMPLETE"
+"""Written into a checkpoint's folder when all of it is on disk."""
+
+
+class Checkpoints(Listener):
+    """Saves the whole training state every `every` iterations and at the end; only the newest is kept."""
+
+    def __init__(self, folder: Path, *, every: int, until: int):
+        self.folder, self.every, self.until = folder, every, until
+
+    def iteration_done(self, iteration: Iteration) -> None:
+        if iteration.number == self.until or (self.every and iteration.number % self.every == 0):
+            self.save(iteration.number)
+
+    def save(self, number: int) -> None:
+        """Save, mark as complete, then let the older ones go."""
+        target = checkpoint_of(self.folder, number)
+        if self.view.first_rank and target.exists():
+            shutil.rmtree(target)
+        self.view.wait_for_all()
+        self.view.save(target)
+        if self.view.first_rank:
+            (target / COMPLETE).touch()
+            for other in complete_checkpoints(self.folder)[:-1]:
+                shutil.rmtree(other)
+        self.view.wait_for_all()
+
+
+def checkpoint_of(folder: Path, number: int) -> Path:
+    """Folder of the checkpoint of an iteration among the checkpoints in `folder`."""
+    return folder / f"iteration_{number:07d}"
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints that `Checkpoints` left in `folder`, oldest first."""
+    return sorted(path.parent for path in folder.glob(f"iteration_*/{COMPLETE}"))
+
+
+def remove_incomplete(folder: Path) -> None:
+    """Remove what a killed process left of a checkpoint."""
+    for path in folder.glob("iteration_*"):
+        if not (path / COMPLETE).exists():
+            shutil.rmtree(path)

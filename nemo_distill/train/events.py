@@ -1,0 +1,79 @@
+"""What happens in a training, told to listeners in words of our own, whichever framework trains.
+
+    class Loud(Listener):
+        def iteration_done(self, iteration):
+            if iteration.loss > 10:
+                self.view.stop(f"the loss is {iteration.loss} at iteration {iteration.number}.")
+
+Every rank tells its own listeners, in the order in which they were given: `start` once the models stand,
+`iteration_done` after every iteration of the optimizer, `end` when a part of the course was trained to its end. A
+listener acts on the training through its `view`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iteration:
+    """One iteration of the optimizer, as every rank knows it."""
+
+    number: int
+    """Number of the iteration in the course, from 1."""
+    loss: float
+    """Mean loss of the global batch, in nats."""
+    learning_rate: float
+    """Learning rate that the iteration was made with."""
+    tokens: int
+    """Tokens since the start of the course."""
+    seconds: float
+    """Duration in seconds."""
+    grad_norm: float | None = None
+    """Norm of the global batch's gradient before clipping; None where the framework does not say."""
+
+
+class View(Protocol):
+    """A training as its listeners see it."""
+
+    @property
+    def first_rank(self) -> bool:
+        """Whether this is the rank that writes."""
+
+    @property
+    def iteration(self) -> int:
+        """Iterations of the course that are done."""
+
+    def teacher_loss(self) -> float:
+        """The teacher's own next-token loss on the blend, in nats, the same on every rank."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained model's tensors in our names (`backends.Backend.state_of`)."""
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint, optimizer included, into `folder`; all ranks together."""
+
+    def wait_for_all(self) -> None:
+        """Go on when every rank is here."""
+
+    def stop(self, reason: str) -> NoReturn:
+        """End the training on this rank with `UserError`; every rank has to come to the same verdict."""
+
+
+class Listener:
+    """Does nothing when it is told of something: what listens overrides what it wants to hear."""
+
+    view: View
+    """The training, from `start` on."""
+
+    def start(self, view: View) -> None:
+        """The models stand and the first iteration is about to begin."""
+        self.view = view
+
+    def iteration_done(self, iteration: Iteration) -> None:
+        """An iteration is over."""
+
+    def end(self) -> None:
+        """The last iteration of this part of the course is over."""

@@ -1,0 +1,145 @@
+"""Imports every module of the project in this process, and says which attribute of third-party code that changed.
+
+    python tests/nemo_distill/compat/imports_for_tests.py [--planted FILE]       # a line `changed NAME` for each
+
+With `--planted` the file is run as a module would be that needs no framework, and nothing after it.
+
+What a module imports of others is imported first, so that what those do to each other is no one's fault here. Changes
+that `prepare` makes are made beforehand too, for Megatron and NeMo cannot be imported without.
+"""
+
+import ast
+import contextlib
+import importlib
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+WATCHED = ("torch", "megatron", "nemo", "lightning", "modelopt", "transformers", "nemo_run", "nemo_evaluator", "typer")
+OURS = ("nemo_distill", "evaluator", "core_evals")
+FRAMEWORKS = ("megatron", "nemo", "lightning", "modelopt", "mamba_ssm", "transformer_engine", "triton", "causal_conv1d")
+"""What is imported after `prepare` only."""
+ON_A_GPU_ONLY = ("triton", "transformer_engine", "causal_conv1d", "mamba_ssm")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name."""
+    found = {}
+    for package in ("nemo_distill", "evaluator"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name.replace("evaluator.core_evals", "core_evals")] = path
+    found.pop("core_evals", None)
+    return found
+
+
+def imported_at_top(path: Path) -> set[str]:
+    """Dotted names of third-party modules that the file imports where it is imported itself."""
+    names: set[str] = set()
+    nodes: list = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.If | ast.Try):
+            nodes += [*node.body, *node.orelse, *getattr(node, "finalbody", ())]
+    return {name for name in names if name.split(".")[0] not in (*OURS, *sys.stdlib_module_names)}
+
+
+def attributes() -> dict[tuple[str, str], object]:
+    """What every attribute of every module and class of the watched packages is, and what every table there holds."""
+    found: dict[tuple[str, str], object] = {}
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] not in WATCHED or not isinstance(module, types.ModuleType):
+            continue
+        for key, value in list(vars(module).items()):
+            found[name, key] = value
+            if isinstance(value, type) and value.__module__ == name:
+                found |= {(f"{name}.{key}", inner): held for inner, held in list(vars(value).items())}
+            elif type(value) in (dict, list, set) and not key.startswith("__"):
+                found[name, f"{key} holds"] = [id(held) for held in _held(value)]
+    return found
+
+
+def _held(value) -> list:
+    return [*value, *value.values()] if isinstance(value, dict) else list(value)
+
+
+def changed(before: dict, after: dict) -> list[str]:
+    """Names of attributes that are other than before, and of new ones that are ours."""
+    found = [key for key, value in after.items() if _differs(key, value, before)]
+    return [".".join(key) for key in [*found, *(before.keys() - after.keys())]]
+
+
+def _differs(key: tuple[str, str], value, before: dict) -> bool:
+    if key not in before:
+        return not isinstance(value, types.ModuleType) and _is_ours(value)
+    if key[1].endswith(" holds"):
+        return value != before[key] and any(_is_ours(held) for held in _held_objects(key))
+    if isinstance(value, int | str | float | None):
+        return value != before[key]
+    return value is not before[key]
+
+
+def _held_objects(key: tuple[str, str]) -> list:
+    return _held(getattr(sys.modules[key[0]], key[1].removesuffix(" holds")))
+
+
+def _is_ours(value) -> bool:
+    return str(getattr(value, "__module__", "") or type(value).__module__).split(".")[0] in OURS
+
+
+def main(planted: str | None) -> None:
+    sys.path[:0] = [str(ROOT), str(ROOT / "evaluator")]
+    found = modules()
+    theirs = sorted({name for path in found.values() for name in imported_at_top(path)})
+    light = [name for name in theirs if name.split(".")[0] not in FRAMEWORKS]
+    alone = [name for name, path in found.items() if not _needs_framework(path, found)]
+    for group, names, prepared in ((alone, light, False), (sorted(set(found) - set(alone)), theirs, True)):
+        if prepared:
+            importlib.import_module("nemo_distill.backends").get().prepare()
+        for name in names:
+            with contextlib.suppress(ImportError, AttributeError):
+                importlib.import_module(name)
+        before = attributes()
+        for name in group:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as missing:
+                if (missing.name or "").split(".")[0] not in ON_A_GPU_ONLY:
+                    raise
+        if planted:
+            exec(
+                compile(Path(planted).read_text(encoding="utf-8"), planted, "exec"),
+                {"__name__": "nemo_distill.planted"},
+            )
+        for name in changed(before, attributes()):
+            print("changed", name)
+        if planted:
+            return
+
+
+def _needs_framework(path: Path, found: dict[str, Path], seen: frozenset = frozenset()) -> bool:
+    """Whether a module imports, or imports a module of ours that imports, what comes after `prepare`."""
+    if path in seen:
+        return False
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = imported_at_top(path)
+    if any(name.split(".")[0] in FRAMEWORKS for name in names):
+        return "triton" not in names or bool({name.split(".")[0] for name in names} & set(FRAMEWORKS) - {"triton"})
+    ours = {
+        name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS
+        for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        if name in found
+    }
+    return any(_needs_framework(found[name], found, seen | {path}) for name in ours)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2] if sys.argv[1:2] == ["--planted"] else None)
