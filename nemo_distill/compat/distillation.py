@@ -64,8 +64,8 @@ def pad_rows(layer, rows: int) -> None:
 
 
 def compute_in_fp8(model, fp8_format: str) -> None:
-    """Turn FP8 on in a model that stands: Megatron refuses an FP8 config whose `in_proj` has other rows, which here are
-    filled up."""
+    """Turn FP8 on in a model that is built: Megatron refuses an FP8 config whose `in_proj` has other rows, which are
+    filled up here."""
     model.config.fp8 = model.decoder.config.fp8 = fp8_format
     model.config.fp8_recipe = model.decoder.config.fp8_recipe = "tensorwise"
 

@@ -49,9 +49,9 @@ class _MaskedDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student, student_weight, teacher, teacher_weight, mask, group, chunk_tokens):
-        by_hidden, by_weight = ctx.needs_input_grad[:2]
-        hidden_gradient = torch.empty_like(student) if by_hidden else None
-        weight_gradient = torch.empty_like(student_weight) if by_weight else None
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        hidden_gradient = torch.empty_like(student) if needs_hidden else None
+        weight_gradient = torch.empty_like(student_weight) if needs_weight else None
         total = torch.zeros((), dtype=_exact(student.dtype), device=student.device)
         mask = mask.to(total.dtype)
         for start in range(0, student.shape[0], chunk_tokens):

@@ -58,7 +58,7 @@ def distillation_model(
 
 
 class DistillationModel(DistillationGPTModel):
-    """NeMo's distillation model, changed once it stands."""
+    """NeMo's distillation model, changed once it is built."""
 
     def __init__(self, *args, options: Options, recompute: str, **kwargs):
         super().__init__(*args, **kwargs)

@@ -88,8 +88,8 @@ class MixerFunction(torch.autograd.Function):
         (z, xbc, dt), (dz, dxbc, ddt) = _split(zxbcdt, *ctx.sizes[:2]), _split(made, *ctx.sizes[:2])
         convolved = _convolved(xbc, conv_weight, conv_bias)
         x, B, C = _heads(convolved, *ctx.sizes)
-        by_convolved = torch.empty_like(convolved)
-        dx, dB, dC = _heads(by_convolved, *ctx.sizes)
+        grad_convolved = torch.empty_like(convolved)
+        dx, dB, dC = _heads(grad_convolved, *ctx.sizes)
         dy, dnorm_weight = norm.backward(
             gradient.contiguous().flatten(0, 1),
             y.flatten(0, 1).flatten(1),
@@ -98,10 +98,10 @@ class MixerFunction(torch.autograd.Function):
             scale,
             dz.flatten(0, 1),
         )
-        by_steps, by_decay, dD = ssd.backward(dy.view_as(y), x, steps, cumulative, B, C, D, entering, dx, dB, dC)
-        _, dA, ddt_bias = _chunk_cumsum_bwd(by_decay, by_steps, dt, A, dt_bias=dt_bias, dt_softplus=True, ddt=ddt)
+        grad_steps, grad_decay, dD = ssd.backward(dy.view_as(y), x, steps, cumulative, B, C, D, entering, dx, dB, dC)
+        _, dA, ddt_bias = _chunk_cumsum_bwd(grad_decay, grad_steps, dt, A, dt_bias=dt_bias, dt_softplus=True, ddt=ddt)
         found, dconv_weight, dconv_bias, *_ = causal_conv1d_bwd_function(
-            _channels_first(xbc), conv_weight, conv_bias, by_convolved.transpose(1, 2), None, None, None,
+            _channels_first(xbc), conv_weight, conv_bias, grad_convolved.transpose(1, 2), None, None, None,
             _channels_first(dxbc), False, True,
         )  # fmt: skip
         if found.data_ptr() != dxbc.data_ptr():  # rows of a width that the kernel wants copied

@@ -129,7 +129,7 @@ def _norm_gradient(
     column = tl.arange(0, BLOCK)
     channel, inside = group * GROUP + column, column < GROUP
     factor = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
-    by_factor = tl.zeros((BLOCK,), tl.float32)
+    grad_factor = tl.zeros((BLOCK,), tl.float32)
     for step in tl.range(min(TOKENS, tokens - first), num_stages=STAGES):
         token = first + step
         gradient = tl.load(dout + token * DOUT_TOKEN + channel, mask=inside, other=0.0).to(tl.float32)
@@ -141,12 +141,12 @@ def _norm_gradient(
             part = tl.sigmoid(gate)
             x *= gate * part
         normed = x * found
-        by_factor += gradient * normed
+        grad_factor += gradient * normed
         gradient *= factor
-        by_x = (gradient - normed * (tl.sum(normed * gradient) / GROUP)) * found
+        grad_x = (gradient - normed * (tl.sum(normed * gradient) / GROUP)) * found
         if z is not None:
-            by_gate = by_x * value * part * (1.0 + gate * (1.0 - part))
-            tl.store(dz + token * DZ_TOKEN + channel, by_gate.to(dz.dtype.element_ty), mask=inside)
-            by_x *= gate * part
-        tl.store(dy + token * CHANNELS + channel, by_x.to(dy.dtype.element_ty), mask=inside)
-    tl.store(parts + tl.program_id(0) * CHANNELS + channel, by_factor, mask=inside)
+            grad_gate = grad_x * value * part * (1.0 + gate * (1.0 - part))
+            tl.store(dz + token * DZ_TOKEN + channel, grad_gate.to(dz.dtype.element_ty), mask=inside)
+            grad_x *= gate * part
+        tl.store(dy + token * CHANNELS + channel, grad_x.to(dy.dtype.element_ty), mask=inside)
+    tl.store(parts + tl.program_id(0) * CHANNELS + channel, grad_factor, mask=inside)

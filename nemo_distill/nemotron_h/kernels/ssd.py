@@ -1,7 +1,7 @@
 """Mamba-2's scan on a GPU with its states in memory once, in the inputs' precision: both directions, in Triton.
 
     y, entering = forward(x, dt, cumulative, B, C, D)
-    by_dt, by_decay, by_skip = backward(dy, x, dt, cumulative, B, C, D, entering, dx, dB, dC)
+    grad_dt, grad_decay, grad_skip = backward(dy, x, dt, cumulative, B, C, D, entering, dx, dB, dC)
 
 mamba-ssm (arXiv:2405.21060, section 6) computes the states of all chunks in float32, adds them up along the sequence in
 a second kernel and the gradients in two more, so that states are written and read four times a pass. Here one kernel
@@ -93,11 +93,11 @@ def backward(dy: Tensor, x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C
     chunks, groups = dt.shape[2], B.shape[2]
     sizes, counts = _sizes(x, B), (chunks, heads, heads // groups)
     leaving = states(dy, dt, cumulative, C, backward=True)
-    by_dt, skipped, later, earlier, across, brought, onward = torch.empty(
+    grad_dt, skipped, later, earlier, across, brought, onward = torch.empty(
         7, *dt.shape, dtype=torch.float32, device=x.device
     )
     _scan_input[(CHUNK // INPUT["ROWS"], heads, batch * chunks)](
-        dy, x, dt, cumulative, B, C, D, leaving, dx, by_dt, skipped,
+        dy, x, dt, cumulative, B, C, D, leaving, dx, grad_dt, skipped,
         *dy.stride()[:3], *x.stride()[:3], *B.stride()[:3], *C.stride()[:3], *dx.stride()[:3], *counts,
         **sizes, **INPUT,
     )  # fmt: skip
@@ -117,12 +117,12 @@ def backward(dy: Tensor, x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C
             *own.stride()[:3], *other.stride()[:3], *values.stride()[:3], *made.stride()[:3],
             *counts, BY_KEY=made is dB, **sizes, **GROUP,
         )  # fmt: skip
-    by_decay = torch.empty_like(dt)
+    grad_decay = torch.empty_like(dt)
     _scan_collect[(chunks, heads, batch)](
-        cumulative, entering, leaving, later, earlier, across, brought, onward, by_decay, chunks, heads,
+        cumulative, entering, leaving, later, earlier, across, brought, onward, grad_decay, chunks, heads,
         CHUNK=CHUNK, SIZE=x.shape[3] * B.shape[3], **COLLECT,
     )  # fmt: skip
-    return by_dt, by_decay, skipped.sum((0, 2, 3))
+    return grad_dt, grad_decay, skipped.sum((0, 2, 3))
 
 
 def _sizes(values: Tensor, keys: Tensor) -> dict[str, int]:
@@ -212,7 +212,7 @@ def _scan_output(
 
 @triton.jit
 def _scan_input(
-    dy, x, dt, cumulative, b, c, d, leaving, dx, by_dt, skipped,
+    dy, x, dt, cumulative, b, c, d, leaving, dx, grad_dt, skipped,
     dy_batch, dy_token, dy_head, x_batch, x_token, x_head, b_batch, b_token, b_group, c_batch, c_token, c_group,
     dx_batch, dx_token, dx_head, chunks, heads, per_group,
     CHUNK: tl.constexpr, STATE: tl.constexpr, HEAD: tl.constexpr, HEAD_BLOCK: tl.constexpr, ROWS: tl.constexpr,
@@ -235,7 +235,7 @@ def _scan_input(
     keys = tl.load(b + row[:, None] * b_token + n[None, :])
     gradient = tl.load(leaving + n[:, None] * HEAD + p[None, :], mask=inside, other=0.0)
     decay, step = tl.load(cumulative + row), tl.load(dt + row)
-    by_input = tl.dot(keys, gradient) * tl.exp(tl.load(cumulative + CHUNK - 1) - decay)[:, None]
+    grad_input = tl.dot(keys, gradient) * tl.exp(tl.load(cumulative + CHUNK - 1) - decay)[:, None]
     for first in range(block * ROWS, CHUNK, ROWS):
         token = first + tl.arange(0, ROWS)
         queries = tl.load(c + token[:, None] * c_token + n[None, :])
@@ -243,13 +243,13 @@ def _scan_input(
         apart = tl.load(cumulative + token)[None, :] - decay[:, None]
         weights = tl.dot(keys, tl.trans(queries)) * tl.exp(tl.minimum(apart, 0.0))
         weights = tl.where(row[:, None] <= token[None, :], weights, 0.0)
-        by_input = tl.dot(weights.to(incoming.dtype), incoming, by_input)
+        grad_input = tl.dot(weights.to(incoming.dtype), incoming, grad_input)
     inputs = tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
-    tl.store(by_dt + place + row, tl.sum(by_input * inputs, 1))
+    tl.store(grad_dt + place + row, tl.sum(grad_input * inputs, 1))
     own = tl.load(dy + row[:, None] * dy_token + p[None, :], mask=inside, other=0.0).to(tl.float32)
     inputs = tl.load(x + row[:, None] * x_token + p[None, :], mask=inside, other=0.0).to(tl.float32)  # kept, they spill
     tl.store(skipped + place + row, tl.sum(own * inputs, 1))
-    made = by_input * step[:, None] + tl.load(d + head).to(tl.float32) * own
+    made = grad_input * step[:, None] + tl.load(d + head).to(tl.float32) * own
     tl.store(dx + row[:, None] * dx_token + p[None, :], made.to(dx.dtype.element_ty), mask=inside)
 
 
@@ -341,9 +341,9 @@ def _scan_group(
         scale = tl.exp(tl.load(cumulative + CHUNK - 1) - decay) * tl.load(dt + row) if BY_KEY else tl.exp(decay)
         value = tl.load(values + row[:, None] * values_token + p[None, :], mask=inside, other=0.0)
         state = tl.load(states + n[:, None] * HEAD + p[None, :], mask=inside, other=0.0)
-        by_state = tl.dot(value, tl.trans(state)) * scale[:, None]
-        total += by_state
-        tl.store(sums + row, tl.sum(by_state * mine.to(tl.float32), 1))
+        grad_state = tl.dot(value, tl.trans(state)) * scale[:, None]
+        total += grad_state
+        tl.store(sums + row, tl.sum(grad_state * mine.to(tl.float32), 1))
         values += values_head
         states += HEAD * STATE
         dt += chunks * CHUNK
@@ -362,7 +362,7 @@ def _scan_group(
 
 @triton.jit
 def _scan_collect(
-    cumulative, entering, leaving, later, earlier, across, brought, onward, by_decay, chunks, heads,
+    cumulative, entering, leaving, later, earlier, across, brought, onward, grad_decay, chunks, heads,
     CHUNK: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The gradient of a chunk's A dt: that of a token counts for all pairs of tokens it lies between."""
@@ -379,4 +379,4 @@ def _scan_collect(
     between = tl.load(later + at) + tl.load(earlier + at) + tl.load(across + at) + tl.load(brought + at)
     leaves = tl.load(onward + at)
     before = tl.cumsum(leaves, 0) - leaves
-    tl.store(by_decay + at, tl.cumsum(between, 0, reverse=True) + before + through)
+    tl.store(grad_decay + at, tl.cumsum(between, 0, reverse=True) + before + through)

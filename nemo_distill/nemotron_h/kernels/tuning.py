@@ -27,7 +27,7 @@ PACKAGES = ("triton", "mamba_ssm")
 
 
 def recall(folder: Path) -> int:
-    """Tell Triton the variants that are known in `folder`; returns of how many kernels."""
+    """Give Triton the autotuning results that are kept in `folder`; returns of how many kernels."""
     file, every, results = tuning_file(folder), tuners(), []
     for name, found in json.loads(file.read_text(encoding="utf-8")).items() if file.is_file() else ():
         if name in every:
@@ -40,7 +40,7 @@ def recall(folder: Path) -> int:
 
 
 def remember(folder: Path) -> int:
-    """Write down the variants that Triton has chosen in this process; returns of how many kernels.
+    """Write down the results of autotuning in this process; returns of how many kernels.
 
     A folder that cannot be written is no reason to end a training: it is logged.
     """
