@@ -168,7 +168,7 @@ def prepared(name: str = NEMO) -> Backend:
 
 
 def preload(name: str = NEMO) -> None:
-    """Prepare the backend of that name and import all that it imports later, in a process that steps are forked from."""
+    """Prepare the backend of that name and import all that it imports later: steps will be forked from this process."""
     prepared(name)
     importlib.import_module(f"{__name__}.{name}.preload")
 
