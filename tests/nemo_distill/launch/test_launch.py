@@ -174,16 +174,18 @@ def test_an_unwritable_runs_folder_is_said_in_a_sentence(nemo_run):
         assert code == 2 and reason in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("killed", ["distill-1", "distill-2"])
-def test_a_killed_step_fails_the_run_and_the_same_command_finishes_it(workplace, attempts, killed):
-    process = start(RECIPE, "small.seconds=1.5")
-    wait_for(lambda: step_pid(killed))
-    os.kill(step_pid(killed), signal.SIGKILL)
+def test_a_killed_step_fails_the_run_and_the_same_command_finishes_it(workplace, attempts, gate):
+    command = (RECIPE, f"small.gate={gate}")
+    process = start(*command)
+    wait_for(lambda: step_pid("distill-1"))
+    os.kill(step_pid("distill-1"), signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1 and f"{killed} failed: its process ended without a word" in output
-    process = start(RECIPE, "small.seconds=1.5")
+    assert process.returncode == 1 and "distill-1 failed: its process ended without a word" in output
+    assert not step_pid("distill-2") and not step_pid("evaluate-1")
+    gate.touch()
+    process = start(*command)
     assert process.wait(120) == 0
-    assert attempts("runs", killed) == 2 and attempts("runs", "world") == 1
+    assert attempts("runs", "distill-1") == 2 and attempts("runs", "world") == 1
 
 
 def test_ctrl_c_ends_the_steps_and_exits_130(workplace):
@@ -222,14 +224,17 @@ def test_an_interrupt_that_meets_nemo_run_looking_up_a_state_is_not_lost(nemo_ru
     assert not alive(step_pid("distill-1"))
 
 
-def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplace, attempts):
-    # long enough for the second command to import NeMo-Run, be the machine ever so slow
-    first = start(RECIPE, "small.seconds=12")
-    wait_for(lambda: step_pid("world"))
-    second = start(RECIPE, "small.seconds=12")
+def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplace, attempts, gate):
+    command = (RECIPE, f"small.gate={gate}")
+    first = start(*command)
+    wait_for(lambda: step_pid("distill-1"))
+    second = start(*command)
+    said = next(line for line in second.stdout if "Another nemo-run" in line)
+    assert "Another nemo-run is at work on small" in said
+    gate.touch()
     outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
-    assert "Another nemo-run is at work on small" in outputs[1] and "Nothing to do" in outputs[1]
+    assert "Nothing to do" in outputs[1]
     assert [attempts("runs", step) for step in ("world", "distill-2", "evaluate-2")] == [1, 1, 1]
 
 
