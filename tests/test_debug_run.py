@@ -25,7 +25,7 @@ NEMO_RUN = Path(sys.executable).parent / "nemo-run"
 MILESTONES = "distill.milestones=(25, 75)"
 SEGMENTS = ("distill-0.1M", "distill-0.3M")
 FORKED = {"import-teacher", "prune", "index", *SEGMENTS}
-LIMIT_SECONDS = 900
+LIMIT_SECONDS = 3600
 
 
 def command(runs: Path, *words: str) -> list[str]:

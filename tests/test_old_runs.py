@@ -112,7 +112,7 @@ def test_a_segment_goes_on_from_a_checkpoint_of_the_old_version_to_the_losses_of
         if path.name != "spec.json":
             (shutil.rmtree if path.is_dir() else Path.unlink)(path)
     step = subprocess.Popen([sys.executable, "-m", "nemo_distill.step", str(folder / "spec.json")])
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while step.poll() is None and len(again := old_runs.losses(folder)) < 25 and time.monotonic() < deadline:
         time.sleep(0.2)
     step.kill()

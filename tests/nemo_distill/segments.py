@@ -137,7 +137,7 @@ def start(
     ]
 
 
-def ended(processes: list[subprocess.Popen], *, seconds: float = 300) -> tuple[list[int], str]:
+def ended(processes: list[subprocess.Popen], *, seconds: float = 600) -> tuple[list[int], str]:
     """Exit codes and output of processes, once they have ended."""
     with ThreadPoolExecutor() as pool:
         outputs = list(pool.map(lambda process: process.communicate(timeout=seconds)[0], processes))

@@ -26,7 +26,7 @@ def main(spec) -> None:
     if ranks.rank != config.get("on_rank", 0):
         if config.get("stuck"):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            time.sleep(120)
+            time.sleep(900)
         return
     (spec.folder / "attempts.txt").open("a").write(f"{os.getpid()} {time.time()}\n")
     for line in range(config.get("lines", 0)):

@@ -30,7 +30,7 @@ def loaded(*arguments: str, cwd: Path) -> tuple[set[str], subprocess.CompletedPr
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
+        cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300,
     )  # fmt: skip
     listed = cwd.parent / "loaded.txt"
     modules = set(listed.read_text().split())

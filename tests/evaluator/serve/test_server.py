@@ -29,14 +29,14 @@ def server(checkpoint, tmp_path_factory):
 
 
 def get(url: str) -> dict:
-    with urllib.request.urlopen(url, timeout=120) as reply:
+    with urllib.request.urlopen(url, timeout=300) as reply:
         return json.load(reply)
 
 
 def post(url: str, body) -> tuple[int, dict]:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=120) as reply:
+        with urllib.request.urlopen(request, timeout=300) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -120,7 +120,7 @@ def test_an_answer_ends_before_the_first_of_its_stops(server):
 def test_a_body_that_is_not_json_is_refused(server):
     request = urllib.request.Request(server.url, b"{half", {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(request, timeout=120)
+        urllib.request.urlopen(request, timeout=300)
 
 
 def test_it_ends_within_seconds_on_sigterm_and_frees_its_port(checkpoint, tmp_path):
@@ -130,7 +130,7 @@ def test_it_ends_within_seconds_on_sigterm_and_frees_its_port(checkpoint, tmp_pa
     ):
         post(server.url, QUESTION)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=120) == 0
+        assert server.process.wait(timeout=300) == 0
         with pytest.raises(urllib.error.URLError):
             get(f"{server.root}/health")
 
@@ -153,7 +153,7 @@ def test_it_ends_when_its_parent_is_killed(checkpoint, tmp_path):
     server = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 30  # it may still be loading the model
+    deadline = time.monotonic() + 300  # it may still be loading the model
     while time.monotonic() < deadline and os.path.exists(f"/proc/{server}") and not is_zombie(server):
         time.sleep(0.2)
     assert not os.path.exists(f"/proc/{server}") or is_zombie(server)
@@ -208,7 +208,7 @@ def test_batches_hold_one_length_and_no_more_prompts_or_rows_than_fit():
     requests += [Request(prompt=(9, 9, number), seed=0, temperature=1, top_p=1, max_tokens=1) for number in range(3)]
     for request in requests:
         batcher.submit(request, answers.append)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while len(answers) < len(requests) and time.monotonic() < deadline:
         time.sleep(0.01)
     batcher.stop()

@@ -269,7 +269,7 @@ def test_a_killed_process_takes_its_workers_along_and_the_next_goes_on(large, tm
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while any(command_of(worker) for worker in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.01)

@@ -90,7 +90,7 @@ def test_the_first_rank_s_refusal_is_every_rank_s(tmp_path, small_steps):
 
 def test_what_a_rank_raises_fails_the_step_though_the_first_waits_for_it_for_ever(one):
     spec = one(fail="error", on_rank=1, stuck=True)
-    codes, _ = ended(start(spec, nodes=2), seconds=60)
+    codes, _ = ended(start(spec, nodes=2))
     assert all(codes) and not spec.done
     assert failure(spec) == "rank 1 of 2: RuntimeError: the disk of the tests is full"
     for log in ("log.txt", "log-1.txt"):
@@ -144,7 +144,7 @@ def killed(specs) -> list[int]:
         assert all(agent.poll() is None for agent in agents), ended(agents)
         time.sleep(0.02)
     os.kill(last_rank_of(agents[0]), signal.SIGKILL)
-    codes, _ = ended(agents, seconds=60)
+    codes, _ = ended(agents)
     assert not spec.done
     return codes
 

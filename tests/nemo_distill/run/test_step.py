@@ -28,11 +28,11 @@ def start(spec: Spec, **options) -> subprocess.Popen:
 
 def run(spec: Spec) -> tuple[int, str]:
     process = start(spec)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=300.0):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen in time"
@@ -196,18 +196,21 @@ def test_a_killed_step_leaves_no_mark_and_no_lock_and_runs_again(one, attempts, 
     record = json.loads((quick.folder / "spec.json").read_text())
     record["config"]["seconds"] = 0  # the same folder, so that its lock matters
     (quick.folder / "spec.json").write_text(json.dumps(record))
-    done = subprocess.run([sys.executable, "-m", "nemo_distill.step", str(quick.folder / "spec.json")], timeout=120)
+    done = subprocess.run([sys.executable, "-m", "nemo_distill.step", str(quick.folder / "spec.json")], timeout=300)
     assert done.returncode == 0 and quick.done and attempts(tmp_path, "one") == 2
 
 
 def test_of_two_processes_on_one_folder_the_second_waits_and_finds_it_done(one, attempts, tmp_path):
-    spec = one(seconds=1.5)
+    gate = tmp_path / "gate"
+    spec = one(gate=str(gate))
     first = start(spec)
     wait_for(lambda: (spec.folder / "progress.json").exists())
     second = start(spec)
-    outputs = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert "waiting: another process works on" in second.stdout.readline()
+    gate.touch()
+    outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
-    assert "waiting: another process works on" in outputs[1] and "already done" in outputs[1]
+    assert "already done" in outputs[1]
     assert attempts(tmp_path, "one") == 1
 
 
@@ -216,7 +219,7 @@ def test_a_terminated_step_says_so_and_can_be_resumed(one):
     process = start(spec)
     wait_for(lambda: (spec.folder / "progress.json").exists())
     process.terminate()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 143 and "terminated" in output
     assert not spec.done and not (spec.folder / "_FAILED").exists()
 
@@ -226,4 +229,4 @@ def test_the_machinery_of_a_step_starts_without_what_is_heavy():
     before = os.times()
     subprocess.run([sys.executable, "-c", code], check=True)
     after = os.times()
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.3
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.6

@@ -189,7 +189,7 @@ class Cluster:
         if jobs:
             self.run("scancel", *jobs)
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: not self.run("squeue", "--noheader"), seconds=15)
+            wait_for(lambda: not self.run("squeue", "--noheader"))
         for name in (*NODES, "slurmctld", "slurmdbd", "mariadbd", "munged"):
             self._stop(name)
 
@@ -363,7 +363,7 @@ def _command_lines() -> list[str]:
     return found
 
 
-def wait_for(condition, seconds: float = 180.0):
+def wait_for(condition, seconds: float = 300.0):
     """Poll until `condition()` is true and return what it gave."""
     until = time.monotonic() + seconds
     while not (value := condition()):

@@ -144,7 +144,7 @@ def test_the_environments_folder_may_have_a_space_in_its_name(site, attempts):
     place = site()
     (place / "its own venv").symlink_to(sys.prefix)
     command = [place / "its own venv/bin/python", "-m", "nemo_distill.cli", *RECIPE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "6 of 6 steps" in done.stdout, done.stdout + done.stderr
     assert attempts("runs", "evaluate-2") == 1
 
@@ -236,7 +236,7 @@ def test_ctrl_c_asks_and_leaves_the_jobs_or_cancels_them(site, slurm, gate, atte
         wait_for(lambda: begun("distill-1"))
         process.send_signal(signal.SIGINT)
         os.write(terminal, f"{answer}\n".encode())
-        output, _ = process.communicate(timeout=180)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 130 and "Leave the jobs to the cluster, or cancel them?" in output
         assert ("left to the cluster" in output) is left and ("Cancelled: " in output) is not left
         wait_for(lambda left=left: ("distill-1" in slurm.queue()) is left)

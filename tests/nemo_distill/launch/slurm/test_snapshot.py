@@ -37,7 +37,7 @@ def git(folder: Path, *words: str) -> str:
 
 def nemo_run(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "nemo_distill.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_jobs_run_the_code_as_it_was_at_launch_with_its_uncommitted_changes(checkout, gate):
