@@ -77,11 +77,15 @@ def root(tmp_path_factory) -> Path:
         before = len(killed)
         with open(root / "output.txt", "w") as file:
             process = subprocess.Popen(command(root / "runs"), cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
-            while process.poll() is None:
-                assert time.monotonic() - began < LIMIT_SECONDS
-                kind = kill_one(root / "runs", spared=set(killed))
-                killed += [kind] if kind else []
-                time.sleep(0.05)
+            try:
+                while process.poll() is None:
+                    assert time.monotonic() - began < LIMIT_SECONDS
+                    kind = kill_one(root / "runs", spared=set(killed))
+                    killed += [kind] if kind else []
+                    time.sleep(0.05)
+            finally:
+                process.terminate()  # and its steps with it, where this was interrupted
+                process.wait()
         said.append((root / "output.txt").read_text())
         if process.returncode == 0:
             break
