@@ -4,7 +4,8 @@
 
 Runs `nemo-run RECIPE --executor local` into an empty folder with CPython's import timer on (`PYTHONPROFILEIMPORTTIME`;
 it adds about a tenth to every import), then reads when each step started and ended from its mark of success, and its
-imports from its log. Prints a Markdown table.
+imports from its log. What is imported ahead, for the steps that are forked, has a row of its own. Prints a Markdown
+table, the seconds of processor time that the run took, and the machine's load before and after.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 IMPORT = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|", re.MULTILINE)
+AHEAD = re.compile(r"^imported ahead in ([\d.]+) s", re.MULTILINE)
 
 
 def main() -> None:
@@ -30,9 +32,12 @@ def main() -> None:
         if runs.exists():
             parser.error(f"{runs} is there already; the run is to start from nothing")
         command = ["nemo-run", options.recipe, "--executor", "local", f"runs={runs}"]
-        begin = time.time()
+        begin, load, before = time.time(), os.getloadavg()[0], os.times()
         subprocess.run(command, check=True, env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}, capture_output=True)
         print(table(runs, begin, time.time()))
+        after = os.times()
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        print(f"\nProcessor time: {used:.0f} s. Load: {load:.1f} before, {os.getloadavg()[0]:.1f} after.")
 
 
 def table(runs: Path, begin: float, end: float) -> str:
@@ -40,10 +45,11 @@ def table(runs: Path, begin: float, end: float) -> str:
     rows = []
     for mark in runs.glob("*/*/_SUCCESS"):
         record = json.loads(mark.read_text())
-        log = (mark.parent / "log.txt").read_text(errors="replace")
-        imports = sum(int(microseconds) for microseconds in IMPORT.findall(log)) / 1e6
         started = record["finished"] - record["seconds"] - begin
-        rows.append((started, record["seconds"], imports, mark.parent.parent.name))
+        rows.append((started, record["seconds"], imported(mark.parent / "log.txt"), mark.parent.parent.name))
+    for log in runs.glob(".nemo-run/forkservers/*.log"):
+        seconds = float(AHEAD.search(log.read_text(errors="replace"))[1])
+        rows.append((log.stat().st_mtime - seconds - begin, seconds, imported(log), "(imported ahead)"))
     rows.sort()
     lines = ["| step | starts at, s | takes, s | of it importing, s |", "|---|---:|---:|---:|"]
     lines += [f"| {name} | {start:.0f} | {seconds:.1f} | {imports:.1f} |" for start, seconds, imports, name in rows]
@@ -53,6 +59,11 @@ def table(runs: Path, begin: float, end: float) -> str:
         f"| **the run, two steps at a time** | | **{end - begin:.0f}** | |",
     ]
     return "\n".join(lines)
+
+
+def imported(log: Path) -> float:
+    """Seconds of imports in a log with the import timer's lines."""
+    return sum(int(microseconds) for microseconds in IMPORT.findall(log.read_text(errors="replace"))) / 1e6
 
 
 if __name__ == "__main__":
