@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from nemo_distill.run.manifest import State, find, state_of
 from nemo_distill.run.step import Step, place
 
