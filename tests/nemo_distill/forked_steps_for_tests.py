@@ -13,7 +13,9 @@ IMPORTS = ("imported_for_tests",)
 
 
 def main(spec) -> None:
-    """Config, all of which may be left out: `wait` (for a signal), `spawn`, `fail` ("error", "killed", "exit")."""
+    """Config, all of which may be left out: `wait` (for a signal), `gate` (a file to wait for), `spawn`, and `fail`:
+    "error", "killed" or "exit".
+    """
     state = {
         "pid": os.getpid(),
         "parent": os.getppid(),
@@ -40,6 +42,8 @@ def main(spec) -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             state["spawned"] = pool.apply(modules_here)
     (spec.folder / "state.json").write_text(json.dumps(state))
+    while (gate := spec.config.get("gate")) and not os.path.exists(gate):
+        time.sleep(0.05)
     if spec.config.get("wait"):
         time.sleep(120)
     if spec.config.get("fail") == "error":

@@ -21,6 +21,7 @@ class Small:
     lines: int = 0
     variables: str = ""
     gate: str = ""
+    module: str = "steps_for_tests"
 
 
 DISTILL = Distill(learning_rate=1e-3)
@@ -36,7 +37,7 @@ def small(
     runs: str = "runs",
 ) -> None:
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""
-    module = "steps_for_tests"
+    module = small.module
     config = {"seconds": small.seconds, "learning_rate": distill.learning_rate, "gate": small.gate}
     steps = [
         Step("world", module, {"seconds": 0.1}),

@@ -205,6 +205,33 @@ def test_sigterm_ends_the_steps_too(workplace):
     wait_for(lambda: not alive(step_pid("distill-1")))
 
 
+def test_steps_with_imports_are_forked_from_one_process_that_ends_with_the_command(workplace, gate):
+    command = (RECIPE, "small.module=forked_steps_for_tests", f"small.gate={gate}")
+
+    def states() -> dict[str, dict]:
+        paths = Path("runs").glob("*/*/state.json")
+        return {path.parts[1]: json.loads(text) for path in paths if (text := path.read_text())}
+
+    process = start(*command)
+    wait_for(lambda: "distill-1" in states())
+    forks = states()
+    servers = {one["parent"] for one in forks.values()}
+    assert len(servers) == 1 and set(forks) == {"world", "prune", "distill-1"}
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, output
+    wait_for(lambda: not any(map(alive, {forks["distill-1"]["pid"], *servers})))
+    gate.touch()
+    process = start(*command)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "evaluate-2: done" in output, output
+    logs = list(Path("runs/.nemo-run/forkservers").iterdir())
+    assert len(logs) == 2 and all("imported ahead in" in log.read_text() for log in logs)
+    said = Path("runs/.nemo-run").rglob("combined.log")
+    assert sum("to standard output" in log.read_text() for log in said) == 7  # each task's, where NeMo-Run keeps it
+    assert states()["world"]["environment"]["OMP_NUM_THREADS"] == "1"
+
+
 def test_an_interrupt_that_meets_nemo_run_looking_up_a_state_is_not_lost(nemo_run, monkeypatch):
     from nemo_run.run.torchx_backend.runner import Runner
 
