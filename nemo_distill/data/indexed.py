@@ -36,12 +36,17 @@ MARK = np.dtype([("bin", np.uint16), ("cut", np.bool_)])
 """What is kept beside each document until the end: its bin of the draw, and whether it was cut."""
 
 
+def token_type(vocab_size: int) -> np.dtype:
+    """Type of the tokens of a vocabulary in `PREFIX.bin`, as Megatron chooses it."""
+    return np.dtype(np.uint16 if vocab_size < 65_500 else np.int32)
+
+
 class IndexedWriter:
     """Writes documents, one sequence each, to `PREFIX.bin` and `PREFIX.idx`; both appear at `finish`."""
 
     def __init__(self, prefix: Path, *, vocab_size: int):
         self.prefix = prefix
-        self.dtype = np.dtype(np.uint16 if vocab_size < 65_500 else np.int32)  # as Megatron chooses
+        self.dtype = token_type(vocab_size)
         self.documents = 0
         self.tokens = 0
         self.state: dict | None = None

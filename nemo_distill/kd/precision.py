@@ -46,7 +46,7 @@ def check(fp8: str, *, fused_kernels: bool = False) -> None:
     if not torch.cuda.is_available():
         missing = "a GPU, and there is none here"
     elif torch.cuda.get_device_capability() < (8, 9):
-        missing = f"FP8 matrix units, which the {torch.cuda.get_device_name()} has not (Ada and Hopper have)"
+        missing = f"FP8 tensor cores, and the {torch.cuda.get_device_name()} has none (Ada and Hopper have)"
     elif not _installed("transformer_engine"):
         missing = "Transformer Engine, which is not installed here"
     if missing:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from nemo_distill.config.settings import Health
+from nemo_distill.data.indexed import token_type
 from nemo_distill.run.step import SPEC_FILE, Spec
 from nemo_distill.train.losses import read_losses
 
@@ -142,9 +143,7 @@ def vocabulary_mismatch(*, teacher: int, student: int, tokenizer: int, sources: 
 
 def largest_token(prefix: Path, *, vocab_size: int) -> int:
     """The largest id at `BLOCKS` places, evenly spaced, of `PREFIX.bin`; all of it where it is small."""
-    from nemo_distill.data.indexed import IndexedWriter
-
-    tokens = np.memmap(f"{prefix}.bin", dtype=IndexedWriter(prefix, vocab_size=vocab_size).dtype, mode="r")
+    tokens = np.memmap(f"{prefix}.bin", dtype=token_type(vocab_size), mode="r")
     if len(tokens) <= BLOCKS * BLOCK:
         return int(tokens.max())
     starts = np.linspace(0, len(tokens) - BLOCK, BLOCKS).astype(np.int64)

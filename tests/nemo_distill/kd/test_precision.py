@@ -30,7 +30,7 @@ def test_without_a_gpu_fp8_is_refused_and_nothing_else_is():
 @pytest.mark.parametrize(
     ("machine", "said"),
     [
-        ({"capability": (8, 0)}, "needs FP8 matrix units, which the A100 has not"),
+        ({"capability": (8, 0)}, "needs FP8 tensor cores, and the A100 has none"),
         (
             {"installed": tuple(precision.NEEDED_ON_A_GPU)},
             "needs Transformer Engine, which is not installed here: say distill.fp8=none",
