@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from nemo_distill.nemotron_h.checkpoint import read_nemo
+from nemo_distill import backends
 from nemo_distill.run.step import SUCCESS, Spec
 from nemo_distill.steps import index
 from nemo_distill.train.losses import read_losses
@@ -52,7 +52,7 @@ def test_a_segment_that_is_forked_is_bit_for_bit_the_one_of_a_process_of_its_own
     parents = [json.loads((spec.folder / "spec.json").read_text())["provenance"] for spec in (forked, fresh)]
     assert ["forked_from" in parent for parent in parents] == [True, False]
     assert losses(forked) == losses(fresh)
-    states = [read_nemo(spec.folder / "checkpoint") for spec in (forked, fresh)]
+    states = [backends.get().read(spec.folder / "checkpoint") for spec in (forked, fresh)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
