@@ -114,9 +114,8 @@ class Suite:
     evaluation: str
     """nemo-evaluator's name for all of them in one evaluation; empty when each is started on its own."""
     runner: str = "direct"
-    """`direct`, processes on this machine (`evaluator.harness.run`), or `launcher`, nemo-evaluator-launcher's
-    containers on a
-    cluster (`evaluator.harness.launcher`)."""
+    """`direct`, processes on this machine (`evaluator.harness.direct`), or `launcher`, nemo-evaluator-launcher's
+    containers on a cluster (`evaluator.harness.launcher`)."""
     reasoning_end: str = ""
     """Only what follows this text is scored; empty where the tasks look after that themselves."""
     context: int | None = None

@@ -11,9 +11,9 @@ import pytest
 
 from evaluator.harness import bubblewrap as sandbox
 from evaluator.harness.bubblewrap import check_sandbox, endpoint_socket, sandboxed
+from evaluator.harness.evaluation import evaluating, free_ports, run_config
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
-from evaluator.harness.run import evaluating, free_ports, run_config
 from evaluator.suites.catalogue import HARNESS_CODE
 from evaluator.suites.datasets import question_ids
 from tests.evaluator.endpoints import answering

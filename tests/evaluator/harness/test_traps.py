@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evaluator.harness.evaluation import CONFIG, evaluating, free_ports, run_config
 from evaluator.harness.read import _written, read_direct
 from evaluator.harness.requirements import Means, prepare_suite
-from evaluator.harness.run import CONFIG, evaluating, free_ports, run_config
 from evaluator.suites.catalogue import HARNESS, OFFLINE, STUDY
 from evaluator.suites.datasets import question_ids
 from tests.evaluator.endpoints import answering

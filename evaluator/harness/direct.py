@@ -1,0 +1,133 @@
+"""Runs a suite on this machine: the checkpoint is served, and nemo-evaluator asks and scores, in processes of its own.
+
+    result = run_direct(Path("hf"), suite=suite, folder=Path("out"), label="pruned", seed=0, means=Means())
+
+Our own tasks are asked in one evaluation: batches fill, and nemo-evaluator starts once, not five times; every other
+harness asks its benchmark in an evaluation of its own. All of them run at the same time.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evaluator.harness.evaluation import CONFIG, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.read import read_direct
+from evaluator.harness.requirements import Means
+from evaluator.results.answers import save_answers
+from evaluator.results.scores import CheckpointResult
+from evaluator.serve.server import Server, serving
+from evaluator.suites.datasets import question_ids
+from evaluator.suites.judge import judge_of
+from evaluator.suites.suite import Benchmark, Suite
+
+OUTPUT = "nemo_evaluator"
+"""Folder with what nemo-evaluator left, and the logs."""
+ATTEMPT = "attempt-"
+"""Prefix of the folder in which an attempt works until it has succeeded."""
+POLL_SECONDS = 0.2
+
+
+def run_direct(
+    checkpoint: Path,
+    *,
+    suite: Suite,
+    folder: Path,
+    label: str,
+    seed: int,
+    means: Means,
+    progress: Callable[[int, int], None],
+) -> CheckpointResult:
+    """Score the checkpoint with a suite that is prepared (`evaluator.harness.requirements`); see `run_suite`."""
+    began, started = time.time(), time.monotonic()
+    folder = folder.resolve()
+    _remove_cut_attempts(folder)
+    work = folder / f"{ATTEMPT}{uuid.uuid4().hex}"
+    work.mkdir()
+    log = work / "server.log"
+    with serving(checkpoint, model_id=label, log=log, threads=means.threads, context=suite.context) as server:
+        asked = _configurations(suite, work, url=server.url, label=label, seed=seed)
+        _evaluate(server, asked, means, progress=lambda done: progress(min(done, suite.answers), suite.answers))
+    ids = question_ids(means.datasets, suite)
+    readings = read_direct(work, suite, model_id=label, started=began, ids=ids)
+    save_answers(folder, (question for reading in readings for question in reading.questions))
+    progress(suite.answers, suite.answers)
+    shutil.rmtree(folder / OUTPUT, ignore_errors=True)
+    os.replace(work, folder / OUTPUT)
+    _remove_cut_attempts(folder)
+    asked_for = f"{OUTPUT}/{CONFIG}" if suite.evaluation else f"{OUTPUT}/TASK/{CONFIG}"
+    return CheckpointResult(
+        label=label,
+        suite=suite.name,
+        seed=seed,
+        seconds=round(time.monotonic() - started, 1),
+        command=("nemo-evaluator", "run_eval", "--run_config", asked_for),
+        tasks=tuple(reading.result for reading in readings),
+    )
+
+
+def _configurations(
+    suite: Suite, work: Path, *, url: str, label: str, seed: int
+) -> list[tuple[dict, Benchmark | None]]:
+    """Configuration and benchmark of each evaluation; no benchmark where one evaluation asks all of them."""
+    found: list[tuple[dict, Benchmark | None]] = []
+    for benchmark in (None,) if suite.evaluation else suite.benchmarks:
+        where = work / benchmark.task if benchmark else work
+        where.mkdir(exist_ok=True)
+        judge = judge_of(suite)
+        config = run_config(suite, benchmark, url=url, model_id=label, folder=where, seed=seed, judge=judge)
+        found.append((config, benchmark))
+    return found
+
+
+def _evaluate(
+    server: Server,
+    asked: Sequence[tuple[dict, Benchmark | None]],
+    means: Means,
+    *,
+    progress: Callable[[int], None],
+) -> None:
+    """Run all evaluations until each has ended, one has failed or the server is gone; `progress` is told of answers."""
+    with contextlib.ExitStack() as group:
+        # Together: one starts up or scores while another's answers are written, and batches fill.
+        evaluations: list[subprocess.Popen] = [
+            group.enter_context(
+                evaluating(
+                    config,
+                    adapter_port=port,
+                    datasets=means.datasets if benchmark else None,
+                    sandbox=benchmark is not None and benchmark.executes_code,
+                )
+            )
+            for (config, benchmark), port in zip(asked, free_ports(len(asked)), strict=True)
+        ]
+        while server.process.poll() is None and any(evaluation.poll() is None for evaluation in evaluations):
+            if any(evaluation.poll() for evaluation in evaluations):
+                break
+            progress(answered(server))
+            time.sleep(POLL_SECONDS)
+        if server.process.poll() is None:  # else `serving` says why it ended
+            for evaluation, (config, _) in zip(evaluations, asked, strict=True):
+                check_ended_well(evaluation, config["config"])
+
+
+def answered(server: Server) -> int:
+    """Requests the server has answered so far; 0 while it loads the checkpoint."""
+    try:
+        with urllib.request.urlopen(f"{server.root}/health", timeout=0.5) as reply:
+            return json.load(reply)["answered"]
+    except (TimeoutError, urllib.error.URLError):
+        return 0
+
+
+def _remove_cut_attempts(folder: Path) -> None:
+    # Before and after: processes of an attempt that was killed have a moment to live, and may write once more.
+    for left_over in folder.glob(f"{ATTEMPT}*"):
+        shutil.rmtree(left_over, ignore_errors=True)

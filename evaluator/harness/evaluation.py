@@ -1,0 +1,174 @@
+"""Runs one evaluation: nemo-evaluator with its configuration, in a process group of its own, in a sandbox if need be.
+
+    config = run_config(suite, benchmark, url=server.url, model_id="pruned", folder=where, seed=0, judge=None)
+    with evaluating(config, adapter_port=free_ports(1)[0], datasets=Path("datasets")) as process:
+        process.wait()
+
+Every evaluation has a port of its own for nemo-evaluator's adapter (two that share one score each other's model), a
+fresh folder (a used one returns the old score), no cache between (it would give every repeat the same answer) and no
+telemetry.
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from evaluator.harness.bubblewrap import endpoint_socket, limit, sandboxed
+from evaluator.harness.parameters import own_files, parameters
+from evaluator.serve.processes import die_with_parent
+from evaluator.serve.server import HOST
+from evaluator.suites.judge import Judge
+from evaluator.suites.suite import Benchmark, Suite
+
+CONFIG = "asked_for.yml"
+"""What nemo-evaluator was asked for, in the folder of an evaluation."""
+WORKING_FOLDER = "started_in"
+"""Where a harness is started: links to the data sets, and whatever it writes there."""
+SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""A thread's stack counts as memory, and generated code runs in many processes at a time."""
+
+
+def run_config(
+    suite: Suite, benchmark: Benchmark | None, *, url: str, model_id: str, folder: Path, seed: int, judge: Judge | None
+) -> dict:
+    """nemo-evaluator's configuration of one evaluation: of `benchmark`, or of our own tasks together."""
+    if benchmark is None:
+        (repeats,) = {benchmark.repeats for benchmark in suite.benchmarks}
+        task = suite.evaluation
+        params = {
+            "task": ",".join(benchmark.task for benchmark in suite.benchmarks),
+            "temperature": suite.temperature,
+            "top_p": suite.top_p,
+            "max_new_tokens": suite.max_new_tokens,
+            "parallelism": suite.parallelism,
+            "extra": {"num_repeats": repeats, "seed": seed},
+        }
+    else:
+        task = benchmark.task
+        params = parameters(benchmark, suite, seed=seed, judge=judge)
+    statistics = {
+        "cache_dir": str(folder / "response_stats"),
+        "save_individuals": False,
+        "stats_file_saving_interval": None,
+    }
+    interceptors = [{"name": "endpoint"}, {"name": "response_stats", "config": statistics}]
+    if benchmark and benchmark.harness == "lm_eval":  # asks every question with the seed 1234
+        interceptors.insert(0, {"name": "payload_modifier", "config": {"params_to_add": {"seed": seed}}})
+    if suite.reasoning_end:
+        reasoning = {
+            "end_reasoning_token": suite.reasoning_end,
+            "enable_reasoning_tracking": False,
+            "enable_caching": False,
+        }
+        interceptors.append({"name": "reasoning", "config": reasoning})
+    endpoint = {"url": url, "model_id": model_id, "type": "chat", "adapter_config": {"interceptors": interceptors}}
+    config = {"type": task, "output_dir": str(folder), "params": params}
+    return {"config": config, "target": {"api_endpoint": endpoint}}
+
+
+@contextlib.contextmanager
+def evaluating(
+    config: dict, *, adapter_port: int, datasets: Path | None = None, sandbox: bool = False
+) -> Iterator[subprocess.Popen]:
+    """Run nemo-evaluator with `config` in a process group of its own, all of which ends with the block.
+
+    A harness finds the hub's data sets in `datasets`; None leaves it to the hub. In a `sandbox` all of it runs, the
+    harness and what it executes. Raises ValueError when the output folder holds an evaluation already: the harness
+    would score what it finds there.
+    """
+    folder = Path(config["config"]["output_dir"])
+    if (folder / CONFIG).exists():
+        raise ValueError(f"'{folder}' holds an evaluation already; each needs a fresh folder.")
+    started_in = _linked(datasets, folder / WORKING_FOLDER)
+    told = config["config"] | {"output_dir": _in_shell(folder, started_in)}
+    (folder / CONFIG).write_text(yaml.safe_dump(config | {"config": told}, sort_keys=False), encoding="utf-8")
+    environment = {
+        "ADAPTER_HOST": HOST,
+        "ADAPTER_PORT": str(adapter_port),
+        "ADAPTER_SERVER_THREADS": str(config["config"]["params"]["parallelism"] + 8),
+        "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0",
+        "NEMO_EVALUATOR_LOG_LEVEL": "WARNING",  # or it writes four lines per request
+        "HF_DATASETS_CACHE": str(started_in / ".cache"),
+        # Harnesses are commands beside the python that runs this; our tasks' command is `python -m ...`.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    variables, covered = own_files(config["config"]["type"], datasets)
+    environment |= variables
+    if datasets or config["config"]["type"].startswith("nemo_distill."):
+        environment["HF_HUB_OFFLINE"] = "1"
+    entry = "from nemo_evaluator.core.entrypoint import run_eval; run_eval()"  # what the script nemo-evaluator does
+    command = [sys.executable, "-c", entry, "run_eval", "--run_config", str(folder / CONFIG)]
+    with contextlib.ExitStack() as around:
+        before_start = [die_with_parent()]
+        if sandbox:
+            url = urllib.parse.urlsplit(config["target"]["api_endpoint"]["url"])
+            inside = environment | {"HOME": "/tmp", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "LANG": "C.UTF-8"}
+            command = sandboxed(
+                command,
+                writable=folder,
+                readable=[datasets.resolve()] if datasets else [],
+                socket=around.enter_context(endpoint_socket(url.hostname, url.port)),
+                port=url.port,
+                environment=inside | SINGLE_THREADED,
+                folder=started_in,
+                covered=covered,
+            )
+            before_start.append(limit)
+        log = around.enter_context(open(folder / "log.txt", "w"))
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+            cwd=started_in,
+            start_new_session=True,
+            preexec_fn=lambda: [act() for act in before_start],
+        )
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            shutil.rmtree(started_in)
+
+
+def _in_shell(folder: Path, started_in: Path) -> str:
+    """How a harness that is started in a folder is told of another one.
+
+    Their commands are templates for a shell and quote no path, so one with a space is given relative to their start.
+    """
+    return os.path.relpath(folder, started_in) if shlex.quote(str(folder)) != str(folder) else str(folder)
+
+
+def _linked(datasets: Path | None, folder: Path) -> Path:
+    """A new folder with a link to each owner's folder in `datasets`: harnesses write where they are started."""
+    folder.mkdir()
+    for owner in sorted(datasets.resolve().iterdir()) if datasets else ():
+        (folder / owner.name).symlink_to(owner)
+    return folder
+
+
+def free_ports(number: int) -> list[int]:
+    """So many ports that nothing listens on, no two alike, chosen by the system."""
+    with contextlib.ExitStack() as open_listeners:
+        listeners = [open_listeners.enter_context(socket.create_server((HOST, 0))) for _ in range(number)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def check_ended_well(evaluation: subprocess.Popen, config: dict) -> None:
+    """Raise RuntimeError with the log's end where an evaluation of this configuration has failed."""
+    if evaluation.poll():
+        lines = (Path(config["output_dir"]) / "log.txt").read_text(errors="replace").splitlines()[-15:]
+        what = f"nemo-evaluator's {config['type']} ended with {evaluation.returncode}"
+        raise RuntimeError(f"{what}:\n" + "\n".join(lines))
