@@ -73,7 +73,7 @@ def test_the_benchmark_of_the_example_is_asked_through_nemo_evaluator(tmp_path):
 
 def test_the_statistic_of_the_example_passes_its_own_test(tmp_path):
     folder = changed("A statistic", tmp_path)
-    test = "tests/evaluator/stats/test_scores.py"
+    test = "tests/evaluator/stats/test_paired.py"
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "evaluator/stats/paired.py", test]
     printed = run(folder, *arguments, "-k", "effect_size")
     assert "2 passed" in printed

@@ -26,21 +26,23 @@ SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
 """The same as letters."""
 
 
-def write_pages(folder: Path, template: str, **context) -> None:
+def write_pages(folder: Path, template: str, *, templates: Path = TEMPLATES, **context) -> None:
     """Render the templates `{template}.md.j2` and `{template}.html.j2` into report.md and report.html of `folder`.
 
-    Raises jinja2.UndefinedError for a name that `context` lacks.
+    They are those of the folder `templates`, and may use the shell and the macros of this room. Raises
+    jinja2.UndefinedError for a name that `context` lacks.
     """
     for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
-        (folder / name).write_text(render_page(f"{template}.{ending}.j2", **context), encoding="utf-8")
+        text = render_page(f"{template}.{ending}.j2", templates=templates, **context)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
-def render_page(template: str, **context) -> str:
+def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str:
     """The text of a template. Raises jinja2.UndefinedError for a name that `context` lacks."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
         autoescape=jinja2.select_autoescape(["html.j2"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

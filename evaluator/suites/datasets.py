@@ -80,7 +80,7 @@ def question_ids(folder: Path | None, suite: Suite) -> dict[str, Sequence[str]]:
     }
 
 
-def fingerprint(folder: Path, suite: Suite) -> dict[str, str]:
+def hash_datasets(folder: Path, suite: Suite) -> dict[str, str]:
     """A hash of each data set: of its files' names, sizes and beginnings."""
     hashes = {}
     for name in sorted({dataset.name for dataset in suite.datasets.values()}):

@@ -77,7 +77,7 @@ def protocol(settings: Evaluate) -> str:
         "tasks": {},
     }
     if settings.datasets and any(benchmark.dataset for benchmark in chosen.benchmarks):
-        identity["datasets"] = datasets.fingerprint(Path(settings.datasets), chosen)
+        identity["datasets"] = datasets.hash_datasets(Path(settings.datasets), chosen)
     if any(benchmark.task.startswith("offline") for benchmark in chosen.benchmarks):
         identity["tasks"] = version.identity()
     return fingerprint(identity)

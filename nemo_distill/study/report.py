@@ -25,6 +25,7 @@ from nemo_distill.study.claims import Checked, check_claim
 from nemo_distill.study.findings import Pair, detectable, findings, pairs
 from nemo_distill.study.tables import BlendTable, Checkpoint, Score, Study, common_benchmark, load_study, repeats_text
 
+TEMPLATES = Path(__file__).parent / "templates"
 MARK = "†"
 """Marks a column of a protocol that is not the reference models'."""
 
@@ -154,6 +155,7 @@ def write_published(report: PublishedReport, folder: Path) -> None:
     write_pages(
         folder,
         "published",
+        templates=TEMPLATES,
         report=report,
         study=study,
         drawings=[[plots.panel_svg(panel) for panel in group] for group in grouped],

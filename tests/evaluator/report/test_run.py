@@ -10,7 +10,6 @@ from evaluator.report.pages import cell_text, plain_table
 from evaluator.report.run import terminal_table, write_report
 from evaluator.stats.scores import Estimate
 from evaluator.suites.catalogue import STUDY
-from evaluator.text import span_text, tokens_text
 from evaluator.verdicts.judge import judge_alone
 
 
@@ -176,17 +175,3 @@ def test_milestones_over_two_decades_and_a_run_without_losses_are_drawn_too(repo
     rows = [dataclasses.replace(row, tokens=row.tokens and row.tokens**2) for row in report.rows]
     write_report(dataclasses.replace(report, rows=tuple(rows), losses=(), blend=(), steps=(), facts={}), tmp_path)
     assert Page((tmp_path / "report.html").read_text()).text.count("Distillation loss") == 0
-
-
-@pytest.mark.parametrize(
-    ("tokens", "text"), [(400_000, "0.4M"), (1_638_400, "1.64M"), (2.5e9, "2.5B"), (80e9, "80B"), (49_152, "49.2K")]
-)
-def test_tokens_read_as_in_the_study(tokens, text):
-    assert tokens_text(tokens) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(4.21, "4.2 s"), (42.3, "42 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
-)
-def test_time_spans_read_as_people_write_them(seconds, text):
-    assert span_text(seconds) == text
