@@ -31,7 +31,7 @@ LIMITS = {
     resource.RLIMIT_CORE: 0,
     resource.RLIMIT_NOFILE: 4_096,
 }
-"""Of each process: bytes of memory, bytes of a file, seconds of CPU time, bytes of a core dump, open files."""
+"""Limits of each process: bytes of memory and of a file, seconds of CPU time, bytes of a core dump, open files."""
 TMP_BYTES = 1 * GIB
 SYSTEM = ("/usr", "/etc/ssl", "/etc/ld.so.cache", "/etc/localtime")
 LINKS = ("/bin", "/sbin", "/lib", "/lib64")

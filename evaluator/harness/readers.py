@@ -199,7 +199,7 @@ def _nemo_skills(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> I
 
 
 def _nemo_skills_score(record: dict, benchmark: Benchmark) -> float | None:
-    """Of one answer; LiveCodeBench's is the first of its list of grades. None where it is not kept by answer."""
+    """Score of one answer, for LiveCodeBench the first of its grades; None where it is not kept by answer."""
     if benchmark.score == "accuracy":
         return record["graded_list"][0] if record.get("graded_list") else None
     return record.get(benchmark.score)

@@ -57,7 +57,7 @@ class Comparison:
         return " · ".join(self.reports)
 
     def number(self, name: str) -> int:
-        """Of the run, from 1: it has a colour and a symbol by it."""
+        """Number of the run, from 1, which decides its colour and symbol."""
         return list(self.reports).index(name) + 1
 
     @property

@@ -23,7 +23,7 @@ EMPTY = "–"
 _COLUMNS_IN_LINE = 6
 """So many columns of a terminal's table have room for a score and its error side by side."""
 SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
-"""The same as letters."""
+"""Symbols of the blends as letters, in the order of `MARKERS`."""
 
 
 def write_pages(folder: Path, template: str, *, templates: Path = TEMPLATES, **context) -> None:

@@ -287,7 +287,7 @@ def fraction_text(score: float, repeats: int) -> str:
 
 
 def _answers(kept: Iterable[tuple[Column, Question]]) -> Iterator[ShownAnswer]:
-    """Of each checkpoint its first answer and, where one scored otherwise, the first of those."""
+    """First answer of each checkpoint and, where one scored otherwise, the first of those."""
     for column, question in kept:
         first = question.answers[0]
         otherwise = next((one for one in question.answers if one.score != first.score), None)

@@ -79,7 +79,7 @@ class ErrorRange:
     """If a question were always or never answered rightly, so that asking it again says nothing."""
 
     def with_other(self, other: "ErrorRange") -> "ErrorRange":
-        """Of the difference of two scores with these errors, whose answers are independent."""
+        """Range of the standard error of the difference of two scores whose answers are independent."""
         return ErrorRange(math.hypot(self.least, other.least), math.hypot(self.most, other.most))
 
 

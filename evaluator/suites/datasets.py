@@ -17,7 +17,7 @@ from pathlib import Path
 from evaluator.suites.suite import Dataset, Suite
 
 HEAD_BYTES = 2**20
-"""Of every file that much is part of the fingerprint, beside its size."""
+"""Bytes at the start of every file that are hashed, beside its size."""
 
 
 def check_datasets(folder: Path, suite: Suite) -> None:

@@ -107,7 +107,7 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
 
 
 def _origin(evaluation: Spec) -> dict:
-    """Of a checkpoint's row: the evaluation's folder, what it evaluated, and its answers where it kept them."""
+    """Fields of a row that say where it is from: folder, what was evaluated, answers where they were kept."""
     answers = evaluation.folder / ANSWERS_FILE
     name = evaluation.config.get("checkpoint", "")
     exported = evaluation.upstream.get(name)
@@ -153,7 +153,7 @@ def _training(config: dict) -> dict[str, str]:
 
 
 def _learning_rate(course: dict, iteration: int | None) -> float | None:
-    """At which a checkpoint was read, of segments that say what they were trained with."""
+    """Learning rate of a checkpoint, where its segment says what it was trained with."""
     if not course or iteration is None:
         return None
     return Schedule.of(course).learning_rate_after(iteration)

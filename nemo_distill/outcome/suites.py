@@ -30,7 +30,7 @@ class Load:
     questions: int
     """Number of questions."""
     independent: int
-    """The same, or of the problems where questions are parts of some: what an error counts."""
+    """Number of questions, or of problems where questions are parts of some: what a standard error is over."""
     repeats: int
     """Times each is asked."""
     max_new_tokens: int | None

@@ -25,7 +25,7 @@ from nemo_distill.run.step import LOG_FILE, SUCCESS, Spec
 LINE_SECONDS = 10.0
 """Without a terminal, how often a running step says how far it is."""
 NO_JOBS: Mapping[str, Job] = MappingProxyType({})
-"""Of a run that is not on a cluster."""
+"""Jobs of a run that is not on a cluster."""
 
 _STYLE = {
     State.DONE: "green",

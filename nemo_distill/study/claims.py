@@ -122,7 +122,7 @@ def stands_in_a_table(study: Study, *, benchmark: str, at: str, score: float) ->
 
 
 def best_at(study: Study, *, at: list) -> tuple[str, str]:
-    """Of every blend with later rows, none has a higher average of its columns than the best of the rows `at`."""
+    """No blend with later rows has a higher average of its columns there than at the best of the rows `at`."""
     found, verdict = [], ABSENT
     for blend in study.blends:
         rows = [row for row in (blend.checkpoint(title) for title in at) if row]

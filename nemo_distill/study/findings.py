@@ -238,7 +238,7 @@ def detectable(column: Benchmark, points: float) -> float:
 
 
 def _differences(study: Study, column: Benchmark) -> list[Difference]:
-    """Of every two blends that have the column, at each of their common rows."""
+    """Differences of every two blends that have the column, at each of their common rows."""
     blends = [blend for blend in study.blends if column in blend.columns]
     return [
         row.score(column.title).minus(rival.score(column.title))

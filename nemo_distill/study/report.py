@@ -111,7 +111,7 @@ class PublishedReport:
 
     @property
     def errors(self) -> list[tuple[str, Benchmark, Score, float]]:
-        """Of each column: title, benchmark, the chosen blend's or else the first blend's last score, and the least
+        """Title and benchmark of each column, the chosen blend's or else the first blend's last score, and the least
         difference from it that is clear."""
         found = []
         for column in self.study.columns:
@@ -122,7 +122,7 @@ class PublishedReport:
 
     @property
     def recovered(self) -> list[tuple[BlendTable, float | None]]:
-        """Of the blends that may be compared with them: share of the gap from pruned student to teacher closed."""
+        """Blends comparable with teacher and pruned student, and the share of the gap that each has closed."""
         means = {role: self.study.reference(role).average.mean for role in ("teacher", "pruned")}
         return [(blend, recovered(means | {"milestone": blend.last.average.mean})) for blend in self.study.comparable]
 

@@ -127,7 +127,7 @@ class Checkpoint:
 
     @property
     def average(self) -> Estimate:
-        """Of all columns, from 0 to 1, with the larger standard error."""
+        """Average of all columns, from 0 to 1, with the larger standard error."""
         return average([score.estimate for score in self.scores])
 
 
