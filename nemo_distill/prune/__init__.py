@@ -1,1 +1,1 @@
-"""Minitron pruning through ModelOpt: the search, its candidates, and shapes that run whole in FP8."""
+"""Minitron pruning through ModelOpt: the search, its candidates, what scores them, and FP8-aligned shapes."""

@@ -1,20 +1,20 @@
-"""Shapes the chip likes: which models run all their matrices in FP8, and what that wins.
+"""FP8-aligned shapes: every side of every GEMM a multiple of 16, on every rank that holds a part of one.
 
-FP8 tensor cores take matrices whose sides are multiples of 16, on every rank that holds a part of one. The study's
-student has a side that is none: its largest matrices are filled up with zeros (`kd.precision`), and what they give is
-copied without the zeros, forward and backward.
+FP8 tensor cores take no others. The study's student has a side that is none: its largest matrices are padded with zeros
+(`kd.precision`), and what they give is copied without the padding, forward and backward.
 
->>> from nemo_distill.prune.fp8_shapes import ChipFilter
+>>> from nemo_distill.prune.fp8_shapes import Alignment
 >>> from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
->>> ChipFilter(multiple=16, tensor_parallel=1).misfits(NANO_7B_PRUNED)
+>>> Alignment(multiple=16, tensor_parallel=1).misfits(NANO_7B_PRUNED)
 ['Mamba in_proj has 21,368 rows, no multiple of 16']
->>> ChipFilter(multiple=16, tensor_parallel=1).misfits(NANO_9B_V2)
+>>> Alignment(multiple=16, tensor_parallel=1).misfits(NANO_9B_V2)
 []
 """
 
 import dataclasses
 from dataclasses import dataclass
 
+from nemo_distill.config.settings import PRUNABLE
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.plan.cost import CALIBRATED, Rates
 from nemo_distill.plan.flops import Mode, Work, backward, forward
@@ -60,16 +60,21 @@ def matrices(shape: Shape, tensor_parallel: int = 1) -> list[Matrix]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChipFilter:
-    """What a shape needs to be liked."""
+class Alignment:
+    """What every matrix of an FP8-aligned shape has."""
 
     multiple: int = 16
-    """Of which every side of every matrix is to be one; FP8's is 16."""
+    """Number of which every side is a multiple; FP8's is 16."""
     tensor_parallel: int = 1
-    """Ranks that share a layer: they divide its heads and groups, and each one's part is to fit."""
+    """Number of ranks that share a layer: they divide its heads and groups, and each one's part is aligned."""
+
+    @property
+    def in_words(self) -> str:
+        """What an aligned shape has."""
+        return f"all matrices in multiples of {self.multiple} at tensor parallel {self.tensor_parallel}"
 
     def misfits(self, shape: Shape) -> list[str]:
-        """Why the chip does not like the shape, a phrase each; empty if it does."""
+        """Why the shape is not aligned, a phrase each; empty if it is."""
         ranks, each = self.tensor_parallel, f" on each of {self.tensor_parallel} ranks"
         counts = []
         if "M" in shape.pattern:
@@ -94,8 +99,8 @@ class ChipFilter:
     def fp8_seconds(self, shape: Shape, *, tokens: int, gpu: Gpu = H100, rates: Rates = CALIBRATED) -> float:
         """Modelled GPU-seconds of a student's forward and backward pass over one sequence of so many tokens, in FP8.
 
-        A matrix whose inputs misfit cannot be filled up and is reckoned in bf16. The output layer is in bf16 anyway;
-        communication and the loss are left out, because they are the same for students of one width.
+        A matrix whose inputs are not aligned cannot be padded and is counted in bf16. The output layer is in bf16
+        anyway; communication and the loss are left out, because they are the same for students of one width.
         """
         mode = Mode(lean_activation=True, fp8=True)
         work = forward(shape, tokens, mode) + backward(shape, tokens, mode)
@@ -112,3 +117,35 @@ def resized(shape: Shape, sizes: dict[str, int], ranked_layers: list[int]) -> Sh
     sizes = dict(sizes)
     kept = sorted(ranked_layers[: sizes.pop("num_layers", shape.num_layers)])
     return dataclasses.replace(shape, pattern="".join(shape.pattern[number - 1] for number in kept), **sizes)
+
+
+def timed(
+    candidates: list[dict], teacher: Shape, ranked_layers: list[int], alignment: Alignment, *, seq_length: int
+) -> list[dict]:
+    """The candidates, each with `fp8_ms`: `Alignment.fp8_seconds` of a sequence in training, in milliseconds."""
+    sizes = [{name: value for name, value in one.items() if name in PRUNABLE} for one in candidates]
+    return [
+        one | {"fp8_ms": 1e3 * alignment.fp8_seconds(resized(teacher, size, ranked_layers), tokens=seq_length)}
+        for one, size in zip(candidates, sizes, strict=True)
+    ]
+
+
+def aligned_in_words(candidates: list[dict], alignment: Alignment) -> str:
+    """What an FP8-aligned student costs in score and wins in speed; empty where nothing was searched."""
+    if not candidates:
+        return ""
+    largest, aligned = ([one for one in candidates if one[what]] for what in ("largest", "chip_friendly"))
+    if not aligned:
+        misfits = "; ".join(largest[0]["misfits"])
+        return f"No candidate has {alignment.in_words}; of the best of all, {misfits}."
+    best, other = (max(some, key=lambda one: one["score"]) for some in (largest, aligned))
+    if best == other:
+        return f"The best candidate has {alignment.in_words}: nothing is lost by asking for it."
+    speed = best["fp8_ms"] / other["fp8_ms"]
+    score, parameters = other["score"] - best["score"], other["parameters"] / best["parameters"] - 1
+    return (
+        f"The best candidate with {alignment.in_words} scores {other['score']:.4f}, {score:+.4f} against the best of "
+        f"ModelOpt's own search, has {parameters:+.1%} parameters and would train {speed:.2f}x as fast in FP8: "
+        f"{other['fp8_ms']:.3g} ms a sequence where that takes {best['fp8_ms']:.3g}, modelled on one H100. The student "
+        f"is {'it' if other['chosen'] else 'the other'}."
+    )

@@ -2,7 +2,7 @@
 
 Activations over calibration tokens rank channels, heads and layers; then either the sizes are given (`export_config`)
 or a grid search under a parameter target scores its ten largest candidates with a function of ours and keeps the best.
-The ten largest that run whole in FP8 (`nemo_distill.prune.fp8_shapes`) are scored beside them, and may be what is kept.
+The ten largest that are FP8-aligned (`nemo_distill.prune.fp8_shapes`) can be scored as well, and one of them kept.
 """
 
 import logging
@@ -19,7 +19,8 @@ from torch import Tensor
 from nemo_distill.config.settings import CHIP_FRIENDLY, PRUNABLE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.prune.fp8_shapes import ChipFilter, resized
+from nemo_distill.prune.fp8_shapes import Alignment, resized
+from nemo_distill.prune.scores import positions
 from nemo_distill.prune.search import MODE, register
 
 logger = logging.getLogger(__name__)
@@ -33,36 +34,32 @@ class Request:
     """Sizes after pruning, by the names in `settings.PRUNABLE`; what is not named stays. Excludes `parameters`."""
     parameters: float | None = None
     """Target of the search: at most this many parameters; up to 1.0 it is a fraction of the teacher's."""
-    skip: tuple[str, ...] = ("num_attention_heads",)
-    """What the search leaves alone; the study skips the attention heads."""
-    max_width_pruning: float = 0.40
-    """Largest part of the choices of a width that the search may go down (ModelOpt's and the study's default)."""
-    max_depth_pruning: float = 0.20
     candidates: int = 10
-    """How many candidates, the largest first, are scored."""
+    """Number of candidates, the largest first, that are scored."""
     divisors: dict[str, int] = field(default_factory=dict)
     """Step of the search along an axis, e.g. `hidden_size_divisor`; ModelOpt's defaults where not given."""
     chip_friendly: str = "ignore"
-    """`report`: the best candidate that the chip likes is found and scored too; `require`: it becomes the student."""
+    """`report`: the best FP8-aligned candidate is found and scored too; `require`: it becomes the student."""
     chip_multiple: int = 16
+    """`Alignment.multiple`."""
     tensor_parallel: int = 1
-    """With `chip_multiple`, what the chip likes (`chip_shapes.ChipFilter`)."""
+    """`Alignment.tensor_parallel`."""
 
     def __post_init__(self):
         if self.chip_friendly not in CHIP_FRIENDLY:
             raise UserError(f"chip_friendly cannot be {self.chip_friendly!r}; choose from {', '.join(CHIP_FRIENDLY)}.")
         if (self.export_config is None) == (self.parameters is None):
             raise UserError("pruning needs either export_config or parameters, one of the two.")
-        for name in (*(self.export_config or ()), *self.skip):
+        for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"{name!r} cannot be pruned; choose from {', '.join(PRUNABLE)}.")
         if self.parameters is not None and self.parameters <= 0:
             raise UserError(f"the parameter target must be positive, not {self.parameters}.")
 
     @property
-    def chip_filter(self) -> ChipFilter:
-        """What the chip likes."""
-        return ChipFilter(multiple=self.chip_multiple, tensor_parallel=self.tensor_parallel)
+    def alignment(self) -> Alignment:
+        """What makes a shape FP8-aligned."""
+        return Alignment(multiple=self.chip_multiple, tensor_parallel=self.tensor_parallel)
 
     def parameter_target(self, shape: Shape) -> float:
         """The target as a number of parameters of a model of `shape`."""
@@ -77,8 +74,8 @@ class Result:
     shape: Shape
     """The student's."""
     candidates: list[dict]
-    """The scored candidates, best first; empty for an `export_config`. Of each: its sizes, `parameters`, `score`,
-    `chosen`, `chip_friendly`, `misfits` (why not) and `largest` (of all under the target, and so ModelOpt's own)."""
+    """Scored candidates, best first; empty for an `export_config`. Of each: its sizes, `parameters`, `score`, `chosen`,
+    `chip_friendly` (FP8-aligned), `misfits` (why not) and `largest` (of all under the target, so ModelOpt's own)."""
     layer_scores: dict[int, float]
     """Importance of each layer of the teacher, numbered from 1: 1 - cosine of its input and output, higher is kept."""
     dropped_layers: list[int]
@@ -101,7 +98,6 @@ def prune(
     activations and scores, so that a search that was cut goes on where it stopped.
     """
     device = next(module.parameters()).device
-    before = shape.parameters()
 
     def calibrate(m) -> None:
         for batch in calibration.split(batch_size):
@@ -118,34 +114,20 @@ def prune(
         config |= {
             "score_func": score,
             "top_k": request.candidates,
-            "hparams_to_skip": list(request.skip),
-            "max_width_pruning": request.max_width_pruning,
-            "max_depth_pruning": request.max_depth_pruning,
             "scores_path": str(state_file),
             "shape": shape,
-            "chip_filter": None if request.chip_friendly == "ignore" else request.chip_filter,
-            "chip_required": request.chip_friendly == "require",
+            "alignment": None if request.chip_friendly == "ignore" else request.alignment,
+            "aligned_only": request.chip_friendly == "require",
         }
     register()
     mode = [(MODE, get_mcore_minitron_config(**request.divisors))]
-    try:
-        _, state = mtp.prune(module, mode=mode, constraints=constraints, dummy_input=None, config=config)
-    except AssertionError as error:
-        if "No subnets found" in str(error):
-            raise UserError(
-                f"no candidate has at most {constraints['params'] / 1e6:.3f}M parameters; the teacher has "
-                f"{before / 1e6:.3f}M. The search removes at most {request.max_width_pruning:.0%} of a width's choices "
-                f"and {request.max_depth_pruning:.0%} of the layers: raise prune.parameters, or name the sizes with "
-                "prune.export_config."
-            ) from error
-        raise
+    _, state = mtp.prune(module, mode=mode, constraints=constraints, dummy_input=None, config=config)
     ranked = list(state["sorted_layers"] or range(1, shape.num_layers + 1))
     kept = sorted(ranked[: module.config.num_layers])
     pattern = "".join(shape.pattern[number - 1] for number in kept)
     pruned = shape.pruned(pattern=pattern, config=module.config)
-    searches = state["top_k_candidates_per_constraint"]
-    largest = searches.get(constraints.get("params"), [])
-    found = [*largest, *(c for other in searches.values() for c in other if c not in largest)]
+    found = state["top_k_candidates_per_constraint"].get(constraints.get("params"), [])
+    largest = found[: request.candidates]
     sizes = {name: getattr(module.config, name) for name in PRUNABLE}
     candidates = [
         {
@@ -153,7 +135,7 @@ def prune(
             "parameters": int(c.params),
             "score": c.score,
             "chosen": c.ss_config.items() <= sizes.items(),
-            "chip_friendly": not (misfits := request.chip_filter.misfits(resized(shape, c.ss_config, ranked))),
+            "chip_friendly": not (misfits := request.alignment.misfits(resized(shape, c.ss_config, ranked))),
             "misfits": misfits,
             "largest": c in largest,
         }
@@ -165,39 +147,6 @@ def prune(
         layer_scores={number: float(value) for number, value in state["layer_scores"].items()},
         dropped_layers=sorted(set(range(1, shape.num_layers + 1)) - set(kept)),
     )
-
-
-def next_token_loss(tokens: Tensor, *, batch_size: int = 8) -> Callable[[torch.nn.Module], float]:
-    """A score: minus the mean cross-entropy, in nats, of predicting `tokens` (sequences, tokens)."""
-
-    def score(module) -> float:
-        total, count = 0.0, 0
-        device = next(module.parameters()).device
-        with torch.no_grad():
-            for batch in tokens.split(batch_size):
-                logits = module(batch.to(device), positions(batch).to(device), None)[:, :-1].float()
-                targets = batch[:, 1:].to(logits.device)
-                total += torch.nn.functional.cross_entropy(
-                    logits.flatten(0, 1), targets.flatten(), reduction="sum"
-                ).item()
-                count += targets.numel()
-        return -total / count
-
-    return score
-
-
-def mmlu(tokenizer_folder: Path, *, fraction: float) -> Callable[[torch.nn.Module], float]:
-    """The study's score: MMLU, 0-1, over `fraction` of its questions (needs the data set `cais/mmlu`)."""
-    from modelopt.torch.utils.plugins.megatron_mmlu import megatron_mmlu
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    return lambda module: megatron_mmlu(module, tokenizer, percentage=fraction)
-
-
-def positions(tokens: Tensor) -> Tensor:
-    """Position ids of a batch (sequences, tokens); Nemotron-H has no position embedding, Megatron wants them given."""
-    return torch.arange(tokens.shape[1]).expand_as(tokens)
 
 
 def _check_choice(sizes: dict[str, int], shape: Shape) -> None:

@@ -7,21 +7,20 @@ import pytest
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan.calibration import OURS_IN_FP8, OURS_TEACHER_IN_FP8
 from nemo_distill.plan.flops import matmul_weights
-from nemo_distill.prune.fp8_shapes import ChipFilter, matrices, resized
-from nemo_distill.steps.prune import friendly_in_words
+from nemo_distill.prune.fp8_shapes import Alignment, aligned_in_words, matrices, resized
 
 
-@pytest.mark.parametrize(("heads", "ranks", "liked"), [
+@pytest.mark.parametrize(("heads", "ranks", "aligned"), [
     (112, 1, True), (120, 1, False), (128, 1, True), (112, 2, False), (96, 2, True), (128, 8, True), (120, 8, False),
 ])  # fmt: skip
-def test_a_rank_s_part_decides_which_head_counts_are_liked(heads, ranks, liked):
+def test_a_rank_s_part_decides_which_head_counts_are_aligned(heads, ranks, aligned):
     shape = dataclasses.replace(NANO_7B_PRUNED, mamba_num_heads=heads)
-    assert (not ChipFilter(tensor_parallel=ranks).misfits(shape)) == liked
+    assert (not Alignment(tensor_parallel=ranks).misfits(shape)) == aligned
 
 
 def test_all_that_is_wrong_is_said():
     shape = dataclasses.replace(NANO_7B_PRUNED, hidden_size=4360, ffn_hidden_size=13_832)
-    assert ChipFilter(tensor_parallel=16).misfits(shape) == [
+    assert Alignment(tensor_parallel=16).misfits(shape) == [
         "120 Mamba heads do not divide among 16 ranks",
         "8 Mamba groups do not divide among 16 ranks",
         "40 attention heads do not divide among 16 ranks",
@@ -42,7 +41,7 @@ def test_the_matrices_are_those_whose_work_is_counted(shape):
 
 
 def test_fp8_saves_what_was_measured_and_a_round_student_saves_the_copies():
-    keep = ChipFilter()
+    keep = Alignment()
     saved = 1e3 * (OURS_TEACHER_IN_FP8.microbatch_seconds - OURS_IN_FP8.microbatch_seconds)
     assert saved == pytest.approx(713 - 554, rel=0.05)
     # Nearly as large as the study's, and round.
@@ -52,23 +51,23 @@ def test_fp8_saves_what_was_measured_and_a_round_student_saves_the_copies():
     assert 1.02 < won < 1.08
 
 
-def test_a_matrix_that_cannot_be_filled_up_stays_in_bf16():
+def test_a_matrix_that_cannot_be_padded_stays_in_bf16():
     odd = dataclasses.replace(NANO_7B_PRUNED, hidden_size=4360)
     near = dataclasses.replace(NANO_7B_PRUNED, hidden_size=4368)
-    assert ChipFilter().fp8_seconds(odd, tokens=8192) > 1.2 * ChipFilter().fp8_seconds(near, tokens=8192)
+    assert Alignment().fp8_seconds(odd, tokens=8192) > 1.2 * Alignment().fp8_seconds(near, tokens=8192)
 
 
 def test_a_candidate_keeps_the_layers_that_rank_highest():
     assert resized(NANO_9B_V2, {"num_layers": 3, "hidden_size": 4352}, [15, 2, 1, *range(3, 15)]).pattern == "M-*"
 
 
-def test_what_the_filter_costs_and_wins_is_said():
+def test_what_alignment_costs_and_wins_is_said():
     one = {"score": 0.5, "parameters": 7_000, "fp8_ms": 600.0, "chosen": True, "largest": True,
            "chip_friendly": False, "misfits": ["its rows are odd"]}  # fmt: skip
     other = one | {"score": 0.49, "parameters": 6_930, "fp8_ms": 500.0, "chosen": False, "largest": False,
                    "chip_friendly": True}  # fmt: skip
-    said = friendly_in_words([one, other], ChipFilter())
-    for part in ("scores 0.4900, -0.0100 beside", "-1.0% parameters", "1.20x as fast", "The student is the other."):
+    said = aligned_in_words([one, other], Alignment())
+    for part in ("scores 0.4900, -0.0100 against", "-1.0% parameters", "1.20x as fast", "The student is the other."):
         assert part in said
-    assert "because its rows are odd" in friendly_in_words([one], ChipFilter())
-    assert "nothing is lost" in friendly_in_words([one | {"chip_friendly": True}], ChipFilter())
+    assert "of the best of all, its rows are odd." in aligned_in_words([one], Alignment())
+    assert "nothing is lost" in aligned_in_words([one | {"chip_friendly": True}], Alignment())

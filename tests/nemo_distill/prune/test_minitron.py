@@ -108,6 +108,45 @@ def test_a_search_keeps_the_best_of_its_candidates_under_the_target(teacher, tmp
     json.dumps(result.candidates)
 
 
+def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeypatch):
+    from modelopt.torch.prune.plugins.mcore_minitron import MCoreMinitronSearcher
+
+    from nemo_distill.prune import minitron as pruning
+    from nemo_distill.prune import search
+
+    module, shape, *_ = teacher
+    lists = []
+
+    def compare(searcher):
+        target = searcher.constraints["params"]
+        lists.append(search.largest_under(target, searcher.grid(), shape, searcher.sorted_layers))
+        searcher.config |= {"top_k": len(lists[0]), "hparams_to_skip": list(search.SKIPPED)}
+        best = MCoreMinitronSearcher.search_best_arch_by_params(searcher)
+        lists.append(searcher.top_k_candidates_per_constraint[target])
+        return best
+
+    monkeypatch.setattr(search.Search, "search_best_arch_by_params", compare)
+    monkeypatch.setattr(search.Search, "eval_score", lambda self, silent: 0.0)
+    pruning.prune(
+        module, shape, pruning.Request(parameters=0.75, divisors=DIVISORS | {"ffn_hidden_size_divisor": 128}),
+        calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
+    )  # fmt: skip
+    ours, theirs = ([(one.ss_config, one.params) for one in listed] for listed in lists)
+    assert len(ours) > 20
+    assert ours == theirs
+
+
+def test_a_target_under_which_there_is_nothing_is_refused(teacher, tmp_path):
+    from nemo_distill.prune import minitron as pruning
+
+    module, shape, *_ = teacher
+    with pytest.raises(ValueError, match="no candidate has at most 0.010M parameters.*: raise prune.parameters"):
+        pruning.prune(
+            module, shape, pruning.Request(parameters=10_000, divisors=DIVISORS),
+            calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
+        )  # fmt: skip
+
+
 def test_a_search_that_was_cut_scores_no_candidate_twice(backend, tmp_path):
     from nemo_distill.prune import minitron as pruning
 
@@ -138,7 +177,7 @@ def test_a_search_that_was_cut_scores_no_candidate_twice(backend, tmp_path):
     assert sorted(c["score"] for c in result.candidates) == [1, 2, 3, 4]
 
 
-def test_the_best_that_the_chip_likes_is_scored_beside_the_best(teacher, tmp_path):
+def test_the_best_that_is_fp8_aligned_is_scored_beside_the_best(teacher, tmp_path):
     from nemo_distill.prune import minitron as pruning
 
     module, shape, *_ = teacher
@@ -151,7 +190,7 @@ def test_the_best_that_the_chip_likes_is_scored_beside_the_best(teacher, tmp_pat
     result = pruning.prune(
         module, shape,
         pruning.Request(
-            parameters=0.75, divisors=DIVISORS, max_width_pruning=0.3, candidates=3, chip_friendly="report",
+            parameters=0.75, divisors=DIVISORS, candidates=3, chip_friendly="report",
             chip_multiple=8,
         ),
         calibration=calibration(shape), score=widest, state_file=tmp_path / "search.pt",
@@ -168,13 +207,13 @@ def test_the_best_that_the_chip_likes_is_scored_beside_the_best(teacher, tmp_pat
     assert result.shape.parameters() == chosen["parameters"]
 
 
-@pytest.mark.parametrize(("multiple", "liked"), [(8, True), (16, False)])
-def test_a_shape_that_the_chip_likes_can_be_asked_for(teacher, tmp_path, multiple, liked):
+@pytest.mark.parametrize(("multiple", "there_is_one"), [(8, True), (16, False)])
+def test_an_fp8_aligned_shape_can_be_asked_for(teacher, tmp_path, multiple, there_is_one):
     from nemo_distill.prune import minitron as pruning
 
     module, shape, *_ = teacher
     request = pruning.Request(
-        parameters=0.9, divisors=DIVISORS, max_width_pruning=0.3, candidates=2, chip_friendly="require",
+        parameters=0.9, divisors=DIVISORS, candidates=2, chip_friendly="require",
         chip_multiple=multiple,
     )  # fmt: skip
     scored = []
@@ -189,14 +228,16 @@ def test_a_shape_that_the_chip_likes_can_be_asked_for(teacher, tmp_path, multipl
             calibration=calibration(shape), score=fewest_heads, state_file=tmp_path / "search.pt",
         )  # fmt: skip
 
-    if liked:
+    if there_is_one:
         result = prune()
-        assert not request.chip_filter.misfits(result.shape)
+        assert not request.alignment.misfits(result.shape)
         assert sum(p.numel() for p in module.parameters()) == result.shape.parameters()
         (chosen,) = (one for one in result.candidates if one["chosen"])
         assert chosen["parameters"] == result.shape.parameters()
         return
-    with pytest.raises(ValueError, match="no candidate .* in multiples of 16 at tensor parallel 1. The largest under"):
+    with pytest.raises(
+        ValueError, match="no candidate .* in multiples of 16 at tensor parallel 1. The largest has not because"
+    ):
         prune()
     assert not scored
 

@@ -1,6 +1,5 @@
 """`prepare` on sources from the hub and from parquet: the same rows give the same bytes wherever they come from."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import pytest
 
 from nemo_distill.data import hub
 from nemo_distill.data.prepared import read_sources
+from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
+from nemo_distill.prune.calibration import calibration_tokens
 from nemo_distill.run.step import Step, place, resolve_package_paths
 from nemo_distill.steps import prepare
-from nemo_distill.steps.prune import calibration_tokens
 
 TEACHER = resolve_package_paths("package:debug/teacher")
 COUNT = 200
@@ -212,25 +212,22 @@ def test_a_hub_that_dies_within_a_source_leaves_a_sentence_and_the_next_run_fetc
 
 def test_calibration_reads_only_as_much_as_it_needs(runs, local_hub):
     local_hub.add("org/sft-general", data_set("sft-general", "parquet"))
-    calibration = {"source": on_hub("sft-general"), "sequences": 4, "seq_length": 32}
-    config = {"calibration": calibration}
-    spec = place([Step("prune", "nemo_distill.steps.prune", config)], runs=runs)["prune"]
-    tokens = calibration_tokens(spec, Path(TEACHER))
+    source, tokenizer = on_hub("sft-general"), Tokenizer(TEACHER)
+    tokens = calibration_tokens(source, tokenizer, {}, sequences=4, seq_length=32)
     assert tokens.shape == (4, 32)
     assert "data/b.parquet" not in local_hub.fetched()
-    more = calibration | {"sequences": 100_000}
     with pytest.raises(UserError, match="calibration wants 3,200,000 tokens; source 'sft-general' holds"):
-        calibration_tokens(dataclasses.replace(spec, config={"calibration": more}), Path(TEACHER))
+        calibration_tokens(source, tokenizer, {}, sequences=100_000, seq_length=32)
 
 
 def test_a_model_with_another_tokenizer_is_refused_and_both_are_named(runs, tmp_path, local_hub):
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer as Backend
 
     local_hub.add("org/stem", data_set("stem", "jsonl"))
     prepared(runs, on_hub("stem"))
     (folder,) = (runs / "prepare").iterdir()
     assert read_sources(folder, tokenizer=Path(TEACHER)) == read_sources(folder)
-    other = Tokenizer.from_file(f"{TEACHER}/tokenizer.json")
+    other = Backend.from_file(f"{TEACHER}/tokenizer.json")
     other.add_tokens(["<more>"])
     (tmp_path / "other").mkdir()
     other.save(str(tmp_path / "other" / "tokenizer.json"))
