@@ -53,20 +53,20 @@ FUSED_LOSS_CHUNK = 2048
 
 @dataclass(frozen=True)
 class Rates:
-    """Which fraction of a peak is reached."""
+    """Fractions of the peaks that are reached, each from 0 to 1."""
 
     matmul: float
-    """Of the dense bf16 rate, by matrix multiplications and attention."""
+    """Fraction of the dense bf16 rate that matrix multiplications and attention reach."""
     fp8: float
-    """Of the dense FP8 rate, by matrix multiplications in FP8."""
+    """Fraction of the dense FP8 rate that matrix multiplications in FP8 reach."""
     scan: float
-    """Of the dense bf16 rate, by the Mamba-2 scan's FLOPs."""
+    """Fraction of the dense bf16 rate that mamba-ssm's scan reaches."""
     fused_scan: float
-    """The same of our own scan (`nemotron_h.kernels.ssd`)."""
+    """Fraction of the dense bf16 rate that our own scan reaches (`nemotron_h.kernels.ssd`)."""
     memory: float
-    """Of the memory's bandwidth, by everything else: norms, convolution, activations, additions, the loss."""
+    """Fraction of the memory's bandwidth that all else reaches: norms, convolution, activations, the loss."""
     links: float
-    """Of the links between GPUs, by collectives, the waiting for one another and all else that only a cluster adds."""
+    """Fraction of the bandwidth between GPUs that collectives reach, with all the waiting that only a cluster adds."""
 
     def seconds(self, work: Work, gpu: Gpu) -> float:
         """What `work` takes on one GPU."""
@@ -87,11 +87,17 @@ class Job:
     """A distillation on a layout."""
 
     teacher: Shape
+    """Sizes of the teacher."""
     student: Shape
+    """Sizes of the student."""
     gpu: Gpu
+    """Kind of GPU."""
     nodes: int
+    """Number of machines."""
     gpus_per_node: int
+    """Number of GPUs of each machine."""
     tensor_parallel: int
+    """Number of GPUs that share one copy of the model."""
     micro_batch_size: int
     """Sequences per microbatch."""
     global_batch_size: int
@@ -99,34 +105,35 @@ class Job:
     seq_length: int
     """Tokens per sequence."""
     gradient_bytes: int = FP32
-    """Per parameter."""
+    """Bytes of a gradient per parameter."""
     optimizer: bool = True
-    """Adam: master weights and two moments in fp32, split over the data-parallel ranks."""
+    """Whether there is Adam: master weights and two moments in fp32, split over the data-parallel ranks."""
     fused_loss: bool = False
-    """Output layer and loss in chunks (`kd.divergence`), in place of NeMo's LogitsKLLoss."""
+    """Whether output layer and loss are in chunks (`kd.divergence`), in place of NeMo's LogitsKLLoss."""
     fused_kernels: bool = False
-    """Our scan in place of mamba-ssm's."""
+    """Whether the scan is ours, in place of mamba-ssm's."""
     lean_activation: bool = False
-    """Our squared ReLU in place of PyTorch's own operations."""
+    """Whether squared ReLU is ours, in place of PyTorch's own operations."""
     fp8: str = "none"
     """Whose matrix products are in FP8: a name in `settings.FP8`."""
     recompute: str = "none"
-    """What the student computes again: a name in `settings.RECOMPUTE`."""
+    """Activation recomputation in the student: a name in `settings.RECOMPUTE`."""
     rates: Rates = CALIBRATED
+    """Fractions of the peaks that are reached."""
 
     @property
     def gpus(self) -> int:
-        """In all."""
+        """Total number of GPUs."""
         return self.nodes * self.gpus_per_node
 
     @property
     def data_parallel(self) -> int:
-        """Copies of the model."""
+        """Number of copies of the model."""
         return self.gpus // self.tensor_parallel
 
     @property
     def tokens(self) -> int:
-        """Of a microbatch."""
+        """Tokens of a microbatch."""
         return self.micro_batch_size * self.seq_length
 
     @property
@@ -143,30 +150,30 @@ class Job:
 
     @property
     def teacher_forward_seconds(self) -> float:
-        """Of a microbatch, without communication."""
+        """Time of the teacher's forward pass over a microbatch, without communication."""
         return self._seconds(forward(self.teacher, self.seq_length, self.teacher_mode, trained=False))
 
     @property
     def loss_seconds(self) -> float:
-        """Of a microbatch."""
+        """Time of the loss of a microbatch, forward and backward."""
         traffic = FUSED_LOSS_TRAFFIC if self.fused_loss else LOSS_TRAFFIC
         return self._seconds(Work(memory=traffic * self.student.vocab_size))
 
     @property
     def scan_seconds(self) -> float:
-        """Of the Mamba-2 scans in a microbatch."""
+        """Time of the Mamba-2 scans in a microbatch."""
         scans = self.teacher.pattern.count("M") * scan_flops(self.teacher)
         return self._seconds(Work(scan=scans + 4 * self.student.pattern.count("M") * scan_flops(self.student)))
 
     @cached_property
     def forward_seconds(self) -> float:
-        """Of a microbatch: both models and the loss."""
+        """Time of a microbatch's forward pass: both models and the loss."""
         student = self._seconds(forward(self.student, self.seq_length, self.student_mode))
         return self.teacher_forward_seconds + student + self.loss_seconds + self._collectives(teacher=2, student=2)
 
     @cached_property
     def backward_seconds(self) -> float:
-        """Of a microbatch: the student."""
+        """Time of a microbatch's backward pass: the student's."""
         per_token = self._seconds(backward(self.student, self.seq_length, self.student_mode))
         # A gradient is added to what the microbatches before it gave: read both, write one.
         added = self.student.parameters() / self.tensor_parallel * (BF16 + 2 * self.gradient_bytes)
@@ -174,12 +181,12 @@ class Job:
 
     @property
     def microbatch_seconds(self) -> float:
-        """Forward and backward."""
+        """Time of a microbatch, forward and backward."""
         return self.forward_seconds + self.backward_seconds
 
     @cached_property
     def iteration_seconds(self) -> float:
-        """All microbatches, what is not hidden of the exchange between the copies, and the optimizer."""
+        """Time of an iteration: microbatches, what is not hidden of the exchange between copies, and the optimizer."""
         microbatches = self.global_batch_size / (self.data_parallel * self.micro_batch_size)
         link = self.gpu.network if self.nodes > 1 else self.gpu.nvlink
         own = self.student.parameters() / self.tensor_parallel
@@ -192,17 +199,17 @@ class Job:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of one GPU."""
+        """Tokens per second of one GPU."""
         return self.global_batch_size * self.seq_length / self.iteration_seconds / self.gpus
 
     def gpu_hours(self, iterations: float) -> float:
-        """Of `iterations`."""
+        """GPU-hours of `iterations`."""
         return iterations * self.iteration_seconds * self.gpus / 3600
 
     # -- memory
 
     def memory(self) -> dict[str, float]:
-        """GiB of one GPU at its fullest, which is in the loss, by what they hold."""
+        """Peak memory of one GPU, which is in the loss, in GiB by what holds it."""
         split = self.tensor_parallel
         parameters = self.student.parameters()
         parts = {

@@ -28,7 +28,7 @@ def sizes_of(job: Job, *, segments: Iterable[str], tokens: int) -> dict[str, flo
     `segments` are the milestones' labels, `tokens` what the sources hold. The hub's own files are not counted.
     """
     student = job.student.parameters()
-    sizes = {
+    sizes: dict[str, float] = {
         "import-teacher": BF16 * job.teacher.parameters(),
         "prepare": TOKEN * tokens,
         "prune": BF16 * student,
@@ -50,7 +50,7 @@ def disk_remark(estimate: Estimate, *, tokens: int, runs: Path) -> tuple[str, st
     checkpoints = sum(size for step, size in sizes.items() if step.startswith("distill"))
     sentence = (
         f"Disk: {_gb(sum(sizes.values()))} GB in the end (checkpoints {_gb(checkpoints)}, tokens "
-        f"{_gb(sizes['prepare'])}), {_gb(needed)} still to come at the fullest, and {_gb(free)} free."
+        f"{_gb(sizes['prepare'])}), {_gb(needed)} still to come at its peak, and {_gb(free)} free."
     )
     return sentence, "bold red" if needed > free else ""
 

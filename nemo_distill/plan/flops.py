@@ -6,7 +6,7 @@
 '16.9 GFLOP per token'
 
 Counted from the code that runs: Megatron 0.15 with Transformer Engine's layers, mamba-ssm's memory-efficient scan,
-FlashAttention; and, as a `Mode` says, with our squared ReLU, matrix products in FP8, and MLP layers computed again.
+FlashAttention; and, as a `Mode` says, with our squared ReLU, matrix products in FP8, and MLP layers recomputed.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from nemo_distill.nemotron_h.shape import Shape
 FP8, BF16, FP32 = 1, 2, 4
 """Bytes."""
 FP8_MULTIPLE = 16
-"""Rows of an FP8 matrix come in multiples of it; those that miss are filled up with zeros (`kd.precision`)."""
+"""Number of which the rows of an FP8 matrix are a multiple; others are padded with zeros (`kd.precision`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Mode:
     fp8: bool = False
     """The layers' matrix products in FP8, inputs and gradients quantised with a scale per tensor."""
     recompute: str = "none"
-    """What is computed again in the backward pass: a name in `settings.RECOMPUTE`."""
+    """Activation recomputation: a name in `settings.RECOMPUTE`."""
 
 
 STOCK = Mode()
@@ -152,7 +152,7 @@ def forward(shape: Shape, seq_length: int, mode: Mode = STOCK, *, trained: bool 
     """Of one token through the whole model, its logits included."""
     h, total = shape.hidden_size, Work()
     for kind in shape.pattern:
-        # What is computed again is quantised for its gradients then, and not the first time.
+        # What is recomputed is quantised for its gradients then, and not the first time.
         total += layer_forward(shape, kind, seq_length, mode, trained=trained and not _again(kind, mode))
     return total + Work(matmul=2 * h * shape.vocab_size, memory=BF16 * 4 * h)  # embedding and final norm
 
@@ -183,7 +183,7 @@ def saved_bytes(shape: Shape, kind: str, mode: Mode = STOCK) -> int:
 
 
 def saved_weights(shape: Shape, mode: Mode = STOCK) -> int:
-    """Bytes of weights that a model in training keeps beside its own: quantised, both ways round, and filled up."""
+    """Bytes of weights that a model in training keeps beside its own: quantised, both ways round, and padded."""
     if not mode.fp8:
         return 0
     filled = in_proj_weights(shape) if _unfit(shape) else 0

@@ -5,7 +5,6 @@
 It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.plan.estimate`.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -19,11 +18,12 @@ from nemo_distill.config.sources import find
 from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import loads
 from nemo_distill.plan.disk import disk_remark
-from nemo_distill.plan.estimate import Estimate, detectable_table, duration_in_words, new_table
+from nemo_distill.plan.estimate import Estimate
+from nemo_distill.plan.tables import cost_remarks, cost_table, detectable_table, duration_in_words, new_table
 from nemo_distill.run.manifest import Run, State, state_of
 
 MOST_EPOCHS = 4
-"""Passes over a source that are worth nearly as much as new data (Muennighoff et al. 2023, arXiv:2305.16264)."""
+"""Epochs of a source that are worth nearly as much as new data (Muennighoff et al. 2023, arXiv:2305.16264)."""
 _STYLE = {"skip": "dim", "run": "bold cyan", "resume": "bold yellow", "wait": "", "busy": "yellow"}
 _FROM = {"published": "publ.", "reconstructed": "recon."}
 
@@ -46,8 +46,8 @@ def print_preview(
     console.print(milestone_table(recipe.schedule, milestones, estimate))
     if estimate:
         console.print()
-        console.print(estimate.cost_table())
-        _print_remarks(console, estimate.remarks())
+        console.print(cost_table(estimate))
+        _print_remarks(console, cost_remarks(estimate))
         if available:
             _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
     elif recipe.layout.gpu:
@@ -64,11 +64,11 @@ def _print_remarks(console: Console, remarks: Iterable[tuple[str, str]]) -> None
 
 
 def blend_table(blend: Blend, milestones: Sequence[Milestone], *, available: dict[str, int] | None) -> Table:
-    """Share of each source, where the share comes from, what the source holds, and its passes at every milestone.
+    """Share of each source, where the share comes from, what the source holds, and its epochs at every milestone.
 
     Args:
         blend: The blend.
-        milestones: Those at which passes are counted.
+        milestones: Those at which epochs are counted.
         available: Tokens that each source holds; None while they have not been counted.
     """
     table = new_table(
@@ -77,9 +77,8 @@ def blend_table(blend: Blend, milestones: Sequence[Milestone], *, available: dic
     )  # fmt: skip
     epochs = {milestone: blend.epochs(milestone.tokens, available) for milestone in milestones} if available else {}
     for source, share in sorted(blend.shares.items(), key=lambda item: -item[1]):
-        passes = [epochs[milestone][source] if available else None for milestone in milestones]
-        cells = [_passes(number) for number in passes]
-        repeats = available and passes[-1] > MOST_EPOCHS
+        cells = [_epochs(epochs[milestone][source] if available else None) for milestone in milestones]
+        repeats = available and epochs[milestones[-1]][source] > MOST_EPOCHS
         holds = _held(source, available) if available else "?"
         origin = blend.provenance_of(source).partition(":")[0]
         table.add_row(f"{source} !" if repeats else source, f"{share:g}", _FROM.get(origin, "own"), holds, *cells)
@@ -93,13 +92,13 @@ def blend_remarks(
     if not available:
         return [("Epochs are known once the sources are prepared, which counts their tokens.", "dim")]
     remarks = []
-    worn = {
+    over_limit = {
         source: next(m.label for m in milestones if blend.epochs(m.tokens, available)[source] > MOST_EPOCHS)
-        for source, passes in blend.epochs(milestones[-1].tokens, available).items()
-        if passes > MOST_EPOCHS
+        for source, epochs in blend.epochs(milestones[-1].tokens, available).items()
+        if epochs > MOST_EPOCHS
     }
-    if worn:
-        listed = ", ".join(f"{source} (by {label})" for source, label in worn.items())
+    if over_limit:
+        listed = ", ".join(f"{source} (by {label})" for source, label in over_limit.items())
         sentence = (
             f"! Repeated for more than {MOST_EPOCHS} epochs: {listed}. Up to {MOST_EPOCHS} epochs are nearly as good "
             "as new data, more are not (Muennighoff et al. 2023, arXiv:2305.16264)."
@@ -168,10 +167,11 @@ def tokens_available(run: Run) -> dict[str, int] | None:
         return {name: counted[name] for name in names}
     if "world" in run.specs:  # which makes sources of other sizes
         return None
-    return {name: min(find(name).tokens, budgets[name] or math.inf) for name in names}
+    held = {name: find(name).tokens for name in names}
+    return {name: min(held[name], budgets[name] or held[name]) for name in names}
 
 
-def _passes(number: float | None) -> Text:
+def _epochs(number: float | None) -> Text:
     if number is None:
         return Text("?", style="dim")
     style = "bold yellow" if number > MOST_EPOCHS else ""

@@ -10,15 +10,8 @@ from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.outcome.suites import loads
 from nemo_distill.plan.calibration import BENCH, STUDY, TWO_GPUS
-from nemo_distill.plan.estimate import (
-    ANSWER_TOKENS,
-    MEASURED_HERE,
-    Estimate,
-    answer_tokens,
-    detectable_table,
-    duration_in_words,
-    vllm_tokens_per_second,
-)
+from nemo_distill.plan.estimate import ANSWER_TOKENS, Estimate, answer_tokens, vllm_tokens_per_second
+from nemo_distill.plan.tables import MEASURED_HERE, cost_remarks, cost_table, detectable_table, duration_in_words
 
 SUITE = loads(Evaluate(suite="study"))
 
@@ -43,7 +36,7 @@ def test_the_segments_add_up_to_the_run():
 
 def test_what_the_same_gpus_could_do_it_in_is_said_with_the_settings_for_it():
     lean = dataclasses.replace(STUDY, fused_loss=True, lean_activation=True)
-    (sentence,) = [words for words, _ in estimate(job=lean).remarks() if "for the same GPUs, and not run" in words]
+    (sentence,) = [words for words, _ in cost_remarks(estimate(job=lean)) if "for the same GPUs, and not run" in words]
     hours = [int(number.replace(",", "")) for number in re.findall(r"[\d,]+(?= GPU-hours as asked| with )", sentence)]
     # as asked, bf16, teacher in FP8, both, and gradients in bf16, with which the exchange alone counts
     assert hours == sorted(hours, reverse=True) and len(hours) == 5
@@ -51,11 +44,11 @@ def test_what_the_same_gpus_could_do_it_in_is_said_with_the_settings_for_it():
     assert sentence.endswith("layout.tensor_parallel=2 distill.micro_batch_size=2 distill.gradients=bfloat16 (56 GiB).")
     smallest = dataclasses.replace(lean, tensor_parallel=2, micro_batch_size=2, gradient_bytes=2)
     assert hours[-1] == round(smallest.gpu_hours(12_800))
-    assert not any("for the same GPUs" in words for words, _ in estimate(job=smallest).remarks())
+    assert not any("for the same GPUs" in words for words, _ in cost_remarks(estimate(job=smallest)))
 
 
 def test_what_is_done_is_not_left_to_be_spent():
-    before, after = (cells(estimate(done=frozenset(done)).cost_table()) for done in ((), ("prune", "distill-2.5B")))
+    before, after = (cells(cost_table(estimate(done=frozenset(done)))) for done in ((), ("prune", "distill-2.5B")))
     assert before["distil"][:2] == ["7,678", "7,678"]
     assert after["distil"][:2] == ["7,678", "7,438"]
     assert after["prune"][:2] == ["8", "0"]
@@ -82,7 +75,7 @@ def test_the_rates_of_the_study_are_met_and_a_smaller_model_is_faster():
 
 
 def remarks(job) -> str:
-    return " ".join(sentence for sentence, _ in estimate(job=job).remarks())
+    return " ".join(sentence for sentence, _ in cost_remarks(estimate(job=job)))
 
 
 def test_the_error_is_stated_where_something_was_measured_and_a_range_where_nothing_was():

@@ -1,0 +1,174 @@
+"""The preview's tables and remarks on what a run costs, and its table of what its scores can show.
+
+console.print(cost_table(estimate))
+console.print(detectable_table(estimate.loads))
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from nemo_distill.config.schedule import format_tokens
+from nemo_distill.config.settings import FP8
+from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.outcome.suites import Load
+from nemo_distill.plan import calibration, layouts
+from nemo_distill.plan.cost import Job, with_rates
+from nemo_distill.plan.estimate import GRADIENT_BYTES, Estimate
+from nemo_distill.plan.flops import BF16
+from nemo_distill.plan.layouts import RESERVED_GIB, fits, needed_gib
+
+STUDY_GPU_HOURS, STUDY_TOKENS = 9_000, 12_800 * 768 * 8192
+"""What the study spent: about 9,000 H100-hours for the tokens of 12,800 iterations, "80B"."""
+WORTH_SAYING = 0.97
+"""Part of the time that another layout may take and still be mentioned."""
+MEASURED_HERE = (
+    "Over several GPUs one layout has run with this code: two H200, tensor parallel 2, at 6,785 tokens/s/GPU where the "
+    "model says 8,281."
+)
+"""What there is to judge the prediction of a layout by (`calibration.TWO_GPUS`)."""
+GAP = 0.02
+"""The difference, from 0 to 1, for which the questions needed are counted."""
+
+
+def new_table(title: str, *columns: str, gap: int = 2) -> Table:
+    """A plain table; columns that begin with `>` are aligned to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False,
+                  padding=(0, gap, 0, 0))  # fmt: skip
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return table
+
+
+def cost_table(estimate: Estimate) -> Table:
+    """GPU-hours by what they are spent on: the whole, and what is left."""
+    job = estimate.job
+    layout = f"{job.nodes} x {job.gpus_per_node} {job.gpu.name}"
+    again = "" if job.recompute == "none" else f", recompute: {job.recompute}"
+    table = new_table(
+        f"Cost on {layout}, tensor parallel {job.tensor_parallel}, micro batch {job.micro_batch_size}"
+        + again,
+        "", ">GPU-hours", ">left", ">wall-clock left",
+    )  # fmt: skip
+    whole = left = 0.0
+    for what, steps in estimate.parts:
+        spent, open_ = sum(steps.values()), sum(hours for step, hours in steps.items() if step not in estimate.done)
+        whole, left = whole + spent, left + open_
+        clock = duration_in_words(open_ / job.gpus) if what == "distil" else ""
+        table.add_row(what, f"{spent:,.0f}", f"{open_:,.0f}", clock)
+    table.add_row("total", f"{whole:,.0f}", f"{left:,.0f}", "", style="bold")
+    return table
+
+
+def cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
+    """(sentence, style): memory, the study's figure beside ours, and how far all of it may be off."""
+    job, (gpu_hours, gib) = estimate.job, calibration.held_out_errors()
+    listed = ", ".join(f"{part} {size:.1f}" for part, size in job.memory().items())
+    iterations = sum(estimate.segments.values())
+    remarks = [
+        (
+            f"Memory per GPU: {needed_gib(job):.0f} of {job.gpu.memory_gib:.0f} GiB ({listed}, "
+            f"reserved {RESERVED_GIB:.1f}).",
+            "" if fits(job) else "bold red",
+        ),
+        (
+            f"Student: {billions(job.student)}, {estimate.student_from}; teacher: {billions(job.teacher)} parameters.",
+            "",
+        ),
+        (_beside_the_study(iterations * job.global_batch_size * job.seq_length), "dim"),
+        *((sentence, "") for sentence in _cheaper(job, iterations)),
+    ]
+    if calibration.was_measured(job):
+        ran = "on one GPU" if job.gpus == 1 else f"in the study, not with this code. {MEASURED_HERE}"
+        sentence = (
+            f"Largest errors on figures that nothing was fitted to: {gpu_hours:.0%} (time), {gib:.0%} (memory, on "
+            f"one GPU). Such a layout has run {ran}"
+        )
+        remarks.append((f"{sentence.rstrip('.')}.", "dim"))
+    else:
+        free = with_rates(job, dataclasses.replace(job.rates, links=1.0)).gpu_hours(iterations)
+        remarks.append(
+            (
+                f"Such a layout has not run: distilling takes {free:,.0f} GPU-hours where its links run at what is "
+                f"stated of them, and what the table says where they run as the study's did. {MEASURED_HERE}",
+                "yellow",
+            )
+        )
+    return remarks
+
+
+def _cheaper(asked: Job, iterations: int) -> list[str]:
+    """What the same GPUs do the distillation in at best: as it is, in FP8, and with smaller gradients."""
+    precisions = [dataclasses.replace(asked, fp8=fp8) for fp8 in FP8[FP8.index(asked.fp8) :]]
+    smaller = [dataclasses.replace(job, gradient_bytes=BF16) for job in precisions]
+    found, seconds = [], WORTH_SAYING * asked.iteration_seconds
+    for jobs in (*([job] for job in precisions), smaller):
+        fitting = [best for best in map(layouts.fastest, jobs) if best]
+        best = min(fitting, key=lambda job: round(job.iteration_seconds, 3), default=None)  # of equals, most bits
+        if best and best.iteration_seconds < seconds:
+            seconds = WORTH_SAYING * best.iteration_seconds
+            hours, changes = best.gpu_hours(iterations), _changes(asked, best)
+            found.append(f"{hours:,.0f} with {changes} ({needed_gib(best):.0f} GiB)")
+    whole = f"Distilling takes {asked.gpu_hours(iterations):,.0f} GPU-hours as asked"
+    return [f"{whole}; predicted for the same GPUs, and not run: {', '.join(found)}."] if found else []
+
+
+def _changes(asked: Job, other: Job) -> str:
+    """The settings that make `other` of the job."""
+    named = {size: name for name, size in GRADIENT_BYTES.items()}
+    settings = (
+        ("layout.tensor_parallel", asked.tensor_parallel, other.tensor_parallel),
+        ("layout.recompute", asked.recompute, other.recompute),
+        ("distill.micro_batch_size", asked.micro_batch_size, other.micro_batch_size),
+        ("distill.fp8", asked.fp8, other.fp8),
+        ("distill.gradients", named[asked.gradient_bytes], named[other.gradient_bytes]),
+    )
+    return " ".join(f"{key}={new}" for key, old, new in settings if old != new)
+
+
+def _beside_the_study(tokens: int) -> str:
+    words = f"The study reports about {STUDY_GPU_HOURS:,.0f} H100-hours for 80B tokens"
+    if tokens == STUDY_TOKENS:
+        return f"{words}."
+    return f"{words}, at which {format_tokens(tokens)} would be {STUDY_GPU_HOURS * tokens / STUDY_TOKENS:,.0f}."
+
+
+def detectable_table(suite: Sequence[Load]) -> Table:
+    """How far apart the scores of two blends have to be, in points, before the suite can tell."""
+    table = new_table(
+        "Minimum detectable effect in points (5% significance, 80% power)",
+        "benchmark", ">questions", ">repeats", ">points", ">floor", f">questions for {100 * GAP:g}",
+    )  # fmt: skip
+    for load in suite:
+        enough = math.ceil(load.independent * (load.detectable / GAP) ** 2)
+        points, best = _points(load.detectable), _points(load.detectable_at_best)
+        table.add_row(load.title, f"{load.independent:,}", f"{load.repeats}x", points, best, f"{enough:,}")
+    # No benchmark shares a question with another.
+    averages = [
+        _points(math.sqrt(sum(value**2 for value in values)) / len(suite))
+        for values in ([load.detectable for load in suite], [load.detectable_at_best for load in suite])
+    ]
+    table.add_row("average of all", "", "", *averages, "", style="bold")
+    return table
+
+
+def duration_in_words(hours: float) -> str:
+    """`10 min`, `2.5 h`, `3.4 days`.
+
+    >>> duration_in_words(0.3125), duration_in_words(10), duration_in_words(60)
+    ('19 min', '10.0 h', '2.5 days')
+    """
+    if hours < 1:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def billions(shape: Shape) -> str:
+    """Its parameters, e.g. `6.998B`."""
+    return f"{shape.parameters() / 1e9:.3f}B"
+
+
+def _points(score: float) -> str:
+    return f"{100 * score:.1f}"
