@@ -21,8 +21,9 @@ class Benchmark:
     """What of a benchmark can be looked for."""
 
     name: str
+    """Name of the benchmark."""
     questions: int
-    """All there are."""
+    """Number of all its questions."""
     short: int
     """Questions of too few words to judge."""
     common: int
@@ -43,11 +44,11 @@ class Example:
     """Where a question was found."""
 
     question: str
-    """Its id."""
+    """Id of the question."""
     words: str
-    """The n-gram, normalised."""
+    """N-gram that was found, normalised."""
     document: int
-    """The first document that holds it: its number, from 1, among those of the source that could be read."""
+    """Number of the first document that holds it, from 1, among those of the source that could be read."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Overlap:
     """What a source and a benchmark have in common."""
 
     source: str
+    """Name of the source."""
     benchmark: str
+    """Name of the benchmark."""
     judged: int
     """Questions of the benchmark that were looked for."""
     touched: tuple[str, ...]
@@ -66,7 +69,7 @@ class Overlap:
     documents: int
     """Documents with an n-gram of any question."""
     examples: tuple[Example, ...]
-    """The first few."""
+    """First few of the touched questions, with their words."""
 
     @property
     def share(self) -> float | None:
@@ -89,9 +92,11 @@ class Contamination:
     """Every source against every benchmark."""
 
     words: int
-    """Words of an n-gram."""
+    """Number of words of an n-gram."""
     benchmarks: tuple[Benchmark, ...]
+    """Benchmarks that were looked for."""
     sources: tuple[Reading, ...]
+    """Sources that were searched."""
     overlaps: tuple[Overlap, ...]
     """Source by source, each in the order of `benchmarks`."""
 

@@ -1,4 +1,4 @@
-"""The benchmark questions at hand: those of our own offline tasks, and any folder of JSONL or parquet files.
+"""Reads benchmark questions: those of our own offline tasks, and of any folder of JSONL or parquet files.
 
     questions_in(Path("benchmarks"))    # [{"benchmark": "gpqa", "file": ".../gpqa.jsonl", "field": "Question", ...}]
     read_questions(Path("benchmarks/gpqa.jsonl"), field="Question")     # [Question("1", "A spin-half ..."), ...]
@@ -6,7 +6,6 @@
 An entry is plain data for the config of a step, with a hash of its file: other questions make another step.
 """
 
-import gzip
 import hashlib
 import importlib.util
 import json
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.data.files import ENDINGS
+from nemo_distill.data.files import DAMAGED, ENDINGS, decompressed
 from nemo_distill.errors import UserError, nearest
 
 FIELDS = ("question", "Question", "problem", "prompt", "question_content", "messages", "text")
@@ -97,7 +96,9 @@ def read_questions(path: Path, *, field: str) -> list[Question]:
 
 def _offline_folder() -> Path:
     # By path: nothing here may import the evaluator.
-    return Path(importlib.util.find_spec("core_evals.nemo_distill").origin).parent / "data"
+    found = importlib.util.find_spec("core_evals.nemo_distill")
+    assert found and found.origin, "the package of our offline tasks is not installed"
+    return Path(found.origin).parent / "data"
 
 
 def _entry(path: Path, *, file: str, field: str) -> dict:
@@ -127,7 +128,8 @@ def _text(value) -> str | None:
     if not isinstance(value, list) or not value:
         return None
     parts = [part.get("content") if isinstance(part, dict) else part for part in value]
-    return "\n".join(parts) if all(isinstance(part, str) for part in parts) else None
+    texts = [part for part in parts if isinstance(part, str)]
+    return "\n".join(texts) if len(texts) == len(parts) else None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict]]:
@@ -140,11 +142,11 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
         yield from _parquet_rows(path)
         return
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
+        with open(path, "rb") as file:
+            for number, line in enumerate(decompressed(file, path.name), start=1):
                 if not line.isspace():
                     yield number, _object(line, where=f"{path}, line {number}")
-    except (EOFError, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"{path} is damaged: {error}.") from None
 
 

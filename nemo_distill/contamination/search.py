@@ -75,7 +75,7 @@ class Index:
 
     def _pairs(self, name: str, questions: Sequence[Question]) -> np.ndarray:
         """Note a benchmark; returns its n-grams without the boilerplate: hash and number of the question, (2, n)."""
-        pairs, short = [np.zeros((2, 0), np.uint64)], 0
+        found, short = [np.zeros((2, 0), np.uint64)], 0
         for question in questions:
             text = normalised(question.text)
             size = min(self.words, text.count(b" ") + 1) if text else 0
@@ -83,11 +83,11 @@ class Index:
                 short += 1
                 continue
             grams = np.unique(Hashed(np.frombuffer(text, np.uint8)).grams(size))
-            pairs.append(np.stack([grams, np.full_like(grams, len(self._questions))]))
+            found.append(np.stack([grams, np.full_like(grams, len(self._questions))]))
             self._sizes.add(size)
             self._questions.append(question)
             self._benchmark_of.append(len(self.benchmarks))
-        pairs = np.concatenate(pairs, axis=1)
+        pairs = np.concatenate(found, axis=1)
         different, times = np.unique(pairs[0], return_counts=True)
         common = different[times > max(2, self.boilerplate * len(questions))]
         kept = pairs[:, ~np.isin(pairs[0], common)]

@@ -1,7 +1,7 @@
 """Rows of a source's files, one after another, and the document that each one holds.
 
-A file is a `Path` or a file of a source (`nemo_distill.data.files`): .jsonl, .jsonl.gz or .parquet. A row that cannot
-be used is counted by its reason and dropped; `Tally.check` fails when too many were.
+A file is a `Path` or a file of a source (`nemo_distill.data.files`): a .jsonl, compressed or not, or a .parquet. A row
+that cannot be used is counted by its reason and dropped; `Tally.check` fails when too many were.
 
     tally = Tally()
     for messages in rows([Path("corpora/math.jsonl")], field="messages", tally=tally):
@@ -13,18 +13,16 @@ without looking into them, `parse` turns a batch into documents.
 """
 
 import contextlib
-import gzip
 import io
 import itertools
 import json
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_distill.data.files import ENDINGS, SourceFile
+from nemo_distill.data.files import DAMAGED, ENDINGS, SourceFile, decompressed
 from nemo_distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,9 +73,9 @@ class Batch:
     """Consecutive rows of one file, not yet looked into."""
 
     where: str
-    """The file, for messages."""
+    """Path of the file, for messages."""
     numbers: Sequence[int]
-    """Of the rows: lines of a .jsonl, rows of a .parquet, from 1; blank lines are left out."""
+    """Numbers of the rows: lines of a .jsonl, rows of a .parquet, from 1; blank lines are left out."""
     rows: "list[bytes] | pyarrow.RecordBatch"
     """As many as there are numbers."""
     read: float
@@ -93,7 +91,7 @@ class Document:
     """What a row holds."""
 
     index: int
-    """Of its row in the batch, from 0."""
+    """Place of its row in the batch, from 0."""
     value: str | list[dict]
     """The text, or the messages."""
     tools: list | None = None
@@ -106,7 +104,7 @@ def rows(
     field: str,
     tally: Tally,
     say: Callable[[Path | SourceFile, float], None] | None = None,
-) -> Iterator[str | list[dict]]:
+) -> Generator[str | list[dict], None, None]:
     """The `field` of every row of `files`: a text, or a list of messages.
 
     Args:
@@ -141,8 +139,9 @@ def batches(file: Path | SourceFile, *, field: str, skip: int = 0) -> Iterator[B
 
 def parse(batch: Batch, *, field: str, tally: Tally) -> Iterator[Document]:
     """The documents of `batch`; rows that hold none are counted in `tally` with where they stand."""
-    plain = isinstance(batch.rows, list)
-    for index, row in enumerate(batch.rows if plain else batch.rows.to_pylist()):
+    rows = batch.rows if isinstance(batch.rows, list) else batch.rows.to_pylist()
+    plain = rows is batch.rows
+    for index, row in enumerate(rows):
         tally.rows += 1
         try:
             # What a column of structs does not hold is None there: as good as not said.
@@ -165,7 +164,7 @@ def _place(batch: Batch, index: int) -> str:
 def _line_batches(file, opened, field: str, skip: int) -> Iterator[Batch]:
     size = opened.seek(0, io.SEEK_END)
     opened.seek(0)
-    lines = enumerate(gzip.GzipFile(fileobj=opened) if file.name.endswith(".gz") else opened, start=1)
+    lines = enumerate(decompressed(opened, file.name), start=1)
     numbers, rows, held = [], [], 0
     try:
         for number, line in itertools.islice(lines, skip, None):
@@ -177,7 +176,7 @@ def _line_batches(file, opened, field: str, skip: int) -> Iterator[Batch]:
             if held >= BATCH_BYTES or len(rows) == _BATCH_ROWS:
                 yield Batch(str(file), numbers, rows, opened.tell() / size)
                 numbers, rows, held = [], [], 0
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise UserError(f"{file} is damaged: {error}.") from None
     if rows:
         yield Batch(str(file), numbers, rows, 1.0)

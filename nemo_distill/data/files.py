@@ -8,16 +8,24 @@ A file on the hub is fetched, or read by ranges, when it is opened and not befor
 """
 
 import functools
+import gzip
 import hashlib
 import io
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from nemo_distill.data.hub_errors import endpoint, refusals
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+COMPRESSIONS: dict[str, Callable[[BinaryIO], Iterable[bytes]]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+}
+"""What reads the lines of a compressed .jsonl, by the ending behind it."""
+DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+"""What reading a damaged compressed file raises."""
+ENDINGS = (".jsonl", *(f".jsonl{ending}" for ending in COMPRESSIONS), ".parquet")
 """Endings of the files that can be read (`nemo_distill.data.documents`)."""
 _STREAMED_AT_ONCE = 8 << 20
 """Bytes of a range request."""
@@ -45,7 +53,8 @@ class LocalFile:
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """The file, to read."""
-        return open(self.path, mode)
+        assert mode == "rb", mode
+        return open(self.path, "rb")
 
     def __str__(self) -> str:
         return str(self.path)
@@ -122,6 +131,11 @@ class _Raw(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def decompressed(opened: BinaryIO, name: str) -> Iterable[bytes]:
+    """The lines of a .jsonl that is `opened`, compressed as its `name` says."""
+    return next((read(opened) for ending, read in COMPRESSIONS.items() if name.endswith(ending)), opened)
 
 
 SourceFile = LocalFile | HubFile

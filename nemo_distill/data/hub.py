@@ -95,6 +95,7 @@ class _Repository:
         api = HfApi(endpoint=endpoint())
         with refusals(dataset, revision):
             commit = api.dataset_info(dataset, revision=revision).sha
+            assert commit, dataset
             tree = api.list_repo_tree(dataset, recursive=True, revision=commit, repo_type="dataset")
             files = {
                 file.path: (file.size, f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}")

@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -26,6 +26,7 @@ import numpy as np
 
 from nemo_distill.data.documents import Batch, Tally, batches, parse
 from nemo_distill.data.draw import Draw
+from nemo_distill.data.files import SourceFile
 from nemo_distill.data.indexed import MARK, IndexedWriter
 from nemo_distill.data.tokenizer import Tokenizer, lengths_and_ids
 from nemo_distill.errors import UserError
@@ -42,13 +43,13 @@ class Treatment:
     """How a document becomes tokens."""
 
     field: str
-    """`text` or `messages`."""
+    """Field of a row that holds the document: `text` or `messages`."""
     max_document_tokens: int
-    """Longer documents are cut there."""
+    """Tokens at which longer documents are cut."""
     join_newlines: bool = True
-    """Of `text`: newlines become spaces."""
+    """Whether newlines of a `text` become spaces."""
     reasoning: str = "inline"
-    """Of `messages`: what becomes of `reasoning_content` (`tokenizer.REASONING`)."""
+    """What becomes of `reasoning_content` in `messages` (`tokenizer.REASONING`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,30 +57,35 @@ class Job:
     """One source to tokenise."""
 
     source: str
-    files: list
-    """In the order in which they are read (`documents.batches` says what a file is)."""
+    """Name of the source, which its draw depends on."""
+    files: Sequence[SourceFile]
+    """Files in the order in which they are read."""
     treatment: Treatment
+    """How its documents become tokens."""
     max_malformed: float
     """Share of the rows that may be dropped, of 1."""
     samples: int | None = None
     """Rows read at most, from the first on; None: all. A budget draws on all rows."""
     budget: int | None = None
-    """Tokens drawn; None: all."""
+    """Tokens drawn at most; None: all."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the draw."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What came of it."""
+    """What came of a source."""
 
     documents: int
+    """Documents written."""
     tokens: int
+    """Tokens written."""
     cut: int
-    """Documents that were longer than allowed."""
+    """Documents that were longer than allowed, and were cut."""
     tally: Tally
+    """Rows read and dropped."""
     share: float
-    """Of the documents, drawn."""
+    """Share of the documents that was drawn, of 1."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,13 @@ class Tokens:
     """What a worker makes of a batch."""
 
     ids: np.ndarray
-    """Of all documents, end to end."""
+    """Token ids of all documents, end to end."""
     lengths: np.ndarray
     """Tokens of each document."""
     marks: np.ndarray
     """`indexed.MARK` of each document."""
     tally: Tally
+    """Rows read and dropped."""
 
 
 @dataclass
@@ -100,6 +107,7 @@ class _Position:
     """Where the source has been read to."""
 
     file: int = 0
+    """Place of the file in the source, from 0."""
     row: int = 0
     """Rows of the file that are done with, blank lines counted."""
     tally: Tally = field(default_factory=Tally)
@@ -264,5 +272,5 @@ def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: i
         if plain:
             ids.append(tokenizer.end_of_document)
         kept.append((ids, mark))
-    lengths, ids = lengths_and_ids([ids for ids, _ in kept])
-    return Tokens(ids, lengths, np.array([mark for _, mark in kept], dtype=MARK), tally)
+    lengths, all_ids = lengths_and_ids([ids for ids, _ in kept])
+    return Tokens(all_ids, lengths, np.array([mark for _, mark in kept], dtype=MARK), tally)

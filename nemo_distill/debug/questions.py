@@ -37,7 +37,8 @@ TASKS = {
 
 def exercises(task: str) -> list[Exercise]:
     """The exercises of a task: held out of the corpora, no two of the same content."""
-    rng, chosen, seen = random.Random(f"{task}/{SEED}"), [], set()
+    rng, seen = random.Random(f"{task}/{SEED}"), set()
+    chosen: list[Exercise] = []
     while len(chosen) < QUESTIONS_PER_TASK:
         exercise = TASKS[task][len(chosen) % len(TASKS[task])](rng)
         if held_out(*exercise.key) and exercise.key not in seen:

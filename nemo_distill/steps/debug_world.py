@@ -17,7 +17,7 @@ VERSION = 1
 def main(spec: Spec) -> None:
     """Write the corpora; leftovers of an attempt that was cut are written over."""
     counts = spec.config["documents"]
-    written = {}
+    written: dict[str, dict] = {}
     for done, source in enumerate(counts):
         spec.progress.update(done=done, total=len(counts), unit="sources", note=source)
         written |= corpora.write(spec.folder / "corpora", seed=spec.config["seed"], counts={source: counts[source]})

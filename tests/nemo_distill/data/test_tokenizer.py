@@ -60,12 +60,15 @@ def whole(backend: Backend, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def test_each_settled_character_between_others_gives_the_librarys_tokens(backend):
+def test_each_settled_character_between_others_is_cut_as_the_library_cuts(backend):
     pieces = Pieces.of(backend)
     forms = ("a{0}b {0} 1{0}2", "{0}{0}\n{0}", " {0}' {0} s{0}'s", "\u0301{0}A{0}a")
-    texts = [form.format(character) for character in sorted(settled_characters()) for form in forms]
-    assert len(texts) > 200_000
-    assert pieces.encode(texts) == whole(backend, texts)
+    settled = sorted(settled_characters())
+    assert len(settled) > 50_000
+    for first in range(0, len(settled), 500):
+        text = "\n".join(form.format(character) for character in settled[first : first + 500] for form in forms)
+        cut = backend.pre_tokenizer.pre_tokenize_str(text)
+        assert pieces._checked(text) == [text[start:end] for _, (start, end) in cut]
 
 
 def test_texts_of_anything_at_all_give_the_librarys_tokens(backend):
@@ -98,6 +101,21 @@ def test_texts_of_anything_at_all_give_the_librarys_tokens(backend):
         assert pieces.encode(texts) == whole(backend, texts)
 
 
+def test_texts_of_every_script_and_of_what_unicode_3_2_did_not_know_give_the_librarys_tokens(backend):
+    """Block by block over all of Unicode: most blocks hold characters that are settled beside some that are not."""
+    rng = random.Random(1)
+    joints = [" ", "  ", "\n", "'s", "'S", "1", "a", "A", "\u0301", "\u200d", "\ufe0f", "<think>", "."]
+    texts = []
+    for first in range(0, 0x110000, 128):
+        block = [chr(code) for code in range(first, first + 128) if not 0xD800 <= code < 0xE000]
+        if all(unicodedata.category(character) in ("Cn", "Co") for character in block) and first % 0x8000:
+            continue  # of the planes of which nothing is assigned, a block each
+        for length in (1, 3, 40):
+            texts.append("".join(rng.choice(block if rng.random() < 0.7 else joints) for _ in range(length)))
+    assert len(texts) > 3_000 or not block
+    assert Pieces.of(backend).encode(texts) == whole(backend, texts)
+
+
 def test_what_was_forgotten_is_asked_for_again(backend, monkeypatch):
     monkeypatch.setattr("nemo_distill.data.tokenizer._REMEMBERED_CHARACTERS", 50)
     pieces = Pieces.of(backend)
@@ -108,7 +126,7 @@ def test_what_was_forgotten_is_asked_for_again(backend, monkeypatch):
 def test_settled_characters_are_those_that_unicode_has_long_agreed_on():
     settled = settled_characters()
     assert set("aZ09 \n\té中й´“”–×π") <= settled
-    assert not settled & set("\U0001f600\u180e\u017f\u212a\x1c")
+    assert not settled & set("\U0001f600\u180e\u017f\u212a\x1c\u0295")
     assert all(unicodedata.category(character) != "Cn" for character in settled)
 
 
