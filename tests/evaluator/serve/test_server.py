@@ -11,7 +11,8 @@ import urllib.request
 import aiohttp
 import pytest
 
-from evaluator.serve.server import BAD_CHECKPOINT, Batcher, serving
+from evaluator.serve.batcher import Batcher
+from evaluator.serve.server import BAD_CHECKPOINT, serving
 
 QUESTION = {
     "model": "tiny",
