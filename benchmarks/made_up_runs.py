@@ -16,6 +16,7 @@ import numpy as np
 from evaluator.results.scores import CheckpointResult, TaskResult
 from evaluator.suites.suite import Benchmark, Suite
 from nemo_distill.config.schedule import Schedule
+from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, Step, mark_done, place
 
@@ -118,7 +119,7 @@ def make_run(
         CheckpointResult(label, suite.name, seed, 1.0, ("made up",), tasks).save(specs[f"evaluate-{label}"].folder)
     for spec in specs.values():
         mark_done(spec.folder, seconds=1.0)
-    run = Run(name=name, runs=runs.resolve(), specs=specs, facts={"blend": {"name": f"blend_{name}"}})
+    run = Run(name=name, runs=runs.resolve(), specs=specs, facts=RunFacts(recipe={"blend": {"name": f"blend_{name}"}}))
     run.save()
     return run
 

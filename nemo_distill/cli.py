@@ -8,30 +8,25 @@
     nemo-run report --published
     nemo-run card distill_v1v3-debug --milestone 0.61M
 
-NeMo-Run, and the torch it imports, are loaded only to run a recipe: help and refusals answer at once.
+NeMo-Run, and the torch it imports, are loaded only to launch a run: help, refusals and previews answer at once.
 """
 
-import ast
 import dataclasses
-import importlib.util
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
+from nemo_distill.config.files import load, recipe_files, summary
 from nemo_distill.config.settings import Settings
 from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
 
-RECIPES_FOLDER = Path("recipes")
 RUNS_FOLDER = Path("runs")
-
-# Typer does not export the error that its parser raises for what a user typed, only one of its kinds.
-UsageError = typer.BadParameter.__base__
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
 
@@ -43,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments[:1] == ["experiment"]:
             return _nemo_run_itself(arguments)
         return command_line(arguments)(arguments or ["--help"], standalone_mode=False) or 0
-    except UsageError as error:
+    except TyperException as error:  # of what was typed
         say_error(error.format_message())
         return EXIT_USER_ERROR
     except UserError as error:
@@ -105,36 +100,21 @@ def setting_names() -> list[str]:
     return dotted
 
 
-def recipe_files() -> list[Path]:
-    """The recipes in ./recipes."""
-    return sorted(path for path in RECIPES_FOLDER.glob("*.py") if not path.name.startswith("_"))
-
-
-def summary(path: Path) -> str:
-    """The first line of a recipe's docstring, read without importing it."""
-    try:
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        return f"cannot be read: {error}"
-    return (docstring or "").partition("\n")[0]
-
-
 def status(
     run: Annotated[str | None, typer.Argument(help="A run's name or file; without it, the one begun last.")] = None,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show how far a run is, step by step."""
-    from nemo_distill.launch.slurm.watch import Watch
-    from nemo_distill.run.display import print_status
+    from nemo_distill.launch.executors import follow
+    from nemo_distill.run.display import NO_JOBS, print_status
     from nemo_distill.run.manifest import find
 
-    found, jobs = find(run, runs=runs), {}
+    found, jobs = find(run, runs=runs), NO_JOBS
     console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fit into
-    if found.facts.get("queued"):
-        watch = Watch(found)
-        jobs = watch.look()
-        if watch.silent:
-            console.print(f"Slurm does not answer: {watch.silent}. This is what the folders say.", style="yellow")
+    if following := follow(found):
+        jobs = following.look()
+        if following.silent:
+            console.print(f"Slurm does not answer: {following.silent}. This is what the folders say.", style="yellow")
     print_status(found, console, jobs)
 
 
@@ -143,16 +123,12 @@ def cancel(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Cancel the jobs of a run on a cluster; the run's own command goes on from there."""
-    from nemo_distill.launch.slurm import watch
-    from nemo_distill.launch.slurm.commands import SlurmSilent
+    from nemo_distill.launch.executors import follow
     from nemo_distill.run.manifest import find
 
     found = find(run, runs=runs)
-    try:
-        cancelled = watch.cancel(found)
-    except SlurmSilent as error:
-        raise UserError(f"Slurm does not answer: {error}.") from None
-    print(*cancelled.sentences(found), sep="\n")
+    following = follow(found)
+    print(*(following.cancel() if following else [f"{found.name} has no jobs to cancel."]), sep="\n")
 
 
 def report(
@@ -161,7 +137,7 @@ def report(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
-    from nemo_distill.config.recipe import blend_of
+    from nemo_distill.config.files import blend_of
     from nemo_distill.outcome import compare, show
     from nemo_distill.outcome.gather import finished_report
     from nemo_distill.run.manifest import find
@@ -208,13 +184,16 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
                 help="Settings, and executor.attr=value for the executor's; with --dryrun, more recipes too.",
             ),
         ] = None,
-        executor: Annotated[str, typer.Option("--executor", "-e", help="local, slurm, or the recipe's own.")] = "local",
+        executor: Annotated[str, typer.Option("--executor", "-e", help="Where steps run: local or slurm.")] = "local",
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
         detach: Annotated[bool, typer.Option("--detach", help="Queue the jobs and leave them to the cluster.")] = False,
         name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",
         until: Annotated[str, typer.Option("--until", help="Stop after this step, and run only what it needs.")] = "",
     ) -> None:
-        paths, words = [path], []
+        from nemo_distill.launch.context import Context
+
+        paths: list[Path] = [path]
+        words: list[str] = []
         for word in settings or []:
             if word.startswith("executor="):
                 executor = word.removeprefix("executor=")
@@ -227,12 +206,11 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
         worst = 0
         for recipe in paths:
             entrypoint = load_recipe(recipe)
-            context = entrypoint.cli_entrypoint.run_ctx_cls(name=name or recipe.stem, dryrun=dryrun, detach=detach)
-            context.command, context.until = command, until
+            context = Context(name=name or recipe.stem, dryrun=dryrun, detach=detach, until=until, command=command)
             try:
-                context.cli_execute(entrypoint, [f"run.executor={executor}", *words], "experiment")
+                context.execute(entrypoint, [f"run.executor={executor}", *words])
             except SystemExit as refused:
-                worst = max(worst, refused.code)
+                worst = max(worst, int(refused.code or 0))
         if worst:
             sys.exit(worst)
 
@@ -250,30 +228,15 @@ def _check_recipes(paths: list[Path], *, dryrun: bool, name: str) -> None:
         raise UserError(f"--name {name} cannot be the name of {len(paths)} runs.")
 
 
-def load_recipe(path: Path) -> Callable:
-    """Import the recipe and return its NeMo-Run entrypoint."""
-    # So that a dry run leaves no __pycache__ beside the recipe.
-    writes_bytecode, sys.dont_write_bytecode = not sys.dont_write_bytecode, True
-    # torch says it of a package that NeMo depends on; a user can do nothing about it.
-    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}.") from None
-    finally:
-        sys.dont_write_bytecode = not writes_bytecode
-    entrypoints = {
-        name: value
-        for name, value in vars(module).items()
-        if hasattr(value, "cli_entrypoint") and value.__module__ == path.stem
-    }
-    if len(entrypoints) != 1:
-        raise UserError(f"{path} has {len(entrypoints)} functions under @run.cli.entrypoint; a recipe has one.")
-    return entrypoints.popitem()[1]
+def load_recipe(path: Path) -> Callable[..., None]:
+    """Import the recipe and return the function that it is started by."""
+    from nemo_distill.launch.context import MARK
+
+    module = load(path)
+    starts = [one for one in vars(module).values() if hasattr(one, MARK) and one.__module__ == module.__name__]
+    if len(starts) != 1:
+        raise UserError(f"{path} has {len(starts)} functions under @entrypoint; a recipe has one.")
+    return starts[0]
 
 
 def _nemo_run_itself(arguments: list[str]) -> int:

@@ -25,6 +25,10 @@ class UserError(ValueError):
     """What the user asked for cannot be done as asked; its text is one sentence, the exit code is 2."""
 
 
+class RunFailed(Exception):
+    """A step of the run failed; what there is to say about it has been said."""
+
+
 def nearest(word: str, options: Iterable[str], *, most: int = 12) -> str:
     """A hint that follows a refusal: the option nearest to `word`, or else all of them (at most `most`)."""
     known = sorted(set(options))

@@ -6,12 +6,7 @@
 Published is that nothing but this data set was used; how its three parts were weighted is reconstructed.
 """
 
-import nemo_run as run
-
-from nemo_distill.config.blend import Blend, reconstructed
-from nemo_distill.config.settings import Distill, Settings
-from nemo_distill.experiment import run_experiment
-from nemo_distill.launch.context import Context
+from nemo_distill import Blend, Context, Distill, Settings, entrypoint, main, reconstructed, run_experiment
 
 BY_SIZE = reconstructed("as much of each source as it holds: 7B, 16B and 12B")
 
@@ -28,11 +23,11 @@ MILESTONES = (3_020, 8_901)  # 19B and 56B tokens
 SETTINGS = Settings(blend=BLEND, distill=Distill(milestones={"full": MILESTONES}))
 
 
-@run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
+@entrypoint
 def distill_pre_sft_v1(ctx: Context, settings: Settings = SETTINGS) -> None:
     """Prune the teacher, distil it on the blend, evaluate every milestone."""
     run_experiment(ctx, settings)
 
 
 if __name__ == "__main__":
-    run.cli.main(distill_pre_sft_v1)
+    main(distill_pre_sft_v1)

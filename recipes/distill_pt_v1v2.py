@@ -7,12 +7,7 @@ Published is that all of it is post-training data, and the same as in 30pre_70po
 post-training part, made whole and rounded.
 """
 
-import nemo_run as run
-
-from nemo_distill.config.blend import Blend, reconstructed
-from nemo_distill.config.settings import Distill, Settings
-from nemo_distill.experiment import run_experiment
-from nemo_distill.launch.context import Context
+from nemo_distill import Blend, Context, Distill, Settings, entrypoint, main, reconstructed, run_experiment
 
 # fmt: off
 BLEND = Blend.of(
@@ -33,11 +28,11 @@ MILESTONES = (400, 800, 3_200, 6_400)  # 2.5B, 5B, 20B, 40B tokens
 SETTINGS = Settings(blend=BLEND, distill=Distill(milestones={"full": MILESTONES}))
 
 
-@run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
+@entrypoint
 def distill_pt_v1v2(ctx: Context, settings: Settings = SETTINGS) -> None:
     """Prune the teacher, distil it on the blend, evaluate every milestone."""
     run_experiment(ctx, settings)
 
 
 if __name__ == "__main__":
-    run.cli.main(distill_pt_v1v2)
+    main(distill_pt_v1v2)

@@ -7,12 +7,7 @@ Published are the 30/70 split, that exercism, text-to-SQL and one part of Math-v
 passed over about 14 times in 100B tokens; the rest is reconstructed.
 """
 
-import nemo_run as run
-
-from nemo_distill.config.blend import Blend, reconstructed
-from nemo_distill.config.settings import Distill, Settings
-from nemo_distill.experiment import run_experiment
-from nemo_distill.launch.context import Context
+from nemo_distill import Blend, Context, Distill, Settings, entrypoint, main, reconstructed, run_experiment
 
 BY_SIZE = reconstructed("of the 30%, as much of each source as it holds: 7B, 16B and 12B")
 CODE = reconstructed("code as in v1v3, and what v3 took for its mathematics")
@@ -41,11 +36,11 @@ MILESTONES = (400, 800, 3_200, 6_400, 9_600, 12_800, 16_000)  # 2.5B, 5B, 20B, 4
 SETTINGS = Settings(blend=BLEND, distill=Distill(milestones={"full": MILESTONES}))
 
 
-@run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
+@entrypoint
 def distill_v1v2(ctx: Context, settings: Settings = SETTINGS) -> None:
     """Prune the teacher, distil it on the blend, evaluate every milestone."""
     run_experiment(ctx, settings)
 
 
 if __name__ == "__main__":
-    run.cli.main(distill_v1v2)
+    main(distill_v1v2)

@@ -6,12 +6,7 @@
 The only blend whose weights are published, all of them.
 """
 
-import nemo_run as run
-
-from nemo_distill.config.blend import PUBLISHED, Blend
-from nemo_distill.config.settings import Distill, Settings
-from nemo_distill.experiment import run_experiment
-from nemo_distill.launch.context import Context
+from nemo_distill import PUBLISHED, Blend, Context, Distill, Settings, entrypoint, main, run_experiment
 
 # fmt: off
 BLEND = Blend.of(
@@ -36,11 +31,11 @@ MILESTONES = (400, 3_200, 6_400, 9_600, 12_800)  # 2.5B, 20B, 40B, 60B, 80B toke
 SETTINGS = Settings(blend=BLEND, distill=Distill(milestones={"full": MILESTONES}))
 
 
-@run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
+@entrypoint
 def distill_v1v3(ctx: Context, settings: Settings = SETTINGS) -> None:
     """Prune the teacher, distil it on the blend, evaluate every milestone."""
     run_experiment(ctx, settings)
 
 
 if __name__ == "__main__":
-    run.cli.main(distill_v1v3)
+    main(distill_v1v3)

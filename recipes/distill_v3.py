@@ -7,12 +7,7 @@ Published are the 30/70 split, the 30% of mathematics with its second part, and 
 dropped; the rest is reconstructed from what the study says changed between this blend and the chosen one.
 """
 
-import nemo_run as run
-
-from nemo_distill.config.blend import Blend, reconstructed
-from nemo_distill.config.settings import Distill, Settings
-from nemo_distill.experiment import run_experiment
-from nemo_distill.launch.context import Context
+from nemo_distill import Blend, Context, Distill, Settings, entrypoint, main, reconstructed, run_experiment
 
 AS_CHOSEN = reconstructed("as in 30pre_70post_v1v3")
 REST = reconstructed("what is left of 70%, and IFEval rose with this blend")
@@ -39,11 +34,11 @@ MILESTONES = (400, 800, 3_200, 6_400, 9_600, 12_800)  # 2.5B, 5B, 20B, 40B, 60B,
 SETTINGS = Settings(blend=BLEND, distill=Distill(milestones={"full": MILESTONES}))
 
 
-@run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
+@entrypoint
 def distill_v3(ctx: Context, settings: Settings = SETTINGS) -> None:
     """Prune the teacher, distil it on the blend, evaluate every milestone."""
     run_experiment(ctx, settings)
 
 
 if __name__ == "__main__":
-    run.cli.main(distill_v3)
+    main(distill_v3)

@@ -46,7 +46,7 @@ def test_every_step_of_every_recipe_has_the_fingerprint_it_had(name):
     from nemo_distill.cli import load_recipe
     from nemo_distill.config.recipe import Recipe
     from nemo_distill.config.scale import get_scale
-    from nemo_distill.experiment import build_steps
+    from nemo_distill.pipeline import build_steps
     from nemo_distill.run.step import place
 
     stem, _, scale = name.rpartition("-")

@@ -8,7 +8,7 @@ import pytest
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import Settings
-from nemo_distill.experiment import build_steps
+from nemo_distill.pipeline import build_steps
 from nemo_distill.run.step import place
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.py"))}

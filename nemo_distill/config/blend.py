@@ -69,7 +69,11 @@ class Blend:
     @classmethod
     def of(cls, name: str, *rows: tuple[str, float, str]) -> "Blend":
         """The blend of `rows`, (source, percent, provenance) each."""
-        shares = tuple((source, share) for source, share, _ in rows)
+        shares: dict[str, float] = {}
+        for source, share, _ in rows:
+            if source in shares:
+                raise UserError(f"blend {name!r} names the source {source!r} twice.")
+            shares[source] = share
         return cls(name=name, shares=shares, provenance={source: provenance for source, _, provenance in rows})
 
     def provenance_of(self, source: str) -> str:

@@ -17,6 +17,7 @@ import ast
 import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,7 +26,7 @@ from nemo_distill.errors import UserError, nearest
 _PLAINLY = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def override(defaults: Mapping[str, object], words: Iterable[str]) -> dict[str, object]:
+def override(defaults: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
     """`defaults` with every `key=value` of `words` applied; all changes to one dataclass at once.
 
     Args:

@@ -1,24 +1,21 @@
-"""A recipe: the values that decide a run, and what its file says, read without running it.
+"""A recipe with a value for every setting: all that decides a run.
 
-    Recipe.of("distill_v1v3-debug", settings, get_scale("debug")).milestones
-    blend_of(Path("recipes/distill_v1v3.py")).shares["stem"]        # 10.0
-
-Importing a recipe's file loads NeMo-Run and torch, which takes seconds; `blend_of` does not.
+Recipe.of("distill_v1v3-debug", settings, get_scale("debug")).milestones
 """
 
-import ast
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from typing import Any, TypeVar
 
 from nemo_distill.config.blend import Blend
+from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
 from nemo_distill.config.scale import Scale
-from nemo_distill.config.schedule import Milestone, Schedule
-from nemo_distill.config.settings import Distill, Evaluate, Layout, Prepare, Prune, Settings, filled
+from nemo_distill.config.schedule import Milestone, Schedule, parse_tokens
+from nemo_distill.config.settings import Health, Settings
 from nemo_distill.errors import UserError
 
-BLEND = "BLEND"
-"""What a recipe calls its blend."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,74 +23,82 @@ class Recipe:
     """A blend with a value for every setting: all that decides the steps."""
 
     name: str
-    """What its runs are called."""
+    """Name of its runs."""
     blend: Blend
-    prepare: Prepare
-    prune: Prune
-    distill: Distill
-    evaluate: Evaluate
-    layout: Layout
+    """The data."""
+    prepare: Preparation
+    """How sources become tokens."""
+    prune: Pruning
+    """How the teacher becomes the student."""
+    distill: Distillation
+    """How the student learns from the teacher."""
+    evaluate: Evaluation
+    """How every milestone is judged."""
+    layout: Parallelism
+    """What the distillation is spread over."""
+    health: Health
+    """When a distillation is stopped early."""
     scale: Scale
+    """The sizes of everything that no recipe sets."""
     seed: int
-    """Of the sample order and of the answers."""
+    """Seed of the sample order and of the answers."""
 
     @classmethod
     def of(cls, name: str, settings: Settings, scale: Scale) -> "Recipe":
-        """The recipe that `settings` are at `scale`, which fills in what they leave open."""
-        return cls(
+        """The recipe that `settings` are at `scale`, which fills in what they leave open.
+
+        Raises `UserError` for settings that the scale's models cannot have.
+        """
+        distill, prune, prepare = settings.distill, settings.prune, settings.prepare
+        if isinstance(distill.milestones, dict):
+            distill = dataclasses.replace(distill, milestones=distill.milestones.get(scale.name))
+        how = {name: getattr(prune, name) for name in ("parameters", "export_config")}
+        if how == dict.fromkeys(how):  # the two are ways to say the same thing: one that is given displaces the other
+            how = {name: getattr(scale.prune, name) for name in how}
+        recipe = cls(
             name=name,
             blend=settings.blend,
-            prepare=filled(settings.prepare, scale.prepare, scale=scale.name),
-            prune=filled(settings.prune, scale.prune, scale=scale.name),
-            distill=filled(settings.distill, scale.distill, scale=scale.name),
-            evaluate=filled(settings.evaluate, scale.evaluate, scale=scale.name),
-            layout=filled(settings.layout, scale.layout, scale=scale.name),
+            prepare=dataclasses.replace(
+                _filled(scale.prepare, prepare), tokens=None if prepare.tokens is None else parse_tokens(prepare.tokens)
+            ),
+            prune=dataclasses.replace(_filled(scale.prune, prune), **how),
+            distill=_filled(scale.distill, distill),
+            evaluate=_filled(scale.evaluate, settings.evaluate),
+            layout=_filled(scale.layout, settings.layout),
+            health=settings.health,
             scale=scale,
             seed=settings.seed,
         )
+        _check(recipe)
+        return recipe
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """Tokens, iterations and learning rate of the whole distillation."""
         return Schedule.of(dataclasses.asdict(self.distill))
 
-    @property
+    @cached_property
     def milestones(self) -> tuple[Milestone, ...]:
         """Where the distillation is cut, in order."""
         return self.schedule.milestones(self.distill.milestones)
 
 
-def blend_of(path: Path) -> Blend | None:
-    """The blend that the recipe at `path` assigns to `BLEND`; None when it has none.
-
-    Only that assignment is run, and the imports and assignments that it rests on. Raises `UserError` when the file is
-    no Python, or the blend cannot be.
-    """
-    try:
-        module = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    binding: dict[str, ast.stmt] = {}
-    for statement in module.body:
-        for name in _bound(statement):
-            binding[name] = statement
-    if BLEND not in binding:
-        return None
-    needed, names = set(), [BLEND]
-    while names:
-        statement = binding.get(names.pop())
-        if statement is not None and statement not in needed:
-            needed.add(statement)
-            names += [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    module.body = [statement for statement in module.body if statement in needed]
-    scope: dict = {"__name__": path.stem}
-    exec(compile(module, str(path), "exec"), scope)
-    return scope[BLEND]
+def _filled(default: T, given: object) -> T:
+    """`default` with every field that `given`, the settings of the same part, does not leave open."""
+    part: Any = default  # a dataclass
+    names = [field.name for field in dataclasses.fields(part)]
+    return dataclasses.replace(part, **{name: v for name in names if (v := getattr(given, name)) is not None})
 
 
-def _bound(statement: ast.stmt) -> list[str]:
-    """Names that an import or an assignment at the top of a module gives a meaning."""
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
-    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def _check(recipe: Recipe) -> None:
+    scale, distill = recipe.scale, recipe.distill
+    if distill.fp8 != "none" and scale.layer_spec != "transformer_engine":
+        raise UserError(
+            f"distill.fp8={distill.fp8} needs Transformer Engine's layers, and those of the {scale.name} scale "
+            f"are '{scale.layer_spec}': say distill.fp8=none."
+        )
+    if distill.gradients != "float32" and scale.precision == "32":
+        raise UserError(
+            f"distill.gradients={distill.gradients} needs parameters in bf16, and those of the {scale.name} "
+            "scale are in float32: say distill.gradients=float32."
+        )

@@ -11,7 +11,7 @@ No step asks which scale it is in.
 import dataclasses
 from dataclasses import dataclass, field
 
-from nemo_distill.config.settings import Distill, Evaluate, Layout, Prepare, Prune
+from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
 from nemo_distill.config.sources import SOURCES
 from nemo_distill.errors import UserError, nearest
 
@@ -38,24 +38,24 @@ class Scale:
     """Tokens per calibration sequence."""
     mmlu_fraction: float
     """Part of MMLU that scores pruning candidates where `prune.score` is `mmlu`."""
-    prepare: Prepare
-    """A value for `reasoning` and `max_malformed`."""
-    prune: Prune
-    """A value for every field but one of `parameters` and `export_config`."""
+    prepare: Preparation
+    """How sources become tokens."""
+    prune: Pruning
+    """How the teacher becomes the student."""
     divisors: dict[str, int] = field(default_factory=dict)
     """Step of the pruning search along an axis (`pruning.Request`); ModelOpt's where not given."""
-    distill: Distill
-    """A value for every field."""
+    distill: Distillation
+    """How the student learns from the teacher."""
     weight_decay: float
     """Of Adam, in distillation."""
     clip_grad: float
     """Norm to which gradients are clipped."""
     save_interval: int
     """Iterations between the checkpoints within a segment that a cut segment resumes from."""
-    evaluate: Evaluate
-    """A value for every field but `repeats`."""
-    layout: Layout
-    """A value for every field; of the debug scale, for none: it runs on CPUs."""
+    evaluate: Evaluation
+    """How every milestone is judged."""
+    layout: Parallelism
+    """What the distillation is spread over."""
 
 
 FULL = Scale(
@@ -68,17 +68,17 @@ FULL = Scale(
     calibration_source="sft-general",
     calibration_seq_length=8192,
     mmlu_fraction=0.1,
-    prepare=Prepare(reasoning="inline", max_malformed=0.01),
-    prune=Prune(
+    prepare=Preparation(reasoning="inline", max_malformed=0.01),
+    prune=Pruning(
         parameters=7.0e9,
         score="mmlu",
         candidates=10,
         calibration_sequences=1024,
-        chip_friendly="report",
+        chip_friendly="ignore",
         chip_multiple=16,
         tensor_parallel=8,
     ),
-    distill=Distill(
+    distill=Distillation(
         milestones=(400, 800, 3_200, 6_400, 9_600, 12_800, 16_000),
         max_iterations=16_000,
         global_batch_size=768,
@@ -95,8 +95,8 @@ FULL = Scale(
     weight_decay=0.1,
     clip_grad=1.0,
     save_interval=200,
-    evaluate=Evaluate(suite="study"),
-    layout=Layout(gpu="H100", nodes=96, gpus_per_node=8, tensor_parallel=8),
+    evaluate=Evaluation(suite="study"),
+    layout=Parallelism(gpu="H100", nodes=96, gpus_per_node=8, tensor_parallel=8),
 )
 """The study's shapes and sizes; the milestones are its 2.5B, 5B, 20B, 40B, 60B, 80B and 100B tokens."""
 
@@ -110,13 +110,13 @@ DEBUG = Scale(
     calibration_source="sft-general",
     calibration_seq_length=256,
     mmlu_fraction=1.0,
-    prepare=Prepare(reasoning="inline", max_malformed=0.01),
-    prune=Prune(
+    prepare=Preparation(reasoning="inline", max_malformed=0.01),
+    prune=Pruning(
         parameters=0.75,
         score="next_token_loss",
         candidates=10,
         calibration_sequences=64,
-        chip_friendly="report",
+        chip_friendly="ignore",
         chip_multiple=16,  # there is none: its Mamba layers have eight heads at most
         tensor_parallel=1,
     ),
@@ -126,7 +126,7 @@ DEBUG = Scale(
         "mamba_head_dim_divisor": 4,
         "num_layers_divisor": 1,
     },
-    distill=Distill(
+    distill=Distillation(
         milestones=(25, 75, 150),
         max_iterations=150,
         global_batch_size=16,
@@ -143,8 +143,8 @@ DEBUG = Scale(
     weight_decay=0.01,
     clip_grad=1.0,
     save_interval=50,
-    evaluate=Evaluate(suite="offline"),
-    layout=Layout(),
+    evaluate=Evaluation(suite="offline"),
+    layout=Parallelism(),
 )
 """A million parameters and 0.6M tokens: the whole run in minutes on two CPU cores."""
 
@@ -155,7 +155,7 @@ MIDDLE = dataclasses.replace(
     precision="bf16-mixed",
     layer_spec="transformer_engine",
     divisors={},
-    distill=Distill(
+    distill=Distillation(
         milestones=(100, 200),
         max_iterations=200,
         global_batch_size=16,
@@ -170,7 +170,7 @@ MIDDLE = dataclasses.replace(
         gradients="float32",
     ),
     weight_decay=0.1,
-    layout=Layout(gpu="H100", nodes=1, gpus_per_node=1, tensor_parallel=1),
+    layout=Parallelism(gpu="H100", nodes=1, gpus_per_node=1, tensor_parallel=1),
 )
 """What one GPU distils in minutes: a teacher of 1B parameters with the study's layers and vocabulary, on the debug
 world's text. `python -m nemo_distill.make_teacher --size middle` makes it."""

@@ -3,18 +3,16 @@
     Settings(blend=BLEND, distill=Distill(learning_rate=5e-5))              # in a recipe
     nemo-run recipes/distill_v1v3.py distill.learning_rate=5e-5 evaluate.repeats=8
 
-A field left at None takes the value of the scale (`nemo_distill.config.scale`).
+A field left at None takes the value of the scale (`nemo_distill.config.scale`); what then has a value for everything is
+a `nemo_distill.config.recipe.Recipe`.
 """
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TypeVar
 
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.schedule import parse_tokens
 from nemo_distill.errors import UserError, nearest
-
-T = TypeVar("T")
 
 SCORES = ("mmlu", "next_token_loss")
 """What can rank the candidates of the pruning search."""
@@ -181,11 +179,6 @@ class Layout:
         _one_of(self, "recompute", RECOMPUTE)
         _positive(self, "nodes", "gpus_per_node", "tensor_parallel")
 
-    @property
-    def gpus(self) -> int:
-        """GPUs in all."""
-        return self.nodes * self.gpus_per_node
-
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
@@ -227,20 +220,3 @@ class Settings:
     """The folder of all runs."""
     seed: int = 1234
     """Of the sample order and of the answers."""
-
-
-def filled(given: T, default: T, *, scale: str) -> T:
-    """`given` with every field that is None taken from `default`, a value of the same dataclass, at that scale."""
-    assert type(given) is type(default)
-    if isinstance(given, Distill) and isinstance(given.milestones, dict):
-        given = dataclasses.replace(given, milestones=given.milestones.get(scale))
-    left = {
-        field.name: getattr(default, field.name)
-        for field in dataclasses.fields(given)
-        if getattr(given, field.name) is None
-    }
-    if isinstance(given, Prune) and (given.parameters is not None or given.export_config is not None):
-        # The two are ways to say the same thing: the one that is given displaces the other.
-        left.pop("parameters", None)
-        left.pop("export_config", None)
-    return dataclasses.replace(given, **left)

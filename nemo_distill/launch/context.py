@@ -1,56 +1,85 @@
-"""NeMo-Run's run context with our manners: settings checked, one sentence for a mistake, an honest exit code.
+"""What a recipe is given beside its settings, and the two ways to start one.
 
-    @run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
+    @entrypoint
     def distill_v1v3(ctx: Context, settings: Settings = Settings(blend=BLEND)): ...
 
 A parameter that is a `Settings` is set by its fields, `distill.learning_rate=1e-3`; any other by its own name.
 
-Both ways to start a recipe, `nemo-run recipes/x.py --executor local` and NeMo-Run's `python recipes/x.py
-run.executor=local`, come through `cli_execute`. NeMo-Run's own version prints every argument twice, asks before it
-runs, and exits 0 on errors.
+`nemo-run recipes/x.py --executor local` calls `Context.execute`, and so does NeMo-Run's own `python recipes/x.py
+run.executor=local`, through `main`. NeMo-Run is loaded for the latter, and to launch: a preview does without it.
 """
 
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import catalogue
-import fiddle as fdl
-import nemo_run as run
-from nemo_run.config import get_type_namespace
+from typing import Any, TypeVar
 
 from nemo_distill.config.overrides import override
 from nemo_distill.config.settings import Settings
-from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
+from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, RunFailed, UserError, say_error
 from nemo_distill.launch import executors
+from nemo_distill.launch.executors import Executor
+
+F = TypeVar("F", bound=Callable[..., None])
+MARK = "is_recipe"
+"""Attribute of the function that a recipe is started by."""
 
 
-class RunFailed(Exception):
-    """A step of the run failed; what there is to say about it has been said."""
+def entrypoint(recipe: F) -> F:
+    """Mark the function that a recipe is started by; its first parameter is the `Context`."""
+    setattr(recipe, MARK, True)
+    return recipe
 
 
-class Context(run.cli.RunContext):
-    """What a recipe is given: NeMo-Run's `executor`, `dryrun`, `name`, `detach`, `command`, as it was typed, and
-    `until`, the step after which to stop."""
+def main(recipe: Callable[..., None]) -> None:
+    """Start `recipe` as NeMo-Run starts a script: `python recipes/x.py run.executor=local key=value`."""
+    import nemo_run
 
-    command: list[str] | None = None
+    class FromNeMoRun(nemo_run.cli.RunContext):
+        """NeMo-Run's own prints every argument twice, asks before it runs, and exits 0 on errors."""
+
+        def cli_execute(self, fn: Callable, args: list[str], entrypoint_type: str = "experiment") -> None:
+            Context(name=self.name, dryrun=self.dryrun, detach=self.detach).execute(fn, args)
+
+    nemo_run.cli.main(nemo_run.cli.entrypoint(recipe, type="experiment", run_ctx_cls=FromNeMoRun))
+
+
+@dataclass(kw_only=True)
+class Context:
+    """How a recipe is run."""
+
+    name: str
+    """Name of the run."""
+    dryrun: bool = False
+    """Whether it is only previewed."""
+    detach: bool = False
+    """Whether its jobs are left to the cluster once they are queued."""
     until: str = ""
+    """The step after which to stop; empty: none."""
+    command: Sequence[str] = dataclasses.field(default_factory=lambda: list(sys.argv))
+    """The command as it was typed, word by word."""
+    _executor: Executor | None = None
 
-    def cli_execute(self, fn: Callable, args: list[str], entrypoint_type: str = "experiment") -> None:
-        """Run the entrypoint `fn` with `args` (`run.executor=NAME`, `run.executor.attr=value`, `key=value`).
+    @property
+    def executor(self) -> Executor:
+        """What launches the run."""
+        assert self._executor, "a recipe is run by `execute`, which chooses the executor"
+        return self._executor
+
+    def execute(self, recipe: Callable[..., None], words: Sequence[str]) -> None:
+        """Run the function `recipe` with `words` (`run.executor=NAME`, `run.executor.attr=value`, `key=value`).
 
         Exits with 2 for what the user can mend, 1 when a step failed, 130 after Ctrl-C.
         """
-        assert entrypoint_type == "experiment", f"a recipe is an experiment, {fn.__name__} is a {entrypoint_type}"
-        own = [word.removeprefix("run.") for word in args if word.startswith("run.")]
-        settings = [word for word in args if not word.startswith("run.")]
+        own = [word.removeprefix("run.") for word in words if word.startswith("run.")]
+        settings = [word for word in words if not word.startswith("run.")]
         try:
-            self.command = self.command or list(sys.argv)
-            with executors.settings_beside(Path(inspect.getfile(fn))):
-                self._choose_executor(own)
-                fn(ctx=self, **_overridden(fn, settings))
+            with executors.settings_beside(Path(inspect.getfile(recipe))):
+                self.choose_executor(own)
+                recipe(self, **_overridden(recipe, settings))
         except UserError as error:
             say_error(str(error))
             sys.exit(EXIT_USER_ERROR)
@@ -60,20 +89,19 @@ class Context(run.cli.RunContext):
             say_error("interrupted; the same command goes on from here.")
             sys.exit(EXIT_INTERRUPTED)
 
-    def _choose_executor(self, words: list[str]) -> None:
-        """Set `self.executor` from `executor=NAME` and `executor.attr=value`; the default is `local`."""
+    def choose_executor(self, words: Sequence[str]) -> None:
+        """Set `executor` from `executor=NAME` and `executor.attr=value`; the default is `local`."""
         name = next((word.partition("=")[2] for word in words if word.startswith("executor=")), "local")
-        if name not in executor_factories():
-            raise UserError(f"there is no executor '{name}'. {nearest(name, executor_factories())}")
+        executor = executors.room(name).make()
         changes = [word for word in words if not word.startswith("executor=")]
-        executor = fdl.build(executor_factories()[name]())
-        self.executor = override({"executor": executor}, changes)["executor"]
-        self.plugins = []
+        changed = override({"executor": executor}, changes)["executor"]
+        assert isinstance(changed, Executor)
+        self._executor = changed
 
 
-def _overridden(fn: Callable, words: list[str]) -> dict:
-    """The arguments of the entrypoint `fn`: its defaults, with every `key=value` of `words` applied."""
-    parameters = inspect.signature(fn).parameters.values()
+def _overridden(recipe: Callable[..., None], words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `recipe`: its defaults, with every `key=value` of `words` applied."""
+    parameters = inspect.signature(recipe).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
     spread = next((name for name, value in defaults.items() if isinstance(value, Settings)), None)
     if spread is None:
@@ -85,11 +113,3 @@ def _overridden(fn: Callable, words: list[str]) -> dict:
         # Other shares than the recipe's cannot claim its sources for them.
         chosen["blend"] = dataclasses.replace(chosen["blend"], provenance="set on the command line")
     return {**{name: chosen[name] for name in defaults}, spread: Settings(**{name: chosen[name] for name in fields})}
-
-
-def executor_factories() -> dict[str, Callable[[], run.Config[run.Executor]]]:
-    """The factories registered for executors, by name.
-
-    Looked up without NeMo-Run's `list_factories`, which imports every package that has factories: NeMo's take 12 s.
-    """
-    return catalogue.create(get_type_namespace(run.Executor)).get_all()

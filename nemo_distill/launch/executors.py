@@ -1,145 +1,109 @@
-"""Where steps run: the executors `local` and `slurm`, registered with NeMo-Run as factories.
+"""Where steps run: each executor is a room of this folder, `local` and `slurm` so far, found by its name.
 
     nemo-run recipes/distill_v1v3.py --executor slurm executor.account=nvr executor.time=04:00:00
+
+A room is a package whose `__init__` imports nothing heavy and has a `Room`'s functions: one that makes an `Executor`
+from the site's settings, and one that follows a run it launched. Nothing outside a room asks which executor it has.
 
 What a site fills in is in `executors/NAME.yaml` beside the recipe, or else in `recipes/executors/NAME.yaml` under the
 current folder (OmegaConf: `${oc.env:VARIABLE}` resolves); `executor.attr=value` on the command line comes last. Where
 there is neither, `NAME.example.yaml` in these places is read, of which a site's own file is a copy.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
-import os
-import shlex
-import sys
-from collections.abc import Iterator
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-import nemo_run as run
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from nemo_distill.compat.nemo_run import EXECUTORS
+from nemo_distill import launch
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.launch.slurm.commands import ssh
+from nemo_distill.run.job import Job
+from nemo_distill.run.manifest import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nemo_distill.launch.context import Context
 
 EXAMPLE = ".example.yaml"
 """Ends the name of a file that ships with the recipes to be copied; a copy ends in `.yaml`, and git ignores it."""
 MISSING = "???"
 """OmegaConf's mark of a value that has to be filled in."""
 
-SCALE_OF = {"local": "debug", "slurm": "full"}
-"""The scale that an executor stands for when the command does not say `scale=`."""
-UNCOMMITTED = ("package", "refuse")
-
-
 _recipe_folder: ContextVar[Path] = ContextVar("recipe_folder", default=Path("recipes"))
 
 
-@dataclass(kw_only=True)
-class LocalExecutor(run.LocalExecutor):
-    """NeMo-Run's local executor, told how many steps may run at once."""
+@runtime_checkable
+class Executor(Protocol):
+    """What launches a run; its other fields, those of a dataclass, are what `executor.attr=value` sets."""
 
-    parallel_steps: int = 2
-    """Steps that run at the same time: a milestone is evaluated while the next one trains."""
+    name: ClassVar[str]
+    """Name that `--executor` and a run's file know it by."""
+    scale: ClassVar[str]
+    """Name of the scale of a run whose command does not say `scale=`."""
 
+    def check(self, ctx: Context, run: Run) -> None:
+        """Raise `UserError` for what it cannot do, before anything is written."""
 
-@dataclass(kw_only=True)
-class SlurmExecutor(run.SlurmExecutor):
-    """NeMo-Run's Slurm executor, and what a site says of jobs beyond Slurm's own options."""
+    def describe(self, run: Run) -> list[str]:
+        """Lines of the preview on where and how the steps will run."""
 
-    modules: list[str] = dataclasses.field(default_factory=list)
-    """Environment modules that a job loads."""
-    steps: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """Other values for some steps, e.g. `{"evaluate": {"time": "01:00:00"}}` for evaluate-2.5B and the like."""
-    uncommitted: str = "package"
-    """What becomes of uncommitted changes to this package: `package` them with the code, or `refuse` to launch."""
-    requeues: int = 3
-    """How often a step whose job ended for no fault of its own (time limit, preemption, lost node) is begun again."""
-    warn_seconds: int = 120
-    """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
-    poll_seconds: float = 3.0
-    """How often the queue is asked about."""
+    def launch(self, ctx: Context, run: Run, console: Console) -> None:
+        """Run the steps that are not done; return when they are or, where `ctx.detach` asks for it, when they will be.
 
-    def of_step(self, name: str) -> "SlurmExecutor":
-        """A copy with what `steps` says of the step `name`: its whole name, or the part before a dash, counts."""
-        executor = self.clone()
-        for key in sorted(self.steps, key=len):  # the longest match has the last word
-            if name == key or name.startswith(f"{key}-"):
-                for field_name, value in self.steps[key].items():
-                    setattr(executor, field_name, value)
-        return executor
+        Raises `RunFailed` when a step failed; the failure has been printed.
+        """
 
 
-@dataclass(kw_only=True)
-class LocalTunnel(run.LocalTunnel):
-    """NeMo-Run's, whose commands leave standard input alone: a terminal stops what reads it in the background."""
+class Following(Protocol):
+    """A run's jobs, as any process that sees the runs folder can ask for them."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.session.config.run.in_stream = False
+    silent: str | None
+    """Why the queue did not answer when it was last asked; None: it did."""
 
+    def look(self) -> Mapping[str, Job]:
+        """The jobs by step."""
 
-@dataclass(kw_only=True)
-class SharedTunnel(LocalTunnel):
-    """Runs Slurm's commands on a host that is reached by ssh and sees the runs folder, so that nothing is copied."""
-
-    host: str
-    user: str | None = None
-    port: int | None = None
-    identity: str | None = None
-    """A private key."""
-    config: str | None = None
-    """A configuration of ssh's, in place of ~/.ssh/config."""
-
-    @property
-    def facts(self) -> dict:
-        """How to get there, as plain JSON data."""
-        return {name: getattr(self, name) for name in ("host", "user", "port", "identity", "config")}
-
-    def run(self, command: str, hide: bool = True, warn: bool = False, **settings):
-        return super().run(shlex.join([*ssh(self.facts), command]), hide=hide, warn=warn, **settings)
+    def cancel(self) -> list[str]:
+        """Cancel those that live; returns sentences on what became of them. Raises `UserError` if nobody answers."""
 
 
-def register() -> None:
-    """Let NeMo-Run know our executors."""
-    EXECUTORS.apply({LocalExecutor: run.LocalExecutor, SlurmExecutor: run.SlurmExecutor})
+class Room(Protocol):
+    """An executor's module."""
+
+    def make(self) -> Executor:
+        """The executor as the site's settings have it."""
+
+    def follow(self, run: Run) -> Following | None:
+        """The jobs of a run that it launched; None where its steps end with the command that started them."""
 
 
-@run.cli.factory
-def local() -> run.Config[run.Executor]:
-    """Steps as processes on this machine."""
-    settings = site_settings("local", LocalExecutor)
-    environment = {
-        "PATH": f"{_python_folder()}:{os.environ['PATH']}",
-        # One thread per step: two run at once, and sums come out in the same order every time.
-        "OMP_NUM_THREADS": "1",
-    }
-    environment |= settings.pop("env_vars", {})
-    return run.Config(LocalExecutor, **settings, env_vars=environment)
+def names() -> list[str]:
+    """The executors that there are."""
+    return [module.name for module in pkgutil.iter_modules(launch.__path__) if module.ispkg]
 
 
-@run.cli.factory
-def slurm() -> run.Config[run.Executor]:
-    """Steps as Slurm jobs, submitted here or through SSH."""
-    settings = site_settings("slurm", SlurmExecutor)
-    tunnel = {key: value for key, value in (settings.pop("tunnel", None) or {}).items() if value is not None}
-    kind = SharedTunnel if "host" in tunnel else LocalTunnel
-    return run.Config(
-        SlurmExecutor,
-        **{key: value for key, value in settings.items() if value is not None},
-        tunnel=run.Config(kind, **{"job_dir": "", **tunnel}),
-        packager=run.Config(run.Packager),
-        poll_estimated_start_time=False,
-    )
+def room(name: str) -> Room:
+    """The room of the executor called `name`; raises `UserError` with the nearest name there is."""
+    if name not in names():
+        raise UserError(f"there is no executor '{name}'. {nearest(name, names())}")
+    return importlib.import_module(f"{launch.__name__}.{name}")
+
+
+def follow(run: Run) -> Following | None:
+    """The jobs of `run`, whichever executor launched it; None: it has none."""
+    return room(run.facts.executor).follow(run) if run.facts.executor in names() else None
 
 
 @contextlib.contextmanager
 def settings_beside(recipe: Path) -> Iterator[None]:
-    """Within the block, site settings are looked for beside `recipe` first; NeMo-Run's factories take no arguments."""
+    """Within the block, site settings are looked for beside `recipe` first."""
     folder, here = recipe.resolve().parent, Path.cwd()
     token = _recipe_folder.set(folder.relative_to(here) if folder.is_relative_to(here) else folder)
     try:
@@ -148,18 +112,16 @@ def settings_beside(recipe: Path) -> Iterator[None]:
         _recipe_folder.reset(token)
 
 
-def name_of(executor: run.Executor) -> str:
-    """The name that `--executor` knows it by."""
-    return "slurm" if isinstance(executor, run.SlurmExecutor) else "local"
-
-
-def missing(executor: run.Executor) -> str | None:
+def missing(executor: Executor) -> str | None:
     """The sentence, with file and line, on what the site's settings leave to be filled in; None: nothing."""
+    assert dataclasses.is_dataclass(executor)
     for field in dataclasses.fields(executor):
         if getattr(executor, field.name, None) == MISSING:
-            path = site_file(name_of(executor))
-            line = _line_of(path, field.name)
+            path = site_file(executor.name)
             given = f"or give executor.{field.name}=... on the command line."
+            if path is None:
+                return f"fill in {field.name}, {given}"
+            line = _line_of(path, field.name)
             if path.name.endswith(EXAMPLE):
                 own = path.with_name(path.name.replace(EXAMPLE, ".yaml"))
                 return f"{path} is an example: cp {path} {own} and fill in {field.name} there, on line {line}, {given}"
@@ -174,29 +136,27 @@ def site_file(name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def site_settings(name: str, kind: type) -> dict:
-    """The settings of the executor `name`, its keys checked against the fields of `kind`."""
+def site_settings(name: str, kind: type) -> dict[str, Any]:
+    """The settings of the executor `name`, its keys checked against the fields of `kind`; empty without a file."""
     path = site_file(name)
     if path is None:
-        if name == "slurm":
-            raise UserError("there is no recipes/executors/slurm.yaml here to say which account and partition to use.")
         return {}
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        settings = OmegaConf.to_container(OmegaConf.load(path), resolve=True) or {}
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}:1: settings look like `key: value`.")
     known = {field.name for field in dataclasses.fields(kind) if field.init}
-    for key in settings or {}:
+    for key in map(str, settings):
         if key not in known:
             raise UserError(f"{path}:{_line_of(path, key)}: there is no setting '{key}'. {nearest(key, known)}")
-    return settings or {}
+    return {str(key): value for key, value in settings.items()}
 
 
 def _line_of(path: Path, key: str) -> int:
     lines = path.read_text(encoding="utf-8").splitlines()
     return next((number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)
-
-
-def _python_folder() -> str:
-    """The folder of this Python, which steps are to be run with too."""
-    return str(Path(sys.executable).parent)

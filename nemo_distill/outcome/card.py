@@ -10,7 +10,7 @@ from pathlib import Path
 from evaluator.report.card import Card, render
 from evaluator.verdicts.judge import judge_alone
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.outcome.gather import blend_name, finished_report, gather
+from nemo_distill.outcome.gather import finished_report, gather
 from nemo_distill.run.manifest import Run
 
 FILE = "README.md"
@@ -32,7 +32,7 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
     Raises `UserError` for a run that has no report, or no such milestone; nothing is written then.
     """
     report = gather(finished_report(run))
-    blend = blend_name(run) or run.name
+    blend = run.facts.blend or run.name
     stop, findings = judge_alone(blend, report)
     rows = {row.title: row for row in report.milestones}
     if milestone is not None and milestone not in rows:
@@ -48,7 +48,7 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
             row=row,
             findings=findings,
             why=f"{chosen} {stop.text}",
-            command=report.facts.get("Command") or shlex.join(run.facts.get("command", ["nemo-run", run.name])),
+            command=report.facts.get("Command") or shlex.join(run.facts.beside.command or ("nemo-run", run.name)),
             license=license,
             base_model=teacher if _HUB_NAME.fullmatch(teacher) else None,
             datasets=_datasets(run),
@@ -72,11 +72,8 @@ def _datasets(run: Run) -> tuple[str, ...]:
 
 
 def _layout(run: Run) -> str:
-    """What the training was spread over, as far as the run was told."""
-    layout = run.facts.get("layout") or {}
-    if not layout.get("nodes"):
+    """What the training was spread over; empty where that was no GPU."""
+    layout = run.facts.beside.layout
+    if layout.gpu is None:
         return ""
-    parts = [f"{layout['nodes']} x {layout['gpus_per_node']} {layout.get('gpu') or 'GPUs'}"]
-    if layout.get("tensor_parallel"):
-        parts.append(f"tensor parallel {layout['tensor_parallel']}")
-    return ", ".join(parts)
+    return f"{layout.nodes} x {layout.gpus_per_node} {layout.gpu}, tensor parallel {layout.tensor_parallel}"

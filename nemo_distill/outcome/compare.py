@@ -10,7 +10,7 @@ from pathlib import Path
 from evaluator.report.comparison import MOST_RUNS, Comparison, write_comparison
 from evaluator.verdicts.judge import judge
 from nemo_distill.errors import UserError
-from nemo_distill.outcome.gather import blend_name, finished_report, gather
+from nemo_distill.outcome.gather import finished_report, gather
 from nemo_distill.run.manifest import Run
 
 
@@ -26,7 +26,7 @@ def write_comparison_report(found: Sequence[Run], runs: Path, elsewhere: str = "
             raise UserError(f"'{name}' is named twice: a run is compared with others.")
     if len(found) > MOST_RUNS:
         raise UserError(f"{len(found)} runs are too many for one page; at most {MOST_RUNS} are compared.")
-    blends = [name for name in map(blend_name, found) if name]
+    blends = [run.facts.blend for run in found if run.facts.blend]
     # A reader knows the blends; the run's name is needed where two runs have one.
     labels = blends if len(set(blends)) == len(found) else names
     try:

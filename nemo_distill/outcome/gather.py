@@ -38,11 +38,6 @@ def finished_report(run: Run) -> Spec:
     return spec
 
 
-def blend_name(run: Run) -> str | None:
-    """Name of the run's blend; None where the run's file has none."""
-    return (run.facts.get("blend") or {}).get("name")
-
-
 def gather(spec: Spec) -> Report:
     """The report of what the steps upstream of a report step left."""
     config = spec.config

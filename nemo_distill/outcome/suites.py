@@ -1,7 +1,7 @@
 """Says what an evaluation will ask, before anything runs: its load on a checkpoint and the protocol of its scores.
 
-loads(Evaluate(suite="offline", repeats=4))[0].detectable      # smallest difference that it would show, 0 to 1
-protocol(Evaluate(suite="offline", repeats=4))                 # twelve hex digits; scores of one are compared
+loads(Evaluation(suite="offline", repeats=4))[0].detectable      # smallest difference that it would show, 0 to 1
+protocol(Evaluation(suite="offline", repeats=4))                 # twelve hex digits; scores of one are compared
 """
 
 import math
@@ -16,7 +16,7 @@ from evaluator.suites import datasets
 from evaluator.suites.catalogue import get_suite
 from evaluator.suites.judge import judge_of
 from evaluator.suites.suite import Suite, identity_of
-from nemo_distill.config.settings import Evaluate
+from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
 from nemo_distill.run.step import fingerprint
 
@@ -46,7 +46,7 @@ class Load:
         return self.questions * self.repeats
 
 
-def loads(settings: Evaluate) -> list[Load]:
+def loads(settings: Evaluation) -> list[Load]:
     """Every benchmark of the suite. Raises `UserError` for a suite that is not there, or not to be run as it is."""
     chosen = _prepared(settings)
     return [
@@ -63,7 +63,7 @@ def loads(settings: Evaluate) -> list[Load]:
     ]
 
 
-def protocol(settings: Evaluate) -> str:
+def protocol(settings: Evaluation) -> str:
     """A hash of all that decides a score but the checkpoint: the suite, its questions, the judge, our tasks' version.
 
     A suite keeps its hash as long as it is asked alike: a field that a later version adds to `evaluator.suites.suite`
@@ -83,7 +83,7 @@ def protocol(settings: Evaluate) -> str:
     return fingerprint(identity)
 
 
-def _prepared(settings: Evaluate) -> Suite:
+def _prepared(settings: Evaluation) -> Suite:
     """The suite as `settings` change it, with the number of questions that there are."""
     assert settings.suite is not None, "what a recipe leaves open has its scale's value by now"
     folder = Path(settings.datasets) if settings.datasets else None

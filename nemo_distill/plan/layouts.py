@@ -13,7 +13,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_distill.config.settings import RECOMPUTE, Prune
+from nemo_distill.config.resolved import Pruning
+from nemo_distill.config.settings import RECOMPUTE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.plan.cost import Job
@@ -114,7 +115,7 @@ def teacher_shape(checkpoint: str | Path, imported: Path) -> Shape | None:
     return SHAPES.get(str(checkpoint))
 
 
-def student_shape(teacher: Shape, prune: Prune, pruned: Path) -> tuple[Shape, str]:
+def student_shape(teacher: Shape, prune: Pruning, pruned: Path) -> tuple[Shape, str]:
     """The student's shape, and where it comes from.
 
     Which sizes a search chooses is known once the step with the folder `pruned` is done. Until then it is the study's
@@ -124,6 +125,7 @@ def student_shape(teacher: Shape, prune: Prune, pruned: Path) -> tuple[Shape, st
         return Shape.load(pruned / "shape.json"), "as pruned"
     if prune.export_config:
         return _resized(teacher, prune.export_config), "as prune.export_config says"
+    assert prune.parameters is not None
     target = prune.parameters if prune.parameters > 1 else prune.parameters * teacher.parameters()
     if teacher == NANO_9B_V2 and abs(target / NANO_7B_PRUNED.parameters() - 1) < 0.01:
         return NANO_7B_PRUNED, "as the study's search chose"

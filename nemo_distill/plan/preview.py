@@ -36,7 +36,7 @@ def print_preview(
     `estimate` is None where no GPU is asked for or the shapes are not known.
     """
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run)
-    executor = run.facts["executor"]
+    executor = run.facts.executor
     console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
     console.print()

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nemo_distill.launch.slurm.commands import Job
+from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_log, job_of_step, last_lines, script_lines, state_of
 from nemo_distill.run.progress import Progress
 from nemo_distill.run.step import LOG_FILE, SUCCESS, Spec
@@ -96,8 +96,8 @@ def status_table(run: Run, jobs: Mapping[str, Job] = NO_JOBS) -> Group:
     states = {name: state_of(spec, jobs.get(name)) for name, spec in run.specs.items()}
     for name, spec in run.specs.items():
         job = [str(jobs.get(name, numbers[name]))] if any(numbers.values()) else []
-        bar: RenderableType = ""
-        words, speed, left = "", "", ""
+        bar: ProgressBar | str = ""
+        words = speed = left = ""
         if states[name] == State.DONE:
             left = took(spec)
         elif states[name] != State.WAITING and (record := Progress.read(spec.folder)):
@@ -153,21 +153,21 @@ def print_failure(
     run: Run,
     console: Console,
     *,
-    stillborn: Mapping[str, Path] = MappingProxyType({}),
+    failed_before_log: Mapping[str, Path | None] = MappingProxyType({}),
     jobs: Mapping[str, Job] = NO_JOBS,
 ) -> None:
     """Say which steps failed and why, with the end of their logs, and what was not started for it.
 
-    `stillborn` are steps whose process ended before there was a log in their folder, with the log there is instead;
-    `jobs`, on a cluster, are the jobs by step.
+    `failed_before_log` are steps whose process ended before there was a log in their folder, with the log there is
+    instead, if any; `jobs`, on a cluster, are the jobs by step.
     """
     states = {name: state_of(spec, jobs.get(name)) for name, spec in run.specs.items()}
-    ended = [name for name, state in states.items() if state in (State.FAILED, State.CUT) or name in stillborn]
+    ended = [name for name, state in states.items() if state in (State.FAILED, State.CUT) or name in failed_before_log]
     failures = {name: failure_of(run.specs[name], jobs.get(name)) for name in ended}
     at_fault = [name for name, failure in failures.items() if not failure.refused] or ended
     for name in at_fault:
         own = run.specs[name].folder / LOG_FILE
-        log = stillborn.get(name) or (own if own.exists() else job_log(run.specs[name])) or own
+        log = failed_before_log.get(name) or (own if own.exists() else job_log(run.specs[name])) or own
         console.print(Text.assemble((f"\n{name} failed: ", "bold red"), failures[name].error), soft_wrap=True)
         unexplained = states[name] == State.CUT and name in jobs
         for line in last_lines(log) + (script_lines(run.specs[name]) if unexplained else []):
@@ -177,3 +177,8 @@ def print_failure(
     if waiting:
         console.print(f"Not started: {', '.join(waiting)}.", highlight=False, soft_wrap=True)
     console.print("The same command goes on from here.", highlight=False)
+
+
+def print_nothing_to_do(run: Run, console: Console) -> None:
+    """Say that every step is done."""
+    console.print(f"Nothing to do: all {len(run.specs)} steps of {run.name} are done.", highlight=False)

@@ -135,6 +135,7 @@ def serving(imports: Sequence[str], environment: Mapping[str, str], *, log: Path
             try:
                 yield {VARIABLE: str(path)}
             finally:
+                assert server.stdin
                 server.stdin.close()  # it ends by itself once its forks have
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     server.wait(END_SECONDS)

@@ -7,17 +7,19 @@ The folders are the truth: what is done, running or cut is read off them, so any
 machine that sees the folder, gives the same answer.
 """
 
+import contextlib
 import enum
 import fcntl
 import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.launch.slurm.commands import LAUNCH_FAILED, NEVER, Job
+from nemo_distill.run.facts import RunFacts
+from nemo_distill.run.job import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
 
@@ -42,7 +44,7 @@ _ENDED = {
 
 
 class State(enum.Enum):
-    """Of a step."""
+    """State of a step."""
 
     DONE = "done"
     RUNNING = "running"
@@ -59,26 +61,29 @@ class Run:
     """One run: a name and its steps, placed."""
 
     name: str
-    """Of the run; its file is RUNS/NAME.json."""
+    """Name of the run; its file is RUNS/NAME.json."""
     runs: Path
     """The folder of all runs, absolute."""
     specs: dict[str, Spec]
     """The steps, upstream first."""
-    facts: dict = field(default_factory=dict)
-    """What was asked for, as plain JSON data: recipe, executor, scale, blend, settings, command."""
+    facts: RunFacts = RunFacts()
+    """What was asked for, and how it was launched."""
 
     @property
     def path(self) -> Path:
         """The run's file."""
         return self.runs / f"{self.name}.json"
 
-    def make_ready(self, specs: Iterable[Spec], *, command: list[str]) -> None:
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprint of each step by its name."""
+        return {name: spec.fingerprint for name, spec in self.specs.items()}
+
+    def make_ready(self, specs: Iterable[Spec]) -> None:
         """Write what starts each of these steps, and take back that it failed; but not where a process is at it."""
-        layout = self.facts.get("layout") or {}
-        beside = {"health": self.facts.get("health", {}), "recompute": layout.get("recompute", "none")}
         for spec in specs:
             if state_of(spec) != State.RUNNING:  # on another executor, or left behind by a killed command
-                spec.save(command=command, **beside)
+                spec.save(self.facts.beside)
                 (spec.folder / FAILED).unlink(missing_ok=True)
 
     def save(self) -> None:
@@ -95,7 +100,16 @@ class Run:
             for spec in self.specs.values()
         ]
         self.runs.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, json.dumps({"name": self.name, **self.facts, "steps": steps}, indent=1))
+        write_atomically(self.path, json.dumps({"name": self.name, **self.facts.record(), "steps": steps}, indent=1))
+
+    def save_if_other(self) -> None:
+        """Write the run's file unless there is one of the same steps, which says how they were made."""
+        there = None
+        if self.path.exists():
+            with contextlib.suppress(UserError):  # no run's file, or one that was damaged
+                there = Run.load(self.path).fingerprints
+        if there != self.fingerprints:
+            self.save()
 
     @classmethod
     def load(cls, path: Path) -> "Run":
@@ -103,13 +117,14 @@ class Run:
         runs = path.resolve().parent
         specs: dict[str, Spec] = {}
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            name = facts.pop("name")
-            for step in facts.pop("steps"):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            name = record.pop("name")
+            for step in record.pop("steps"):
                 upstream = {name: specs[name].folder for name in step["upstream"]}
                 folder = (runs / step["folder"]).resolve()
                 specs[step["name"]] = Spec(**{**step, "folder": folder, "upstream": upstream})
-        except (KeyError, TypeError, ValueError) as error:
+            facts = RunFacts.read(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is no run's file: {error}.") from None
         return cls(name=name, runs=runs, specs=specs, facts=facts)
 

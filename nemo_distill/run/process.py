@@ -68,7 +68,7 @@ def main(arguments: list[str], *, forked_from: int | None = None, not_forked: st
             return code
         (spec.folder / FAILED).unlink(missing_ok=True)
         forked = {} if forked_from is None else {"forked_from": forked_from}
-        spec.save(**_kept(spec), ranks=ranks.size, provenance=provenance() | forked)
+        spec.save(spec.beside, ranks=ranks.size, provenance=provenance() | forked)
         with copied_output(spec.folder / LOG_FILE):
             if not_forked:
                 print(f"[{spec.name}] in a process of its own: {not_forked}", flush=True)
@@ -131,6 +131,7 @@ def copied_output(log: Path) -> Iterator[None]:
     this process is killed.
     """
     tee = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, start_new_session=True)
+    assert tee.stdin
     try:
         with _output_into(tee.stdin.fileno()):
             tee.stdin.close()
@@ -251,11 +252,6 @@ def _mark_failed(spec: Spec, error: str, *, refused: bool) -> None:
     # On a disk that is full there may be no room for this either; the sentence and the exit code stand without it.
     with contextlib.suppress(OSError):
         write_atomically(spec.folder / FAILED, json.dumps(record))
-
-
-def _kept(spec: Spec) -> dict:
-    """What the launching command put into `spec.json`, without what an earlier attempt ran with."""
-    return {name: value for name, value in spec.beside.items() if name in ("command", "health", "recompute")}
 
 
 def _terminate(signal_number: int, frame) -> None:

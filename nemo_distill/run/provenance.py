@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.run.secrets import SECRET_KEY, star
 
@@ -65,12 +66,15 @@ def git_state(folder: Path) -> dict | None:
     packaged = folder.parent / PACKAGED
     if packaged.is_file():
         return json.loads(packaged.read_text(encoding="utf-8"))["git"]
-    root = _git(folder, "rev-parse", "--show-toplevel")
-    if root is None or _git(folder, "check-ignore", "--quiet", str(folder)) is not None:
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or _git(folder, "check-ignore", "--quiet", str(folder)) is not None:
         return None
-    root = Path(root.strip())
+    root = Path(top.strip())
     status = _git(root, "status", "--porcelain", "--", *_BESIDE_SITE_SETTINGS) or ""
-    state = {"commit": (_git(root, "rev-parse", "--verify", "HEAD") or "").strip() or None, "dirty": bool(status)}
+    state: dict[str, Any] = {
+        "commit": (_git(root, "rev-parse", "--verify", "HEAD") or "").strip() or None,
+        "dirty": bool(status),
+    }
     if status:
         diff = _git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_BESIDE_SITE_SETTINGS)
         state["diff"] = star(diff or "")

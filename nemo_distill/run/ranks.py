@@ -13,6 +13,7 @@ costs it anything: torch is imported only where there are several.
 2
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -23,13 +24,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from nemo_distill.config.resolved import Parallelism
 from nemo_distill.errors import UserError
+from nemo_distill.run.step import Spec
 
 T = TypeVar("T")
 
-TENSOR_PARALLEL_VARIABLE = "NEMO_DISTILL_TENSOR_PARALLEL"
-"""Environment variable with the number of ranks that share one copy of the model. It comes with the launch, as the
-number of ranks does, because no output depends on it."""
 TERMINATED = {"rank": None, "terminated": True}
 """What a rank reports that was told to end and has not failed."""
 POLL_SECONDS = 0.2
@@ -62,8 +62,13 @@ class Ranks:
             rank=int(os.environ["RANK"]),
             size=int(os.environ["WORLD_SIZE"]),
             local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
-            tensor_parallel=int(os.environ.get(TENSOR_PARALLEL_VARIABLE) or 1),
         )
+
+    def laid_out(self, spec: Spec) -> tuple["Ranks", Parallelism]:
+        """These ranks as they share copies of the model, and the layout that says so, which rank 0 has read."""
+        said = self.agree("layout", lambda: dataclasses.asdict(spec.beside.layout))
+        layout = Parallelism(**said)
+        return dataclasses.replace(self, tensor_parallel=layout.tensor_parallel if self.size > 1 else 1), layout
 
     @property
     def first(self) -> bool:
@@ -132,6 +137,29 @@ class Ranks:
 
         store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=STORE_SECONDS)))
         return PrefixStore("nemo_distill", store)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Nodes and processes of a step."""
+
+    nodes: int = 1
+    """Number of nodes."""
+    per_node: int = 1
+    """Processes of each node."""
+
+    @classmethod
+    def of(cls, spec: Spec, layout: Parallelism) -> "Processes":
+        """Those of `layout` where the step takes many ranks, else one."""
+        return cls(nodes=layout.nodes, per_node=layout.gpus_per_node) if spec.many_ranks else cls()
+
+    @property
+    def world(self) -> int:
+        """Total number of processes."""
+        return self.nodes * self.per_node
+
+    def __str__(self) -> str:
+        return f"{self.nodes} {'node' if self.nodes == 1 else 'nodes'} x {self.per_node}"
 
 
 def torchrun(

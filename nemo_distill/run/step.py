@@ -10,12 +10,14 @@ same work is found again by any run that needs it, and a change re-runs what fol
     specs["prepare"].folder                                 # runs/prepare/5b1c0d3e9a77
 
 A step's module has `VERSION = 1`, raised when its output changes meaning, and `def main(spec: Spec) -> None`, which
-writes into `spec.folder` and may find there what an attempt that was cut left behind. `IMPORTS = (...)` names what
-takes seconds to import, for `nemo_distill.run.forkserver`.
+writes into `spec.folder` and may find there what an attempt that was cut left behind. It may have `MANY_RANKS = True`,
+if it runs over all ranks of a layout, and `IMPORTS = (...)`, which names what takes seconds to import, for
+`nemo_distill.run.forkserver`.
 `python -m nemo_distill.step FOLDER/spec.json` runs it (`nemo_distill.run.process`).
 """
 
 import ast
+import contextlib
 import fnmatch
 import functools
 import hashlib
@@ -27,8 +29,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.errors import UserError
+from nemo_distill.run.facts import Beside
 from nemo_distill.run.progress import PROGRESS_FILE, Progress, write_atomically
 
 SUCCESS = "_SUCCESS"
@@ -101,10 +105,15 @@ class Spec:
         return is_done(self.folder)
 
     @property
-    def beside(self) -> dict:
-        """What the launching command put into `spec.json` beside the spec's own fields; no output depends on it."""
+    def beside(self) -> Beside:
+        """What the launch tells the step beside its config, as `spec.json` has it now."""
         path = self.folder / SPEC_FILE
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return Beside.read(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Beside()
+
+    @property
+    def many_ranks(self) -> bool:
+        """Whether the step runs over all ranks of a layout, as its module says; else on one."""
+        return bool(module_constant(self.module, "MANY_RANKS"))
 
     @classmethod
     def load(cls, path: Path) -> "Spec":
@@ -120,8 +129,8 @@ class Spec:
             fingerprint=record["fingerprint"],
         )
 
-    def save(self, **extra) -> Path:
-        """Write `spec.json` into the folder, made if need be, with `extra` beside the spec's own fields."""
+    def save(self, beside: Beside | None = None, **ran) -> Path:
+        """Write `spec.json` into the folder, made if need be: the spec, what is beside it, and what it `ran` with."""
         self.folder.mkdir(parents=True, exist_ok=True)
         record = {
             "name": self.name,
@@ -131,7 +140,7 @@ class Spec:
             "upstream": {name: os.path.relpath(where, self.folder) for name, where in self.upstream.items()},
         }
         path = self.folder / SPEC_FILE
-        write_atomically(path, json.dumps(record | extra, indent=1))
+        write_atomically(path, json.dumps(record | (beside or Beside()).record() | ran, indent=1))
         return path
 
 
@@ -152,16 +161,16 @@ def place(steps: Iterable[Step], *, runs: Path) -> dict[str, Spec]:
             "upstream": {name: specs[name].fingerprint for name in step.upstream},
         }
         try:
-            print_ = fingerprint(identity)
+            digest = fingerprint(identity)
         except UserError as error:
             raise UserError(f"step {step.name}: {error}") from None
         specs[step.name] = Spec(
             name=step.name,
             module=step.module,
             config=step.config,
-            folder=Path(runs).resolve() / step.name / print_,
+            folder=Path(runs).resolve() / step.name / digest,
             upstream={name: specs[name].folder for name in step.upstream},
-            fingerprint=print_,
+            fingerprint=digest,
         )
     return specs
 
@@ -198,15 +207,23 @@ def module_version(module: str) -> int:
     return version
 
 
-def module_constant(module: str, name: str):
-    """What a step's module sets `name` to, read from its source: importing it may take half a minute. None: it does
-    not."""
+def module_constant(module: str, name: str) -> Any:
+    """What a step's module sets `name` to, read from its source: importing it may take half a minute. None: nothing."""
     found = importlib.util.find_spec(module)
     assert found is not None and found.origin, f"no module {module!r}"
-    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == [name]:
-            return ast.literal_eval(node.value)
-    return None
+    path = Path(found.origin)
+    return _constants(path, path.stat().st_mtime).get(name)
+
+
+@functools.cache
+def _constants(path: Path, modified: float) -> dict[str, Any]:
+    """The plain values that the file gives names at its top."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            with contextlib.suppress(ValueError):  # no plain value
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
 
 
 def resolve_package_paths(value):

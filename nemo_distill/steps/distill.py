@@ -17,6 +17,7 @@ import os
 import shutil
 from pathlib import Path
 
+from nemo_distill.config.resolved import Parallelism
 from nemo_distill.run.ranks import Ranks, check_layout
 from nemo_distill.train.course import Course
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def main(spec) -> None:
     """Train from the newest checkpoint there is to `until`."""
-    ranks, course = Ranks.here(), Course(**spec.config["course"])
+    (ranks, layout), course = Ranks.here().laid_out(spec), Course(**spec.config["course"])
     check_layout(
         ranks=ranks.size,
         tensor_parallel=ranks.tensor_parallel,
@@ -51,7 +52,8 @@ def main(spec) -> None:
 
     newest, last = ranks.agree("newest", newest_checkpoint), checkpoint_of(spec.folder, spec.config["until"])
     if newest != last.name:
-        _train(spec, ranks, course, resume_from=spec.folder / newest if newest else _previous_segment(spec))
+        before = spec.folder / newest if newest else _previous_segment(spec)
+        _train(spec, ranks, layout, course, resume_from=before)
     if ranks.first:
         found = complete_checkpoints(spec.folder)
         if not found or found[-1] != last:
@@ -66,7 +68,7 @@ def _previous_segment(spec) -> Path | None:
     return before[0] / "checkpoint" if before else None
 
 
-def _train(spec, ranks: Ranks, course: Course, *, resume_from: Path | None) -> None:
+def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_from: Path | None) -> None:
     from nemo_distill import backends
     from nemo_distill.compat.device import on_gpu
     from nemo_distill.config.blend import megatron_blend
@@ -85,8 +87,7 @@ def _train(spec, ranks: Ranks, course: Course, *, resume_from: Path | None) -> N
     prefixes = {name: source["prefix"] for name, source in sources.items()}
     if resume_from:
         logger.info("going on from %s", resume_from)
-    recompute = ranks.agree("recompute", lambda: spec.beside.get("recompute", "none"))
-    logger.info("activation recomputation: %s", recompute)
+    logger.info("activation recomputation: %s", layout.recompute)
     listeners = [
         *([Autotuning(spec.runs / AUTOTUNING)] if on_gpu() else []),
         LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
@@ -105,7 +106,7 @@ def _train(spec, ranks: Ranks, course: Course, *, resume_from: Path | None) -> N
             resume_from=resume_from,
             kd=Options(**config["kd"]),
             intermediate_layers=config["intermediate_layers"],
-            recompute=recompute,
+            recompute=layout.recompute,
             ranks=ranks,
             listeners=listeners,
         )

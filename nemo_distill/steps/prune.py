@@ -42,6 +42,8 @@ def main(spec) -> None:
     from nemo_distill.prune import minitron as pruning
 
     request = pruning.Request(**config["request"])
+    if request.chip_friendly == "report" and not spec.beside.second_search:
+        request = dataclasses.replace(request, chip_friendly="ignore")  # which gives the same student
     runtime = Runtime(precision=config["precision"], layer_spec="local", seq_length=config["calibration"]["seq_length"])
     shape = Shape.load(teacher / "shape.json")
     with backend.session(runtime) as session:

@@ -93,7 +93,7 @@ class Watch:
 
 def limits_of(spec: Spec) -> Health:
     """The limits that the launching command put beside the spec."""
-    return Health(**spec.beside.get("health", {}))
+    return spec.beside.health
 
 
 def history_of(spec: Spec, *, until: int, window: int) -> list[dict]:

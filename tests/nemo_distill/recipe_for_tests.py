@@ -1,13 +1,12 @@
 """Small steps in the shape of a real run: a chain, and two branches that follow it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import nemo_run as run
-
-from nemo_distill.config.settings import Distill, Layout
-from nemo_distill.launch.context import Context
+from nemo_distill import Context, Distill, entrypoint, main
+from nemo_distill.config.resolved import Parallelism
 from nemo_distill.launch.launch import launch
+from nemo_distill.run.facts import Beside, RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Step, place
 
@@ -25,31 +24,34 @@ class Small:
 
 
 DISTILL = Distill(learning_rate=1e-3)
-LAYOUT = Layout()
+LAYOUT = Parallelism()
 
 
-@run.cli.entrypoint(type="experiment", run_ctx_cls=Context)
+@entrypoint
 def small(
     ctx: Context,
     small: Small = Small(lines=3),
     distill: Distill = DISTILL,
-    layout: Layout = LAYOUT,
+    layout: Parallelism = LAYOUT,
     runs: str = "runs",
 ) -> None:
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""
-    module = small.module
+    module, spread = small.module, small.module
+    if module == "steps_for_tests":
+        spread = "spread_steps_for_tests"
     config = {"seconds": small.seconds, "learning_rate": distill.learning_rate, "gate": small.gate}
     steps = [
         Step("world", module, {"seconds": 0.1}),
         Step("prune", module, {"variables": small.variables.split()} if small.variables else {}, ("world",)),
-        Step("distill-1", module, config, ("prune",)),
-        Step("distill-2", module, {**config, "fail": small.fail, "lines": small.lines}, ("distill-1",)),
+        Step("distill-1", spread, config, ("prune",)),
+        Step("distill-2", spread, {**config, "fail": small.fail, "lines": small.lines}, ("distill-1",)),
         Step("evaluate-1", module, {}, ("distill-1",)),
         Step("evaluate-2", module, {}, ("distill-2",)),
     ]
     folder = Path(runs).resolve()
-    launch(ctx, Run(name=ctx.name, runs=folder, specs=place(steps, runs=folder), facts={"layout": asdict(layout)}))
+    facts = RunFacts(beside=Beside(layout=layout))
+    launch(ctx, Run(name=ctx.name, runs=folder, specs=place(steps, runs=folder), facts=facts))
 
 
 if __name__ == "__main__":
-    run.cli.main(small)
+    main(small)

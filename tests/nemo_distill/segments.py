@@ -10,7 +10,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from nemo_distill.config.resolved import Parallelism
+from nemo_distill.config.settings import Health
 from nemo_distill.debug import corpora
+from nemo_distill.run.facts import Beside
 from nemo_distill.run.forkserver import imports_of, serving
 from nemo_distill.run.ranks import torchrun
 from nemo_distill.run.step import Spec, Step, place
@@ -108,14 +111,15 @@ def forks() -> dict[str, str]:
 
 
 def start(
-    spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, limits: dict | None = None, recompute: str = "none",
-    fork: bool = True, **environment: str,
-) -> list[subprocess.Popen]:  # fmt: skip
+    spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, limits: dict | None = None, fork: bool = True, **layout
+) -> list[subprocess.Popen]:
     """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine.
 
-    One process that imports NeMo is a fork of one that has, unless `fork` says otherwise.
+    One process that imports NeMo is a fork of one that has, unless `fork` says otherwise. `layout` are more fields of
+    the layout that it is told.
     """
-    path = str(spec.save(health=limits or {}, recompute=recompute))
+    spread = Parallelism(nodes=nodes, gpus_per_node=ranks_per_node, **layout)
+    path = str(spec.save(Beside(health=Health(**limits or {}), layout=spread)))
     inherited = os.environ
     if imports_of(spec.module):
         inherited = ENVIRONMENT  # without what NeMo has set in this process
@@ -131,7 +135,7 @@ def start(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
+            env=inherited | {"OMP_NUM_THREADS": "1"},
         )
         for _ in range(nodes)
     ]

@@ -10,7 +10,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import SCALES, get_scale
 from nemo_distill.config.settings import Distill, Evaluate, Prepare, Prune, Settings
 from nemo_distill.errors import UserError
-from nemo_distill.experiment import build_steps
+from nemo_distill.pipeline import build_steps
 from nemo_distill.run.step import place
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

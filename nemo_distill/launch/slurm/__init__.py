@@ -1,19 +1,43 @@
-"""A run on a Slurm cluster. `launch` comes here for `--executor slurm`, `nemo-run status` and `cancel` come here too.
+"""A run on a Slurm cluster: what `--executor slurm` stands for, and what `nemo-run status` and `cancel` ask.
 
 The way through, in the order in which a launch goes it:
 
+    executor     what a site fills in; checks, the preview's lines, and the launch itself
     snapshot     the code as it is now, with its uncommitted changes, copied into the runs folder: what jobs will run
     queueing     under a lock, a job for every step that is neither done nor in the queue already, whoever put it there;
                  then the run is seen through to its end, or left to the cluster
+    experiment   how NeMo-Run queues those jobs
     jobscript    what a step's job is: its nodes and ranks, its environment, and how it meets its time limit
+    facts        what the run's file keeps of it
     watch        each step's job, found again by any process that sees the runs folder; cancelling
     commands     squeue, sacct and scancel, here or through ssh, and what they say of a job
 
-What a site fills in is in `nemo_distill.launch.executors`, how NeMo-Run's experiment queues jobs in
-`nemo_distill.launch.local`, and how the ranks of one job agree in `nemo_distill.run.ranks`. What is done, running or
-cut is read off the steps'
+How the ranks of one job agree is in `nemo_distill.run.ranks`. What is done, running or cut is read off the steps'
 folders (`nemo_distill.run.manifest`); Slurm is asked only what becomes of the rest. Tests bring up a real Slurm on this
 machine:
 
     python tests/nemo_distill/launch/slurm/cluster_for_tests.py bash
 """
+
+from typing import TYPE_CHECKING
+
+from nemo_distill.run.manifest import Run
+
+if TYPE_CHECKING:
+    from nemo_distill.launch.slurm.executor import SlurmExecutor
+    from nemo_distill.launch.slurm.watch import Watch
+
+
+def make() -> "SlurmExecutor":
+    """The executor as `executors/slurm.yaml` has it."""
+    from nemo_distill.launch.slurm.executor import made
+
+    return made()
+
+
+def follow(run: Run) -> "Watch | None":
+    """The run's jobs; None where none was queued."""
+    from nemo_distill.launch.slurm.facts import ClusterFacts
+    from nemo_distill.launch.slurm.watch import Watch
+
+    return Watch(run) if ClusterFacts.of(run).queued is not None else None

@@ -16,17 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-LIVE = {
-    *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"),
-    *("STAGE_OUT", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "REVOKED"),
-}
-"""States of a job that has not ended."""
-PASSING = {"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
-"""States of a job that ended for no fault of its step's: another job goes on where it was."""
-LAUNCH_FAILED = "JobLaunchFailure"
-"""Why a job failed that its node could not start."""
-NEVER = "DependencyNeverSatisfied"
-"""Why a job is about to be cancelled by Slurm: one that it waits for has failed."""
+from nemo_distill.run.job import Job
+
 _FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "UserName", "Comment")
 _DENIED = re.compile(r"job id (\d+)\b.*(?:denied|permission)", re.IGNORECASE)
 
@@ -36,59 +27,32 @@ class SlurmSilent(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One job, as Slurm knows it."""
+class Tunnel:
+    """How to reach, by ssh, the host where a cluster's commands run."""
 
-    id: str
-    state: str
-    """Slurm's word, e.g. `PENDING`."""
-    reason: str = ""
-    """Why it waits, or why it ended as it did."""
-    nodes: str = ""
-    """Where it runs or ran, e.g. `node[1-2]`."""
-    restarts: int = 0
-    """How often it was requeued."""
-    user: str = ""
-    """Whose it is."""
-    comment: str = ""
-
-    @property
-    def live(self) -> bool:
-        """Whether it waits or runs."""
-        return self.state in LIVE and self.reason != NEVER
-
-    @property
-    def passing(self) -> bool:
-        """Whether it ended for no fault of its step's."""
-        return self.state in PASSING or (self.state == "FAILED" and self.reason == LAUNCH_FAILED)
-
-    @property
-    def running(self) -> bool:
-        """Whether it has its nodes."""
-        return self.state in ("RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT")
-
-    def __str__(self) -> str:
-        """E.g. `17 on node1`, `18 PENDING, Resources`, `19 on node2, requeued twice`."""
-        where = f" on {self.nodes}" if self.running and self.nodes else f" {self.state}"
-        why = f", {self.reason}" if self.state == "PENDING" and self.reason not in ("", "None") else ""
-        again = f", requeued {self.restarts}x" if self.restarts else ""
-        return f"{self.id}{where}{why}{again}"
+    host: str
+    """Its name."""
+    user: str | None = None
+    """User there; None: what ssh makes of it."""
+    port: int | None = None
+    """Port of its ssh server; None: the usual one."""
+    identity: str | None = None
+    """File of a private key."""
+    config: str | None = None
+    """File in place of ~/.ssh/config."""
 
 
-def ssh(tunnel: dict) -> list[str]:
-    """The command, up to the words to run there, that reaches the `host` of `tunnel`.
-
-    `user`, `port`, `identity` and `config` (files) may be left out or None. It never asks for a password.
-    """
-    options = {"-l": "user", "-p": "port", "-i": "identity", "-F": "config"}
-    given = [(option, str(tunnel[name])) for option, name in options.items() if tunnel.get(name) is not None]
-    return ["ssh", "-o", "BatchMode=yes", *(word for pair in given for word in pair), tunnel["host"]]
+def ssh(tunnel: Tunnel) -> list[str]:
+    """The command, up to the words to run there, that goes through `tunnel`. It never asks for a password."""
+    options = {"-l": tunnel.user, "-p": tunnel.port, "-i": tunnel.identity, "-F": tunnel.config}
+    given = [(option, str(value)) for option, value in options.items() if value is not None]
+    return ["ssh", "-o", "BatchMode=yes", *(word for pair in given for word in pair), tunnel.host]
 
 
 class Slurm:
     """Slurm's commands, run on this machine or, given how to get there (`ssh`), on another."""
 
-    def __init__(self, tunnel: dict | None = None):
+    def __init__(self, tunnel: Tunnel | None = None):
         self.tunnel = tunnel
 
     def jobs(self, ids: Iterable[str]) -> dict[str, Job]:
@@ -117,7 +81,7 @@ class Slurm:
 
     def belongs_to_another(self, job: Job) -> bool:
         """Whether it is another user's, as far as is known: through a tunnel we may have another name."""
-        ours = self.tunnel.get("user") if self.tunnel else getpass.getuser()
+        ours = self.tunnel.user if self.tunnel else getpass.getuser()
         return bool(ours and job.user) and job.user != ours
 
     def _queue(self, *which: str) -> list[Job]:
@@ -153,7 +117,7 @@ class Slurm:
         except subprocess.TimeoutExpired:
             raise SlurmSilent(f"{words[0]} did not answer within two minutes") from None
         if self.tunnel is not None and done.returncode == 255:  # ssh's own
-            raise SlurmSilent(f"ssh to {self.tunnel['host']}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+            raise SlurmSilent(f"ssh to {self.tunnel.host}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
         return done.returncode, done.stdout, done.stderr
 
 

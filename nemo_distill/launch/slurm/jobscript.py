@@ -11,13 +11,16 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nemo_run
 
-from nemo_distill.launch.executors import SlurmExecutor
-from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE, torchrun
+from nemo_distill.run.ranks import Processes, torchrun
 from nemo_distill.run.sharing import GROUP, is_shared
 from nemo_distill.run.step import SPEC_FILE, Spec
+
+if TYPE_CHECKING:
+    from nemo_distill.launch.slurm.executor import SlurmExecutor
 
 PORTS = 10_000, 20_000
 """Rendezvous of a job: the first of these many ports, plus the job's number modulo the second."""
@@ -45,29 +48,6 @@ srun() {{
 }}"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """Nodes and processes of a step."""
-
-    nodes: int = 1
-    processes_per_node: int = 1
-
-    @property
-    def world(self) -> int:
-        """Processes in all."""
-        return self.nodes * self.processes_per_node
-
-    def __str__(self) -> str:
-        return f"{self.nodes} {'node' if self.nodes == 1 else 'nodes'} x {self.processes_per_node}"
-
-
-def shape_of(name: str, layout: dict) -> Shape:
-    """The shape of the step `name`: the distillation is spread over `layout` (fields of `settings.Layout`)."""
-    if not name.startswith("distill-"):
-        return Shape()
-    return Shape(nodes=layout.get("nodes") or 1, processes_per_node=layout.get("gpus_per_node") or 1)
-
-
 @dataclass(kw_only=True)
 class CodeFolder(nemo_run.Packager):
     """Has every job's code folder point to the copy that `snapshot` made: a packager's `symlink_from_remote_dir`."""
@@ -78,18 +58,18 @@ class CodeFolder(nemo_run.Packager):
 _PYTHON = "env -u SLURM_NTASKS python"
 
 
-def task_of(spec: Spec, shape: Shape) -> nemo_run.Script:
+def task_of(spec: Spec, processes: Processes) -> nemo_run.Script:
     """What the job runs: the step, under torchrun when it has several processes."""
     step = ["-m", "nemo_distill.step", shlex.quote(str(spec.folder / SPEC_FILE))]
-    if shape.world > 1:
+    if processes.world > 1:
         first, many = PORTS
         # Not 29500 for everyone: two jobs of one node would meet.
         endpoint = f"${{head_node_ip%% *}}:$(({first} + SLURM_JOB_ID % {many}))"
         step = torchrun(
             step,
-            nodes=shape.nodes,
-            ranks_per_node=shape.processes_per_node,
-            endpoint=endpoint if shape.nodes > 1 else None,
+            nodes=processes.nodes,
+            ranks_per_node=processes.per_node,
+            endpoint=endpoint if processes.nodes > 1 else None,
             meeting="$SLURM_JOB_ID",
         )
     _, module, *arguments = step
@@ -109,23 +89,22 @@ def seconds_of(time: str) -> int | None:
 
 
 def prepared(
-    executor: SlurmExecutor, spec: Spec, shape: Shape, *, layout: dict, run_name: str, runs: Path, code: Path
-) -> SlurmExecutor:
+    executor: "SlurmExecutor", spec: Spec, processes: Processes, *, run_name: str, runs: Path, code: Path
+) -> "SlurmExecutor":
     """The executor of one step's job.
 
     Args:
         executor: The site's.
         spec: The step.
-        shape: Its nodes and processes.
-        layout: Fields of `settings.Layout`.
+        processes: Its nodes and processes.
         run_name: Of the run; the job is called RUN.STEP.
         runs: The runs folder, which a container has at the same path.
         code: The folder of the code to run (`snapshot`).
     """
     job = executor.of_step(spec.name)
-    job.nodes, job.ntasks_per_node = shape.nodes, 1
-    if job.gpus_per_node and shape.world > 1:
-        job.gpus_per_node = shape.processes_per_node
+    job.nodes, job.ntasks_per_node = processes.nodes, 1
+    if job.gpus_per_node and processes.world > 1:
+        job.gpus_per_node = processes.per_node
     job.job_name_prefix = f"{run_name}."
     job.comment = str(spec.folder)  # by which `Slurm.live_in` finds it
     # Without it what waits for a failed job waits for ever. The site may add to it, not take it away.
@@ -133,8 +112,6 @@ def prepared(
     job.signal = f"B:USR1@{job.warn_seconds}"
     job.packager = CodeFolder(symlink_from_remote_dir=str(code))
     values = {key: str(value) for key, value in job.env_vars.items()}
-    if shape.world > 1:
-        values[TENSOR_PARALLEL_VARIABLE] = str(layout.get("tensor_parallel") or 1)
     if job.container_image:
         job.container_mounts = [*job.container_mounts, f"{runs}:{runs}"]
         job.container_env = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})
@@ -143,7 +120,7 @@ def prepared(
     return job
 
 
-def _setup(job: SlurmExecutor, values: dict[str, str], *, code: Path, shared: bool) -> list[str]:
+def _setup(job: "SlurmExecutor", values: dict[str, str], *, code: Path, shared: bool) -> list[str]:
     lines = ["{ set +vx; } 2>/dev/null  # what follows may hold secrets; NeMo-Run's script prints every line"]
     lines += [GROUP] if shared else []
     if job.container_image:

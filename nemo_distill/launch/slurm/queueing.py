@@ -1,6 +1,6 @@
 """Queue a run's jobs, see them through, and leave them to the cluster when asked to.
 
-    run_on_cluster(ctx, run, console)
+    run_on_cluster(executor, run, console, detach=False)
 
 One command queues every step that is neither done nor in the queue already, whoever put it there; the same command
 again attaches to what lives. What ends for no fault of its own is queued again, a bounded number of times.
@@ -8,36 +8,40 @@ again attaches to what lives. What ends for no fault of its own is queued again,
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nemo_run
 from invoke.exceptions import UnexpectedExit
 from rich.console import Console
 
-from nemo_distill.errors import UserError, nearest
-from nemo_distill.launch.context import Context, RunFailed
-from nemo_distill.launch.executors import UNCOMMITTED, SharedTunnel, SlurmExecutor
-from nemo_distill.launch.local import QUIET, SlurmExperiment
+from nemo_distill.compat.nemo_run import EXECUTORS, keep_records_in
+from nemo_distill.errors import RunFailed, UserError
+from nemo_distill.launch.records import FOLDER, QUIET
 from nemo_distill.launch.slurm import jobscript
-from nemo_distill.launch.slurm.commands import Job, Slurm, SlurmSilent
+from nemo_distill.launch.slurm.commands import Slurm, SlurmSilent
+from nemo_distill.launch.slurm.experiment import SlurmExperiment
+from nemo_distill.launch.slurm.facts import ClusterFacts
 from nemo_distill.launch.slurm.snapshot import CODE_FOLDER, Code
 from nemo_distill.launch.slurm.undo import undone_if_refused
 from nemo_distill.launch.slurm.watch import Watch, cancel, passing
 from nemo_distill.run.display import Display, print_failure
+from nemo_distill.run.job import Job
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run, job_of_step
 from nemo_distill.run.progress import write_atomically
-from nemo_distill.run.provenance import redact
-from nemo_distill.run.secrets import star_values
+from nemo_distill.run.ranks import Processes
 from nemo_distill.run.sharing import unwritable
+from nemo_distill.run.signals import Terminated, terminated_like_interrupted
 from nemo_distill.run.step import FAILED, JOB_FILE, SPEC_FILE, Spec
+
+if TYPE_CHECKING:
+    from nemo_distill.launch.slurm.executor import SlurmExecutor
 
 LOCK_FILE = ".queue.lock"
 """Held while jobs are queued, over all runs of a runs folder: runs share steps."""
@@ -47,75 +51,7 @@ _CANCEL_SECONDS = 60.0
 """How long jobs that were cancelled may take to end."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: nobody is there to be asked."""
-
-
-def check_cluster(executor: SlurmExecutor, run: Run, code: Code) -> None:
-    """Raise `UserError` for what Slurm or NeMo-Run would stumble over later."""
-    if executor.uncommitted not in UNCOMMITTED:
-        hint = nearest(executor.uncommitted, UNCOMMITTED)
-        raise UserError(f"executor.uncommitted='{executor.uncommitted}' is no choice. {hint}")
-    known = {field.name for field in dataclasses.fields(nemo_run.SlurmExecutor) if field.init}
-    for step, values in executor.steps.items():
-        for key in values:
-            if key not in known:
-                raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
-    check_paths(run.runs)
-    for step, job in (("", executor), *((f"steps.{name}.", executor.of_step(name)) for name in executor.steps)):
-        seconds = jobscript.seconds_of(job.time)
-        if seconds is None:
-            raise UserError(f"executor.{step}time='{job.time}' is no time limit of Slurm's, e.g. 04:00:00 or 1-12.")
-        if seconds <= job.warn_seconds:
-            raise UserError(
-                f"executor.{step}time='{job.time}' leaves no time before the warning: executor.warn_seconds="
-                f"{job.warn_seconds} has to be less."
-            )
-    if code.changed and executor.uncommitted == "refuse":
-        names = [line[6:] for line in (code.git["diff"] or "").splitlines() if line.startswith("+++ b/")]
-        names += code.git["untracked"]
-        raise UserError(
-            f"there are uncommitted changes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}) and "
-            "executor.uncommitted=refuse: commit them, or give executor.uncommitted=package."
-        )
-
-
-def check_paths(runs: Path) -> None:
-    """Raise `UserError` for a folder that a job script cannot name."""
-    for path in (runs, *filter(None, [os.environ.get("NEMORUN_HOME")])):
-        if any(character.isspace() for character in str(path)):
-            raise UserError(
-                f"'{path}' has a space in it, which NeMo-Run's job scripts break on: choose another folder."
-            )
-    for path in (runs, Path(sys.executable)):
-        if "/nemo_run" in str(path):
-            raise UserError(
-                f"NeMo-Run cannot have '/nemo_run' in a path, as in {path}: it rewrites that in job scripts."
-            )
-
-
-def describe(executor: SlurmExecutor, run: Run, code: Code) -> list[str]:
-    """What the preview says of the jobs: their shapes, where they run, and which code."""
-    shapes: dict[str, list[str]] = {}
-    for name in run.specs:
-        shapes.setdefault(str(jobscript.shape_of(name, run.facts.get("layout", {}))), []).append(name)
-    most = max(shapes, key=lambda shape: len(shapes[shape]))
-    words = [f"{', '.join(names)} on {shape}" for shape, names in shapes.items() if shape != most]
-    words.append(f"{'the others' if words else 'all'} on {most}")
-    where = f"account {executor.account}, partition {executor.partition}, {executor.time} a job"
-    image = executor.container_image
-    if not image:
-        within = "no container"
-    elif "@sha256:" in image or Path(image).is_file():
-        within = f"in {image}"
-    else:
-        within = f"in {image}, a name that may move to another image: @sha256:... would pin it"
-    changes = f"uncommitted changes packaged ({code.sha256})" if code.changed else f"packaged ({code.sha256})"
-    origin = f"commit {code.commit[:12]}, {changes}" if code.commit else changes
-    return [f"Jobs: {'; '.join(words)}; {where}; {within}", f"Code: {origin}"]
-
-
-def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None:
+def run_on_cluster(executor: "SlurmExecutor", run: Run, console: Console, *, detach: bool) -> None:
     """Queue what is missing and, unless detached, see the run to its end.
 
     Raises:
@@ -123,13 +59,20 @@ def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None
         RunFailed: When a step failed; the failure has been printed.
         KeyboardInterrupt: After Ctrl-C, the jobs left to the cluster or cancelled.
     """
-    executor = ctx.executor
+    run = executor.facts.kept_in(run)
+    keep_records_in(run.runs / FOLDER)
+    EXECUTORS.apply({type(executor): nemo_run.SlurmExecutor})
+    with terminated_like_interrupted():
+        _queue_and_follow(executor, run, console, detach=detach)
+
+
+def _queue_and_follow(executor: "SlurmExecutor", run: Run, console: Console, *, detach: bool) -> None:
     watch = Watch(run, every_seconds=executor.poll_seconds)
     for again in range(executor.requeues + 1):
         try:
-            queue(ctx, run, console, code)
+            queue(executor, run, console)
             watch.look(anew=True)
-            if ctx.detach:
+            if detach:
                 console.print(
                     f"{len(watch.live)} jobs of {run.name} are with the cluster: nemo-run status {run.name} shows "
                     f"them, nemo-run cancel {run.name} ends them.",
@@ -156,7 +99,7 @@ def run_on_cluster(ctx: Context, run: Run, console: Console, code: Code) -> None
     raise RunFailed(run.name)
 
 
-def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
+def queue(executor: "SlurmExecutor", run: Run, console: Console) -> None:
     """Queue a job for every step of `run` that is neither done nor in the queue.
 
     Raises `UserError` when Slurm refuses one or does not answer; nothing is queued or written then.
@@ -165,17 +108,15 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
     def waiting() -> None:
         console.print("Another nemo-run is queueing jobs here; waiting for it.")
 
-    left = {name: spec for name, spec in run.specs.items() if not spec.done}
+    facts, left = ClusterFacts.of(run), {name: spec for name, spec in run.specs.items() if not spec.done}
     with (
         undone_if_refused([run.runs / LOCK_FILE]),
         held_in(run.runs, LOCK_FILE, waiting=waiting, poll_seconds=0.2),
-        undone_if_refused(_written(run, left.values(), code)),
+        undone_if_refused(_written(run, left.values(), executor.code)),
     ):
         try:
-            if not Slurm(run.facts["tunnel"]).sees(run.runs):
-                raise UserError(
-                    f"{run.facts['tunnel']['host']} does not see {run.runs}: runs has to be a shared folder."
-                )
+            if facts.tunnel and not Slurm(facts.tunnel).sees(run.runs):
+                raise UserError(f"{facts.tunnel.host} does not see {run.runs}: runs has to be a shared folder.")
             attached = _in_queue(run, left)
             # A step may have ended while Slurm was asked.
             missing = {name: spec for name, spec in left.items() if name not in attached and not spec.done}
@@ -184,12 +125,11 @@ def queue(ctx: Context, run: Run, console: Console, code: Code) -> None:
         if attached:
             which = ", ".join(f"{name} (job {job.id}{_whose(job, run)})" for name, job in attached.items())
             console.print(f"In the queue already: {which}.", highlight=False, soft_wrap=True)
-        run.facts["queued"] = time.time()
-        run.save()
-        folder = code.save(run.runs) if missing else None
-        run.make_ready(missing.values(), command=redact(ctx.command))
+        dataclasses.replace(facts, queued=time.time()).kept_in(run).save()
         if missing:
-            _queue_jobs(ctx, run, missing, attached, folder)
+            code = executor.code.save(run.runs)
+            run.make_ready(missing.values())
+            _queue_jobs(executor, run, missing, attached, code)
 
 
 def _written(run: Run, specs: Iterable[Spec], code: Code) -> list[Path]:
@@ -202,7 +142,7 @@ def _written(run: Run, specs: Iterable[Spec], code: Code) -> list[Path]:
 
 def _whose(job: Job, run: Run) -> str:
     """` of NAME` for another user's job."""
-    return f" of {job.user}" if Slurm(run.facts["tunnel"]).belongs_to_another(job) else ""
+    return f" of {job.user}" if Slurm(ClusterFacts.of(run).tunnel).belongs_to_another(job) else ""
 
 
 def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
@@ -231,17 +171,16 @@ def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
     return attached
 
 
-def _queue_jobs(ctx: Context, run: Run, missing: dict[str, Spec], attached: dict[str, Job], code: Path) -> None:
+def _queue_jobs(
+    executor: "SlurmExecutor", run: Run, missing: dict[str, Spec], attached: dict[str, Job], code: Path
+) -> None:
     queued: dict[str, str] = {}
-    experiment = SlurmExperiment(run.name, executor=ctx.executor, log_level="ERROR", **QUIET)
+    experiment = SlurmExperiment(run.name, executor=executor, log_level="ERROR", **QUIET)
     with _forgotten_if_refused(experiment), experiment:
         for name, spec in missing.items():
-            layout = run.facts.get("layout", {})
-            shape = jobscript.shape_of(name, layout)
-            executor = jobscript.prepared(
-                ctx.executor, spec, shape, layout=layout, run_name=run.name, runs=run.runs, code=code
-            )
-            experiment.add(jobscript.task_of(spec, shape), executor=executor, name=name)
+            processes = Processes.of(spec, run.facts.beside.layout)
+            job = jobscript.prepared(executor, spec, processes, run_name=run.name, runs=run.runs, code=code)
+            experiment.add(jobscript.task_of(spec, processes), executor=job, name=name)
         waits_for = {
             name: [up if up in missing else attached[up].id for up in spec.upstream if up in missing or up in attached]
             for name, spec in missing.items()
@@ -296,25 +235,3 @@ def _leave_or_cancel(run: Run, console: Console, *, ask: bool) -> None:
         except SlurmSilent as error:
             text = f"Slurm does not answer ({error}), so its jobs go on: nemo-run cancel {run.name}."
     console.print(text, highlight=False, soft_wrap=True)
-
-
-def launch_facts(executor: SlurmExecutor, code: Code) -> dict:
-    """What the run's file holds of a launch on a cluster."""
-    return {
-        "code": code.facts(),
-        "modules": list(executor.modules),
-        "image": image_facts(executor.container_image),
-        "tunnel": executor.tunnel.facts if isinstance(executor.tunnel, SharedTunnel) else None,
-    }
-
-
-def image_facts(image: str | None) -> dict | None:
-    """What there is to tell a container image by: its digest, if its name has one, or a file's size and head."""
-    if not image:
-        return None
-    path = Path(image)
-    if not path.is_file():
-        return {"name": star_values(image), "digest": image.rpartition("@")[2] if "@sha256:" in image else None}
-    with path.open("rb") as file:  # a squash file's first block names its tables and when they were made
-        head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-    return {"name": image, "bytes": path.stat().st_size, "modified": path.stat().st_mtime, "head_sha256": head}

@@ -41,9 +41,9 @@ class Code:
         """The code that this process was started from."""
         files = {}
         for package in (*TOP, TASKS):
-            root = Path(importlib.util.find_spec(package).origin or "").parent
-            if package == TASKS:
-                root = Path(next(iter(importlib.util.find_spec(package).submodule_search_locations)))
+            found = importlib.util.find_spec(package)
+            assert found and found.submodule_search_locations, f"{package} is part of what is installed"
+            root = Path(next(iter(found.submodule_search_locations)))
             prefix = "evaluator/core_evals/nemo_distill" if package == TASKS else package
             tracked = tracked_files(root)
             for path in sorted(root.rglob("*")):
@@ -64,7 +64,7 @@ class Code:
     @property
     def commit(self) -> str | None:
         """The commit it stands on; None where git does not know it."""
-        return self.git and self.git["commit"]
+        return self.git["commit"] if self.git else None
 
     @property
     def changed(self) -> bool:

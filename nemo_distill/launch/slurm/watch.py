@@ -16,7 +16,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nemo_distill.launch.slurm.commands import Job, Slurm, SlurmSilent
+from nemo_distill.errors import UserError
+from nemo_distill.launch.slurm.commands import Slurm, SlurmSilent
+from nemo_distill.launch.slurm.facts import ClusterFacts
+from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_of_step, state_of
 from nemo_distill.run.step import FAILED
 
@@ -31,7 +34,7 @@ class Watch:
 
     def __init__(self, run: Run, *, every_seconds: float = 0.0):
         self.run, self.every_seconds = run, every_seconds
-        self.slurm = Slurm(run.facts.get("tunnel"))
+        self.slurm = Slurm(ClusterFacts.of(run).tunnel)
         self.jobs: dict[str, Job] = {}
         self.silent: str | None = None
         """Why Slurm did not answer when it was last asked."""
@@ -47,16 +50,18 @@ class Watch:
         marks = [(spec.done, (spec.folder / FAILED).exists()) for spec in specs.values()]
         if not anew and time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
             return self.jobs
-        numbers = {name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done}
+        numbers: dict[str, str | None] = {
+            name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done
+        }
         # Another user may have queued a step again whose job he does not see, as we do not see his: ours goes on.
         ours = {name: job.id for name, job in self.jobs.items() if name in numbers}
         try:
-            known = self.slurm.jobs({*numbers.values(), *ours.values()} - {None})
+            known = self.slurm.jobs({number for number in (*numbers.values(), *ours.values()) if number})
         except SlurmSilent as error:
             self.silent = str(error)
         else:
             self.silent = None
-            seen = {name: known.get(number) or known.get(ours.get(name)) for name, number in numbers.items()}
+            seen = {name: known.get(number or "") or known.get(ours.get(name, "")) for name, number in numbers.items()}
             self.jobs = {name: job for name, job in seen.items() if job}
         self._asked, self._marks = time.monotonic(), marks
         return self.jobs
@@ -65,6 +70,13 @@ class Watch:
     def live(self) -> dict[str, Job]:
         """Of the steps that are not done, those whose job waits or runs."""
         return {name: job for name, job in self.jobs.items() if job.live and not self.run.specs[name].done}
+
+    def cancel(self) -> list[str]:
+        """Cancel the run's jobs that live; returns the sentences on it. Raises `UserError` when Slurm is silent."""
+        try:
+            return cancel(self.run).sentences(self.run)
+        except SlurmSilent as error:
+            raise UserError(f"Slurm does not answer: {error}.") from None
 
     def until_ended(self, console: Console) -> None:
         """Return when every step is done or nothing of the run waits or runs any more."""
@@ -139,7 +151,7 @@ def _wanted_elsewhere(run: Run) -> set[Path]:
     own = {spec.folder for spec in run.specs.values()}
     for path in run.runs.glob("*.json"):
         other = Run.load(path)
-        if other.name == run.name or "queued" not in other.facts:
+        if other.name == run.name or ClusterFacts.of(other).queued is None:
             continue
         watch = Watch(other)
         watch.look()

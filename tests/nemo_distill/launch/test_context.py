@@ -14,7 +14,7 @@ def blend_given(*words: str) -> Blend:
     def recipe(ctx, settings: Settings = SETTINGS):
         given.append(settings.blend)
 
-    Context(name="x").cli_execute(recipe, list(words))
+    Context(name="x").execute(recipe, list(words))
     return given[0]
 
 

@@ -9,7 +9,8 @@ nemo_run = pytest.importorskip("nemo_run")
 
 from nemo_distill.errors import UserError  # noqa: E402
 from nemo_distill.launch import executors  # noqa: E402
-from nemo_distill.launch.context import Context, executor_factories  # noqa: E402
+from nemo_distill.launch.context import Context  # noqa: E402
+from nemo_distill.launch.slurm.commands import Tunnel  # noqa: E402
 
 SHIPPED = Path(__file__).resolve().parents[3] / "recipes" / "executors"
 
@@ -28,12 +29,17 @@ def site(tmp_path, monkeypatch):
 
 def chosen(*words: str):
     context = Context(name="test")
-    context._choose_executor(list(words))
+    context.choose_executor(list(words))
     return context.executor
 
 
-def test_both_are_registered_with_nemo_run():
-    assert {"local", "slurm"} <= set(executor_factories())
+def test_both_keep_to_the_protocol(site):
+    site("slurm", "account: a\npartition: p\n")
+    assert executors.names() == ["local", "slurm"]
+    for name in executors.names():
+        executor = chosen(f"executor={name}")
+        assert isinstance(executor, executors.Executor) and executor.name == name
+        assert executor.scale == {"local": "debug", "slurm": "full"}[name]
 
 
 def test_steps_run_with_this_python_first_on_the_path(site):
@@ -61,13 +67,7 @@ def test_the_environment_resolves_in_site_settings(site, monkeypatch):
 
 def test_a_host_makes_an_ssh_tunnel(site):
     site("slurm", "account: a\npartition: p\ntunnel: {host: login, user: me}\n")
-    assert chosen("executor=slurm").clone().tunnel.facts == {
-        "host": "login",
-        "user": "me",
-        "port": None,
-        "identity": None,
-        "config": None,
-    }
+    assert chosen("executor=slurm").clone().tunnel.way == Tunnel(host="login", user="me")
     site("slurm", "account: a\npartition: p\ntunnel: {host: null}\n")
     tunnel = chosen("executor=slurm").tunnel
     assert isinstance(tunnel, nemo_run.LocalTunnel) and tunnel.job_dir == ""

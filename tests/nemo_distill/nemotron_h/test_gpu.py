@@ -10,7 +10,6 @@ from nemo_distill import backends
 from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE
 from nemo_distill.run.step import Step
 from tests.nemo_distill import segments
 from tests.nemo_distill.nemotron_h.test_model import (
@@ -120,7 +119,7 @@ def test_what_was_trained_is_exported_as_transformers_reads_it(backend, world):
 def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
     """Data parallel and, from its checkpoint, tensor parallel; beside it tensor parallel with both models in FP8."""
     pair = {"ranks_per_node": 2}
-    sharing_the_model = {**pair, TENSOR_PARALLEL_VARIABLE: "2"}
+    sharing_the_model = {**pair, "tensor_parallel": 2}
     steps = placed(
         world,
         segments.segment("distill-one", course=COURSE),

@@ -110,6 +110,6 @@ def test_a_model_that_a_made_world_trained_is_marked_synthetic_at_any_scale(runs
     made = find("a", runs=runs)
     world = place([Step("world", "nemo_distill.steps.debug_world", {})], runs=runs)
     for scale, specs, marked in (("middle", world | made.specs, True), ("full", made.specs, False)):
-        run = dataclasses.replace(made, specs=specs, facts=made.facts | {"scale": scale})
+        run = dataclasses.replace(made, specs=specs, facts=dataclasses.replace(made.facts, scale=scale))
         text = write_card(run, output=tmp_path / scale).read_text()
         assert ("Not a model to use" in text) is marked

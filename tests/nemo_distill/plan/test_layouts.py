@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from nemo_distill.config.settings import Prune
+from nemo_distill.config.resolved import Pruning
+from nemo_distill.config.scale import FULL
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan.calibration import STUDY
@@ -16,6 +17,10 @@ from nemo_distill.plan.layouts import check, fastest, fits, misfit, student_shap
 
 def like_the_study(**changes):
     return dataclasses.replace(STUDY, **changes)
+
+
+def pruning(**changes) -> Pruning:
+    return dataclasses.replace(FULL.prune, **changes)
 
 
 def following(sentence: str, job):
@@ -119,23 +124,23 @@ def test_a_gpu_nobody_knows_is_named_with_the_nearest():
 
 
 def test_the_student_is_the_studys_until_it_is_pruned_and_then_what_it_became(tmp_path):
-    shape, words = student_shape(NANO_9B_V2, Prune(parameters=7.0e9), tmp_path)
+    shape, words = student_shape(NANO_9B_V2, pruning(parameters=7.0e9), tmp_path)
     assert shape == NANO_7B_PRUNED and "study" in words
     smaller = dataclasses.replace(NANO_7B_PRUNED, ffn_hidden_size=9728)
     smaller.save(tmp_path / "shape.json")
-    assert student_shape(NANO_9B_V2, Prune(parameters=7.0e9), tmp_path) == (smaller, "as pruned")
+    assert student_shape(NANO_9B_V2, pruning(parameters=7.0e9), tmp_path) == (smaller, "as pruned")
 
 
 @pytest.mark.parametrize("target", [0.9, 0.6, 4.0e9])
 def test_another_target_is_met_from_below(tmp_path, target):
-    shape, _ = student_shape(NANO_9B_V2, Prune(parameters=target), tmp_path)
+    shape, _ = student_shape(NANO_9B_V2, pruning(parameters=target), tmp_path)
     parameters = target if target > 1 else target * NANO_9B_V2.parameters()
     assert 0.97 * parameters < shape.parameters() <= parameters
 
 
 def test_sizes_given_outright_are_the_students(tmp_path):
     sizes = {"num_layers": 48, "hidden_size": 4352, "mamba_num_heads": 120, "ffn_hidden_size": 13824}
-    shape, _ = student_shape(NANO_9B_V2, Prune(export_config=sizes), tmp_path)
+    shape, _ = student_shape(NANO_9B_V2, pruning(parameters=None, export_config=sizes), tmp_path)
     assert shape.num_layers == 48 and shape.parameters() == pytest.approx(NANO_7B_PRUNED.parameters(), rel=0.02)
 
 

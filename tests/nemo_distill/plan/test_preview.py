@@ -9,6 +9,7 @@ from rich.console import Console
 from nemo_distill.config.blend import PUBLISHED, Blend, reconstructed
 from nemo_distill.config.schedule import Schedule
 from nemo_distill.plan.preview import blend_remarks, blend_table, decide, milestone_table, tokens_available
+from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Step, mark_done, place
 
@@ -35,7 +36,7 @@ def run(tmp_path, small_steps):
         Step("b", small_steps, {}, ("a",)),
         Step("c", small_steps, {}, ("a", "b")),
     ]
-    return Run(name="test", runs=tmp_path, specs=place(steps, runs=tmp_path), facts={"scale": "debug"})
+    return Run(name="test", runs=tmp_path, specs=place(steps, runs=tmp_path))
 
 
 def test_the_learning_rate_at_80b_tokens_is_the_studys():
@@ -118,8 +119,8 @@ def test_a_step_done_with_other_settings_is_said_to_run_for_that(run):
 def test_tokens_of_a_made_world_are_counted_and_of_the_hubs_sources_the_catalogues(tmp_path, small_steps, scale):
     steps = [Step("world", small_steps, {}), Step("prepare", small_steps, {"sources": [{"name": "stem"}]})]
     specs = place(steps, runs=tmp_path)
-    debug = Run(name="t", runs=tmp_path, specs=specs, facts={"scale": scale})
-    full = Run(name="t", runs=tmp_path, specs={"prepare": specs["prepare"]}, facts={"scale": "full"})
+    debug = Run(name="t", runs=tmp_path, specs=specs, facts=RunFacts(scale=scale))
+    full = Run(name="t", runs=tmp_path, specs={"prepare": specs["prepare"]}, facts=RunFacts(scale="full"))
     assert tokens_available(debug) is None
     assert tokens_available(full) == {"stem": 20_000_000_000}
     full.specs["prepare"].config["sources"][0]["tokens"] = 3_000_000

@@ -15,7 +15,7 @@ import pytest
 
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import State, state_of
-from nemo_distill.run.ranks import TENSOR_PARALLEL_VARIABLE, Ranks, check_layout
+from nemo_distill.run.ranks import Ranks, check_layout
 from nemo_distill.run.step import Spec, Step, place
 from tests.nemo_distill import segments
 from tests.nemo_distill.segments import CUT, ended, losses, placed, run, segment, start
@@ -177,7 +177,7 @@ def test_four_ranks_have_the_losses_of_one_which_goes_on_from_their_checkpoint(s
 
 @pytest.mark.slow
 def test_two_pairs_that_share_the_model_go_on_from_the_milestone_of_one(specs, resumed):
-    run(specs["distill-ranks-2"], nodes=2, ranks_per_node=2, **{TENSOR_PARALLEL_VARIABLE: "2"})
+    run(specs["distill-ranks-2"], nodes=2, ranks_per_node=2, tensor_parallel=2)
     assert_same(losses(specs["distill-ranks-2"]), losses(specs["distill-whole"])[8:])
 
 

@@ -7,33 +7,47 @@ from pathlib import Path
 import nemo_run
 import pytest
 
-from nemo_distill.launch.executors import SlurmExecutor
+from nemo_distill.compat.nemo_run import EXECUTORS
+from nemo_distill.config.resolved import Parallelism
 from nemo_distill.launch.slurm import jobscript
-from nemo_distill.launch.slurm.commands import Job, job_of
-from nemo_distill.launch.slurm.queueing import image_facts
+from nemo_distill.launch.slurm.commands import job_of
+from nemo_distill.launch.slurm.executor import SlurmExecutor
+from nemo_distill.launch.slurm.facts import Image
+from nemo_distill.run.job import Job
+from nemo_distill.run.ranks import Processes
 from nemo_distill.run.step import Spec
 
-LAYOUT = {"nodes": 96, "gpus_per_node": 8, "tensor_parallel": 8}
+LAYOUT = Parallelism(nodes=96, gpus_per_node=8, tensor_parallel=8)
 
 
 @pytest.fixture
 def spec(tmp_path):
     """A segment of the distillation."""
-    return Spec(name="distill-2.5B", module="m", config={}, folder=tmp_path, upstream={}, fingerprint="0" * 12)
+    return spec_of("distill", tmp_path)
+
+
+def spec_of(step: str, folder: Path) -> Spec:
+    return Spec(
+        name="distill-2.5B",
+        module=f"nemo_distill.steps.{step}",
+        config={},
+        folder=folder,
+        upstream={},
+        fingerprint="0" * 12,
+    )
 
 
 def prepared(spec, tmp_path, layout=LAYOUT, **settings):
     executor = SlurmExecutor(account="a", partition="p", **settings)
-    shape = jobscript.shape_of(spec.name, layout)
-    return jobscript.prepared(
-        executor, spec, shape, layout=layout, run_name="r", runs=tmp_path / "runs", code=tmp_path / "code"
-    )
+    processes = Processes.of(spec, layout)
+    return jobscript.prepared(executor, spec, processes, run_name="r", runs=tmp_path / "runs", code=tmp_path / "code")
 
 
 def script_of(job: SlurmExecutor, spec: Spec, folder: Path) -> str:
     """The batch script that NeMo-Run makes of it."""
+    EXECUTORS.apply({SlurmExecutor: nemo_run.SlurmExecutor})
     with nemo_run.Experiment("test", executor=job, base_dir=folder, clean_mode=True) as experiment:
-        experiment.add(jobscript.task_of(spec, jobscript.Shape()), name=spec.name)
+        experiment.add(jobscript.task_of(spec, Processes()), name=spec.name)
         experiment.dryrun(log=False)
         return str(experiment.jobs[0]._dryrun_info.request)
 
@@ -66,16 +80,15 @@ def test_a_job_in_a_folder_that_a_group_shares_leaves_the_group_its_rights(spec,
     assert "\numask g=rwx; export SLURM_UMASK=$(umask)\n" in prepared(spec, tmp_path).setup_lines
 
 
-def test_only_the_distillation_is_spread_over_nodes():
-    assert str(jobscript.shape_of("distill-2.5B", LAYOUT)) == "96 nodes x 8"
-    assert jobscript.shape_of("distill-2.5B", LAYOUT).world == 768
-    for name in ("prune", "evaluate-2.5B", "export-pruned"):
-        assert jobscript.shape_of(name, LAYOUT).world == 1
-    assert jobscript.shape_of("distill-0.1M", {"nodes": None, "gpus_per_node": None}).world == 1
+def test_only_a_step_whose_module_says_so_is_spread_over_nodes_whatever_its_name(spec, tmp_path):
+    assert str(Processes.of(spec, LAYOUT)) == "96 nodes x 8" and Processes.of(spec, LAYOUT).world == 768
+    for step in ("prune", "evaluate", "export"):
+        assert Processes.of(spec_of(step, tmp_path), LAYOUT).world == 1
+    assert Processes.of(spec, Parallelism()).world == 1
 
 
 def test_several_processes_meet_at_a_port_of_their_job(spec):
-    words = " ".join(jobscript.task_of(spec, jobscript.shape_of(spec.name, LAYOUT)).args)
+    words = " ".join(jobscript.task_of(spec, Processes.of(spec, LAYOUT)).args)
     assert words.startswith("--nnodes 96 --nproc-per-node 8 --rdzv-backend c10d")
     assert "$((10000 + SLURM_JOB_ID % 20000)) --rdzv-id $SLURM_JOB_ID" in words
     assert words.endswith(f"-m nemo_distill.step {spec.folder}/spec.json")
@@ -86,7 +99,6 @@ def test_a_job_asks_for_as_many_gpus_as_it_has_processes(spec, tmp_path):
     assert prepared(spec, tmp_path, gres="gpu:h100:8").gpus_per_node is None  # counted otherwise
     job = prepared(spec, tmp_path)
     assert (job.nodes, job.ntasks_per_node) == (96, 1)
-    assert "export NEMO_DISTILL_TENSOR_PARALLEL=8" in job.setup_lines
 
 
 def test_a_container_has_the_runs_folder_and_its_own_python(spec, tmp_path):
@@ -104,13 +116,13 @@ def test_the_longest_name_of_a_step_has_the_last_word(spec, tmp_path):
 
 
 def test_an_image_is_known_by_its_digest_or_by_its_file(tmp_path):
-    assert image_facts("docker://nvcr.io/nemo@sha256:abc")["digest"] == "sha256:abc"
-    assert image_facts("docker://nvcr.io/nemo:25.09")["digest"] is None
+    assert Image.named("docker://nvcr.io/nemo@sha256:abc").digest == "sha256:abc"
+    assert Image.named("docker://nvcr.io/nemo:25.09").digest is None
     image = tmp_path / "nemo.sqsh"
     image.write_bytes(b"hsqs" * 1000)
-    facts = image_facts(str(image))
+    before = Image.named(str(image))
     image.write_bytes(b"hsqz" * 1000)
-    assert facts["bytes"] == 4000 and image_facts(str(image))["head_sha256"] != facts["head_sha256"]
+    assert before.bytes == 4000 and Image.named(str(image)).head_sha256 != before.head_sha256
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_distill.launch.slurm.facts import ClusterFacts
 from nemo_distill.launch.slurm.snapshot import Code
 from nemo_distill.run.manifest import State, find, state_of
 from tests.nemo_distill.launch.slurm.cluster_for_tests import wait_for
@@ -74,10 +75,10 @@ def test_uncommitted_changes_are_refused_where_the_site_says_so(checkout, site):
 def test_the_runs_file_holds_code_packages_image_and_modules(nemo_run, site):
     site(modules=[], setup_lines="export LOADEDMODULES=cuda/12.8:hpcx")
     assert nemo_run(*RECIPE)[0] == 0
-    facts = find("small", runs=Path("runs")).facts
-    assert facts["code"]["sha256"] == Code.here().sha256
-    assert len(facts["code"]["git"]["commit"]) == 40 and len(facts["code"]["packages_sha256"]) == 12
-    assert facts["modules"] == [] and facts["image"] is None
+    facts = ClusterFacts.of(find("small", runs=Path("runs")))
+    assert facts.code["sha256"] == Code.here().sha256
+    assert len(facts.code["git"]["commit"]) == 40 and len(facts.code["packages_sha256"]) == 12
+    assert facts.modules == () and facts.image is None
     (folder,) = Path("runs/prune").iterdir()
     assert json.loads((folder / "spec.json").read_text())["provenance"]["slurm"]["modules"] == ["cuda/12.8", "hpcx"]
 

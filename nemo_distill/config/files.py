@@ -1,0 +1,74 @@
+"""Files of recipes: which there are, what they say of themselves, and what they hold.
+
+    recipe_files()                                          # ./recipes/*.py
+    blend_of(Path("recipes/distill_v1v3.py")).shares["stem"]        # 10.0
+
+A recipe is imported under a name of its own, so that one called datasets.py is nobody's `import datasets`.
+"""
+
+import ast
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+from nemo_distill.config.blend import Blend
+from nemo_distill.errors import UserError
+
+FOLDER = Path("recipes")
+"""Where recipes are looked for."""
+BLEND = "BLEND"
+"""What a recipe calls its blend."""
+PREFIX = "_nemo_distill_recipe_"
+"""Of the name of a recipe's module."""
+
+
+def recipe_files() -> list[Path]:
+    """The recipes in ./recipes."""
+    return sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
+
+
+def summary(path: Path) -> str:
+    """The first line of a recipe's docstring, read without importing it."""
+    try:
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        return f"cannot be read: {error}"
+    return (docstring or "").partition("\n")[0]
+
+
+def load(path: Path) -> ModuleType:
+    """Import the recipe at `path`; what lies beside it can be imported, too. Raises `UserError` if it is no Python."""
+    # torch says it of a package that NeMo depends on; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(PREFIX + path.stem, path)
+    assert spec and spec.loader, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    # So that a dry run leaves no __pycache__ beside the recipe.
+    writes_bytecode, sys.dont_write_bytecode = not sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        line = f":{error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f" cannot be read: {error}"
+        raise UserError(f"{path}{line}.") from None
+    finally:
+        sys.dont_write_bytecode = not writes_bytecode
+    return module
+
+
+def blend_of(path: Path) -> Blend | None:
+    """The blend that the recipe at `path` assigns to `BLEND`; None when it has none.
+
+    Raises `UserError` when the recipe cannot be imported, or the blend cannot be.
+    """
+    try:
+        return getattr(load(path), BLEND, None)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from None

@@ -1,0 +1,115 @@
+"""The parts of a recipe in which nothing is left open: what `nemo_distill.config.settings` becomes at a scale.
+
+Every part has the fields of its settings, so a scale is written in these types and a recipe is read in them:
+
+    prune=Prune(parameters=0.7)                   in settings: the rest is the scale's
+    recipe.prune.candidates                       in a recipe: an int, never None
+
+A field that may still be None means something by it, which its docstring says.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """`settings.Prune`, resolved."""
+
+    parameters: float | None = None
+    """Target of the search: the student's parameters at most; up to 1.0, as a fraction of the teacher's. None where
+    `export_config` takes its place."""
+    export_config: dict[str, int] | None = None
+    """Sizes after pruning, by ModelOpt's names; None where they are searched for."""
+    score: str
+    """What ranks the candidates: a name in `settings.SCORES`."""
+    candidates: int
+    """Number of candidates, the largest first, that are scored."""
+    calibration_sequences: int
+    """Sequences over which activations are ranked."""
+    chip_friendly: str
+    """What is done about FP8-aligned shapes: a name in `settings.CHIP_FRIENDLY`."""
+    chip_multiple: int
+    """Multiple that every side of an FP8-aligned matrix is of."""
+    tensor_parallel: int
+    """GPUs among which an FP8-aligned shape divides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """`settings.Prepare`, resolved."""
+
+    tokens: int | None = None
+    """Total number of tokens that are prepared; None: all there are."""
+    reasoning: str
+    """What becomes of `reasoning_content`: a name in `settings.REASONINGS`."""
+    max_malformed: float
+    """Share of a source's rows, from 0 to 1, above which unusable ones fail the step."""
+    questions: str | None = None
+    """Folder of benchmark questions to search the sources for; None: those of the suite only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """`settings.Distill`, resolved."""
+
+    milestones: tuple[int | str, ...]
+    """Iterations, or tokens as text, after which the student is kept, exported and evaluated."""
+    max_iterations: int
+    """Length of the learning-rate schedule in iterations."""
+    global_batch_size: int
+    """Sequences per iteration."""
+    micro_batch_size: int
+    """Sequences per forward pass and device."""
+    seq_length: int
+    """Tokens per sequence."""
+    learning_rate: float
+    """Learning rate at the end of the warm-up."""
+    min_learning_rate: float
+    """Learning rate at the end of the schedule."""
+    warmup_iterations: int
+    """Warm-up length in iterations."""
+    fused_loss: bool
+    """Whether the loss is taken from hidden states, chunk by chunk."""
+    fused_kernels: bool
+    """Whether Mamba layers and norms compute in our own kernels on a GPU."""
+    fp8: str
+    """Models whose matrix products are in FP8: a name in `settings.FP8`."""
+    gradients: str
+    """Precision in which gradients are added up, kept and exchanged: a name in `settings.GRADIENTS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """`settings.Evaluate`, resolved."""
+
+    suite: str
+    """Name of the suite of benchmarks."""
+    repeats: int | None = None
+    """Answers drawn per question; None: the suite's number for each benchmark."""
+    max_new_tokens: int | None = None
+    """Longest answer in tokens; None: the suite's number."""
+    datasets: str | None = None
+    """Folder of the hub's data sets; None: they are asked for over the network."""
+    execute_generated_code: bool = False
+    """Whether code that the model writes may be executed, in a sandbox."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallelism:
+    """`settings.Layout`, resolved: one process on a CPU unless it says otherwise."""
+
+    gpu: str | None = None
+    """Kind of GPU: a name in `nemo_distill.plan.gpus.GPUS`; None: a CPU."""
+    nodes: int = 1
+    """Number of machines."""
+    gpus_per_node: int = 1
+    """GPUs, and so ranks, of each machine."""
+    tensor_parallel: int = 1
+    """Ranks that share one copy of the model; all others share the batch."""
+    recompute: str = "none"
+    """Activation recomputation: a name in `settings.RECOMPUTE`."""
+
+    @property
+    def ranks(self) -> int:
+        """Total number of ranks."""
+        return self.nodes * self.gpus_per_node

@@ -1,0 +1,90 @@
+"""Runs steps as processes of this machine, a few at a time, through NeMo-Run, which is loaded when there is any to run.
+
+made().launch(ctx, run, console)
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.console import Console
+
+from nemo_distill.errors import RunFailed, UserError
+from nemo_distill.launch.executors import site_settings
+from nemo_distill.run.display import Display, print_failure, print_nothing_to_do
+from nemo_distill.run.locks import held_in
+from nemo_distill.run.manifest import Run
+from nemo_distill.run.signals import terminated_like_interrupted
+
+if TYPE_CHECKING:
+    from nemo_distill.launch.context import Context
+
+
+@dataclass(kw_only=True)
+class LocalExecutor:
+    """What may be said of steps on this machine."""
+
+    name: ClassVar[str] = "local"
+    scale: ClassVar[str] = "debug"
+    parallel_steps: int = 2
+    """Steps that run at the same time: a milestone is evaluated while the next one trains."""
+    env_vars: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Environment variables of every step."""
+
+    def check(self, ctx: "Context", run: Run) -> None:
+        """Raise `UserError` for what takes a cluster."""
+        if ctx.detach:
+            raise UserError(
+                "--detach is for a cluster: on this machine the steps end with the command that started them."
+            )
+        nodes = run.facts.beside.layout.nodes
+        if nodes > 1 and not ctx.dryrun:
+            raise UserError(f"layout.nodes={nodes}, and --executor local has one machine: take layout.nodes=1.")
+
+    def describe(self, run: Run) -> list[str]:
+        """Nothing that the preview does not say already."""
+        return []
+
+    def launch(self, ctx: "Context", run: Run, console: Console) -> None:
+        """Run the steps that are left to their end. Raises `RunFailed`."""
+        with _only_one(run, console):
+            left = {name: spec for name, spec in run.specs.items() if not spec.done}
+            if not left:  # the command that was waited for has done it all
+                return print_nothing_to_do(run, console)
+            run.make_ready(left.values())
+            run.save()
+            with Display(run, console), terminated_like_interrupted():
+                from nemo_distill.launch.local.experiment import run_experiment
+
+                failed_before_log = run_experiment(self, run, left)
+            # A mark of success, not an exit code, is what the next step goes by.
+            if not all(spec.done for spec in left.values()):
+                print_failure(run, console, failed_before_log=failed_before_log)
+                raise RunFailed(run.name)
+
+
+def made() -> LocalExecutor:
+    """The executor as the site's settings have it: this Python first on the path, one thread to a step."""
+    settings = site_settings("local", LocalExecutor)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        # One thread per step: two run at once, and sums come out in the same order every time.
+        "OMP_NUM_THREADS": "1",
+    }
+    return LocalExecutor(**{**settings, "env_vars": environment | settings.get("env_vars", {})})
+
+
+@contextlib.contextmanager
+def _only_one(run: Run, console: Console) -> Iterator[None]:
+    """Hold the run; while another command holds it, say so and wait. The steps' own locks guard what runs share."""
+
+    def waiting() -> None:
+        console.print(f"Another nemo-run is at work on {run.name}; waiting for it (nemo-run status {run.name}).")
+
+    with held_in(run.runs, f".{run.name}.lock", waiting=waiting):
+        yield

@@ -1,0 +1,124 @@
+"""A NeMo-Run experiment on this machine, whose tasks start the moment what they depend on has succeeded.
+
+NeMo-Run's own way with dependencies on the local executor is level by level: it waits for every task of a level,
+polls every two seconds, and starts the next level whatever became of the last. Here a task starts when its own
+dependencies have succeeded, a few run at once, in the order in which they were added, and after a failure nothing
+more is started. Everything else (packaging, processes, logs, `nemo-run experiment status`) is NeMo-Run's.
+"""
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nemo_run as run
+from nemo_run.run.job import Job
+from torchx.specs.api import AppState, is_terminal
+
+from nemo_distill.compat.nemo_run import keep_records_in
+from nemo_distill.launch.local.executor import LocalExecutor
+from nemo_distill.launch.records import FOLDER, QUIET, Experiment
+from nemo_distill.run import forkserver
+from nemo_distill.run.manifest import Run, State, state_of
+from nemo_distill.run.ranks import Processes, torchrun
+from nemo_distill.run.signals import interrupts_kept
+from nemo_distill.run.step import SPEC_FILE, Spec
+
+POLL_SECONDS = 0.1
+FORK_SERVERS = "forkservers"
+"""Folder among NeMo-Run's records with what each process that steps were forked from has said."""
+
+
+def run_experiment(executor: LocalExecutor, asked: Run, left: dict[str, Spec]) -> dict[str, Path | None]:
+    """One task per step that is left, through NeMo-Run; returns when all have ended.
+
+    What it returns are the steps whose process ended before it could say anything in the step's folder, with the
+    file that holds what it said instead, if there is one.
+    """
+    keep_records_in(asked.runs / FOLDER)
+    processes = run.LocalExecutor(env_vars=executor.env_vars)
+    with (
+        LocalExperiment(asked.name, executor=processes, log_level="WARNING", **QUIET) as experiment,
+        _forks_of(left.values(), experiment) as variables,
+    ):
+        experiment.parallel_steps = executor.parallel_steps
+        for name, spec in left.items():
+            command = _command(asked, spec)
+            task = run.Script(path=command[1], m=True, entrypoint="python", args=command[2:], env=dict(variables))
+            dependencies = [upstream for upstream in spec.upstream if upstream in left]
+            experiment.add(task, name=name, dependencies=dependencies)
+        experiment.run()
+    silent = [job for job in experiment.failed if state_of(left[job.id]) == State.WAITING]
+    return {job.id: next(Path(job.executor.job_dir).rglob("combined.log"), None) for job in silent}
+
+
+def _command(asked: Run, spec: Spec) -> list[str]:
+    """Arguments of the Python that runs the step: over the layout's ranks if it takes many."""
+    step = ["-m", "nemo_distill.step", str(spec.folder / SPEC_FILE)]
+    processes = Processes.of(spec, asked.facts.beside.layout)
+    if processes.world == 1:
+        return step
+    return torchrun(step, nodes=processes.nodes, ranks_per_node=processes.per_node)
+
+
+class LocalExperiment(Experiment):
+    """`run.Experiment` for tasks on this machine."""
+
+    parallel_steps: int = 1
+    """Tasks that run at the same time."""
+    failed: tuple[Job, ...] = ()
+    """After the run: the tasks that ended otherwise than well, in the order in which they did."""
+
+    def _run_dag(self, detach: bool, tail_logs: bool, executors: set) -> None:
+        assert not detach, "a local experiment ends with the process that started it"
+        waiting: dict[str, Job] = {job.id: job for job in self._jobs}
+        running: dict[str, Job] = {}
+        states: dict[str, AppState] = {}
+        self._launched = self._waited = True
+        try:
+            with interrupts_kept() as interrupted:
+                while running or waiting:
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    for name, job in list(running.items()):
+                        job.state = job.status(runner=self._runner)
+                        if is_terminal(job.state):
+                            states[name] = running.pop(name).state
+                            job.cleanup()
+                            if job.state != AppState.SUCCEEDED:
+                                self.failed += (job,)
+                    if self.failed:
+                        waiting.clear()
+                    for name, job in list(waiting.items()):
+                        if len(running) >= self.parallel_steps:
+                            break
+                        if all(states.get(upstream) == AppState.SUCCEEDED for upstream in job.dependencies):
+                            running[name] = waiting.pop(name)
+                            job.launch(wait=False, runner=self._runner)
+                    assert running or not waiting, f"no task can start among {sorted(waiting)}"
+                    if running:
+                        time.sleep(POLL_SECONDS)
+        finally:
+            # After Ctrl-C, or an error here: the tasks get SIGTERM and, ten seconds later, SIGKILL.
+            for job in running.values():
+                with contextlib.suppress(ProcessLookupError):
+                    job.cancel(runner=self._runner)
+                job.state = AppState.CANCELLED
+            self._save_jobs()
+
+
+@contextlib.contextmanager
+def _forks_of(specs: Iterable[Spec], experiment: LocalExperiment) -> Iterator[dict[str, str]]:
+    """Within the block, steps that import the same for seconds are forked from one process that has imported it.
+
+    Gives the variables that the tasks need for it: none where fewer than two steps do.
+    """
+    wanted = [imports for spec in specs if (imports := forkserver.imports_of(spec.module))]
+    names = dict.fromkeys(itertools.chain(*wanted)) if len(wanted) > 1 else ()
+    # As torchx starts a task: in this process's environment, but for the executor's variables.
+    environment = {"PYTHONUNBUFFERED": "x", **os.environ, **experiment.executor.env_vars}
+    log = Path(run.config.get_nemorun_home(), FORK_SERVERS, f"{experiment._id}.log")
+    with forkserver.serving(tuple(names), environment, log=log) as variables:
+        yield variables

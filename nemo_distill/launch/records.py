@@ -1,0 +1,50 @@
+"""NeMo-Run's experiment, whose records hold no secret."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nemo_run as run
+
+from nemo_distill.run.secrets import STARS
+
+FOLDER = ".nemo-run"
+"""NeMo-Run's own records, inside the runs folder unless NEMORUN_HOME says otherwise."""
+QUIET = {
+    "clean_mode": True,
+    "enable_goodbye_message": False,
+    "skip_status_at_exit": True,
+    "serialize_metadata_for_scripts": False,
+}
+"""Arguments of an experiment that leaves it to us to say how it goes."""
+
+
+class Experiment(run.Experiment):
+    """`run.Experiment` whose records hold no value of the steps' environment and no copy of the recipe."""
+
+    def _save_config(self) -> None:
+        with _values_hidden([self.executor]):
+            super()._save_config()
+
+    def _save_jobs(self) -> None:
+        with _values_hidden([job.executor for job in self._jobs]):
+            super()._save_jobs()
+        # Its copy of `__main__`, which is the recipe where that was started by itself; our tasks are modules.
+        Path(self._exp_dir, "__main__.py").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _values_hidden(executors: Iterable[run.Executor]) -> Iterator[None]:
+    """Within the block the executors' environment has names only, and they have no lines for the shell."""
+    kept = [(executor, executor.env_vars, getattr(executor, "setup_lines", None)) for executor in executors]
+    try:
+        for executor, values, lines in kept:
+            executor.env_vars = dict.fromkeys(values, STARS)
+            if lines is not None:
+                executor.setup_lines = None
+        yield
+    finally:
+        for executor, values, lines in kept:
+            executor.env_vars = values
+            if lines is not None:
+                executor.setup_lines = lines

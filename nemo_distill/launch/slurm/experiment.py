@@ -1,0 +1,41 @@
+"""A NeMo-Run experiment that queues all its jobs at once, each waiting in the queue for its own dependencies.
+
+Nothing here waits for the jobs: `nemo_distill.launch.slurm.queueing` does.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from nemo_distill.launch.records import Experiment
+from nemo_distill.run.signals import interrupts_kept
+
+
+class SlurmExperiment(Experiment):
+    """`run.Experiment` that queues its jobs and leaves; its executors are `SlurmExecutor`s."""
+
+    waits_for: Mapping[str, list[str]] = MappingProxyType({})
+    """For each task the jobs, by task or by Slurm's number, that have to succeed first."""
+    on_queued: Callable[[str, str], None] = staticmethod(lambda task, number: None)
+    """Called with a task's name and its job's number as soon as it has one."""
+
+    def _prepare(self, exist_ok: bool = False) -> None:
+        # Scripts hold the values of the environment, some of them secret.
+        os.makedirs(self._exp_dir, mode=0o700, exist_ok=exist_ok)
+        super()._prepare(exist_ok=True)
+
+    def _run_dag(self, detach: bool, tail_logs: bool, executors: set) -> None:
+        self._launched = self._waited = True
+        numbers: dict[str, str] = {}
+        try:
+            with interrupts_kept() as interrupted:
+                for job in self._jobs:
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    waits_for = [numbers.get(name, name) for name in self.waits_for.get(job.id, ())]
+                    job.executor.dependencies = [f"slurm_tunnel://nemo_run/{number}" for number in waits_for]
+                    job.launch(wait=False, runner=self._runner)
+                    numbers[job.id] = job.handle.rpartition("/")[2]
+                    self.on_queued(job.id, numbers[job.id])
+        finally:
+            self._save_jobs()

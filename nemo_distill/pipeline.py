@@ -1,0 +1,249 @@
+r"""From a recipe to the steps of its run: what each step is told, and what it waits for.
+
+    world -> prepare -> index -------+
+      \                              v
+       +-> prune -> distill-2.5B -> distill-5B -> distill-20B         one job per milestone, each resuming the last
+           ^   \           \              \              \
+    import-teacher         export-2.5B    ...            ...          teacher, pruned student and every milestone
+                           evaluate-2.5B                              while the next segment trains
+    world -> contamination ---------------------> report
+
+The blend reaches `prepare`, `index`, `contamination` and the `distill-*` only, so changing it re-runs those and what
+follows from them, never the pruning.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.scale import Scale
+from nemo_distill.config.sources import find
+from nemo_distill.contamination.questions import check_names, offline_questions, questions_in
+from nemo_distill.outcome.suites import protocol
+from nemo_distill.run.step import Step, fingerprint, resolve_package_paths
+from nemo_distill.train.course import Course
+
+TEACHER, PRUNED = "teacher", "pruned"
+"""Labels of the two checkpoints that are evaluated beside the milestones."""
+
+
+def build_steps(recipe: Recipe) -> list[Step]:
+    """The steps of the run, each after its upstream; where several can start, the earlier in the list goes first."""
+    scale, distill = recipe.scale, recipe.distill
+    world = (Step("world", _module("debug_world"), scale.world),) if scale.world else ()
+    reads = tuple(step.name for step in world)
+    import_teacher = Step(
+        "import-teacher",
+        _module("import_teacher"),
+        {
+            **_teacher(scale),
+            "seq_length": distill.seq_length,
+            "precision": scale.precision,
+            "layer_spec": scale.layer_spec,
+        },
+    )
+    prune = Step("prune", _module("prune"), _prune_config(recipe), ("import-teacher", *reads))
+    prepare = Step("prepare", _module("prepare"), _prepare_config(recipe), reads)
+    questions = _questions(recipe)
+    contamination = (
+        (Step("contamination", _module("contamination"), _contamination_config(recipe, questions), reads),)
+        if questions
+        else ()
+    )
+    index = Step("index", _module("index"), _index_config(recipe), ("import-teacher", "prepare"))
+    segments = _segments(recipe)
+    exports, evaluations = [], [_evaluation(recipe, TEACHER)]
+    for label, source in [(PRUNED, "prune"), *((m.label, f"distill-{m.label}") for m in recipe.milestones)]:
+        dtype = "bfloat16" if scale.precision == "bf16-mixed" else "float32"
+        exports.append(Step(f"export-{label}", _module("export"), {"dtype": dtype}, (source,)))
+        evaluations.append(_evaluation(recipe, label))
+    judged = [evaluations[0]]
+    for export, evaluation in zip(exports, evaluations[1:], strict=True):
+        judged += [export, evaluation]
+    report = Step(
+        "report",
+        _module("report"),
+        _report_config(recipe),
+        tuple(step.name for step in (*evaluations, *segments, *contamination)),
+    )
+    return [*world, import_teacher, prune, prepare, index, *segments, *judged, *contamination, report]
+
+
+def _prune_config(recipe: Recipe) -> dict:
+    scale, prune = recipe.scale, recipe.prune
+    return {
+        "request": {
+            "parameters": prune.parameters,
+            "export_config": prune.export_config,
+            "candidates": prune.candidates,
+            "divisors": scale.divisors,
+            # Whether FP8-aligned shapes are searched for beside the student changes none: it is told beside the config.
+            "chip_friendly": "require" if prune.chip_friendly == "require" else "report",
+            "chip_multiple": prune.chip_multiple,
+            "tensor_parallel": prune.tensor_parallel,
+        },
+        "score": prune.score,
+        "mmlu_fraction": scale.mmlu_fraction,
+        "calibration": {
+            "source": _source(scale.calibration_source, scale),
+            "sequences": prune.calibration_sequences,
+            "seq_length": scale.calibration_seq_length,
+        },
+        "precision": scale.precision,
+        "student_runtime": {
+            "precision": scale.precision,
+            "layer_spec": scale.layer_spec,
+            "seq_length": recipe.distill.seq_length,
+        },
+    }
+
+
+def _prepare_config(recipe: Recipe) -> dict:
+    scale = recipe.scale
+    teacher = _teacher(scale)
+    return {
+        "tokenizer": teacher["checkpoint"],
+        "tokenizer_sha256": teacher["sha256"],
+        "sources": _budgeted(_sources(recipe), recipe),
+        "max_document_tokens": scale.max_document_tokens,
+        "reasoning": recipe.prepare.reasoning,
+        "max_malformed": recipe.prepare.max_malformed,
+        "seed": recipe.seed if recipe.prepare.tokens else None,
+    }
+
+
+def _sources(recipe: Recipe) -> list[dict]:
+    """The blend's sources, as the steps that read them take them."""
+    return [_source(name, recipe.scale) for name in sorted(recipe.blend.shares)]
+
+
+def _budgeted(sources: list[dict], recipe: Recipe) -> list[dict]:
+    """`sources`, each with its share of the budget if there is one."""
+    if recipe.prepare.tokens is None:
+        return sources
+    drawn = recipe.blend.tokens_drawn(recipe.prepare.tokens)
+    return [source | {"tokens": math.ceil(drawn[source["name"]])} for source in sources]
+
+
+def _questions(recipe: Recipe) -> list[dict]:
+    """The benchmark questions at hand: those of the offline suite, if it is asked, and the user's."""
+    found = offline_questions() if recipe.evaluate.suite == "offline" else []
+    if recipe.prepare.questions:
+        found += questions_in(Path(recipe.prepare.questions))
+        check_names(found)
+    return found
+
+
+def _contamination_config(recipe: Recipe, questions: list[dict]) -> dict:
+    return {"sources": _sources(recipe), "questions": questions, "max_malformed": recipe.prepare.max_malformed}
+
+
+def _index_config(recipe: Recipe) -> dict:
+    distill = recipe.distill
+    return {
+        "shares": recipe.blend.shares,
+        "max_iterations": distill.max_iterations,
+        "global_batch_size": distill.global_batch_size,
+        "seq_length": distill.seq_length,
+        "seed": recipe.seed,
+    }
+
+
+def _segments(recipe: Recipe) -> list[Step]:
+    scale, distill = recipe.scale, recipe.distill
+    course = Course(
+        max_iterations=distill.max_iterations,
+        global_batch_size=distill.global_batch_size,
+        micro_batch_size=distill.micro_batch_size,
+        seq_length=distill.seq_length,
+        learning_rate=distill.learning_rate,
+        min_learning_rate=distill.min_learning_rate,
+        warmup_iterations=distill.warmup_iterations,
+        weight_decay=scale.weight_decay,
+        clip_grad=scale.clip_grad,
+        seed=recipe.seed,
+        precision=scale.precision,
+        gradients=distill.gradients,
+    )
+    segments: list[Step] = []
+    first = 0
+    before: tuple[str, ...] = ()
+    for milestone in recipe.milestones:
+        config = {
+            "course": course.config(),
+            "kd": {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8},
+            "first": first,
+            "until": milestone.iteration,
+            "shares": recipe.blend.shares,
+            "intermediate_layers": [],
+            "save_interval": scale.save_interval,
+        }
+        upstream = ("import-teacher", "prune", "prepare", "index", *before)
+        segments.append(Step(f"distill-{milestone.label}", _module("distill"), config, upstream))
+        first, before = milestone.iteration, (segments[-1].name,)
+    return segments
+
+
+def _evaluation(recipe: Recipe, label: str) -> Step:
+    settings = recipe.evaluate
+    config = {
+        "label": label,
+        "suite": settings.suite,
+        "repeats": settings.repeats,
+        "max_new_tokens": settings.max_new_tokens,
+        "datasets": str(Path(settings.datasets).resolve()) if settings.datasets else None,
+        "execute_generated_code": settings.execute_generated_code,
+        "protocol": protocol(settings),
+        "seed": recipe.seed,
+        "threads": 1,
+    }
+    if label == TEACHER:
+        return Step(f"evaluate-{label}", _module("evaluate"), config | _teacher(recipe.scale))
+    export = f"export-{label}"
+    return Step(f"evaluate-{label}", _module("evaluate"), config | {"checkpoint": export}, (export,))
+
+
+def _report_config(recipe: Recipe) -> dict:
+    rows = [(TEACHER, TEACHER, None, None), (PRUNED, PRUNED, 0, 0)]
+    rows += [(m.label, "milestone", m.tokens, m.iteration) for m in recipe.milestones]
+    return {
+        "title": f"{recipe.blend.name} ({recipe.scale.name} scale)",
+        "suite": recipe.evaluate.suite,
+        "repeats": recipe.evaluate.repeats,
+        "blend": recipe.blend.shares,
+        "provenance": {source: recipe.blend.provenance_of(source) for source in recipe.blend.shares},
+        "checkpoints": [
+            {"step": f"evaluate-{label}", "role": role, "tokens": tokens, "iteration": iteration}
+            for label, role, tokens, iteration in rows
+        ],
+        "distill": [f"distill-{milestone.label}" for milestone in recipe.milestones],
+    }
+
+
+def _source(name: str, scale: Scale) -> dict:
+    """Where `prepare` reads a source: the debug world's file, or the hub."""
+    source = find(name)
+    if scale.world:
+        return {"name": name, "field": source.field, "files": [f"world:corpora/{name}.jsonl"]}
+    return {
+        "name": name,
+        "field": source.field,
+        "dataset": source.dataset,
+        "subset": source.subset,
+        "split": source.split,
+        "files": list(source.files),
+        "samples": source.samples,
+    }
+
+
+def _teacher(scale: Scale) -> dict:
+    """The teacher's checkpoint and, where it is a folder, a hash of what is in it: another teacher is another run."""
+    folder = Path(resolve_package_paths(scale.teacher))
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    return {"checkpoint": scale.teacher, "sha256": fingerprint(hashes) if hashes else None}
+
+
+def _module(name: str) -> str:
+    return f"nemo_distill.steps.{name}"

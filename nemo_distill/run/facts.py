@@ -1,0 +1,119 @@
+"""What is known of a run and told to its steps beside their configs; nothing here decides an output.
+
+    facts = RunFacts.of(recipe, executor="slurm")
+    facts.beside.layout.tensor_parallel            # 8
+    RunFacts.read(facts.record()) == facts         # plain JSON data, as a run's file holds it
+
+Files of version 0.1 are read as well: what they lack has a default, what they leave at null, too.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.resolved import Parallelism
+from nemo_distill.config.settings import Health
+
+PARTS = ("blend", "prepare", "prune", "distill", "evaluate")
+"""Parts of a recipe that a run's file keeps for its reader; code goes by the fields of `RunFacts`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What a launch tells a step beside its config; it stands in `spec.json`, and in no fingerprint."""
+
+    command: tuple[str, ...] = ()
+    """The command of the launch, word by word, without secrets."""
+    health: Health = Health()
+    """When a distillation is stopped early."""
+    layout: Parallelism = Parallelism()
+    """What a step that takes many ranks is spread over."""
+    second_search: bool = True
+    """Whether pruning looks for the best FP8-aligned shape beside the student."""
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> "Beside":
+        """What `record` says, which may hold more."""
+        layout = {key: value for key, value in (record.get("layout") or {}).items() if value is not None}
+        if "recompute" in record:  # of version 0.1, whose specs say no more of the layout
+            layout = {"recompute": record["recompute"], **layout}
+        return cls(
+            command=tuple(record.get("command") or ()),
+            health=Health(**record.get("health") or {}),
+            layout=Parallelism(**layout),
+            second_search=record.get("second_search", True),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON data."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What was asked for, and how it was launched."""
+
+    executor: str = ""
+    """Name of the executor."""
+    scale: str = ""
+    """Name of the scale."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """`PARTS` of the recipe as plain JSON data, for who reads the run's file."""
+    seed: int | None = None
+    """Seed of the sample order and of the answers."""
+    time: str = ""
+    """Time of the launch, ISO 8601."""
+    beside: Beside = Beside()
+    """What its steps are told."""
+    launched: Mapping[str, Any] = field(default_factory=dict)
+    """What the executor keeps of the launch, plain JSON data by names of its own."""
+
+    @property
+    def blend(self) -> str:
+        """Name of the blend; empty where none is known."""
+        return (self.recipe.get("blend") or {}).get("name", "")
+
+    def launched_by(self, executor: str, *, command: Sequence[str]) -> "RunFacts":
+        """These facts with the executor's name and the command, which holds no secret."""
+        return dataclasses.replace(
+            self, executor=executor, beside=dataclasses.replace(self.beside, command=tuple(command))
+        )
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, executor: str) -> "RunFacts":
+        """The facts of a run of `recipe` that begins now."""
+        return cls(
+            executor=executor,
+            scale=recipe.scale.name,
+            recipe={part: dataclasses.asdict(getattr(recipe, part)) for part in PARTS},
+            seed=recipe.seed,
+            time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            beside=Beside(
+                health=recipe.health,
+                layout=recipe.layout,
+                second_search=recipe.prune.chip_friendly != "ignore",
+            ),
+        )
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> "RunFacts":
+        """What a run's file says. Raises TypeError or ValueError where it says what cannot be."""
+        beside = Beside.read(record)
+        own = {"executor", "scale", "seed", "time", *PARTS, *(one.name for one in dataclasses.fields(Beside))}
+        return cls(
+            executor=record.get("executor", ""),
+            scale=record.get("scale", ""),
+            recipe={part: record[part] for part in PARTS if part in record},
+            seed=record.get("seed"),
+            time=record.get("time", ""),
+            beside=beside,
+            launched={key: value for key, value in record.items() if key not in own},
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON data, the way a run's file holds it."""
+        head = {"executor": self.executor, "scale": self.scale, "seed": self.seed, "time": self.time}
+        return {**head, **self.recipe, **self.beside.record(), **self.launched}
