@@ -15,8 +15,9 @@ endif
 DOCS_VENV ?= $(VENV)-docs
 
 # What `make check` leaves to `make test`: what starts clusters, launches, ranks, servers or browsers, or takes long.
-LONG := evaluator/report/test_browser.py evaluator/serve/test_server.py nemo_distill/data/test_tokenise.py \
-	nemo_distill/data/test_tokenizer.py nemo_distill/launch/slurm nemo_distill/launch/test_launch.py \
+LONG := test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.py evaluator/report/test_browser.py \
+	evaluator/serve/test_server.py nemo_distill/data/test_tokenise.py nemo_distill/data/test_tokenizer.py \
+	nemo_distill/launch/slurm nemo_distill/launch/test_launch.py nemo_distill/launch/test_secrets.py \
 	nemo_distill/run/test_forkserver.py nemo_distill/run/test_ranks.py nemo_distill/steps/test_prepare.py \
 	nemo_distill/steps/test_prepare_hub.py
 
