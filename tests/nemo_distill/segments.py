@@ -89,6 +89,7 @@ def placed(
             {
                 "request": {"export_config": {"ffn_hidden_size": 192}, "divisors": {"ffn_hidden_size_divisor": 32}},
                 "score": "next_token_loss",
+                "mmlu_fraction": 1.0,
                 "calibration": {"source": files["sft-code"], "sequences": 16, "seq_length": course["seq_length"]},
                 "precision": course["precision"],
                 "student_runtime": runtime,
