@@ -15,17 +15,18 @@ from rich.console import Console
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import Settings
+from nemo_distill.contamination.questions import questions_for
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.context import Context
 from nemo_distill.launch.launch import check, launch
+from nemo_distill.outcome.suites import Asked, ask
 from nemo_distill.pipeline import build_steps
 from nemo_distill.plan.estimate import estimate_of
 from nemo_distill.plan.layouts import misfit
 from nemo_distill.plan.preview import print_preview
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
-from nemo_distill.run.ranks import check_layout
-from nemo_distill.run.step import Spec, place
+from nemo_distill.run.step import Spec, Step, place
 
 
 def run_experiment(ctx: Context, settings: Settings) -> None:
@@ -33,28 +34,25 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     scale = get_scale(settings.scale or ctx.executor.scale)
     name = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
     recipe = Recipe.of(name, settings, scale)
+    steps, asked = steps_of(recipe)
     folder = Path(settings.runs).resolve()
-    run = Run(
-        name=recipe.name,
-        runs=folder,
-        specs=place(build_steps(recipe), runs=folder),
-        facts=RunFacts.of(recipe, executor=ctx.executor.name),
-    )
-    check(ctx, run)
-    estimate = estimate_of(recipe, run)  # where there are GPUs to reckon with, it has checked the layout too
-    if estimate is None:
-        check_layout(
-            ranks=recipe.layout.ranks,
-            tensor_parallel=recipe.layout.tensor_parallel,
-            global_batch_size=recipe.distill.global_batch_size,
-            micro_batch_size=recipe.distill.micro_batch_size,
-        )
-    wanted = _needed_for(ctx.until, run.specs) if ctx.until else run.specs
-    console = Console()
-    print_preview(run, console, recipe=recipe, estimate=estimate, steps=wanted)
+    specs = place(steps, runs=folder)
+    run = Run(name=recipe.name, runs=folder, specs=specs, facts=RunFacts.of(recipe, executor=ctx.executor.name))
+    check(run)
+    ctx.executor.check(ctx, run)
+    wanted = _needed_for(ctx.until, specs) if ctx.until else specs
+    estimate, console = estimate_of(recipe, run, asked.loads), Console()
+    print_preview(run, console, recipe=recipe, loads=asked.loads, estimate=estimate, steps=wanted)
     if estimate and (problem := misfit(estimate.job)):
         raise UserError(problem)
     launch(ctx, dataclasses.replace(run, specs=wanted), console=console)
+
+
+def steps_of(recipe: Recipe) -> tuple[list[Step], Asked]:
+    """The steps of a run of `recipe`, and what every checkpoint is asked in it."""
+    questions = questions_for(recipe.evaluate.suite, recipe.prepare.questions)
+    asked = ask(recipe.evaluate)
+    return build_steps(recipe, protocol=asked.protocol, questions=questions), asked
 
 
 def _needed_for(step: str, specs: dict[str, Spec]) -> dict[str, Spec]:

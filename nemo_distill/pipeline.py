@@ -12,24 +12,27 @@ The blend reaches `prepare`, `index`, `contamination` and the `distill-*` only, 
 follows from them, never the pruning.
 """
 
-import hashlib
 import math
 from pathlib import Path
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import Scale
-from nemo_distill.config.sources import find
-from nemo_distill.contamination.questions import check_names, offline_questions, questions_in
-from nemo_distill.outcome.suites import protocol
-from nemo_distill.run.step import Step, fingerprint, resolve_package_paths
+from nemo_distill.config.sources import Source
+from nemo_distill.run.step import Step
 from nemo_distill.train.course import Course
 
 TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
 
 
-def build_steps(recipe: Recipe) -> list[Step]:
-    """The steps of the run, each after its upstream; where several can start, the earlier in the list goes first."""
+def build_steps(recipe: Recipe, *, protocol: str, questions: list[dict]) -> list[Step]:
+    """The steps of the run, each after its upstream; where several can start, the earlier in the list goes first.
+
+    Args:
+        recipe: What decides them.
+        protocol: What every checkpoint is asked, and how (`outcome.suites.Asked`).
+        questions: Benchmark questions that the sources are searched for (`contamination.questions`).
+    """
     scale, distill = recipe.scale, recipe.distill
     world = (Step("world", _module("debug_world"), scale.world),) if scale.world else ()
     reads = tuple(step.name for step in world)
@@ -37,7 +40,7 @@ def build_steps(recipe: Recipe) -> list[Step]:
         "import-teacher",
         _module("import_teacher"),
         {
-            **_teacher(scale),
+            **_teacher(recipe),
             "seq_length": distill.seq_length,
             "precision": scale.precision,
             "layer_spec": scale.layer_spec,
@@ -45,7 +48,6 @@ def build_steps(recipe: Recipe) -> list[Step]:
     )
     prune = Step("prune", _module("prune"), _prune_config(recipe), ("import-teacher", *reads))
     prepare = Step("prepare", _module("prepare"), _prepare_config(recipe), reads)
-    questions = _questions(recipe)
     contamination = (
         (Step("contamination", _module("contamination"), _contamination_config(recipe, questions), reads),)
         if questions
@@ -53,11 +55,11 @@ def build_steps(recipe: Recipe) -> list[Step]:
     )
     index = Step("index", _module("index"), _index_config(recipe), ("import-teacher", "prepare"))
     segments = _segments(recipe)
-    exports, evaluations = [], [_evaluation(recipe, TEACHER)]
+    exports, evaluations = [], [_evaluation(recipe, TEACHER, protocol)]
     for label, source in [(PRUNED, "prune"), *((m.label, f"distill-{m.label}") for m in recipe.milestones)]:
         dtype = "bfloat16" if scale.precision == "bf16-mixed" else "float32"
         exports.append(Step(f"export-{label}", _module("export"), {"dtype": dtype}, (source,)))
-        evaluations.append(_evaluation(recipe, label))
+        evaluations.append(_evaluation(recipe, label, protocol))
     judged = [evaluations[0]]
     for export, evaluation in zip(exports, evaluations[1:], strict=True):
         judged += [export, evaluation]
@@ -86,7 +88,7 @@ def _prune_config(recipe: Recipe) -> dict:
         "score": prune.score,
         "mmlu_fraction": scale.mmlu_fraction,
         "calibration": {
-            "source": _source(scale.calibration_source, scale),
+            "source": _source(recipe.calibration, scale),
             "sequences": prune.calibration_sequences,
             "seq_length": scale.calibration_seq_length,
         },
@@ -101,10 +103,9 @@ def _prune_config(recipe: Recipe) -> dict:
 
 def _prepare_config(recipe: Recipe) -> dict:
     scale = recipe.scale
-    teacher = _teacher(scale)
     return {
-        "tokenizer": teacher["checkpoint"],
-        "tokenizer_sha256": teacher["sha256"],
+        "tokenizer": recipe.teacher.checkpoint,
+        "tokenizer_sha256": recipe.teacher.sha256,
         "sources": _budgeted(_sources(recipe), recipe),
         "max_document_tokens": scale.max_document_tokens,
         "reasoning": recipe.prepare.reasoning,
@@ -115,7 +116,7 @@ def _prepare_config(recipe: Recipe) -> dict:
 
 def _sources(recipe: Recipe) -> list[dict]:
     """The blend's sources, as the steps that read them take them."""
-    return [_source(name, recipe.scale) for name in sorted(recipe.blend.shares)]
+    return [_source(source, recipe.scale) for source in recipe.sources]
 
 
 def _budgeted(sources: list[dict], recipe: Recipe) -> list[dict]:
@@ -124,15 +125,6 @@ def _budgeted(sources: list[dict], recipe: Recipe) -> list[dict]:
         return sources
     drawn = recipe.blend.tokens_drawn(recipe.prepare.tokens)
     return [source | {"tokens": math.ceil(drawn[source["name"]])} for source in sources]
-
-
-def _questions(recipe: Recipe) -> list[dict]:
-    """The benchmark questions at hand: those of the offline suite, if it is asked, and the user's."""
-    found = offline_questions() if recipe.evaluate.suite == "offline" else []
-    if recipe.prepare.questions:
-        found += questions_in(Path(recipe.prepare.questions))
-        check_names(found)
-    return found
 
 
 def _contamination_config(recipe: Recipe, questions: list[dict]) -> dict:
@@ -185,7 +177,7 @@ def _segments(recipe: Recipe) -> list[Step]:
     return segments
 
 
-def _evaluation(recipe: Recipe, label: str) -> Step:
+def _evaluation(recipe: Recipe, label: str, protocol: str) -> Step:
     settings = recipe.evaluate
     config = {
         "label": label,
@@ -194,12 +186,12 @@ def _evaluation(recipe: Recipe, label: str) -> Step:
         "max_new_tokens": settings.max_new_tokens,
         "datasets": str(Path(settings.datasets).resolve()) if settings.datasets else None,
         "execute_generated_code": settings.execute_generated_code,
-        "protocol": protocol(settings),
+        "protocol": protocol,
         "seed": recipe.seed,
         "threads": 1,
     }
     if label == TEACHER:
-        return Step(f"evaluate-{label}", _module("evaluate"), config | _teacher(recipe.scale))
+        return Step(f"evaluate-{label}", _module("evaluate"), config | _teacher(recipe))
     export = f"export-{label}"
     return Step(f"evaluate-{label}", _module("evaluate"), config | {"checkpoint": export}, (export,))
 
@@ -221,13 +213,12 @@ def _report_config(recipe: Recipe) -> dict:
     }
 
 
-def _source(name: str, scale: Scale) -> dict:
+def _source(source: Source, scale: Scale) -> dict:
     """Where `prepare` reads a source: the debug world's file, or the hub."""
-    source = find(name)
     if scale.world:
-        return {"name": name, "field": source.field, "files": [f"world:corpora/{name}.jsonl"]}
+        return {"name": source.name, "field": source.field, "files": [f"world:corpora/{source.name}.jsonl"]}
     return {
-        "name": name,
+        "name": source.name,
         "field": source.field,
         "dataset": source.dataset,
         "subset": source.subset,
@@ -237,12 +228,8 @@ def _source(name: str, scale: Scale) -> dict:
     }
 
 
-def _teacher(scale: Scale) -> dict:
-    """The teacher's checkpoint and, where it is a folder, a hash of what is in it: another teacher is another run."""
-    folder = Path(resolve_package_paths(scale.teacher))
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
-    return {"checkpoint": scale.teacher, "sha256": fingerprint(hashes) if hashes else None}
+def _teacher(recipe: Recipe) -> dict:
+    return {"checkpoint": recipe.teacher.checkpoint, "sha256": recipe.teacher.sha256}
 
 
 def _module(name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from core_evals.nemo_distill import version
+from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.contamination.scan import search_source
 from nemo_distill.contamination.search import Index
 from nemo_distill.data import source_cards
@@ -19,7 +20,7 @@ from nemo_distill.data.files import HubFile, Located
 from nemo_distill.data.prepared import read_sources
 from nemo_distill.data.source_folder import place
 from nemo_distill.data.tokenizer import Tokenizer
-from nemo_distill.run.step import Spec, resolve_package_paths
+from nemo_distill.run.step import Spec
 from nemo_distill.steps import contamination, prepare
 from tests import old_runs
 
@@ -46,13 +47,13 @@ def test_every_step_of_every_recipe_has_the_fingerprint_it_had(name):
     from nemo_distill.cli import load_recipe
     from nemo_distill.config.recipe import Recipe
     from nemo_distill.config.scale import get_scale
-    from nemo_distill.pipeline import build_steps
+    from nemo_distill.experiment import steps_of
     from nemo_distill.run.step import place
 
     stem, _, scale = name.rpartition("-")
     parameters = inspect.signature(load_recipe(ROOT / "recipes" / f"{stem}.py")).parameters
     recipe = Recipe.of(name, parameters["settings"].default, get_scale(scale))
-    specs = place(build_steps(recipe), runs=Path("runs"))
+    specs = place(steps_of(recipe)[0], runs=Path("runs"))
     assert {step: spec.fingerprint for step, spec in specs.items()} == GOLDEN[name]
 
 

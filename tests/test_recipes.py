@@ -8,7 +8,7 @@ import pytest
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import Settings
-from nemo_distill.pipeline import build_steps
+from nemo_distill.experiment import steps_of
 from nemo_distill.run.step import place
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.py"))}
@@ -36,7 +36,7 @@ def blends() -> dict:
 
 
 def placed(recipe: str, scale: str) -> dict:
-    return place(build_steps(Recipe.of("test", settings(recipe), get_scale(scale))), runs=Path("runs"))
+    return place(steps_of(Recipe.of("test", settings(recipe), get_scale(scale)))[0], runs=Path("runs"))
 
 
 def test_there_is_a_recipe_for_each_of_the_studys_blends(blends):

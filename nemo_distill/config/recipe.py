@@ -9,10 +9,13 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from nemo_distill.config.blend import Blend
+from nemo_distill.config.division import check_layout
 from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
 from nemo_distill.config.scale import Scale
 from nemo_distill.config.schedule import Milestone, Schedule, parse_tokens
 from nemo_distill.config.settings import Health, Settings
+from nemo_distill.config.sources import Source, find
+from nemo_distill.config.teacher import Teacher
 from nemo_distill.errors import UserError
 
 T = TypeVar("T")
@@ -40,6 +43,12 @@ class Recipe:
     """When a distillation is stopped early."""
     scale: Scale
     """The sizes of everything that no recipe sets."""
+    teacher: Teacher
+    """The checkpoint that is pruned and learnt from."""
+    sources: tuple[Source, ...]
+    """The blend's sources, by name."""
+    calibration: Source
+    """The source whose text ranks activations for pruning."""
     seed: int
     """Seed of the sample order and of the answers."""
 
@@ -67,6 +76,9 @@ class Recipe:
             layout=_filled(scale.layout, settings.layout),
             health=settings.health,
             scale=scale,
+            teacher=Teacher.at(scale.teacher),
+            sources=tuple(find(source) for source in sorted(settings.blend.shares)),
+            calibration=find(scale.calibration_source),
             seed=settings.seed,
         )
         _check(recipe)
@@ -92,6 +104,15 @@ def _filled(default: T, given: object) -> T:
 
 def _check(recipe: Recipe) -> None:
     scale, distill = recipe.scale, recipe.distill
+    layout = recipe.layout
+    # Where the GPUs of a machine do not divide, plan.layouts names a nearest that divides the models' heads, too.
+    if layout.gpu is None or layout.gpus_per_node % layout.tensor_parallel == 0:
+        check_layout(
+            ranks=layout.ranks,
+            tensor_parallel=layout.tensor_parallel,
+            global_batch_size=distill.global_batch_size,
+            micro_batch_size=distill.micro_batch_size,
+        )
     if distill.fp8 != "none" and scale.layer_spec != "transformer_engine":
         raise UserError(
             f"distill.fp8={distill.fp8} needs Transformer Engine's layers, and those of the {scale.name} scale "

@@ -32,6 +32,8 @@ class Milestone:
     """Tokens seen."""
     label: str
     """The tokens as text, e.g. `2.5B`; no other milestone of the run has it."""
+    learning_rate: float
+    """The learning rate that the next iteration would be trained with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class Schedule:
         digits = 2
         while len(labels := {format_tokens(self.tokens(i), digits=digits): i for i in chosen}) < len(chosen):
             digits += 1
-        return tuple(Milestone(i, self.tokens(i), label) for label, i in labels.items())
+        return tuple(Milestone(i, self.tokens(i), label, self.learning_rate_after(i)) for label, i in labels.items())
 
     def learning_rate_after(self, iteration: int) -> float:
         """The learning rate when `iteration` iterations are done, which is the one that the next is trained with.

@@ -32,6 +32,17 @@ class Question:
     """All that is asked."""
 
 
+def questions_for(suite: str, folder: str | None) -> list[dict]:
+    """An entry for each benchmark whose questions there are: of our offline suite, if it is asked, and of a folder.
+
+    Raises `UserError` for a folder that holds none, and for two of one name.
+    """
+    own = offline_questions() if suite == "offline" else []
+    entries = own + (questions_in(Path(folder)) if folder else [])
+    check_names(entries)
+    return entries
+
+
 def offline_questions() -> list[dict]:
     """An entry for each of our offline tasks."""
     files = sorted(_offline_folder().glob("*.jsonl"))

@@ -13,13 +13,14 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 
+from nemo_distill.config.plain import fingerprint
 from nemo_distill.contamination.overlap import Overlap, Reading, overlap_of, reading_of
 from nemo_distill.contamination.search import Index
 from nemo_distill.data.documents import Tally, rows
 from nemo_distill.data.files import Located
 from nemo_distill.run.process import locked
 from nemo_distill.run.progress import write_atomically
-from nemo_distill.run.step import Spec, fingerprint, mark_done
+from nemo_distill.run.step import Spec, mark_done
 
 OVERLAPS_FILE = "overlaps.json"
 MAX_MALFORMED = 0.01

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_distill.config.plain import fingerprint
 from nemo_distill.data import source_cards
 from nemo_distill.data.files import Located
 from nemo_distill.data.indexed import lengths_of
@@ -25,7 +26,7 @@ from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
 from nemo_distill.run.process import locked
 from nemo_distill.run.provenance import provenance
-from nemo_distill.run.step import SUCCESS, Spec, damage, fingerprint, mark_done
+from nemo_distill.run.step import SUCCESS, Spec, damage, mark_done
 
 ENDINGS = (".bin", ".idx")
 """Endings of Megatron's two files."""

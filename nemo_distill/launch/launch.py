@@ -34,33 +34,35 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     """
     console = console or Console()
     executor: Executor = ctx.executor
-    check(ctx, run)
-    run = dataclasses.replace(run, facts=run.facts.launched_by(executor.name, command=redact(list(ctx.command))))
-    for line in executor.describe(run):
-        console.print(line, highlight=False)
-    unfilled = executors.missing(executor)
-    if ctx.dryrun:
-        if unfilled:
-            console.print(f"Before it can run: {unfilled}", style="yellow", highlight=False, soft_wrap=True)
-        return
-    if unfilled:
-        raise UserError(unfilled)
-    share(run.runs)
-    if all(spec.done for spec in run.specs.values()):
+    check(run)
+    left = [spec for spec in run.specs.values() if not spec.done]
+    if not (left or ctx.dryrun):
+        share(run.runs)
         run.save_if_other()
         print_nothing_to_do(run, console)
     else:
-        executor.launch(ctx, run, console)
+        executor.check(ctx, run)
+        for line in executor.describe(run):
+            console.print(line, highlight=False)
+        unfilled = executors.missing(executor)
+        if ctx.dryrun:
+            if unfilled:
+                console.print(f"Before it can run: {unfilled}", style="yellow", highlight=False, soft_wrap=True)
+            return
+        if unfilled:
+            raise UserError(unfilled)
+        share(run.runs)
+        facts = run.facts.launched_by(executor.name, command=redact(list(ctx.command)))
+        executor.launch(ctx, dataclasses.replace(run, facts=facts), console)
     if not ctx.detach:
         print_outcome(run, console)
 
 
-def check(ctx: Context, run: Run) -> None:
-    """Raise `UserError` for what cannot be launched: by its name, its folder, its executor, or what is damaged."""
+def check(run: Run) -> None:
+    """Raise `UserError` for a name or folder that cannot be used, for secrets, and for damage to finished steps."""
     if not NAME.fullmatch(run.name):
         raise UserError(f"a run cannot be called '{run.name}': letters, digits, '.', '_' and '-' make a name.")
     check_folder(run.runs)
-    ctx.executor.check(ctx, run)
     told = {"settings": run.facts, **{spec.name: spec.config for spec in run.specs.values()}}
     for key in secrets_within(told):
         raise UserError(f"{key} holds what looks like a token, and would be written to {run.runs}: leave it out.")

@@ -1,7 +1,8 @@
 """Says what an evaluation will ask, before anything runs: its load on a checkpoint and the protocol of its scores.
 
-loads(Evaluation(suite="offline", repeats=4))[0].detectable      # smallest difference that it would show, 0 to 1
-protocol(Evaluation(suite="offline", repeats=4))                 # twelve hex digits; scores of one are compared
+asked = ask(recipe.evaluate)
+asked.loads[0].detectable        # smallest difference that the benchmark would show, from 0 to 1
+asked.protocol                   # twelve hex digits; scores of one protocol are compared
 """
 
 import math
@@ -16,9 +17,9 @@ from evaluator.suites import datasets
 from evaluator.suites.catalogue import get_suite
 from evaluator.suites.judge import judge_of
 from evaluator.suites.suite import Suite, identity_of
+from nemo_distill.config.plain import fingerprint
 from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
-from nemo_distill.run.step import fingerprint
 
 
 @dataclass(frozen=True)
@@ -46,52 +47,46 @@ class Load:
         return self.questions * self.repeats
 
 
-def loads(settings: Evaluation) -> list[Load]:
-    """Every benchmark of the suite. Raises `UserError` for a suite that is not there, or not to be run as it is."""
-    chosen = _prepared(settings)
-    return [
+@dataclass(frozen=True)
+class Asked:
+    """What every checkpoint of a run is asked."""
+
+    loads: tuple[Load, ...]
+    """Each benchmark's part."""
+    protocol: str
+    """A hash of all that decides a score but the checkpoint: the suite, its questions, the judge, our tasks' version. A
+    suite keeps it as long as it is asked alike: a field that a later version adds to `evaluator.suites.suite` enters it
+    only where it is used."""
+
+
+def ask(settings: Evaluation) -> Asked:
+    """What `settings` ask. Raises `UserError` for a suite that is not there, or that lacks something it needs."""
+    suite = suite_of(settings.suite, settings.repeats, settings.max_new_tokens)
+    folder = Path(settings.datasets) if settings.datasets else None
+    means = Means(datasets=folder, execute_generated_code=settings.execute_generated_code)
+    try:
+        suite = prepare_suite(suite, means)  # with the number of questions that there are
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    loads = [
         Load(
             title=benchmark.title,
             questions=benchmark.questions,
             independent=benchmark.independent,
             repeats=benchmark.repeats,
-            max_new_tokens=benchmark.params.get("max_new_tokens", chosen.max_new_tokens),
+            max_new_tokens=benchmark.params.get("max_new_tokens", suite.max_new_tokens),
             detectable=detectable_difference(benchmark.independent, benchmark.repeats),
             detectable_at_best=detectable_difference(benchmark.independent, math.inf),
         )
-        for benchmark in chosen.benchmarks
+        for benchmark in suite.benchmarks
     ]
-
-
-def protocol(settings: Evaluation) -> str:
-    """A hash of all that decides a score but the checkpoint: the suite, its questions, the judge, our tasks' version.
-
-    A suite keeps its hash as long as it is asked alike: a field that a later version adds to `evaluator.suites.suite`
-    enters it only where it is used. Raises `UserError` for a suite that is not there or that lacks something it needs.
-    """
-    chosen = _prepared(settings)
-    judge = judge_of(chosen) if chosen.runner == "direct" else None
-    identity: dict[str, Any] = {
-        "suite": identity_of(chosen),
-        "judge": judge.model_id if judge else None,
-        "tasks": {},
-    }
-    if settings.datasets and any(benchmark.dataset for benchmark in chosen.benchmarks):
-        identity["datasets"] = datasets.hash_datasets(Path(settings.datasets), chosen)
-    if any(benchmark.task.startswith("offline") for benchmark in chosen.benchmarks):
+    judge = judge_of(suite) if suite.runner == "direct" else None
+    identity: dict[str, Any] = {"suite": identity_of(suite), "judge": judge.model_id if judge else None, "tasks": {}}
+    if folder and any(benchmark.dataset for benchmark in suite.benchmarks):
+        identity["datasets"] = datasets.hash_datasets(folder, suite)
+    if any(benchmark.task.startswith("offline") for benchmark in suite.benchmarks):
         identity["tasks"] = version.identity()
-    return fingerprint(identity)
-
-
-def _prepared(settings: Evaluation) -> Suite:
-    """The suite as `settings` change it, with the number of questions that there are."""
-    assert settings.suite is not None, "what a recipe leaves open has its scale's value by now"
-    folder = Path(settings.datasets) if settings.datasets else None
-    means = Means(datasets=folder, execute_generated_code=settings.execute_generated_code)
-    try:
-        return prepare_suite(suite_of(settings.suite, settings.repeats, settings.max_new_tokens), means)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    return Asked(loads=tuple(loads), protocol=fingerprint(identity))
 
 
 def suite_of(name: str, repeats: int | None, max_new_tokens: int | None = None) -> Suite:

@@ -14,13 +14,12 @@ from functools import cached_property
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.outcome.suites import Load, loads
+from nemo_distill.outcome.suites import Load
 from nemo_distill.plan import layouts
 from nemo_distill.plan.cost import Job
 from nemo_distill.plan.flops import BF16, FP32
 from nemo_distill.plan.gpus import get_gpu
 from nemo_distill.run.manifest import Run
-from nemo_distill.run.step import resolve_package_paths
 
 PRUNE_GPU_HOURS = 8.0
 """The study's search: about an hour on 8 H100."""
@@ -78,8 +77,8 @@ class Estimate:
         ]
 
 
-def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
-    """The estimate of a run; None where the layout asks for no GPU.
+def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load]) -> Estimate | None:
+    """The estimate of a run whose checkpoints are asked `loads`; None where the layout asks for no GPU.
 
     None, too, while the teacher's shape is not known: one on the hub that is neither the study's nor imported yet.
     Raises `UserError` for a GPU that is not known and where the layout does not divide (`layouts.check`).
@@ -88,8 +87,7 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
     if layout.gpu is None:
         return None
     gpu = get_gpu(layout.gpu)
-    checkpoint = resolve_package_paths(recipe.scale.teacher)
-    teacher = layouts.teacher_shape(checkpoint, imported=run.specs["import-teacher"].folder)
+    teacher = layouts.teacher_shape(recipe.teacher.path, imported=run.specs["import-teacher"].folder)
     if teacher is None:
         return None
     student, student_from = layouts.student_shape(teacher, recipe.prune, pruned=run.specs["prune"].folder)
@@ -116,7 +114,7 @@ def estimate_of(recipe: Recipe, run: Run) -> Estimate | None:
         job=job,
         student_from=student_from,
         segments={m.label: m.iteration - begin for begin, m in zip([0, *ends], recipe.milestones, strict=False)},
-        loads=loads(recipe.evaluate),
+        loads=loads,
         done=frozenset(name for name, spec in run.specs.items() if spec.done),
     )
 

@@ -13,13 +13,13 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from nemo_distill.config.division import check_batch
 from nemo_distill.config.resolved import Pruning
 from nemo_distill.config.settings import RECOMPUTE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.plan.cost import Job
 from nemo_distill.plan.gpus import GPUS
-from nemo_distill.run.ranks import check_batch
 
 RESERVED_GIB = 4.0
 """Of every GPU: CUDA's context, NCCL's buffers, and what the allocator loses to fragments."""

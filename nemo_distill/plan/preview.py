@@ -1,6 +1,6 @@
 """The preview of a run, before anything is spent: blend, milestones, cost, what scores can show, what each step does.
 
-    print_preview(run, console, recipe=recipe, estimate=estimate_of(recipe, run))
+    print_preview(run, console, recipe=recipe, loads=asked.loads, estimate=estimate_of(recipe, run, asked.loads))
 
 It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.plan.estimate`.
 """
@@ -16,7 +16,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.config.sources import find
 from nemo_distill.data.prepared import tokens_counted
-from nemo_distill.outcome.suites import loads
+from nemo_distill.outcome.suites import Load
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate
 from nemo_distill.plan.tables import cost_remarks, cost_table, detectable_table, duration_in_words, new_table
@@ -29,11 +29,17 @@ _FROM = {"published": "publ.", "reconstructed": "recon."}
 
 
 def print_preview(
-    run: Run, console: Console, *, recipe: Recipe, estimate: Estimate | None, steps: Iterable[str] | None = None
+    run: Run,
+    console: Console,
+    *,
+    recipe: Recipe,
+    loads: Sequence[Load],
+    estimate: Estimate | None,
+    steps: Iterable[str] | None = None,
 ) -> None:
     """Everything, what decides most first; of the steps, those named, all if None.
 
-    `estimate` is None where no GPU is asked for or the shapes are not known.
+    `loads` are what every checkpoint is asked. `estimate` is None where no GPU is asked for or shapes are not known.
     """
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run)
     executor = run.facts.executor
@@ -52,7 +58,7 @@ def print_preview(
             _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
-    for table in (detectable_table(loads(recipe.evaluate)), step_table(run, run.specs if steps is None else steps)):
+    for table in (detectable_table(loads), step_table(run, run.specs if steps is None else steps)):
         console.print()
         console.print(table)
     console.print()
@@ -115,8 +121,7 @@ def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimat
     title = f"Milestones, of {schedule.max_iterations:,} iterations"
     table = new_table(title, "milestone", ">iteration", ">tokens", ">learning rate", *costs)
     for milestone in milestones:
-        rate = schedule.learning_rate_after(milestone.iteration)
-        row = [milestone.label, f"{milestone.iteration:,}", f"{milestone.tokens:,}", f"{rate:.3g}"]
+        row = [milestone.label, f"{milestone.iteration:,}", f"{milestone.tokens:,}", f"{milestone.learning_rate:.3g}"]
         if estimate:
             hours = estimate.segment_hours(milestone.label)
             row += [f"{estimate.segment_gpu_hours(milestone.label):,.0f}", duration_in_words(hours)]

@@ -24,6 +24,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.errors import EXIT_FAILED, UserError
 from nemo_distill.run.locks import held
 from nemo_distill.run.progress import write_atomically
@@ -37,7 +38,6 @@ from nemo_distill.run.step import (
     Spec,
     is_done,
     mark_done,
-    resolve_package_paths,
     why_damaged,
 )
 

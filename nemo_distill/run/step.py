@@ -20,7 +20,6 @@ import ast
 import contextlib
 import fnmatch
 import functools
-import hashlib
 import importlib.util
 import json
 import os
@@ -31,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.config.plain import fingerprint
 from nemo_distill.errors import UserError
 from nemo_distill.run.facts import Beside
 from nemo_distill.run.progress import PROGRESS_FILE, Progress, write_atomically
@@ -44,12 +44,6 @@ RANK_LOG_FILE = "log-{rank}.txt"
 LOCK_FILE = ".lock"
 JOB_FILE = "job.json"
 """The Slurm job that runs the step, or ran it last (`nemo_distill.launch.slurm.watch`)."""
-PACKAGE = Path(__file__).resolve().parents[1]
-"""The folder of this package, `nemo_distill`."""
-PACKAGE_PREFIX = "package:"
-"""A config value `package:debug/teacher` reaches the step as an absolute path inside this package; fingerprints
-keep the short form, so that they do not depend on where the package is installed."""
-
 _NOT_OUTPUT = (
     *(SUCCESS, FAILED, SPEC_FILE, LOG_FILE, RANK_LOG_FILE.format(rank="*"), LOCK_FILE, JOB_FILE, PROGRESS_FILE),
     "*.tmp",
@@ -175,31 +169,6 @@ def place(steps: Iterable[Step], *, runs: Path) -> dict[str, Spec]:
     return specs
 
 
-def fingerprint(value) -> str:
-    """Twelve hex digits that stand for `value`, plain JSON data, in every process and on every machine.
-
-    Raises `UserError` for anything without a stable form (objects, sets, NaN, keys that are no strings), by its path.
-    """
-    _check_plain(value, "config")
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _check_plain(value, where: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if type(key) is not str:
-                raise UserError(f"{where} has the key {key!r} of type {type(key).__name__}; keys are strings.")
-            _check_plain(item, f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _check_plain(item, f"{where}[{index}]")
-    elif type(value) is float and not (-float("inf") < value < float("inf")):
-        raise UserError(f"{where} is {value}, which has no stable form.")
-    elif value is not None and type(value) not in (str, int, float, bool):
-        raise UserError(f"{where} is of type {type(value).__name__}, which has no stable form; use plain JSON data.")
-
-
 def module_version(module: str) -> int:
     """The `VERSION` of a step's module."""
     version = module_constant(module, "VERSION")
@@ -224,17 +193,6 @@ def _constants(path: Path, modified: float) -> dict[str, Any]:
             with contextlib.suppress(ValueError):  # no plain value
                 found[node.targets[0].id] = ast.literal_eval(node.value)
     return found
-
-
-def resolve_package_paths(value):
-    """`value` with every string `package:PATH` in it turned into the absolute path of PATH inside this package."""
-    if isinstance(value, dict):
-        return {key: resolve_package_paths(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [resolve_package_paths(item) for item in value]
-    if isinstance(value, str) and value.startswith(PACKAGE_PREFIX):
-        return str(PACKAGE / value.removeprefix(PACKAGE_PREFIX))
-    return value
 
 
 def is_done(folder: Path) -> bool:

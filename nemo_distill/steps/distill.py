@@ -17,8 +17,9 @@ import os
 import shutil
 from pathlib import Path
 
+from nemo_distill.config.division import check_layout
 from nemo_distill.config.resolved import Parallelism
-from nemo_distill.run.ranks import Ranks, check_layout
+from nemo_distill.run.ranks import Ranks
 from nemo_distill.train.course import Course
 
 VERSION = 2

@@ -10,7 +10,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import SCALES, get_scale
 from nemo_distill.config.settings import Distill, Evaluate, Prepare, Prune, Settings
 from nemo_distill.errors import UserError
-from nemo_distill.pipeline import build_steps
+from nemo_distill.experiment import steps_of
 from nemo_distill.run.step import place
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -22,7 +22,7 @@ def recipe(scale="debug", *, shares=SHARES, **settings) -> Recipe:
 
 
 def fingerprints(chosen: Recipe) -> dict[str, str]:
-    return {name: spec.fingerprint for name, spec in place(build_steps(chosen), runs=Path("runs")).items()}
+    return {name: spec.fingerprint for name, spec in place(steps_of(chosen)[0], runs=Path("runs")).items()}
 
 
 def changed(before: Recipe, after: Recipe) -> set[str]:
@@ -32,7 +32,7 @@ def changed(before: Recipe, after: Recipe) -> set[str]:
 
 
 def test_the_debug_run_has_these_steps_in_this_order():
-    steps = {step.name: step for step in build_steps(recipe())}
+    steps = {step.name: step for step in steps_of(recipe())[0]}
     first, second, last = (milestone.label for milestone in recipe().milestones)
     assert list(steps) == [
         "world", "import-teacher", "prune", "prepare", "index",
@@ -49,7 +49,7 @@ def test_the_debug_run_has_these_steps_in_this_order():
 
 def test_the_segments_cover_the_schedule_without_a_gap():
     chosen = recipe()
-    segments = [step.config for step in build_steps(chosen) if step.name.startswith("distill-")]
+    segments = [step.config for step in steps_of(chosen)[0] if step.name.startswith("distill-")]
     bounds = [(config["first"], config["until"]) for config in segments]
     assert bounds == list(zip((0, *chosen.distill.milestones), chosen.distill.milestones, strict=False))
     assert all(config["course"] == segments[0]["course"] for config in segments)
@@ -76,17 +76,17 @@ def test_a_milestone_more_leaves_the_earlier_ones_alone():
 
 
 def test_a_budget_is_shared_out_among_the_sources_and_drawn_by_the_runs_seed():
-    (prepare,) = (s for s in build_steps(recipe("full", prepare=Prepare(tokens="2B"))) if s.name == "prepare")
+    (prepare,) = (s for s in steps_of(recipe("full", prepare=Prepare(tokens="2B")))[0] if s.name == "prepare")
     drawn = {source["name"]: source["tokens"] for source in prepare.config["sources"]}
     assert drawn == {"sft-general": 600_000_000, "math-v2-part00": 800_000_000, "stem": 600_000_000}
     assert prepare.config["seed"] == recipe().seed
-    (whole,) = (s for s in build_steps(recipe("full")) if s.name == "prepare")
+    (whole,) = (s for s in steps_of(recipe("full"))[0] if s.name == "prepare")
     assert whole.config["seed"] is None and not any("tokens" in source for source in whole.config["sources"])
 
 
 def test_sources_are_searched_for_the_questions_at_hand(tmp_path):
     def searched(scale: str, **settings) -> list[str]:
-        found = [step for step in build_steps(recipe(scale, **settings)) if step.name == "contamination"]
+        found = [step for step in steps_of(recipe(scale, **settings))[0] if step.name == "contamination"]
         return [entry["benchmark"] for step in found for entry in step.config["questions"]]
 
     assert "offline_code" in searched("debug")
@@ -115,7 +115,7 @@ def test_another_student_size_prunes_and_distils_but_imports_nothing_again():
 
 def test_sizes_given_outright_displace_the_scales_target():
     request = next(
-        step for step in build_steps(recipe(prune=Prune(export_config={"num_layers": 8}))) if step.name == "prune"
+        step for step in steps_of(recipe(prune=Prune(export_config={"num_layers": 8})))[0] if step.name == "prune"
     )
     assert request.config["request"]["parameters"] is None
     assert request.config["request"]["export_config"] == {"num_layers": 8}
@@ -125,7 +125,7 @@ def test_the_full_scale_is_the_studys():
     chosen = recipe("full")
     assert [milestone.label for milestone in chosen.milestones] == ["2.5B", "5B", "20B", "40B", "60B", "80B", "100B"]
     assert chosen.schedule.tokens_per_iteration == 6_291_456
-    assert "world" not in {step.name for step in build_steps(chosen)}
+    assert "world" not in {step.name for step in steps_of(chosen)[0]}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_every_scale_leaves_nothing_open(name):
 
 
 def test_no_fingerprint_depends_on_where_the_package_lies():
-    text = repr([step.config for step in build_steps(recipe())])
+    text = repr([step.config for step in steps_of(recipe())[0]])
     assert str(Path(__file__).resolve().parents[2]) not in text
 
 

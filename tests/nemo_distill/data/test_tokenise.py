@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.data import documents, tokenise
 from nemo_distill.data.files import LocalFile
 from nemo_distill.data.indexed import lengths_of
@@ -19,7 +20,7 @@ from nemo_distill.data.prepared import read_sources
 from nemo_distill.data.tokenise import Job, Treatment, Workers
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
-from nemo_distill.run.step import SUCCESS, Step, place, resolve_package_paths
+from nemo_distill.run.step import SUCCESS, Step, place
 
 TEACHER = resolve_package_paths("package:debug/teacher")
 ROWS = 3_000

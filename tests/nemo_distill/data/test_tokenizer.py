@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
+from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.data.documents import Document
 from nemo_distill.data.tokenizer import Pieces, Tokenizer, check_reasoning, settled_characters, vocabulary_of
 from nemo_distill.errors import UserError
-from nemo_distill.run.step import resolve_package_paths
 
 TEACHER = resolve_package_paths("package:debug/teacher")
 ENDS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

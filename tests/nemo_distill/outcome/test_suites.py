@@ -5,9 +5,9 @@ import pytest
 
 from evaluator.suites import catalogue
 from evaluator.suites.suite import Benchmark, Dataset, Suite, identity_of
-from nemo_distill.config.settings import Evaluate
+from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
-from nemo_distill.outcome.suites import protocol
+from nemo_distill.outcome.suites import ask
 
 OF_0_1 = {"offline": "8ef2444e8fbc", "harness": "015e4a83236f", "study": "6b39a6af2dda"}
 """Protocols that version 0.1 wrote into its evaluations, each question asked as often as the suite says."""
@@ -50,19 +50,19 @@ def judge(monkeypatch):
 
 @pytest.mark.parametrize("suite", OF_0_1)
 def test_a_suite_has_the_protocol_that_it_had(suite):
-    assert protocol(Evaluate(suite=suite, repeats=None)) == OF_0_1[suite]
+    assert ask(Evaluation(suite=suite, repeats=None)).protocol == OF_0_1[suite]
 
 
 @pytest.mark.parametrize("suite", OF_0_1)
 def test_a_field_that_is_added_changes_no_protocol(suite, monkeypatch):
     monkeypatch.setitem(catalogue._SUITES, suite, later(catalogue.get_suite(suite)))
-    assert protocol(Evaluate(suite=suite, repeats=None)) == OF_0_1[suite]
+    assert ask(Evaluation(suite=suite, repeats=None)).protocol == OF_0_1[suite]
 
 
 @pytest.mark.parametrize("used", [{"shots": 5}, {"revision": "v2"}, {"system_prompt": "/think"}])
 def test_a_field_that_is_used_changes_the_protocol(used, monkeypatch):
     monkeypatch.setitem(catalogue._SUITES, "harness", later(catalogue.get_suite("harness"), **used))
-    assert protocol(Evaluate(suite="harness", repeats=None)) != OF_0_1["harness"]
+    assert ask(Evaluation(suite="harness", repeats=None)).protocol != OF_0_1["harness"]
 
 
 @pytest.mark.parametrize("name", ["offline", "harness", "harness_code", "study"])
@@ -75,4 +75,4 @@ def test_every_field_of_a_suite_decides_its_identity(name):
 
 def test_a_suite_that_is_not_there_is_named_with_the_nearest():
     with pytest.raises(UserError, match="'ofline'; did you mean 'offline'"):
-        protocol(Evaluate(suite="ofline"))
+        ask(Evaluation(suite="ofline"))

@@ -36,10 +36,10 @@ def test_a_folder_that_is_not_there_yet_is_looked_for_above(tmp_path):
 def test_its_steps_are_those_of_the_run():
     from nemo_distill.config.recipe import Recipe
     from nemo_distill.config.scale import FULL
-    from nemo_distill.pipeline import build_steps
+    from nemo_distill.experiment import steps_of
     from recipes.distill_v1v3 import SETTINGS
 
     recipe = Recipe.of("run", SETTINGS, FULL)
-    names = {step.name for step in build_steps(recipe)}
+    names = {step.name for step in steps_of(recipe)[0]}
     segments = [milestone.label for milestone in recipe.milestones]
     assert set(disk.sizes_of(STUDY, segments=segments, tokens=0)) <= names

@@ -8,12 +8,12 @@ import pytest
 from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.outcome.suites import loads
+from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.calibration import BENCH, STUDY, TWO_GPUS
 from nemo_distill.plan.estimate import ANSWER_TOKENS, Estimate, answer_tokens, vllm_tokens_per_second
 from nemo_distill.plan.tables import MEASURED_HERE, cost_remarks, cost_table, detectable_table, duration_in_words
 
-SUITE = loads(Evaluation(suite="study"))
+SUITE = ask(Evaluation(suite="study")).loads
 
 
 def estimate(**changes) -> Estimate:
@@ -111,8 +111,11 @@ def test_durations_are_in_the_unit_that_reads_best(hours, words):
 
 
 def test_a_suite_asked_more_often_has_more_answers_and_shows_smaller_differences():
-    once, often = loads(Evaluation(suite="offline", repeats=1))[0], loads(Evaluation(suite="offline", repeats=16))[0]
+    once, often = (
+        ask(Evaluation(suite="offline", repeats=1)).loads[0],
+        ask(Evaluation(suite="offline", repeats=16)).loads[0],
+    )
     assert (once.answers, often.answers) == (40, 640)
     assert once.detectable > often.detectable > often.detectable_at_best == once.detectable_at_best
     with pytest.raises(UserError, match="offline"):
-        loads(Evaluation(suite="ofline"))
+        ask(Evaluation(suite="ofline"))

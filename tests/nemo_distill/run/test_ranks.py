@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from nemo_distill.config.division import check_layout
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import State, state_of
-from nemo_distill.run.ranks import Ranks, check_layout
+from nemo_distill.run.ranks import Ranks
 from nemo_distill.run.step import Spec, Step, place
 from tests.nemo_distill import segments
 from tests.nemo_distill.segments import CUT, ended, losses, placed, run, segment, start

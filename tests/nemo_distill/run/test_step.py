@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+from nemo_distill.config.plain import fingerprint, resolve_package_paths
 from nemo_distill.errors import UserError
-from nemo_distill.run.step import Spec, Step, damage, fingerprint, is_done, mark_done, place, resolve_package_paths
+from nemo_distill.run.step import Spec, Step, damage, is_done, mark_done, place
 
 CONFIG = {"b": [1, 2.5, None, True], "a": {"text": "é", "nested": {"x": 1e-4}}}
 
@@ -48,7 +49,7 @@ def one(tmp_path, small_steps):
 
 
 def test_a_fingerprint_is_the_same_in_another_process_whatever_the_hash_seed():
-    code = f"from nemo_distill.run.step import fingerprint; print(fingerprint({CONFIG!r}))"
+    code = f"from nemo_distill.config.plain import fingerprint; print(fingerprint({CONFIG!r}))"
     seen = {
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.data.prepared import SOURCES_FILE, read_sources
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
-from nemo_distill.run.step import SUCCESS, Step, mark_done, place, resolve_package_paths
+from nemo_distill.run.step import SUCCESS, Step, mark_done, place
 from nemo_distill.steps import prepare
 
 TEACHER = resolve_package_paths("package:debug/teacher")

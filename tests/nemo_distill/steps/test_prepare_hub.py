@@ -7,13 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.data import hub
 from nemo_distill.data.prepared import read_sources
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
 from nemo_distill.prune.calibration import calibration_tokens
-from nemo_distill.run.step import Step, place, resolve_package_paths
+from nemo_distill.run.step import Step, place
 from nemo_distill.steps import prepare
 
 TEACHER = resolve_package_paths("package:debug/teacher")
