@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from nemo_distill import cli
-from nemo_distill.config.recipe import blend_of
+from nemo_distill.config.files import blend_of
 from nemo_distill.study.report import PublishedReport, terminal_tables
 from nemo_distill.study.tables import load_study
 
