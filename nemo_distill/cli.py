@@ -184,7 +184,7 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
                 help="Settings, and executor.attr=value for the executor's; with --dryrun, more recipes too.",
             ),
         ] = None,
-        executor: Annotated[str, typer.Option("--executor", "-e", help="Where steps run: local or slurm.")] = "local",
+        executor: Annotated[str, typer.Option("--executor", "-e", help="Where steps run: local, slurm.")] = "local",
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
         detach: Annotated[bool, typer.Option("--detach", help="Queue the jobs and leave them to the cluster.")] = False,
         name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",

@@ -77,3 +77,21 @@ def test_the_statistic_of_the_example_passes_its_own_test(tmp_path):
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "evaluator/stats/paired.py", test]
     printed = run(folder, *arguments, "-k", "effect_size")
     assert "2 passed" in printed
+
+
+def test_the_executor_of_the_example_writes_its_script(tmp_path):
+    folder = changed("An executor", tmp_path)
+    command = ("-m", "nemo_distill.cli", "recipes/distill_v1v3.py", "--executor", "script", "executor.python=python9")
+    assert f"Script: {folder}/runs/distill_v1v3-debug.sh" in run(folder, *command).replace("\n", "")
+    first, *lines = (folder / "runs/distill_v1v3-debug.sh").read_text().splitlines()
+    specs = [Path(line.removeprefix("python9 -m nemo_distill.step ")) for line in lines]
+    assert first == "set -e" and len(specs) == 19
+    assert all(json.loads(spec.read_text())["layout"]["nodes"] == 1 for spec in specs)
+    assert "0 of 19 steps done" in run(folder, "-m", "nemo_distill.cli", "status")
+
+
+def test_the_gpu_of_the_example_is_planned_for_and_said_not_to_have_run(tmp_path):
+    folder = changed("A kind of GPU", tmp_path)
+    wanted = ("scale=full", "layout.gpu=B200", "layout.tensor_parallel=4")
+    printed = run(folder, "-m", "nemo_distill.cli", "recipes/distill_v1v3.py", "--dryrun", *wanted)
+    assert "Cost on 96 x 8 B200, tensor parallel 4" in printed and "Such a layout has not run" in printed
