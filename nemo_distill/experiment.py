@@ -17,6 +17,7 @@ from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import Settings
 from nemo_distill.contamination.questions import questions_for
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.kd.losses import find_loss
 from nemo_distill.launch.context import Context
 from nemo_distill.launch.launch import check, launch
 from nemo_distill.outcome.suites import Asked, ask
@@ -24,6 +25,7 @@ from nemo_distill.pipeline import build_steps
 from nemo_distill.plan.estimate import estimate_of
 from nemo_distill.plan.layouts import misfit
 from nemo_distill.plan.preview import print_preview
+from nemo_distill.prune.scores import find_score
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, Step, place
@@ -49,7 +51,12 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
 
 
 def steps_of(recipe: Recipe) -> tuple[list[Step], Asked]:
-    """The steps of a run of `recipe`, and what every checkpoint is asked in it."""
+    """The steps of a run of `recipe`, and what every checkpoint is asked in it.
+
+    Raises `UserError` for a name in it that stands for nothing.
+    """
+    find_score(recipe.prune.score)
+    find_loss(recipe.distill.loss)
     questions = questions_for(recipe.evaluate.suite, recipe.prepare.questions)
     asked = ask(recipe.evaluate)
     return build_steps(recipe, protocol=asked.protocol, questions=questions), asked

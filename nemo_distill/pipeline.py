@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import Scale
+from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.config.sources import Source
 from nemo_distill.run.step import Step
 from nemo_distill.train.course import Course
@@ -111,6 +112,7 @@ def _prepare_config(recipe: Recipe) -> dict:
         "reasoning": recipe.prepare.reasoning,
         "max_malformed": recipe.prepare.max_malformed,
         "seed": recipe.seed if recipe.prepare.tokens else None,
+        **({} if recipe.prepare.join_newlines else {"join_newlines": False}),
     }
 
 
@@ -164,7 +166,7 @@ def _segments(recipe: Recipe) -> list[Step]:
     for milestone in recipe.milestones:
         config = {
             "course": course.config(),
-            "kd": {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8},
+            "kd": _kd_config(recipe),
             "first": first,
             "until": milestone.iteration,
             "shares": recipe.blend.shares,
@@ -175,6 +177,13 @@ def _segments(recipe: Recipe) -> list[Step]:
         segments.append(Step(f"distill-{milestone.label}", _module("distill"), config, upstream))
         first, before = milestone.iteration, (segments[-1].name,)
     return segments
+
+
+def _kd_config(recipe: Recipe) -> dict:
+    """The fields of `kd.options.Options`; the loss is named where it is not the study's."""
+    distill = recipe.distill
+    other = {} if distill.loss == FORWARD_KL else {"loss": distill.loss}
+    return {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8, **other}
 
 
 def _evaluation(recipe: Recipe, label: str, protocol: str) -> Step:

@@ -13,7 +13,7 @@ from nemo_distill.config.division import check_layout
 from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
 from nemo_distill.config.scale import Scale
 from nemo_distill.config.schedule import Milestone, Schedule, parse_tokens
-from nemo_distill.config.settings import Health, Settings
+from nemo_distill.config.settings import FORWARD_KL, Health, Settings
 from nemo_distill.config.sources import Source, find
 from nemo_distill.config.teacher import Teacher
 from nemo_distill.errors import UserError
@@ -118,6 +118,8 @@ def _check(recipe: Recipe) -> None:
             f"distill.fp8={distill.fp8} needs Transformer Engine's layers, and those of the {scale.name} scale "
             f"are '{scale.layer_spec}': say distill.fp8=none."
         )
+    if distill.loss != FORWARD_KL and not distill.fused_loss:
+        raise UserError(f"distill.loss={distill.loss} takes hidden states: say distill.fused_loss=true.")
     if distill.gradients != "float32" and scale.precision == "32":
         raise UserError(
             f"distill.gradients={distill.gradients} needs parameters in bf16, and those of the {scale.name} "

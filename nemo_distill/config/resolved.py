@@ -10,6 +10,8 @@ A field that may still be None means something by it, which its docstring says.
 
 from dataclasses import dataclass
 
+from nemo_distill.config.settings import FORWARD_KL
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pruning:
@@ -21,7 +23,7 @@ class Pruning:
     export_config: dict[str, int] | None = None
     """Sizes after pruning, by ModelOpt's names; None where they are searched for."""
     score: str
-    """What ranks the candidates: a name in `settings.SCORES`."""
+    """What ranks the candidates: a name in `nemo_distill.prune.scores.SCORES`."""
     candidates: int
     """Number of candidates, the largest first, that are scored."""
     calibration_sequences: int
@@ -40,6 +42,8 @@ class Preparation:
 
     tokens: int | None = None
     """Total number of tokens that are prepared; None: all there are."""
+    join_newlines: bool = True
+    """Whether newlines of `text` sources become spaces."""
     reasoning: str
     """What becomes of `reasoning_content`: a name in `settings.REASONINGS`."""
     max_malformed: float
@@ -68,6 +72,8 @@ class Distillation:
     """Learning rate at the end of the schedule."""
     warmup_iterations: int
     """Warm-up length in iterations."""
+    loss: str = FORWARD_KL
+    """What the student is distilled by: a name in `nemo_distill.kd.losses.LOSSES`."""
     fused_loss: bool
     """Whether the loss is taken from hidden states, chunk by chunk."""
     fused_kernels: bool

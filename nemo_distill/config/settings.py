@@ -14,14 +14,14 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.schedule import parse_tokens
 from nemo_distill.errors import UserError, nearest
 
-SCORES = ("mmlu", "next_token_loss")
-"""What can rank the candidates of the pruning search."""
 CHIP_FRIENDLY = ("ignore", "report", "require")
-"""What the pruning search does about shapes that the chip likes (`nemo_distill.prune.fp8_shapes`)."""
+"""What the pruning search does about FP8-aligned shapes (`nemo_distill.prune.fp8_shapes`)."""
 REASONINGS = ("inline", "native", "stripped")
 """What can become of the reasoning in a chat (`nemo_distill.data.tokenizer`)."""
 FP8 = ("none", "teacher", "both")
 """Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
+FORWARD_KL = "forward_kl"
+"""The study's loss, which the framework has as well; others take hidden states (`nemo_distill.kd.losses`)."""
 GRADIENTS = ("float32", "bfloat16")
 """What gradients can be kept in."""
 RECOMPUTE = ("none", "mlp")
@@ -53,16 +53,17 @@ class Prune:
     export_config: dict[str, int] | None = None
     """Sizes after pruning, by ModelOpt's names, in place of a search."""
     score: str | None = None
-    """What ranks the candidates: `mmlu` (a tenth of it, as in the study) or `next_token_loss` on held-out text."""
+    """What ranks the candidates, a name in `nemo_distill.prune.scores.SCORES`: `mmlu` (a tenth of it, as in the study)
+    or `next_token_loss` on held-out text."""
     candidates: int | None = None
     """How many candidates, the largest first, are scored."""
     calibration_sequences: int | None = None
     """Sequences over which activations are ranked."""
     chip_friendly: str | None = None
-    """What is done about shapes whose matrices all run in FP8: `ignore` them, `report` the best beside the student, as
-    the study's recipe does, or `require` one (`nemo_distill.prune.fp8_shapes`)."""
+    """What is done about FP8-aligned shapes: `ignore` them, `report` the best beside the student, or `require` one
+    (`nemo_distill.prune.fp8_shapes`)."""
     chip_multiple: int | None = None
-    """What every side of a matrix is to be a multiple of."""
+    """Number of which every side of an FP8-aligned matrix is a multiple."""
     tensor_parallel: int | None = None
     """GPUs among which such a shape is to divide. It stands apart from `layout.tensor_parallel`, so that a run can go
     on over other GPUs without pruning anew."""
@@ -70,8 +71,6 @@ class Prune:
     def __post_init__(self):
         if self.export_config is not None and self.parameters is not None:
             raise UserError("prune takes parameters or export_config, not both.")
-        if self.score is not None and self.score not in SCORES:
-            raise UserError(f"there is no prune.score '{self.score}'. {nearest(self.score, SCORES)}")
         for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
@@ -85,6 +84,8 @@ class Prepare:
 
     tokens: str | None = None
     """Tokens prepared in all, e.g. `20B`: its share of them of each source, drawn by seed; None: all there are."""
+    join_newlines: bool | None = None
+    """Whether newlines of `text` sources become spaces, as in the study; code is better off without."""
     reasoning: str | None = None
     """What becomes of `reasoning_content`: `inline`, `native` or `stripped`."""
     max_malformed: float | None = None
@@ -121,6 +122,8 @@ class Distill:
     """At the end of the schedule."""
     warmup_iterations: int | None = None
     """Iterations over which the learning rate rises from 0."""
+    loss: str | None = None
+    """What the student is distilled by, a name in `nemo_distill.kd.losses.LOSSES`: `forward_kl`, as in the study."""
     fused_loss: bool | None = None
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""

@@ -5,6 +5,7 @@ sequence of 8,192 tokens, which is what makes a run need eight GPUs per copy. He
 one operation over chunks of tokens, and the gradient is made while a chunk's logits are at hand.
 
 - `divergence`: that operation, exact, for any device, with or without tensor parallelism;
+- `losses`: what can be distilled by, by name;
 - `kernel`: its inner loop on GPUs, in Triton;
 - `precision`: teacher and student in FP8;
 - `teacher`: the teacher's own loss, which says whether it can read the data;

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nemo_distill.kd.divergence import CHUNK_TOKENS
+from nemo_distill.config.settings import FORWARD_KL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,8 +11,8 @@ class Options:
 
     fused_loss: bool = True
     """Whether the loss takes hidden states; otherwise the framework's own, which takes logits."""
-    chunk_tokens: int = CHUNK_TOKENS
-    """Tokens whose logits the fused loss holds at a time."""
+    loss: str = FORWARD_KL
+    """What the student is distilled by: a name in `losses.LOSSES`; the framework's own loss is `forward_kl`."""
     fused_kernels: bool = True
     """Whether Mamba layers and norms compute on a GPU in our own kernels (`nemotron_h.kernels.mixer` and `.norm`);
     otherwise in mamba-ssm's and Transformer Engine's."""

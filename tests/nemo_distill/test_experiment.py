@@ -11,6 +11,7 @@ from nemo_distill.config.scale import SCALES, get_scale
 from nemo_distill.config.settings import Distill, Evaluate, Prepare, Prune, Settings
 from nemo_distill.errors import UserError
 from nemo_distill.experiment import steps_of
+from nemo_distill.kd import losses
 from nemo_distill.run.step import place
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -82,6 +83,32 @@ def test_a_budget_is_shared_out_among_the_sources_and_drawn_by_the_runs_seed():
     assert prepare.config["seed"] == recipe().seed
     (whole,) = (s for s in steps_of(recipe("full"))[0] if s.name == "prepare")
     assert whole.config["seed"] is None and not any("tokens" in source for source in whole.config["sources"])
+
+
+def test_newlines_that_are_kept_prepare_the_sources_anew_and_prune_nothing_again():
+    kept = recipe(prepare=Prepare(join_newlines=False))
+    assert changed(recipe(), kept) == {"prepare", "index", "distill", "export", "evaluate", "report"}
+    configs = [{step.name: step for step in steps_of(one)[0]}["prepare"].config for one in (recipe(), kept)]
+    assert "join_newlines" not in configs[0] and configs[1]["join_newlines"] is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"prune": Prune(score="mlu")}, "there is no prune.score 'mlu'. Did you mean 'mmlu'"),
+        ({"distill": Distill(loss="forward_lk")}, "there is no distill.loss 'forward_lk'. Did you mean 'forward_kl'"),
+    ],
+)
+def test_a_score_or_loss_that_there_is_not_is_named_with_the_nearest(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        steps_of(recipe(**settings))
+
+
+def test_a_loss_of_ones_own_is_named_in_the_config_and_takes_hidden_states(monkeypatch):
+    monkeypatch.setitem(losses.LOSSES, "mine", losses.forward_kl)
+    assert changed(recipe(), recipe(distill=Distill(loss="mine"))) == {"distill", "export", "evaluate", "report"}
+    with pytest.raises(UserError, match="distill.loss=mine takes hidden states: say distill.fused_loss=true"):
+        recipe(distill=Distill(loss="mine", fused_loss=False))
 
 
 def test_sources_are_searched_for_the_questions_at_hand(tmp_path):

@@ -24,8 +24,9 @@ from nemo.collections.llm.modelopt.distill.model import DistillationGPTModel, _D
 from torch import Tensor
 
 from nemo_distill.compat import device, distillation
+from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.kd import precision
-from nemo_distill.kd.divergence import CHUNK_TOKENS, masked_divergence
+from nemo_distill.kd.losses import find_loss
 from nemo_distill.kd.options import Options
 from nemo_distill.nemotron_h.model import recompute_mlp
 
@@ -75,7 +76,7 @@ class DistillationModel(DistillationGPTModel):
             mixer.install()
             norm.install()
         if self.options.fused_loss:
-            fuse_loss(self.module, chunk_tokens=self.options.chunk_tokens)
+            fuse_loss(self.module, loss=self.options.loss)
         if self.options.fp8 != "none":
             precision.teacher_in_fp8(self.module.teacher_model)
         if self.options.fp8 == "both":
@@ -125,14 +126,14 @@ class _LossReduction(_DistillationLossReduction):
 
 
 class LogitsKLLossFromHidden(BaseLoss):
-    """NeMo's `LogitsKLLoss` of two output layers' inputs; the balancer of losses knows it by how its name begins."""
+    """A loss of two output layers' inputs, in the place of NeMo's `LogitsKLLoss`; NeMo knows it by its name's start."""
 
-    def __init__(self, config, *, student_layer, teacher_layer, chunk_tokens: int):
+    def __init__(self, config, *, student_layer, teacher_layer, loss: str):
         super().__init__(config)
         assert config.context_parallel_size == 1, "the mean over a sequence would need the other ranks' tokens"
         # Not as attributes, which would make them modules of the loss and store them in checkpoints twice.
         self._weights = lambda: (student_layer.weight, teacher_layer.weight)
-        self._chunk_tokens = chunk_tokens
+        self._loss = find_loss(loss)
         self.loss_mask: Tensor | None = None
         """Of the microbatch at hand, (batch, tokens)."""
 
@@ -150,17 +151,13 @@ class LogitsKLLossFromHidden(BaseLoss):
         student_weight, teacher_weight = self._weights()
         assert self.loss_mask is not None, "the reduction gives it beforehand"
         mask, self.loss_mask = self.loss_mask.transpose(0, 1).flatten(), None
-        loss = masked_divergence(
-            student.flatten(0, 1), student_weight, teacher.flatten(0, 1), teacher_weight, mask,
-            group=group, chunk_tokens=self._chunk_tokens,
-        )  # fmt: skip
-        return _MaskedSum(loss)
+        return _MaskedSum(
+            self._loss(student.flatten(0, 1), student_weight, teacher.flatten(0, 1), teacher_weight, mask, group=group)
+        )
 
 
-def fuse_loss(model, *, chunk_tokens: int = CHUNK_TOKENS) -> None:
-    """Make ModelOpt's distillation `model` compare hidden states where it compared logits."""
+def fuse_loss(model, *, loss: str = FORWARD_KL) -> None:
+    """Make ModelOpt's distillation `model` compare hidden states by `loss` where it compared logits."""
     student, teacher = model.output_layer, model.teacher_model.output_layer
-    criterion = LogitsKLLossFromHidden(
-        model.config, student_layer=student, teacher_layer=teacher, chunk_tokens=chunk_tokens
-    )
+    criterion = LogitsKLLossFromHidden(model.config, student_layer=student, teacher_layer=teacher, loss=loss)
     distillation.set_criterion(model, student, teacher, criterion)
