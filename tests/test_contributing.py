@@ -95,3 +95,17 @@ def test_the_gpu_of_the_example_is_planned_for_and_said_not_to_have_run(tmp_path
     wanted = ("scale=full", "layout.gpu=B200", "layout.tensor_parallel=4")
     printed = run(folder, "-m", "nemo_distill.cli", "recipes/distill_v1v3.py", "--dryrun", *wanted)
     assert "Cost on 96 x 8 B200, tensor parallel 4" in printed and "Such a layout has not run" in printed
+
+
+@pytest.mark.parametrize(
+    ("heading", "test"),
+    [
+        ("A loss", "nemo_distill/kd/test_losses.py"),
+        ("A pruning score", "nemo_distill/prune/test_scores.py"),
+        ("A kind of source", "nemo_distill/data/test_documents.py"),
+    ],
+)
+def test_the_tests_of_an_example_pass_in_the_tree_that_it_changes(heading, test, tmp_path):
+    folder = changed(heading, tmp_path)
+    printed = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}")
+    assert " passed" in printed
