@@ -1,12 +1,12 @@
 """Step: the teacher, pruned to the student's shape.
 
-Config: `request` (fields of `pruning.Request`), `score` (a name in `prune.scores.SCORES`; `mmlu` in the study),
+Config: `request` (fields of `minitron.Request`), `score` (a name in `prune.scores.SCORES`; `mmlu` in the study),
 `mmlu_fraction`, `calibration` (`source`, as `prepare` takes them; `sequences`; `seq_length` in tokens), `precision`,
 `student_runtime` (fields of `nemotron_h.model.Runtime`: how the student will be trained).
 Upstream: `import-teacher`, and the step whose folder the calibration's files are in.
-Output: `checkpoint/` (NeMo), `shape.json`, `candidates.json` (the scored ones, `pruning.Result.candidates`, each with
-the modelled milliseconds of its training in FP8), `layers.json` (importance of each layer, which were dropped, and
-what an FP8-aligned student would cost in score and win in speed).
+Output: `checkpoint/` (the backend's), `shape.json`, `candidates.json` (the scored ones, `minitron.Result.candidates`,
+each with the modelled milliseconds of its training in FP8), `layers.json` (importance of each layer, which were
+dropped, and what an FP8-aligned student would cost in score and win in speed).
 
 Pruning does not depend on a blend: every blend starts from the same student.
 """

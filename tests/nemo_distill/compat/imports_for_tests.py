@@ -11,10 +11,10 @@ that `prepare` makes are made beforehand too, for Megatron and NeMo cannot be im
 import ast
 import contextlib
 import importlib
-import importlib.util
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 WATCHED = ("torch", "megatron", "nemo", "lightning", "modelopt", "transformers", "nemo_run", "nemo_evaluator", "typer")
@@ -36,7 +36,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_at_top(path: Path) -> set[str]:
-    """Dotted names of third-party modules that the file imports where it is imported itself."""
+    """Third-party modules that the file imports as it is imported, and `module:name` of what it takes of them."""
     names: set[str] = set()
     nodes: list = list(ast.parse(path.read_text(encoding="utf-8")).body)
     while nodes:
@@ -44,10 +44,22 @@ def imported_at_top(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names |= {node.module, *(f"{node.module}:{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.If | ast.Try):
             nodes += [*node.body, *node.orelse, *getattr(node, "finalbody", ())]
-    return {name for name in names if name.split(".")[0] not in (*OURS, *sys.stdlib_module_names)}
+    return {name for name in names if _package(name) not in (*OURS, *sys.stdlib_module_names)}
+
+
+def _package(name: str) -> str:
+    return name.split(":")[0].split(".")[0]
+
+
+def _take(name: str) -> None:
+    """Import `module`, or `module:name` as `from module import name` does."""
+    module, _, attribute = name.partition(":")
+    if attribute and not hasattr(importlib.import_module(module), attribute):
+        importlib.import_module(f"{module}.{attribute}")
+    importlib.import_module(module)
 
 
 def attributes() -> dict[tuple[str, str], object]:
@@ -58,11 +70,16 @@ def attributes() -> dict[tuple[str, str], object]:
             continue
         for key, value in list(vars(module).items()):
             found[name, key] = value
-            if isinstance(value, type) and value.__module__ == name:
-                found |= {(f"{name}.{key}", inner): held for inner, held in list(vars(value).items())}
+            if _is(value, type) and _own(value, "__module__") == name:
+                found |= {(f"{name}.{key}", inner): held for inner, held in list(_own(value, "__dict__").items())}
             elif type(value) in (dict, list, set) and not key.startswith("__"):
                 found[name, f"{key} holds"] = [id(held) for held in _held(value)]
     return found
+
+
+def _own(cls: type, name: str) -> Any:
+    """A class's attribute, past a metaclass that refuses."""
+    return type.__getattribute__(cls, name)
 
 
 def _held(value) -> list:
@@ -77,34 +94,41 @@ def changed(before: dict, after: dict) -> list[str]:
 
 def _differs(key: tuple[str, str], value, before: dict) -> bool:
     if key not in before:
-        return not isinstance(value, types.ModuleType) and _is_ours(value)
+        return not _is(value, types.ModuleType) and _is_ours(value)
     if key[1].endswith(" holds"):
         return value != before[key] and any(_is_ours(held) for held in _held_objects(key))
-    if isinstance(value, int | str | float | None):
-        return value != before[key]
-    return value is not before[key]
+    return value is not before[key] and not (_is(value, int | str | float) and value == before[key])
 
 
 def _held_objects(key: tuple[str, str]) -> list:
     return _held(getattr(sys.modules[key[0]], key[1].removesuffix(" holds")))
 
 
+def _is(value, kind) -> bool:
+    """As `isinstance`, past stand-ins that raise whatever they are asked."""
+    return issubclass(type(value), kind)
+
+
 def _is_ours(value) -> bool:
-    return str(getattr(value, "__module__", "") or type(value).__module__).split(".")[0] in OURS
+    try:
+        module = getattr(value, "__module__", None)
+    except ImportError:
+        module = None
+    return str(module or type(value).__module__).split(".")[0] in OURS
 
 
 def main(planted: str | None) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "evaluator")]
     found = modules()
     theirs = sorted({name for path in found.values() for name in imported_at_top(path)})
-    light = [name for name in theirs if name.split(".")[0] not in FRAMEWORKS]
+    light = [name for name in theirs if _package(name) not in FRAMEWORKS]
     alone = [name for name, path in found.items() if not _needs_framework(path, found)]
     for group, names, prepared in ((alone, light, False), (sorted(set(found) - set(alone)), theirs, True)):
         if prepared:
             importlib.import_module("nemo_distill.backends").get().prepare()
         for name in names:
-            with contextlib.suppress(ImportError, AttributeError):
-                importlib.import_module(name)
+            with contextlib.suppress(ImportError):  # what only a GPU has
+                _take(name)
         before = attributes()
         for name in group:
             try:
@@ -113,10 +137,7 @@ def main(planted: str | None) -> None:
                 if (missing.name or "").split(".")[0] not in ON_A_GPU_ONLY:
                     raise
         if planted:
-            exec(
-                compile(Path(planted).read_text(encoding="utf-8"), planted, "exec"),
-                {"__name__": "nemo_distill.planted"},
-            )
+            exec(Path(planted).read_text(encoding="utf-8"), {"__name__": "nemo_distill.planted"})
         for name in changed(before, attributes()):
             print("changed", name)
         if planted:
@@ -129,8 +150,8 @@ def _needs_framework(path: Path, found: dict[str, Path], seen: frozenset = froze
         return False
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = imported_at_top(path)
-    if any(name.split(".")[0] in FRAMEWORKS for name in names):
-        return "triton" not in names or bool({name.split(".")[0] for name in names} & set(FRAMEWORKS) - {"triton"})
+    if any(_package(name) in FRAMEWORKS for name in names):
+        return "triton" not in names or bool({_package(name) for name in names} & set(FRAMEWORKS) - {"triton"})
     ours = {
         name
         for node in tree.body
