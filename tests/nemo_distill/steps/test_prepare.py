@@ -113,6 +113,14 @@ def test_the_card_says_what_a_source_is_made_of(runs):
     assert re.fullmatch("sha256:[0-9a-f]{64}", source["content"])
 
 
+def test_the_sources_of_a_blend_stand_in_one_table(runs):
+    spec = spec_of(runs, "stem", "sft-code")
+    found = prepared(spec)
+    rows = (spec.folder / prepare.TABLE_FILE).read_text().splitlines()[2:]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == ["stem", "sft-code"]
+    assert all(f" | {found[name]['tokens']:,} | " in row for name, row in zip(found, rows, strict=True))
+
+
 def test_blends_that_share_a_source_share_its_folder(runs):
     first = prepared(spec_of(runs, "stem", "science-mcq"))
     written = Path(first["stem"]["prefix"] + ".bin").stat().st_mtime_ns
