@@ -32,7 +32,7 @@ demo: setup  ## the v1v3 blend, end to end, at debug scale
 	$(BIN)/nemo-run recipes/distill_v1v3.py --executor local
 
 # In two jobs, whose output is not mixed; each goes on when the other has failed.
-test: setup  ## every test, slow ones too, in 12 minutes on two idle cores; PYTEST may hold arguments
+test: setup  ## every test, slow ones too, in two processes; PYTEST may hold arguments
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-training test-others
 
 test-training: setup
