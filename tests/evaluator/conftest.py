@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -90,11 +89,13 @@ def report() -> Report:
 @pytest.fixture(scope="session")
 def bubblewrap():
     """Bubblewrap's sandbox, installed where the tests must not be skipped and it is missing."""
-    if shutil.which("bwrap") is None:
-        if not os.environ.get("TESTS_NEED_SLURM"):
-            pytest.skip("needs bubblewrap")
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "bubblewrap"], check=True)
+    from tests.nemo_distill.launch.slurm.cluster_for_tests import unavailable
+
+    if shutil.which("bwrap") is None and not os.environ.get("TESTS_NEED_SLURM"):
+        pytest.skip("needs bubblewrap")
+    reason = unavailable(("bwrap",), ("bubblewrap",))
+    if reason:
+        pytest.fail(reason)
 
 
 @pytest.fixture(scope="session")

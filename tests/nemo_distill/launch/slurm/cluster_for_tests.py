@@ -17,9 +17,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from filelock import FileLock
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
@@ -97,6 +100,13 @@ StorageLoc=slurm_acct_db
 
 def unavailable(programs: tuple[str, ...] = PROGRAMS, packages: tuple[str, ...] = PACKAGES) -> str | None:
     """Install what is missing; why that cannot be, or None: all of `programs` are here."""
+    if all(map(shutil.which, programs)):
+        return None
+    with FileLock(Path(tempfile.gettempdir(), "apt-for-tests.lock")):  # apt waits for no other
+        return _install(programs, packages)
+
+
+def _install(programs: tuple[str, ...], packages: tuple[str, ...]) -> str | None:
     if all(map(shutil.which, programs)):
         return None
     if os.geteuid() != 0 or not shutil.which("apt-get"):
