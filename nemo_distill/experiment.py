@@ -41,7 +41,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     specs = place(steps, runs=folder)
     run = Run(name=recipe.name, runs=folder, specs=specs, facts=RunFacts.of(recipe, executor=ctx.executor.name))
     check(run)
-    ctx.executor.check(ctx, run)
+    ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs
     estimate, console = estimate_of(recipe, run, asked.loads), Console()
     print_preview(run, console, recipe=recipe, loads=asked.loads, estimate=estimate, steps=wanted)

@@ -29,8 +29,6 @@ from nemo_distill.run.manifest import Run
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nemo_distill.launch.context import Context
-
 EXAMPLE = ".example.yaml"
 """Ends the name of a file that ships with the recipes to be copied; a copy ends in `.yaml`, and git ignores it."""
 MISSING = "???"
@@ -48,14 +46,14 @@ class Executor(Protocol):
     scale: ClassVar[str]
     """Name of the scale of a run whose command does not say `scale=`."""
 
-    def check(self, ctx: Context, run: Run) -> None:
+    def check(self, run: Run, *, dryrun: bool, detach: bool) -> None:
         """Raise `UserError` for what it cannot do, before anything is written."""
 
     def describe(self, run: Run) -> list[str]:
         """Lines of the preview on where and how the steps will run."""
 
-    def launch(self, ctx: Context, run: Run, console: Console) -> None:
-        """Run the steps that are not done; return when they are or, where `ctx.detach` asks for it, when they will be.
+    def launch(self, run: Run, console: Console, *, detach: bool) -> None:
+        """Run the steps that are not done; return when they are or, where `detach` asks for it, when they will be.
 
         Raises `RunFailed` when a step failed; the failure has been printed.
         """

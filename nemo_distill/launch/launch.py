@@ -41,7 +41,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         run.save_if_other()
         print_nothing_to_do(run, console)
     else:
-        executor.check(ctx, run)
+        executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
         for line in executor.describe(run):
             console.print(line, highlight=False)
         unfilled = executors.missing(executor)
@@ -53,7 +53,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
             raise UserError(unfilled)
         share(run.runs)
         facts = run.facts.launched_by(executor.name, command=redact(list(ctx.command)))
-        executor.launch(ctx, dataclasses.replace(run, facts=facts), console)
+        executor.launch(dataclasses.replace(run, facts=facts), console, detach=ctx.detach)
     if not ctx.detach:
         print_outcome(run, console)
 

@@ -1,6 +1,6 @@
 """Runs steps as processes of this machine, a few at a time, through NeMo-Run, which is loaded when there is any to run.
 
-made().launch(ctx, run, console)
+made().launch(run, console, detach=False)
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.console import Console
 
@@ -20,9 +20,6 @@ from nemo_distill.run.display import Display, print_failure, print_nothing_to_do
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.signals import terminated_like_interrupted
-
-if TYPE_CHECKING:
-    from nemo_distill.launch.context import Context
 
 
 @dataclass(kw_only=True)
@@ -36,21 +33,21 @@ class LocalExecutor:
     env_vars: dict[str, str] = dataclasses.field(default_factory=dict)
     """Environment variables of every step."""
 
-    def check(self, ctx: "Context", run: Run) -> None:
+    def check(self, run: Run, *, dryrun: bool, detach: bool) -> None:
         """Raise `UserError` for what takes a cluster."""
-        if ctx.detach:
+        if detach:
             raise UserError(
                 "--detach is for a cluster: on this machine the steps end with the command that started them."
             )
         nodes = run.facts.beside.layout.nodes
-        if nodes > 1 and not ctx.dryrun:
+        if nodes > 1 and not dryrun:
             raise UserError(f"layout.nodes={nodes}, and --executor local has one machine: take layout.nodes=1.")
 
     def describe(self, run: Run) -> list[str]:
         """Nothing that the preview does not say already."""
         return []
 
-    def launch(self, ctx: "Context", run: Run, console: Console) -> None:
+    def launch(self, run: Run, console: Console, *, detach: bool) -> None:
         """Run the steps that are left to their end. Raises `RunFailed`."""
         with _only_one(run, console):
             left = {name: spec for name, spec in run.specs.items() if not spec.done}
@@ -61,7 +58,9 @@ class LocalExecutor:
             with Display(run, console), terminated_like_interrupted():
                 from nemo_distill.launch.local.experiment import run_experiment
 
-                failed_before_log = run_experiment(self, run, left)
+                failed_before_log = run_experiment(
+                    run, left, parallel_steps=self.parallel_steps, env_vars=self.env_vars
+                )
             # A mark of success, not an exit code, is what the next step goes by.
             if not all(spec.done for spec in left.values()):
                 print_failure(run, console, failed_before_log=failed_before_log)

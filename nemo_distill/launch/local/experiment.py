@@ -18,7 +18,6 @@ from nemo_run.run.job import Job
 from torchx.specs.api import AppState, is_terminal
 
 from nemo_distill.compat.nemo_run import keep_records_in
-from nemo_distill.launch.local.executor import LocalExecutor
 from nemo_distill.launch.records import FOLDER, QUIET, Experiment
 from nemo_distill.run import forkserver
 from nemo_distill.run.manifest import Run, State, state_of
@@ -31,19 +30,21 @@ FORK_SERVERS = "forkservers"
 """Folder among NeMo-Run's records with what each process that steps were forked from has said."""
 
 
-def run_experiment(executor: LocalExecutor, asked: Run, left: dict[str, Spec]) -> dict[str, Path | None]:
+def run_experiment(
+    asked: Run, left: dict[str, Spec], *, parallel_steps: int, env_vars: dict[str, str]
+) -> dict[str, Path | None]:
     """One task per step that is left, through NeMo-Run; returns when all have ended.
 
     What it returns are the steps whose process ended before it could say anything in the step's folder, with the
     file that holds what it said instead, if there is one.
     """
     keep_records_in(asked.runs / FOLDER)
-    processes = run.LocalExecutor(env_vars=executor.env_vars)
+    processes = run.LocalExecutor(env_vars=env_vars)
     with (
         LocalExperiment(asked.name, executor=processes, log_level="WARNING", **QUIET) as experiment,
         _forks_of(left.values(), experiment) as variables,
     ):
-        experiment.parallel_steps = executor.parallel_steps
+        experiment.parallel_steps = parallel_steps
         for name, spec in left.items():
             command = _command(asked, spec)
             task = run.Script(path=command[1], m=True, entrypoint="python", args=command[2:], env=dict(variables))

@@ -1,16 +1,14 @@
-"""NeMo-Run's Slurm executor, and what a site says of jobs beyond Slurm's own options.
+"""Launches a run as Slurm jobs.
 
-made().launch(ctx, run, console)         # made of recipes/executors/slurm.yaml
+made().launch(run, console, detach=False)         # made of recipes/executors/slurm.yaml
 """
 
 import dataclasses
-import functools
 import os
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import nemo_run
 from rich.console import Console
@@ -18,64 +16,23 @@ from rich.console import Console
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.executors import site_settings
 from nemo_distill.launch.slurm import jobscript
-from nemo_distill.launch.slurm.commands import Tunnel, ssh
-from nemo_distill.launch.slurm.facts import ClusterFacts, Image
 from nemo_distill.launch.slurm.queueing import run_on_cluster
-from nemo_distill.launch.slurm.snapshot import Code
+from nemo_distill.launch.slurm.site import LocalTunnel, SharedTunnel, Site
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.ranks import Processes
-
-if TYPE_CHECKING:
-    from nemo_distill.launch.context import Context
 
 UNCOMMITTED = ("package", "refuse")
 """What can become of uncommitted changes."""
 
 
 @dataclass(kw_only=True)
-class SlurmExecutor(nemo_run.SlurmExecutor):
-    """NeMo-Run's, and what a site says beyond it."""
+class SlurmExecutor(Site):
+    """A site's Slurm, to launch a run on."""
 
     name: ClassVar[str] = "slurm"
     scale: ClassVar[str] = "full"
-    modules: list[str] = dataclasses.field(default_factory=list)
-    """Environment modules that a job loads."""
-    steps: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    """Other values for some steps, e.g. `{"evaluate": {"time": "01:00:00"}}` for evaluate-2.5B and the like."""
-    uncommitted: str = "package"
-    """What becomes of uncommitted changes to this package: `package` them with the code, or `refuse` to launch."""
-    requeues: int = 3
-    """How often a step whose job ended for no fault of its own (time limit, preemption, lost node) is begun again."""
-    warn_seconds: int = 120
-    """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
-    poll_seconds: float = 3.0
-    """How often the queue is asked about."""
 
-    def of_step(self, name: str) -> "SlurmExecutor":
-        """A copy with what `steps` says of the step `name`: its whole name, or the part before a dash, counts."""
-        executor = self.clone()
-        for key in sorted(self.steps, key=len):  # the longest match has the last word
-            if name == key or name.startswith(f"{key}-"):
-                for field_name, value in self.steps[key].items():
-                    setattr(executor, field_name, value)
-        return executor
-
-    @functools.cached_property
-    def code(self) -> Code:
-        """The code as it is at the launch, which every job will run."""
-        return Code.here()
-
-    @property
-    def facts(self) -> ClusterFacts:
-        """What the run's file keeps of a launch."""
-        return ClusterFacts(
-            code=self.code.facts(),
-            modules=tuple(self.modules),
-            image=Image.named(self.container_image),
-            tunnel=self.tunnel.way if isinstance(self.tunnel, SharedTunnel) else None,
-        )
-
-    def check(self, ctx: "Context", run: Run) -> None:
+    def check(self, run: Run, *, dryrun: bool, detach: bool) -> None:
         """Raise `UserError` for what Slurm or NeMo-Run would stumble over later."""
         if self.uncommitted not in UNCOMMITTED:
             hint = nearest(self.uncommitted, UNCOMMITTED)
@@ -123,38 +80,9 @@ class SlurmExecutor(nemo_run.SlurmExecutor):
         origin = f"commit {code.commit[:12]}, {changes}" if code.commit else changes
         return [f"Jobs: {'; '.join(words)}; {where}; {within}", f"Code: {origin}"]
 
-    def launch(self, ctx: "Context", run: Run, console: Console) -> None:
+    def launch(self, run: Run, console: Console, *, detach: bool) -> None:
         """Queue what is neither done nor in the queue and, unless detached, see the run to its end."""
-        run_on_cluster(self, run, console, detach=ctx.detach)
-
-
-@dataclass(kw_only=True)
-class LocalTunnel(nemo_run.LocalTunnel):
-    """NeMo-Run's, whose commands leave standard input alone: a terminal stops what reads it in the background."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.session.config.run.in_stream = False
-
-
-@dataclass(kw_only=True)
-class SharedTunnel(LocalTunnel):
-    """Runs Slurm's commands on a host that is reached by ssh and sees the runs folder, so that nothing is copied."""
-
-    host: str
-    """Its name; what follows is as `Tunnel` has it."""
-    user: str | None = None
-    port: int | None = None
-    identity: str | None = None
-    config: str | None = None
-
-    @property
-    def way(self) -> Tunnel:
-        """How to get there."""
-        return Tunnel(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Tunnel)})
-
-    def run(self, command: str, hide: bool = True, warn: bool = False, **settings):
-        return super().run(shlex.join([*ssh(self.way), command]), hide=hide, warn=warn, **settings)
+        run_on_cluster(self, run, console, detach=detach)
 
 
 def _check_paths(runs: Path) -> None:

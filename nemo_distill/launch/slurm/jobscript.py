@@ -11,16 +11,13 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nemo_run
 
+from nemo_distill.launch.slurm.site import Site
 from nemo_distill.run.ranks import Processes, torchrun
 from nemo_distill.run.sharing import GROUP, is_shared
 from nemo_distill.run.step import SPEC_FILE, Spec
-
-if TYPE_CHECKING:
-    from nemo_distill.launch.slurm.executor import SlurmExecutor
 
 PORTS = 10_000, 20_000
 """Rendezvous of a job: the first of these many ports, plus the job's number modulo the second."""
@@ -88,9 +85,7 @@ def seconds_of(time: str) -> int | None:
     return int(days or 0) * 86_400 + sum(number * unit for number, unit in zip(numbers, units, strict=False))
 
 
-def prepared(
-    executor: "SlurmExecutor", spec: Spec, processes: Processes, *, run_name: str, runs: Path, code: Path
-) -> "SlurmExecutor":
+def prepared(executor: Site, spec: Spec, processes: Processes, *, run_name: str, runs: Path, code: Path) -> Site:
     """The executor of one step's job.
 
     Args:
@@ -120,7 +115,7 @@ def prepared(
     return job
 
 
-def _setup(job: "SlurmExecutor", values: dict[str, str], *, code: Path, shared: bool) -> list[str]:
+def _setup(job: Site, values: dict[str, str], *, code: Path, shared: bool) -> list[str]:
     lines = ["{ set +vx; } 2>/dev/null  # what follows may hold secrets; NeMo-Run's script prints every line"]
     lines += [GROUP] if shared else []
     if job.container_image:

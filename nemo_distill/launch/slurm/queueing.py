@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nemo_run
 from invoke.exceptions import UnexpectedExit
@@ -27,6 +26,7 @@ from nemo_distill.launch.slurm import jobscript
 from nemo_distill.launch.slurm.commands import Slurm, SlurmSilent
 from nemo_distill.launch.slurm.experiment import SlurmExperiment
 from nemo_distill.launch.slurm.facts import ClusterFacts
+from nemo_distill.launch.slurm.site import Site
 from nemo_distill.launch.slurm.snapshot import CODE_FOLDER, Code
 from nemo_distill.launch.slurm.undo import undone_if_refused
 from nemo_distill.launch.slurm.watch import Watch, cancel, passing
@@ -40,9 +40,6 @@ from nemo_distill.run.sharing import unwritable
 from nemo_distill.run.signals import Terminated, terminated_like_interrupted
 from nemo_distill.run.step import FAILED, JOB_FILE, SPEC_FILE, Spec
 
-if TYPE_CHECKING:
-    from nemo_distill.launch.slurm.executor import SlurmExecutor
-
 LOCK_FILE = ".queue.lock"
 """Held while jobs are queued, over all runs of a runs folder: runs share steps."""
 _OF_A_STEP = (SPEC_FILE, JOB_FILE, FAILED)
@@ -51,7 +48,7 @@ _CANCEL_SECONDS = 60.0
 """How long jobs that were cancelled may take to end."""
 
 
-def run_on_cluster(executor: "SlurmExecutor", run: Run, console: Console, *, detach: bool) -> None:
+def run_on_cluster(executor: Site, run: Run, console: Console, *, detach: bool) -> None:
     """Queue what is missing and, unless detached, see the run to its end.
 
     Raises:
@@ -66,7 +63,7 @@ def run_on_cluster(executor: "SlurmExecutor", run: Run, console: Console, *, det
         _queue_and_follow(executor, run, console, detach=detach)
 
 
-def _queue_and_follow(executor: "SlurmExecutor", run: Run, console: Console, *, detach: bool) -> None:
+def _queue_and_follow(executor: Site, run: Run, console: Console, *, detach: bool) -> None:
     watch = Watch(run, every_seconds=executor.poll_seconds)
     for again in range(executor.requeues + 1):
         try:
@@ -99,7 +96,7 @@ def _queue_and_follow(executor: "SlurmExecutor", run: Run, console: Console, *, 
     raise RunFailed(run.name)
 
 
-def queue(executor: "SlurmExecutor", run: Run, console: Console) -> None:
+def queue(executor: Site, run: Run, console: Console) -> None:
     """Queue a job for every step of `run` that is neither done nor in the queue.
 
     Raises `UserError` when Slurm refuses one or does not answer; nothing is queued or written then.
@@ -171,9 +168,7 @@ def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
     return attached
 
 
-def _queue_jobs(
-    executor: "SlurmExecutor", run: Run, missing: dict[str, Spec], attached: dict[str, Job], code: Path
-) -> None:
+def _queue_jobs(executor: Site, run: Run, missing: dict[str, Spec], attached: dict[str, Job], code: Path) -> None:
     queued: dict[str, str] = {}
     experiment = SlurmExperiment(run.name, executor=executor, log_level="ERROR", **QUIET)
     with _forgotten_if_refused(experiment), experiment:
