@@ -59,7 +59,7 @@ $(VENV)/.locked: requirements/lock.txt
 	@touch $@
 
 # In two jobs, whose output is not mixed.
-check: setup  ## format, lint, types, layers, doctests and the fast tests: 90 seconds on two idle cores
+check: setup  ## format, lint, types, layers, doctests and the fast tests; its budget is 90 seconds on two idle cores
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target fast lint types layers
 
 lint: setup  ## format, lint, spelling, and the workflows
