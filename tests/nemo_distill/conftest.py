@@ -23,7 +23,7 @@ def small_steps(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]))
     yield "steps_for_tests"
     sys.modules.pop("steps_for_tests", None)
-    sys.modules.pop("spread_steps_for_tests", None)
+    sys.modules.pop("one_rank_steps_for_tests", None)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def small(
     """world -> prune -> distill-1 -> distill-2, each distill-* followed by its evaluate-*."""
     module, spread = small.module, small.module
     if module == "steps_for_tests":
-        spread = "spread_steps_for_tests"
+        module = "one_rank_steps_for_tests"
     config = {"seconds": small.seconds, "learning_rate": distill.learning_rate, "gate": small.gate}
     steps = [
         Step("world", module, {"seconds": 0.1}),
