@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nemo_distill.experiment import run_experiment
     from nemo_distill.launch.context import Context, entrypoint, main
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "PUBLISHED",
     "Blend",
