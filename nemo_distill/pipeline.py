@@ -159,6 +159,7 @@ def _segments(recipe: Recipe) -> list[Step]:
         seed=recipe.seed,
         precision=scale.precision,
         gradients=distill.gradients,
+        schedule=distill.schedule,
     )
     segments: list[Step] = []
     first = 0

@@ -103,9 +103,10 @@ def test_the_gpu_of_the_example_is_planned_for_and_said_not_to_have_run(tmp_path
         ("A loss", "nemo_distill/kd/test_losses.py"),
         ("A pruning score", "nemo_distill/prune/test_scores.py"),
         ("A kind of source", "nemo_distill/data/test_documents.py"),
+        ("A schedule", "nemo_distill/config/test_schedule.py"),
     ],
 )
 def test_the_tests_of_an_example_pass_in_the_tree_that_it_changes(heading, test, tmp_path):
     folder = changed(heading, tmp_path)
-    printed = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}")
+    printed = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", f"tests/{test}")
     assert " passed" in printed

@@ -10,6 +10,7 @@ A field that may still be None means something by it, which its docstring says.
 
 from dataclasses import dataclass
 
+from nemo_distill.config.schedule import COSINE
 from nemo_distill.config.settings import FORWARD_KL
 
 
@@ -72,6 +73,8 @@ class Distillation:
     """Learning rate at the end of the schedule."""
     warmup_iterations: int
     """Warm-up length in iterations."""
+    schedule: str = COSINE
+    """Learning-rate schedule: a name in `nemo_distill.config.schedule.SCHEDULES`."""
     loss: str = FORWARD_KL
     """What the student is distilled by: a name in `nemo_distill.kd.losses.LOSSES`."""
     fused_loss: bool

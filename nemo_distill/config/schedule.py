@@ -1,5 +1,8 @@
 """Tokens, iterations, milestones and the learning rate of a run, before it starts.
 
+Adding a learning-rate schedule is adding a function and its name in `SCHEDULES`; `distill.schedule=NAME` takes it. The
+preview, the training and the reports read the rates from there.
+
 >>> from nemo_distill.config.schedule import Schedule
 >>> study = Schedule(seq_length=8192, global_batch_size=768, max_iterations=16_000,
 ...                  warmup_iterations=100, learning_rate=1e-4, min_learning_rate=1e-5)
@@ -12,10 +15,13 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from nemo_distill.errors import UserError
+from nemo_distill.errors import UserError, nearest
+
+COSINE = "cosine"
+"""The study's learning-rate schedule, which the framework has as well."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _WRITTEN = (("B", 10**9, 10**9), ("M", 10**6, 10**5), ("K", 10**3, 10**3))
@@ -52,13 +58,17 @@ class Schedule:
     """At the end of the warm-up."""
     min_learning_rate: float
     """At the end of the schedule."""
+    schedule: str = COSINE
+    """How the learning rate goes from one to the other: a name in `SCHEDULES`."""
 
     @classmethod
     def of(cls, settings: Mapping) -> "Schedule":
         """The schedule among `settings`, which may hold more."""
-        return cls(**{field.name: settings[field.name] for field in dataclasses.fields(cls)})
+        names = [field.name for field in dataclasses.fields(cls) if field.name in settings]
+        return cls(**{name: settings[name] for name in names})
 
     def __post_init__(self):
+        find_schedule(self.schedule)
         for name in ("seq_length", "global_batch_size", "max_iterations"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, and has to be at least 1.")
@@ -120,18 +130,39 @@ class Schedule:
         return tuple(Milestone(i, self.tokens(i), label, self.learning_rate_after(i)) for label, i in labels.items())
 
     def learning_rate_after(self, iteration: int) -> float:
-        """The learning rate when `iteration` iterations are done, which is the one that the next is trained with.
+        """The learning rate when `iteration` iterations are done, which is the one that the next is trained with."""
+        return find_schedule(self.schedule)(self, iteration)
 
-        Linear warm-up from `learning_rate / (warmup_iterations + 1)`, then cosine decay: as NeMo 2.7's
-        `CosineAnnealingScheduler` with `constant_steps=0` has it.
-        """
-        if self.warmup_iterations > 0 and iteration <= self.warmup_iterations:
-            return self.learning_rate * ((iteration + 1) / (self.warmup_iterations + 1))
-        if iteration > self.max_iterations:
-            return self.min_learning_rate
-        done, whole = iteration - self.warmup_iterations, self.max_iterations - self.warmup_iterations
-        fall = 0.5 * (1 + math.cos(math.pi * done / whole))
-        return (self.learning_rate - self.min_learning_rate) * fall + self.min_learning_rate
+
+Rate = Callable[[Schedule, int], float]
+"""The learning rate when so many iterations are done, which may be more than the schedule has."""
+
+
+def cosine(schedule: Schedule, iteration: int) -> float:
+    """Linear warm-up from `learning_rate / (warmup_iterations + 1)`, then cosine decay.
+
+    As NeMo 2.7's `CosineAnnealingScheduler` with `constant_steps=0` has it.
+    """
+    if schedule.warmup_iterations > 0 and iteration <= schedule.warmup_iterations:
+        return schedule.learning_rate * ((iteration + 1) / (schedule.warmup_iterations + 1))
+    if iteration > schedule.max_iterations:
+        return schedule.min_learning_rate
+    done, whole = iteration - schedule.warmup_iterations, schedule.max_iterations - schedule.warmup_iterations
+    fall = 0.5 * (1 + math.cos(math.pi * done / whole))
+    return (schedule.learning_rate - schedule.min_learning_rate) * fall + schedule.min_learning_rate
+
+
+SCHEDULES: dict[str, Rate] = {
+    COSINE: cosine,
+}
+"""Every learning-rate schedule by the name that `distill.schedule` takes."""
+
+
+def find_schedule(name: str) -> Rate:
+    """The schedule called `name`; raises `UserError` with the nearest name there is."""
+    if name not in SCHEDULES:
+        raise UserError(f"there is no distill.schedule '{name}'. {nearest(name, SCHEDULES)}")
+    return SCHEDULES[name]
 
 
 def parse_tokens(text: int | float | str) -> int:

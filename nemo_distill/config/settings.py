@@ -122,6 +122,8 @@ class Distill:
     """At the end of the schedule."""
     warmup_iterations: int | None = None
     """Iterations over which the learning rate rises from 0."""
+    schedule: str | None = None
+    """How the learning rate changes, a name in `nemo_distill.config.schedule.SCHEDULES`: `cosine`, as in the study."""
     loss: str | None = None
     """What the student is distilled by, a name in `nemo_distill.kd.losses.LOSSES`: `forward_kl`, as in the study."""
     fused_loss: bool | None = None

@@ -73,7 +73,7 @@ def gather(spec: Spec) -> Report:
         facts=_facts(spec),
         training=_training(steps[config["distill"][-1]].config),
         manifest=tuple((name, _as_json(step)) for name, step in steps.items()),
-        min_learning_rate=course.get("min_learning_rate"),
+        min_learning_rate=_last_learning_rate(course),
         protocol=evaluation.get("protocol", ""),
     )
 
@@ -135,15 +135,16 @@ def _training(config: dict) -> dict[str, str]:
     if not course:
         return {}
     schedule = Schedule.of(course)
+    last = schedule.learning_rate_after(schedule.max_iterations)
     sequences, length = course["global_batch_size"], course["seq_length"]
     return {
         "Sequence length": f"{length:,} tokens",
         "Batch": f"{sequences:,} sequences, {sequences * length:,} tokens",
         "Schedule": (
             f"{schedule.max_iterations:,} iterations, {schedule.max_iterations * sequences * length:,} tokens: "
-            f"{course['warmup_iterations']:,} to warm up, then a cosine"
+            f"{schedule.warmup_iterations:,} to warm up, then {schedule.schedule}"
         ),
-        "Learning rate": f"{course['learning_rate']:g} down to {course['min_learning_rate']:g}",
+        "Learning rate": f"{schedule.learning_rate:g}, at the end {last:g}",
     }
 
 
@@ -152,6 +153,11 @@ def _learning_rate(course: dict, iteration: int | None) -> float | None:
     if not course or iteration is None:
         return None
     return Schedule.of(course).learning_rate_after(iteration)
+
+
+def _last_learning_rate(course: dict) -> float | None:
+    """Learning rate at the end of the schedule."""
+    return _learning_rate(course, course.get("max_iterations"))
 
 
 def _losses(segment: Path) -> list[dict]:

@@ -15,6 +15,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from nemo_distill.config.schedule import COSINE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
@@ -44,6 +46,8 @@ class Course:
     """Precision of the layers: `32` or `bf16-mixed`."""
     gradients: str = "float32"
     """Precision in which gradients are added up, kept and exchanged: `float32` or, with `bf16-mixed`, `bfloat16`."""
+    schedule: str = COSINE
+    """Learning-rate schedule: a name in `nemo_distill.config.schedule.SCHEDULES`."""
     validation_interval: int = 0
     """Iterations between validations; 0 for none."""
     validation_batches: int = 0
@@ -72,8 +76,11 @@ class Course:
         return self.global_batch_size * self.seq_length
 
     def config(self) -> dict[str, Any]:
-        """The fields as the config of a step holds them: those of a validation only where there is one."""
+        """The fields as the config of a step holds them: the schedule only where it is not the study's, those of a
+        validation only where there is one."""
         fields = dataclasses.asdict(self)
+        if self.schedule == COSINE:
+            del fields["schedule"]
         if not self.validation_interval:
             del fields["validation_interval"], fields["validation_batches"]
         return fields

@@ -140,6 +140,7 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "distill.learning_rate=fast"], "distill.learning_rate=fast cannot be: it has to be a number"),
         ([RECIPE, "distill.learning_rate=-1"], "learning_rate"),
         ([RECIPE, "distill.milestones=1,99999"], "milestone 99,999 lies past the schedule"),
+        ([RECIPE, "distill.schedule=cosin"], "there is no distill.schedule 'cosin'. Did you mean 'cosine'?"),
         ([RECIPE, "distill.milestones=20,10"], "milestone 10 does not come after 20"),
         (
             [RECIPE, "distill.milestones=0.4M,0.6M"],

@@ -6,8 +6,10 @@ bit-identical in float32 on one CPU rank, within 0.4% as measured on a GPU. Impo
 run.
 """
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -16,12 +18,15 @@ from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 from nemo.collections import llm
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
+from nemo.lightning.pytorch.optim.base import LRSchedulerModule
 
 from nemo_distill.backends import Fresh, Training
 from nemo_distill.backends.nemo.distillation import distillation_model
 from nemo_distill.backends.nemo.events import Events
 from nemo_distill.backends.nemo.model import config, precision_plugin
+from nemo_distill.backends.nemo.rates import CourseRates
 from nemo_distill.compat import device
+from nemo_distill.config.schedule import COSINE, Schedule
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.train.course import Course
 
@@ -101,7 +106,7 @@ def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Pa
 
 
 def optimizer(course: Course) -> nl.MegatronOptimizerModule:
-    """Adam with warm-up and cosine decay over the whole course."""
+    """Adam, with the learning rates of the whole course."""
     distributed = device.on_gpu()
     return nl.MegatronOptimizerModule(
         OptimizerConfig(
@@ -115,13 +120,33 @@ def optimizer(course: Course) -> nl.MegatronOptimizerModule:
             params_dtype=torch.bfloat16 if course.precision == "bf16-mixed" else torch.float32,
             use_distributed_optimizer=distributed,
         ),
-        lr_scheduler=nl.lr_scheduler.CosineAnnealingScheduler(
-            max_steps=course.max_iterations,
-            warmup_steps=course.warmup_iterations,
-            constant_steps=0,
-            min_lr=course.min_learning_rate,
-        ),
+        lr_scheduler=learning_rates(course),
     )
+
+
+def learning_rates(course: Course) -> LRSchedulerModule:
+    """What sets the learning rate of each iteration: NeMo's own for a cosine, the registry's rates for all others."""
+    if course.schedule != COSINE:
+        return CourseScheduler(dataclasses.asdict(course))
+    return nl.lr_scheduler.CosineAnnealingScheduler(
+        max_steps=course.max_iterations,
+        warmup_steps=course.warmup_iterations,
+        constant_steps=0,
+        min_lr=course.min_learning_rate,
+    )
+
+
+class CourseScheduler(LRSchedulerModule):
+    """The learning rates of a course, whose fields it is given: NeMo records what such a module was made of."""
+
+    def __init__(self, course: dict[str, Any]):
+        super().__init__()
+        self.schedule = Schedule.of(course)
+
+    def scheduler(self, model, optimizers) -> dict[str, Any]:
+        """The optimizer and its scheduler, as Lightning takes them."""
+        rates = CourseRates(optimizers, self.schedule)
+        return {"optimizer": optimizers, "lr_scheduler": {"scheduler": rates, "interval": "step", "frequency": 1}}
 
 
 def trainer(course: Course, *, events: Events, ranks: Ranks) -> nl.Trainer:

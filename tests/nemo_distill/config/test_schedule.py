@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from nemo_distill.config.schedule import Schedule, format_tokens, parse_tokens
+from nemo_distill.config.schedule import Schedule, find_schedule, format_tokens, parse_tokens
 from nemo_distill.errors import UserError
 
 STUDY = Schedule(
@@ -24,6 +26,13 @@ def test_the_learning_rate_at_80b_is_the_studys():
     assert STUDY.learning_rate_after(12_800) == pytest.approx(1.87e-5, abs=0.005e-5)
     assert STUDY.learning_rate_after(16_000) == pytest.approx(1e-5)
     assert STUDY.learning_rate_after(100) == pytest.approx(1e-4)
+
+
+def test_the_schedule_of_a_course_that_names_none_is_the_cosine():
+    course = dataclasses.asdict(STUDY)
+    del course["schedule"]
+    assert Schedule.of(course) == STUDY
+    assert find_schedule("cosine")(STUDY, 12_800) == STUDY.learning_rate_after(12_800)
 
 
 @pytest.mark.slow
@@ -111,11 +120,10 @@ def test_milestones_close_together_still_have_labels_of_their_own():
         ({"min_learning_rate": 2e-4}, "min_learning_rate is 0.0002"),
         ({"seq_length": 0}, "seq_length is 0"),
         ({"max_iterations": 0}, "max_iterations is 0"),
+        ({"schedule": "cosin"}, "no distill.schedule 'cosin'. Did you mean 'cosine'"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(changes, complaint):
-    import dataclasses
-
     with pytest.raises(UserError) as refusal:
         dataclasses.replace(STUDY, **changes)
     assert complaint in str(refusal.value)
