@@ -21,25 +21,29 @@ LONG := test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.
 	nemo_distill/run/test_forkserver.py nemo_distill/run/test_ranks.py nemo_distill/steps/test_prepare.py \
 	nemo_distill/steps/test_prepare_hub.py
 
-# Tests that train, which share their steps. All others run beside them.
+# Tests that train share their steps, and those on a cluster share that and mostly wait. All others run beside both.
 TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/backends tests/nemo_distill/train \
 	tests/nemo_distill/run/test_ranks.py tests/nemo_distill/steps/test_distill.py
+CLUSTER := tests/nemo_distill/launch/slurm tests/nemo_distill/launch/test_secrets.py
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-training test-others check lint types layers fast docs setup lock clean
+.PHONY: demo test test-training test-cluster test-others check lint types layers fast docs setup lock clean
 
 demo: setup  ## the v1v3 blend, end to end, at debug scale
 	$(BIN)/nemo-run recipes/distill_v1v3.py --executor local
 
-# In two jobs, whose output is not mixed; each goes on when the other has failed.
+# In three jobs, whose output is not mixed; each goes on when another has failed.
 test: setup  ## every test, slow ones too, in two processes; PYTEST may hold arguments
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-training test-others
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going test-training test-cluster test-others
 
 test-training: setup
 	$(BIN)/python -m pytest $(PYTEST) $(wildcard $(TRAINING)) || test $$? -eq 5  # PYTEST has chosen none of these
 
+test-cluster: setup
+	$(BIN)/python -m pytest $(PYTEST) $(wildcard $(CLUSTER)) || test $$? -eq 5
+
 test-others: setup
-	$(BIN)/python -m pytest $(PYTEST) $(TRAINING:%=--ignore=%) || test $$? -eq 5
+	$(BIN)/python -m pytest $(PYTEST) $(TRAINING:%=--ignore=%) $(CLUSTER:%=--ignore=%) || test $$? -eq 5
 
 setup: $(VENV)/.ready
 

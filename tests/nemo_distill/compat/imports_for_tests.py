@@ -2,7 +2,7 @@
 
     python tests/nemo_distill/compat/imports_for_tests.py [--planted FILE]       # a line `changed NAME` for each
 
-With `--planted` the file is run as a module would be that needs no framework, and nothing after it.
+With `--planted` the file is run in place of the modules of the project, over torch and transformers alone.
 
 What a module imports of others is imported first, so that what those do to each other is no one's fault here. Changes
 that `prepare` makes are made beforehand too, for Megatron and NeMo cannot be imported without.
@@ -126,11 +126,11 @@ def main(planted: str | None) -> None:
     for group, names, prepared in ((alone, light, False), (sorted(set(found) - set(alone)), theirs, True)):
         if prepared:
             importlib.import_module("nemo_distill.backends").get().prepare()
-        for name in names:
+        for name in names if not planted else ("torch", "transformers"):
             with contextlib.suppress(ImportError):  # what only a GPU has
                 _take(name)
         before = attributes()
-        for name in group:
+        for name in group if not planted else ():
             try:
                 importlib.import_module(name)
             except ModuleNotFoundError as missing:

@@ -46,7 +46,9 @@ def checkout(tmp_path, monkeypatch):
     for path in (folder / "notes.txt", folder / "nemo_distill/.env", folder / f"{SECRETS['known-untracked']}.txt"):
         path.write_text(f"password: {SECRETS['untracked']}\n{SECRETS['known-untracked']}\n")
     set_here = f'import os\n\nos.environ["RECIPE_TOKEN"] = "{SECRETS["recipe"]}"  # or {SECRETS["known-recipe"]}\n'
-    recipe.write_text(recipe.read_text().replace("import nemo_run as run\n", f"{set_here}import nemo_run as run\n"))
+    first = "from dataclasses import dataclass\n"
+    assert first in recipe.read_text()
+    recipe.write_text(recipe.read_text().replace(first, set_here + first))
     other = folder / "recipes/distill_v3.py"
     other.write_text(f"{other.read_text()}\n# {SECRETS['environment']} and {SECRETS['known-environment']}\n")
     monkeypatch.setenv("MY_API_KEY", SECRETS["environment"])
