@@ -91,11 +91,6 @@ class Watch:
         )
 
 
-def limits_of(spec: Spec) -> Health:
-    """The limits that the launching command put beside the spec."""
-    return spec.beside.health
-
-
 def history_of(spec: Spec, *, until: int, window: int) -> list[dict]:
     """The course's first lines of `losses.jsonl` and the last before iteration `until`, over all of its segments."""
     lines: list[dict] = []

@@ -33,7 +33,7 @@ def gate(spec: Spec, ranks: Ranks, *, sources: dict[str, dict], resume_from: Pat
 
     def look() -> dict:
         teacher, student = (Shape.load(spec.upstream[name] / "shape.json") for name in ("import-teacher", "prune"))
-        limits = health.limits_of(spec)
+        limits = spec.beside.health
         return {
             "mismatch": health.vocabulary_mismatch(
                 teacher=teacher.vocab_size,
