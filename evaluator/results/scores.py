@@ -37,6 +37,8 @@ class TaskResult:
     """Per question the passage or problem that it shares with others; empty when no two share one."""
     reported: Summary | None = None
     """What the harness reports where it keeps no answers: `scores` and `questions` are empty then."""
+    empty_share: float = 0.0
+    """Share of answers, from 0 to 1, that leave no text to judge: nothing was said, or nothing but reasoning."""
 
     @property
     def has_answers(self) -> bool:
