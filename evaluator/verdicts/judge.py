@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evaluator.results.run import AVERAGE, Report, Row, check_rows
-from evaluator.stats.scores import wilson
 from evaluator.text import change_text, points_text, rate_text
 from evaluator.verdicts.contrasts import BETTER, LEVEL, WORSE, Contrast, by_tokens, check_comparable, family, seen_from
+from evaluator.verdicts.failures import failure_flags, find_failures
 from evaluator.verdicts.finding import Finding, repeated_sources
-
-COLLAPSE = 0.2
-"""A score below this share of the milestone's before it is a collapse, if the fall is clear, too."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
     check_comparable(reports)
     columns = next(iter(reports.values())).columns
     within = {name: _within(report) for name, report in reports.items()}
-    failures = {name: _collapses(report, within[name]) for name, report in reports.items()}
+    failures = find_failures(reports, within)
     shared = by_tokens(reports)
     between = family(
         columns,
@@ -174,26 +171,15 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
 def judge_alone(name: str, report: Report) -> tuple[StoppingPoint, tuple[Finding, ...]]:
     """Where one run could have been stopped, and what to look at twice in it, by the name that it goes by."""
     check_rows(report)
-    within = _within(report)
-    failures = _collapses(report, within)
-    return _stopping(name, report, within, failures), tuple(_flags({name: report}, {name: within}, {name: failures}))
+    reports, within = {name: report}, {name: _within(report)}
+    failures = find_failures(reports, within)
+    return _stopping(name, report, within[name], failures[name]), tuple(_flags(reports, within, failures))
 
 
 def _within(report: Report) -> tuple[Contrast, ...]:
     """Every later milestone less every earlier one, a family."""
     pairs = itertools.combinations(report.milestones, 2)
     return family(report.columns, (((late.title, early.title, late.title), late, early) for early, late in pairs))
-
-
-def _collapses(report: Report, within: tuple[Contrast, ...]) -> dict[tuple[str, str], str]:
-    """Column and milestone of every score that fell to next to nothing, with the milestone that it fell from."""
-    falls = {(c.column, c.other, c.at) for c in within if c.verdict == WORSE}
-    found = {}
-    for (before, after), (task, title) in itertools.product(itertools.pairwise(report.milestones), report.columns):
-        low, high = (row.summaries[task].mean for row in (after, before))
-        if low < COLLAPSE * high and (title, before.title, after.title) in falls:
-            found[title, after.title] = before.title
-    return found
 
 
 def _stopping(name: str, report: Report, within: tuple[Contrast, ...], failures: Mapping) -> StoppingPoint:
@@ -218,37 +204,12 @@ def _stopping(name: str, report: Report, within: tuple[Contrast, ...], failures:
 
 
 def _flags(reports: Mapping[str, Report], within: Mapping, failures: Mapping[str, Mapping]) -> Iterator[Finding]:
-    for name, report in reports.items():
-        yield from _failed(name, report, failures[name])
+    yield from failure_flags(reports, failures)
     for name, report in reports.items():
         yield from _unsteady(name, report, within[name], failures[name])
     yield from repeated_sources(
         {f"{name} at {report.milestones[-1].title}": report.blend for name, report in reports.items()}
     )
-
-
-def _failed(name: str, report: Report, failures: Mapping) -> Iterator[Finding]:
-    """Scores that may be of an evaluation that failed, and not of a bad model."""
-    for (column, at), before in failures.items():
-        row, healthy = (next(one for one in report.milestones if one.title == title) for title in (at, before))
-        task = next(task for task, title in report.columns if title == column)
-        yield Finding(
-            f"{column} of {name} at {at} may be a failed evaluation.",
-            f"It falls to {100 * row.summaries[task].mean:.1f} from {100 * healthy.summaries[task].mean:.1f} at "
-            f"{before}. Nothing is concluded from it: evaluate the checkpoint again.",
-            f"below {COLLAPSE:.0%} of the milestone before, by more than error",
-        )
-    for task, column in report.columns:
-        zero = [row for row in report.milestones if row.summaries[task].mean == 0]
-        unseen = [row.title for row in zero if (column, row.title) not in failures]
-        if unseen:
-            summary = zero[0].summaries[task]
-            yield Finding(
-                f"{column} of {name} is 0 at {', '.join(unseen)}.",
-                f"Not one of {summary.questions * summary.repeats} answers is right, which a model that gets up to "
-                f"{100 * wilson(0, summary.questions)[1]:.1f} could do; or the evaluation failed.",
-                "all answers of a milestone are wrong; the end of Wilson's 95% interval, over questions",
-            )
 
 
 def _unsteady(name: str, report: Report, within: tuple[Contrast, ...], failures: Mapping) -> Iterator[Finding]:
