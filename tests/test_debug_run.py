@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NEMO_RUN = Path(sys.executable).parent / "nemo-run"
 MILESTONES = "distill.milestones=(25, 75)"
 SEGMENTS = ("distill-0.1M", "distill-0.3M")
+CHECKPOINT = "iteration_0000050"
+"""The last segment's, in its middle."""
 FORKED = {"import-teacher", "prune", "index", "distill-0.1M"}
 """Steps that import NeMo, but for the last one, which may be the only one left when it was killed."""
 LIMIT_SECONDS = 3600
@@ -47,9 +49,8 @@ def kind_of(folder: Path) -> str:
 
 def far_enough(kind: str, folder: Path) -> bool:
     """Whether the step in `folder` is in the middle of its work, as far as that can be told from outside."""
-    if kind == "distill":  # past a checkpoint, and on
-        done = len(read_losses(folder / "losses.jsonl"))
-        return any(int(mark.parent.name[-7:]) % 25 < done for mark in folder.glob("iteration_*/_COMPLETE"))
+    if kind == "distill":  # past the last segment's first checkpoint, and on; the first segment has but its last
+        return (folder / CHECKPOINT / "_COMPLETE").exists() and len(read_losses(folder / "losses.jsonl")) > 25
     if kind in ("evaluate", "prune"):
         return (Progress.read(folder) or {"done": 0})["done"] > 0
     return True
@@ -153,7 +154,7 @@ def test_every_kind_of_step_was_killed_and_losses_and_scores_equal_those_of_vers
         folder = only(runs, f"{segment}/*")
         ours, theirs = (old_runs.losses(there / folder.relative_to(runs)) for there in (runs, golden))
         old_runs.assert_same_losses(ours, theirs)
-    assert "/iteration_0000050" in (folder / "log.txt").read_text()  # gone on from
+    assert f"/{CHECKPOINT}" in (folder / "log.txt").read_text()  # gone on from
     (report,) = (
         folder for folder in golden.glob("report/*") if '"30pre_70post_v1v3 (' in (folder / "spec.json").read_text()
     )
