@@ -16,7 +16,7 @@ from here.
 import dataclasses
 import difflib
 
-from evaluator.suites.suite import Benchmark, Dataset, Suite
+from evaluator.suites.suite import PERCENT, UNIT, Benchmark, Dataset, Suite
 
 
 def _offline(title: str, task: str, protocol: str) -> Benchmark:
@@ -30,6 +30,8 @@ def _offline(title: str, task: str, protocol: str) -> Benchmark:
         protocol=protocol,
         repeats_key="num_repeats",
         harness="offline",
+        scale=UNIT,
+        split="the questions of this package",
     )
 
 
@@ -64,6 +66,8 @@ STUDY = Suite(
             written_as=("mmlu_str", "exact_match", "exact_match"),
             harness="lm_eval",
             params={"temperature": None, "top_p": None, "max_new_tokens": None, "num_fewshot": 5},
+            scale=UNIT,
+            split="test",
         ),
         Benchmark(
             title="MMLU Pro",
@@ -76,6 +80,8 @@ STUDY = Suite(
             questions=12_032,
             protocol="10 choices, boxed",
             result="mmlu-pro",
+            scale=PERCENT,
+            split="test",
         ),
         Benchmark(
             title="GPQA Diamond",
@@ -88,6 +94,8 @@ STUDY = Suite(
             questions=198,
             protocol="4 choices",
             result="gpqa",
+            scale=PERCENT,
+            split="diamond",
         ),
         Benchmark(
             title="LCB v6",
@@ -101,6 +109,8 @@ STUDY = Suite(
             protocol="split test_v6_2408_2505",
             result="livecodebench",
             params={"dataset_split": "test_v6_2408_2505"},
+            scale=PERCENT,
+            split="test_v6_2408_2505",
         ),
         Benchmark(
             title="AIME 2025",
@@ -113,6 +123,8 @@ STUDY = Suite(
             questions=30,
             protocol="boxed integer",
             result="aime25",
+            scale=PERCENT,
+            split="test",
         ),
         Benchmark(
             title="MATH-500",
@@ -126,10 +138,13 @@ STUDY = Suite(
             repeats_key="n_samples",
             harness="simple_evals",
             judged=True,
+            scale=UNIT,
+            split="test",
         ),
         Benchmark(
             title="IFEval",
             task="ns_ifeval",
+            harness="nemo_skills",
             repeats_key="num_repeats",
             repeats=1,
             metric="pass_at_1",
@@ -137,6 +152,9 @@ STUDY = Suite(
             questions=541,
             protocol="verified by a program, mean of its four accuracies",
             result="ifeval",
+            scale=PERCENT,
+            split="test",
+            most=2.0,  # of a prompt with three instructions, were one the rule
         ),
         Benchmark(
             title="SciCode",
@@ -146,11 +164,13 @@ STUDY = Suite(
             repeats=8,
             metric="pass_at_1_avg-of-{n}",
             score="subtask_accuracy",
-            questions=288,  # of 291 sub-steps; three are given and not asked (13.6, 62.1, 76.3)
-            problems=65,
+            questions=338,  # the 288 of the test split and 50 of the dev split; three are given and not asked
+            problems=80,
             protocol="sub-steps, generated code is run in the container's sandbox",
             result="scicode",
-            params={"max_new_tokens": 8_192},
+            params={"max_new_tokens": 8_192, "dataset_split": "test_aai"},
+            scale=PERCENT,
+            split="test_aai",
         ),
     ),
     temperature=0.6,
@@ -174,6 +194,8 @@ _AIME = Benchmark(
     repeats_key="n_samples",
     harness="simple_evals",
     dataset=Dataset("opencompass/AIME2025", ("aime2025-I.jsonl", "aime2025-II.jsonl"), ("", "question")),
+    scale=UNIT,
+    split="I and II",
 )
 _MATH = Benchmark(
     title="MATH-500",
@@ -188,6 +210,8 @@ _MATH = Benchmark(
     harness="simple_evals",
     dataset=Dataset("HuggingFaceH4/MATH-500", ("test.jsonl",), ("unique_id", "problem")),
     judged=True,
+    scale=UNIT,
+    split="test",
 )
 _GPQA = Benchmark(
     title="GPQA Diamond",
@@ -201,6 +225,8 @@ _GPQA = Benchmark(
     repeats_key="n_samples",
     harness="simple_evals",
     dataset=Dataset("Idavidrein/gpqa", ("gpqa_diamond.csv",), ("Record ID", "Question")),
+    scale=UNIT,
+    split="diamond",
 )
 _IFEVAL = Benchmark(
     title="IFEval",
@@ -213,6 +239,8 @@ _IFEVAL = Benchmark(
     protocol="verified by a program, every instruction of a prompt followed to the letter",
     harness="lm_eval",
     dataset=Dataset("google/IFEval", ("ifeval_input_data.jsonl",), ("key", "prompt")),
+    scale=UNIT,
+    split="train",
 )
 
 HARNESS = Suite(
@@ -246,6 +274,8 @@ _LIVECODEBENCH = Benchmark(
         between=("contest_date", "2024-08-01", "2025-05-31"),
     ),
     executes_code=True,
+    scale=UNIT,
+    split="release_v6, August 2024 to May 2025",
 )
 
 _SCICODE = Benchmark(
@@ -271,6 +301,8 @@ _SCICODE = Benchmark(
         ),
     ),
     executes_code=True,
+    scale=UNIT,
+    split="test",
 )
 
 HARNESS_CODE = dataclasses.replace(

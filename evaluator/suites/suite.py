@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+UNIT, PERCENT = "unit", "percent"
+"""Scales of a score: from 0 to 1, from 0 to 100."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -71,6 +74,12 @@ class Benchmark:
     """Whether what the model writes is executed."""
     problems: int = 0
     """Problems that the questions are parts of, and stand or fall with; 0 where each question stands alone."""
+    scale: str = UNIT
+    """Scale of its score in results.yml, `UNIT` or `PERCENT`; what answers add up to decides where they are kept."""
+    split: str = ""
+    """The part of the data set that is asked, as its harness or the Hub calls it."""
+    most: float = 1.0
+    """Highest score of one question; more than 1 where a question weighs by how much it asks for."""
 
     @property
     def independent(self) -> int:
@@ -178,13 +187,15 @@ _FIRST_FIELDS: dict[type, tuple[str, ...]] = {
     Dataset: ("name", "files", "fields", "between", "parts", "given", "by_hand"),
 }  # fmt: skip
 """Fields that protocols have held since evaluations were first made. It stays as it is when a field is added."""
+_READING = {Benchmark: ("scale", "split", "most")}
+"""Fields that say how results are read, or name what others decide: protocols hold none of them."""
 
 
 def identity_of(part: Any) -> Any:
     """A suite, benchmark or data set as plain JSON data, to hash for what its scores may be compared with.
 
-    The first fields are always in it; one that was added later is only where it differs from its default. So a new
-    field makes no finished evaluation another one, unless it is used.
+    The first fields are always in it; one that was added later is only where it differs from its default, and one on
+    how results are read never is. So a new field makes no finished evaluation another one, unless it is used.
     """
     if isinstance(part, Mapping):
         return {name: identity_of(value) for name, value in part.items()}
@@ -194,8 +205,9 @@ def identity_of(part: Any) -> Any:
     if not dataclasses.is_dataclass(part):
         return part
     first: tuple[str, ...] = next((_FIRST_FIELDS[kind] for kind in kinds if kind in _FIRST_FIELDS), ())
+    left_out: tuple[str, ...] = next((_READING[kind] for kind in kinds if kind in _READING), ())
     return {
         one.name: identity_of(value)
         for one in dataclasses.fields(part)
-        if (value := getattr(part, one.name)) != one.default or one.name in first
+        if one.name not in left_out and ((value := getattr(part, one.name)) != one.default or one.name in first)
     }

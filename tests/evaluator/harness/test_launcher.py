@@ -97,16 +97,20 @@ def test_an_error_over_runs_is_not_taken_for_one_over_questions(left):
 
 
 def scicode_steps(problem: int) -> list[str]:
-    """28 problems of five sub-steps and 37 of four are 288."""
-    return [f"{problem}.{step}" for step in range(1, 6 if problem <= 28 else 5)]
+    """18 problems of five sub-steps and 62 of four are 338."""
+    return [f"{problem}.{step}" for step in range(1, 6 if problem <= 18 else 5)]
+
+
+RIGHT = {*range(1, 6), *range(19, 55)}
+"""Problems of SciCode that have half of all sub-steps."""
 
 
 def write_scicode(artifacts: Path) -> None:
-    """Files as NeMo-Skills leaves them, a line a problem; the first 29, which have half the sub-steps, are right."""
+    """Files as NeMo-Skills leaves them, a line a problem; half of all sub-steps are right."""
     lines = []
-    for problem in range(1, 66):
+    for problem in range(1, 81):
         steps = scicode_steps(problem)
-        outcome = {"process_status": "completed" if problem <= 29 else "error", "stdout": "", "stderr": ""}
+        outcome = {"process_status": "completed" if problem in RIGHT else "error", "stdout": "", "stderr": ""}
         record = {"problem_id": str(problem), "problem_description_main": f"Simulate {problem}."}
         record |= {"generation": {step: f"def f_{step[-1]}(): ..." for step in steps}, "num_generated_tokens": 9}
         lines.append(json.dumps(record | {"eval_status": [outcome] * len(steps)}))
@@ -116,12 +120,12 @@ def write_scicode(artifacts: Path) -> None:
 
 def test_scicodes_questions_are_its_sub_steps_and_its_error_is_over_its_problems(left):
     job = left / "ns_scicode.7"
-    reported = read(left)[7].result  # no sub-steps among the answers: the score alone, its error over 65 problems
-    assert reported.scores == () and reported.summary.stderr == pytest.approx((0.25 / 65) ** 0.5)
+    reported = read(left)[7].result  # no sub-steps among the answers: the score alone, its error over 80 problems
+    assert reported.scores == () and reported.summary.stderr == pytest.approx((0.25 / 80) ** 0.5)
     write_scicode(job / "artifacts")
     reading = read(left)[7]
     result = reading.result
-    assert result.table.shape == (288, 8) and len(set(result.clusters)) == 65
+    assert result.table.shape == (338, 8) and len(set(result.clusters)) == 80
     assert dict(zip(result.questions, result.clusters, strict=True))["31.2"] == "31"
     one = summarize(result.table, result.clusters)
     assert (result.summary.mean, result.summary.stderr) == (0.5, one.stderr)

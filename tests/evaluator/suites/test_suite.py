@@ -10,7 +10,8 @@ import core_evals.nemo_distill
 import evaluator
 from evaluator.harness.launcher import launcher_command
 from evaluator.harness.launcher_config import render
-from evaluator.suites.catalogue import OFFLINE, STUDY, get_suite
+from evaluator.suites.catalogue import HARNESS_CODE, OFFLINE, STUDY, get_suite
+from evaluator.suites.suite import identity_of
 
 YAML = Path(evaluator.__file__).parents[1] / "nemo_evaluator.yaml"
 
@@ -29,6 +30,22 @@ PUBLISHED = {
 
 def test_the_studys_suite_has_its_repeats_and_metric_names():
     assert {b.title: (b.repeats, b.key) for b in STUDY.benchmarks} == PUBLISHED
+
+
+def test_every_benchmark_says_which_questions_it_asks_and_on_what_scale_its_harness_reports():
+    for suite in (OFFLINE, HARNESS_CODE, STUDY):
+        for benchmark in suite.benchmarks:
+            assert benchmark.split, benchmark.title
+            # NeMo-Skills returns "all float metrics as percentages" (nemo_skills/evaluation/metrics/base.py).
+            assert benchmark.scale == ("percent" if benchmark.task.startswith("ns_") else "unit")
+    handed = {b.title: b.params["dataset_split"] for b in STUDY.benchmarks if "dataset_split" in b.params}
+    assert handed == {"LCB v6": "test_v6_2408_2505", "SciCode": "test_aai"}
+    scicode = STUDY.benchmarks[-1]
+    assert (scicode.questions, scicode.problems) == (338, 80)  # as NeMo-Skills' own results of this model print
+
+
+def test_how_results_are_read_is_no_part_of_what_was_asked():
+    assert not {"scale", "split", "most"} & set(identity_of(STUDY.benchmarks[-2]))
 
 
 def test_the_offline_suite_is_what_the_plugin_declares():
