@@ -3,7 +3,7 @@
     python benchmarks/command.py [--times 5]
 
 Each command runs so many times, all in turn and each in a process of its own, and the medians are printed as a Markdown
-table, beside what a Python that imports NeMo-Run takes in the same turns: nothing that loads a recipe can be faster.
+table, beside what a Python that imports NeMo-Run takes in the same turns, which a command does that launches.
 The run that is already done is the small one of the tests, made once beforehand.
 """
 

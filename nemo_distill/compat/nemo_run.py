@@ -1,4 +1,4 @@
-"""What a launch changes in NeMo-Run: where its records lie, and which scheduler an executor of ours has."""
+"""What a launch changes in NeMo-Run: where its records lie."""
 
 import os
 from pathlib import Path
@@ -21,12 +21,6 @@ def keep_records_in(home: Path) -> None:
         _keep_records(home)  # anew for every run, each of which has a folder of its own
 
 
-def _register(schedulers: dict[type, type]) -> None:
-    mapping = find(f"{_SCHEDULERS}.api:EXECUTOR_MAPPING")
-    for ours, upstream in schedulers.items():
-        mapping[ours] = mapping[upstream]
-
-
 RECORDS = Change(
     name="launcher-records",
     changes=f"{_SCHEDULERS}.local.LOCAL_JOB_DIRS, {_SCHEDULERS}.slurm.SLURM_JOB_DIRS",
@@ -41,15 +35,4 @@ RECORDS = Change(
     mended=never,
     make=_keep_records,
 )
-EXECUTORS = Change(
-    name="launcher-executors",
-    changes=f"{_SCHEDULERS}.api.EXECUTOR_MAPPING: our executors are registered",
-    why="NeMo-Run picks the scheduler by the executor's exact class, and ours are subclasses.",
-    upstream="none: NeMo-Run has no public registration",
-    versions="nemo-run 0.11.1",
-    when="on request",
-    applies=lambda: isinstance(find(f"{_SCHEDULERS}.api:EXECUTOR_MAPPING"), dict),
-    mended=never,
-    make=_register,
-)
-CHANGES = (RECORDS, EXECUTORS)
+CHANGES = (RECORDS,)

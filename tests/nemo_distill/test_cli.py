@@ -57,9 +57,12 @@ def test_a_recipe_is_listed_even_when_it_cannot_be_imported(nemo_run, workplace)
     assert "Does not import." in nemo_run("--help")[1]
 
 
-def test_a_dry_run_shows_the_plan_asks_nothing_writes_nothing_and_waits_for_no_nemo(nemo_run, workplace, listing):
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_dry_run_shows_the_plan_asks_nothing_writes_nothing_and_waits_for_no_nemo(
+    nemo_run, workplace, listing, executor
+):
     before = listing(workplace.parent)
-    modules, done = loaded(RECIPE, "--executor", "local", "--dryrun", cwd=workplace)
+    modules, done = loaded(RECIPE, "--executor", executor, "--dryrun", "scale=debug", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     slow = {"nemo_run", "torch", "nemo", "megatron", "modelopt", "transformers", "datasets", "pyarrow", "matplotlib"}

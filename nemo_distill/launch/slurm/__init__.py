@@ -2,12 +2,14 @@
 
 The way through, in the order in which a launch goes it:
 
-    executor     what a site fills in; checks, the preview's lines, and the launch itself
+    options      what NeMo-Run lets a site say of a job, and site, what we do; limits, how Slurm writes a time limit
+    executor     checks, the preview's lines, and the launch itself, before which NeMo-Run is not loaded
     snapshot     the code as it is now, with its uncommitted changes, copied into the runs folder: what jobs will run
     queueing     under a lock, a job for every step that is neither done nor in the queue already, whoever put it there;
                  then the run is seen through to its end, or left to the cluster
     experiment   how NeMo-Run queues those jobs
     jobscript    what a step's job is: its nodes and ranks, its environment, and how it meets its time limit
+    tunnels      how NeMo-Run gets at Slurm's commands
     facts        what the run's file keeps of it
     watch        each step's job, found again by any process that sees the runs folder; cancelling
     commands     squeue, sacct and scancel, here or through ssh, and what they say of a job

@@ -1,4 +1,4 @@
-"""Launches a run as Slurm jobs.
+"""Launches a run as Slurm jobs, through NeMo-Run, which is loaded then and for no preview.
 
 made().launch(run, console, detach=False)         # made of recipes/executors/slurm.yaml
 """
@@ -8,16 +8,16 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import nemo_run
 from rich.console import Console
 
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.executors import site_settings
-from nemo_distill.launch.slurm import jobscript
-from nemo_distill.launch.slurm.queueing import run_on_cluster
-from nemo_distill.launch.slurm.site import LocalTunnel, SharedTunnel, Site
+from nemo_distill.launch.slurm.commands import Tunnel
+from nemo_distill.launch.slurm.limits import seconds_of
+from nemo_distill.launch.slurm.options import JobOptions
+from nemo_distill.launch.slurm.site import Site
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.ranks import Processes
 
@@ -25,7 +25,7 @@ UNCOMMITTED = ("package", "refuse")
 """What can become of uncommitted changes."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SlurmExecutor(Site):
     """A site's Slurm, to launch a run on."""
 
@@ -37,14 +37,14 @@ class SlurmExecutor(Site):
         if self.uncommitted not in UNCOMMITTED:
             hint = nearest(self.uncommitted, UNCOMMITTED)
             raise UserError(f"executor.uncommitted='{self.uncommitted}' is no choice. {hint}")
-        known = {field.name for field in dataclasses.fields(nemo_run.SlurmExecutor) if field.init}
+        known = [field.name for field in dataclasses.fields(JobOptions)]
         for step, values in self.steps.items():
             for key in values:
                 if key not in known:
                     raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
         _check_paths(run.runs)
         for step, job in (("", self), *((f"steps.{name}.", self.of_step(name)) for name in self.steps)):
-            seconds = jobscript.seconds_of(job.time)
+            seconds = seconds_of(job.time)
             if seconds is None:
                 raise UserError(f"executor.{step}time='{job.time}' is no time limit of Slurm's, e.g. 04:00:00 or 1-12.")
             if seconds <= job.warn_seconds:
@@ -82,6 +82,8 @@ class SlurmExecutor(Site):
 
     def launch(self, run: Run, console: Console, *, detach: bool) -> None:
         """Queue what is neither done nor in the queue and, unless detached, see the run to its end."""
+        from nemo_distill.launch.slurm.queueing import run_on_cluster
+
         run_on_cluster(self, run, console, detach=detach)
 
 
@@ -105,11 +107,18 @@ def made() -> SlurmExecutor:
     if not settings:
         raise UserError("there is no recipes/executors/slurm.yaml here to say which account and partition to use.")
     given = {key: value for key, value in settings.items() if value is not None}
-    tunnel = {key: value for key, value in given.pop("tunnel", {}).items() if value is not None}
-    kind = SharedTunnel if "host" in tunnel else LocalTunnel
-    return SlurmExecutor(
-        **given,
-        tunnel=kind(**{"job_dir": "", **tunnel}),
-        packager=nemo_run.Packager(),
-        poll_estimated_start_time=False,
-    )
+    return SlurmExecutor(**{**given, "tunnel": _tunnel(given.get("tunnel") or {})})
+
+
+def _tunnel(settings: Any) -> Tunnel | None:
+    """The way that the site's settings describe; None where they name no host. Raises `UserError`."""
+    known = [field.name for field in dataclasses.fields(Tunnel)]
+    if not isinstance(settings, dict):
+        raise UserError(f"executor.tunnel='{settings}' has to say more: tunnel: {{host: {settings}}}.")
+    given = {key: value for key, value in settings.items() if value is not None}
+    for key in given:
+        if key not in known:
+            raise UserError(f"executor.tunnel has no setting '{key}'. {nearest(str(key), known)}")
+    if given and "host" not in given:
+        raise UserError(f"executor.tunnel has {', '.join(given)} but no host to reach.")
+    return Tunnel(**given) if given else None

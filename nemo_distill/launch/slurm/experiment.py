@@ -12,7 +12,7 @@ from nemo_distill.run.signals import interrupts_kept
 
 
 class SlurmExperiment(Experiment):
-    """`run.Experiment` that queues its jobs and leaves; its executors are `SlurmExecutor`s."""
+    """`run.Experiment` that queues its jobs and leaves; its executors are `nemo_run.SlurmExecutor`s."""
 
     waits_for: Mapping[str, list[str]] = MappingProxyType({})
     """For each task the jobs, by task or by Slurm's number, that have to succeed first."""

@@ -6,15 +6,17 @@ shortly before its time limit. Requeued, it keeps its number, so the jobs that w
 it works with nobody watching.
 """
 
-import re
+import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nemo_run
 
 from nemo_distill.launch.slurm.site import Site
+from nemo_distill.launch.slurm.tunnels import opened
 from nemo_distill.run.ranks import Processes, torchrun
 from nemo_distill.run.sharing import GROUP, is_shared
 from nemo_distill.run.step import SPEC_FILE, Spec
@@ -73,46 +75,48 @@ def task_of(spec: Spec, processes: Processes) -> nemo_run.Script:
     return nemo_run.Script(path=module, m=True, entrypoint=_PYTHON, args=arguments)
 
 
-def seconds_of(time: str) -> int | None:
-    """Seconds in a time limit as Slurm writes it (`90`, `04:00:00`, `1-12`, `1-12:30`); None when it is none."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(time).strip())
-    if not match:
-        return None
-    days, *rest = match.groups()
-    numbers = [int(number) for number in rest if number is not None]
-    # days-hours[:minutes[:seconds]], hours:minutes:seconds, or minutes[:seconds]
-    units = (3600, 60, 1) if days is not None or len(numbers) == 3 else (60, 1)
-    return int(days or 0) * 86_400 + sum(number * unit for number, unit in zip(numbers, units, strict=False))
-
-
-def prepared(executor: Site, spec: Spec, processes: Processes, *, run_name: str, runs: Path, code: Path) -> Site:
-    """The executor of one step's job.
+def prepared(
+    site: Site, spec: Spec, processes: Processes, *, run_name: str, runs: Path, code: Path
+) -> nemo_run.SlurmExecutor:
+    """NeMo-Run's executor of one step's job.
 
     Args:
-        executor: The site's.
+        site: What the site says.
         spec: The step.
         processes: Its nodes and processes.
         run_name: Of the run; the job is called RUN.STEP.
         runs: The runs folder, which a container has at the same path.
         code: The folder of the code to run (`snapshot`).
     """
-    job = executor.of_step(spec.name)
-    job.nodes, job.ntasks_per_node = processes.nodes, 1
-    if job.gpus_per_node and processes.world > 1:
-        job.gpus_per_node = processes.per_node
-    job.job_name_prefix = f"{run_name}."
-    job.comment = str(spec.folder)  # by which `Slurm.live_in` finds it
-    # Without it what waits for a failed job waits for ever. The site may add to it, not take it away.
-    job.additional_parameters = {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"}
-    job.signal = f"B:USR1@{job.warn_seconds}"
-    job.packager = CodeFolder(symlink_from_remote_dir=str(code))
+    job = site.of_step(spec.name)
     values = {key: str(value) for key, value in job.env_vars.items()}
+    changes: dict[str, Any] = {
+        "nodes": processes.nodes,
+        "ntasks_per_node": 1,
+        "job_name_prefix": f"{run_name}.",
+        "comment": str(spec.folder),  # by which `Slurm.live_in` finds it
+        # Without it what waits for a failed job waits for ever. The site may add to it, not take it away.
+        "additional_parameters": {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"},
+        "signal": f"B:USR1@{job.warn_seconds}",
+        "env_vars": {},  # NeMo-Run would write them unquoted, their names in capitals
+        "setup_lines": "\n".join(_setup(job, values, code=code, shared=is_shared(runs))),
+    }
+    if job.gpus_per_node and processes.world > 1:
+        changes["gpus_per_node"] = processes.per_node
     if job.container_image:
-        job.container_mounts = [*job.container_mounts, f"{runs}:{runs}"]
-        job.container_env = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})
-    job.env_vars = {}  # NeMo-Run would write them unquoted, their names in capitals
-    job.setup_lines = "\n".join(_setup(job, values, code=code, shared=is_shared(runs)))
-    return job
+        changes["container_mounts"] = [*job.container_mounts, f"{runs}:{runs}"]
+        changes["container_env"] = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})
+    return as_nemo_runs(dataclasses.replace(job, **changes), CodeFolder(symlink_from_remote_dir=str(code)))
+
+
+def as_nemo_runs(site: Site, packager: nemo_run.Packager | None = None) -> nemo_run.SlurmExecutor:
+    """What `site` says, as an executor of NeMo-Run's."""
+    return nemo_run.SlurmExecutor(
+        **site.of_nemo_run(),
+        tunnel=opened(site.tunnel),
+        packager=packager or nemo_run.Packager(),
+        poll_estimated_start_time=False,
+    )
 
 
 def _setup(job: Site, values: dict[str, str], *, code: Path, shared: bool) -> list[str]:

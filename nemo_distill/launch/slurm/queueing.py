@@ -19,7 +19,7 @@ import nemo_run
 from invoke.exceptions import UnexpectedExit
 from rich.console import Console
 
-from nemo_distill.compat.nemo_run import EXECUTORS, keep_records_in
+from nemo_distill.compat.nemo_run import keep_records_in
 from nemo_distill.errors import RunFailed, UserError
 from nemo_distill.launch.records import FOLDER, QUIET
 from nemo_distill.launch.slurm import jobscript
@@ -58,7 +58,6 @@ def run_on_cluster(executor: Site, run: Run, console: Console, *, detach: bool) 
     """
     run = executor.facts.kept_in(run)
     keep_records_in(run.runs / FOLDER)
-    EXECUTORS.apply({type(executor): nemo_run.SlurmExecutor})
     with terminated_like_interrupted():
         _queue_and_follow(executor, run, console, detach=detach)
 
@@ -170,7 +169,7 @@ def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
 
 def _queue_jobs(executor: Site, run: Run, missing: dict[str, Spec], attached: dict[str, Job], code: Path) -> None:
     queued: dict[str, str] = {}
-    experiment = SlurmExperiment(run.name, executor=executor, log_level="ERROR", **QUIET)
+    experiment = SlurmExperiment(run.name, executor=jobscript.as_nemo_runs(executor), log_level="ERROR", **QUIET)
     with _forgotten_if_refused(experiment), experiment:
         for name, spec in missing.items():
             processes = Processes.of(spec, run.facts.beside.layout)

@@ -1,16 +1,14 @@
-"""The executors, as NeMo-Run sees them."""
+"""The executors, as a site's settings and the command line have them."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-nemo_run = pytest.importorskip("nemo_run")
-
-from nemo_distill.errors import UserError  # noqa: E402
-from nemo_distill.launch import executors  # noqa: E402
-from nemo_distill.launch.context import Context  # noqa: E402
-from nemo_distill.launch.slurm.commands import Tunnel  # noqa: E402
+from nemo_distill.errors import UserError
+from nemo_distill.launch import executors
+from nemo_distill.launch.context import Context
+from nemo_distill.launch.slurm.commands import Tunnel
 
 SHIPPED = Path(__file__).resolve().parents[3] / "recipes" / "executors"
 
@@ -67,10 +65,29 @@ def test_the_environment_resolves_in_site_settings(site, monkeypatch):
 
 def test_a_host_makes_an_ssh_tunnel(site):
     site("slurm", "account: a\npartition: p\ntunnel: {host: login, user: me}\n")
-    assert chosen("executor=slurm").clone().tunnel.way == Tunnel(host="login", user="me")
+    assert chosen("executor=slurm").tunnel == Tunnel(host="login", user="me")
+    assert chosen("executor=slurm", "executor.tunnel.host=other").tunnel == Tunnel(host="other", user="me")
     site("slurm", "account: a\npartition: p\ntunnel: {host: null}\n")
-    tunnel = chosen("executor=slurm").tunnel
-    assert isinstance(tunnel, nemo_run.LocalTunnel) and tunnel.job_dir == ""
+    assert chosen("executor=slurm").tunnel is None
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "sentence"),
+    [
+        ("{hots: login}", r"executor.tunnel has no setting 'hots'. Did you mean 'host'\?"),
+        ("{user: me}", "executor.tunnel has user but no host to reach."),
+        ("login", "executor.tunnel='login' has to say more: tunnel: {host: login}."),
+    ],
+)
+def test_a_tunnel_to_nowhere_is_refused(site, tunnel, sentence):
+    site("slurm", f"account: a\npartition: p\ntunnel: {tunnel}\n")
+    with pytest.raises(UserError, match=sentence):
+        chosen("executor=slurm")
+
+
+def test_a_site_that_names_no_account_is_told_to(site):
+    site("slurm", "partition: p\n")
+    assert "slurm.yaml:1: fill in account" in executors.missing(chosen("executor=slurm"))
 
 
 def test_slurm_without_site_settings_is_refused(site):
@@ -102,4 +119,4 @@ def test_the_shipped_settings_leave_account_and_partition_to_the_site(site):
     assert "fill in partition" in executors.missing(executor)
     executor = chosen("executor=slurm", "executor.account=a", "executor.partition=p")
     assert executors.missing(executor) is None
-    assert executor.clone().gpus_per_node == 8  # NeMo-Run clones it for every task
+    assert executor.gpus_per_node == 8

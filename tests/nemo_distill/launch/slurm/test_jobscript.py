@@ -1,5 +1,6 @@
 """Shapes of jobs, their time limits, and what Slurm says of them."""
 
+import dataclasses
 import io
 import sys
 from pathlib import Path
@@ -7,12 +8,12 @@ from pathlib import Path
 import nemo_run
 import pytest
 
-from nemo_distill.compat.nemo_run import EXECUTORS
 from nemo_distill.config.resolved import Parallelism
-from nemo_distill.launch.slurm import jobscript
+from nemo_distill.launch.slurm import jobscript, limits
 from nemo_distill.launch.slurm.commands import job_of
 from nemo_distill.launch.slurm.executor import SlurmExecutor
 from nemo_distill.launch.slurm.facts import Image
+from nemo_distill.launch.slurm.options import JobOptions
 from nemo_distill.run.job import Job
 from nemo_distill.run.ranks import Processes
 from nemo_distill.run.step import Spec
@@ -37,19 +38,27 @@ def spec_of(step: str, folder: Path) -> Spec:
     )
 
 
-def prepared(spec, tmp_path, layout=LAYOUT, **settings):
+def prepared(spec, tmp_path, layout=LAYOUT, **settings) -> nemo_run.SlurmExecutor:
     executor = SlurmExecutor(account="a", partition="p", **settings)
     processes = Processes.of(spec, layout)
     return jobscript.prepared(executor, spec, processes, run_name="r", runs=tmp_path / "runs", code=tmp_path / "code")
 
 
-def script_of(job: SlurmExecutor, spec: Spec, folder: Path) -> str:
+def script_of(job: nemo_run.SlurmExecutor, spec: Spec, folder: Path) -> str:
     """The batch script that NeMo-Run makes of it."""
-    EXECUTORS.apply({SlurmExecutor: nemo_run.SlurmExecutor})
     with nemo_run.Experiment("test", executor=job, base_dir=folder, clean_mode=True) as experiment:
         experiment.add(jobscript.task_of(spec, Processes()), name=spec.name)
         experiment.dryrun(log=False)
         return str(experiment.jobs[0]._dryrun_info.request)
+
+
+def test_the_options_of_a_job_are_nemo_runs_but_for_what_each_launch_makes():
+    upstream = nemo_run.SlurmExecutor(account=JobOptions.account)
+    names = {field.name for field in dataclasses.fields(upstream) if field.init}
+    made = {"packager", "tunnel", "job_details", "job_dir", "experiment_id", "dependencies"}
+    assert JobOptions().of_nemo_run() == {
+        name: getattr(upstream, name) for name in names - made - {"poll_estimated_start_time"}
+    }
 
 
 def test_nemo_run_writes_the_job_script_of_a_step(spec, tmp_path, monkeypatch):
@@ -139,7 +148,7 @@ def test_an_image_is_known_by_its_digest_or_by_its_file(tmp_path):
     ],
 )
 def test_time_limits_as_slurm_reads_them(time, seconds):
-    assert jobscript.seconds_of(time) == seconds
+    assert limits.seconds_of(time) == seconds
 
 
 def test_a_line_of_squeue_is_a_job():
