@@ -4,7 +4,10 @@
 ('2.5B', '+12.4', '3 min 20 s', 'p = 0.012')
 """
 
+import re
 from typing import Protocol
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Measured(Protocol):
@@ -60,3 +63,12 @@ def span_text(seconds: float | None) -> str:
 def p_text(p_value: float) -> str:
     """A p-value in two digits, and none below 0.001."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
+def valid_unicode(text: str) -> str:
+    """`text` as UTF-8 can write it: half a surrogate pair, which JSON may hold, is replaced by U+FFFD.
+
+    >>> valid_unicode("so \\ud83d, done") == "so \ufffd, done"
+    True
+    """
+    return _SURROGATES.sub("\ufffd", text)

@@ -20,11 +20,13 @@ import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from evaluator.harness.asking import ASKING
 from evaluator.harness.bubblewrap import endpoint_socket, limit, sandboxed
-from evaluator.harness.parameters import own_files, parameters
+from evaluator.harness.parameters import ANSWER_SECONDS, own_files, parameters
 from evaluator.serve.processes import die_with_parent
 from evaluator.serve.server import HOST
 from evaluator.suites.judge import Judge
@@ -34,6 +36,8 @@ CONFIG = "asked_for.yml"
 """What nemo-evaluator was asked for, in the folder of an evaluation."""
 WORKING_FOLDER = "started_in"
 """Where a harness is started: links to the data sets, and whatever it writes there."""
+ENDED_BY_ADAPTER = ".nemo_evaluator_server_error"
+"""Why nemo-evaluator's adapter has ended an evaluation, in the evaluation's folder."""
 SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """A thread's stack counts as memory, and generated code runs in many processes at a time."""
 
@@ -61,17 +65,26 @@ def run_config(
         "save_individuals": False,
         "stats_file_saving_interval": None,
     }
-    interceptors = [{"name": "endpoint"}, {"name": "response_stats", "config": statistics}]
+    adapter: dict[str, Any] = {}
+    sends: dict[str, Any] = {"name": "endpoint"}  # our own tasks ask again by themselves, by the same rules
+    if benchmark:
+        adapter["discovery"] = {"modules": ["evaluator.harness.interceptor"]}
+        patience = {"seconds": ANSWER_SECONDS}
+        asking = {"timeout": ANSWER_SECONDS, "end_of_thinking": suite.reasoning_end, "patience": patience}
+        sends = {"name": ASKING, "config": asking}
+    interceptors = [sends, {"name": "response_stats", "config": statistics}]
     if benchmark and benchmark.harness == "lm_eval":  # asks every question with the seed 1234
         interceptors.insert(0, {"name": "payload_modifier", "config": {"params_to_add": {"seed": seed}}})
     if suite.reasoning_end:
         reasoning = {
             "end_reasoning_token": suite.reasoning_end,
+            "include_if_not_finished": False,  # what was cut while thinking is no answer
             "enable_reasoning_tracking": False,
             "enable_caching": False,
         }
         interceptors.append({"name": "reasoning", "config": reasoning})
-    endpoint = {"url": url, "model_id": model_id, "type": "chat", "adapter_config": {"interceptors": interceptors}}
+    adapter["interceptors"] = interceptors
+    endpoint = {"url": url, "model_id": model_id, "type": "chat", "adapter_config": adapter}
     config = {"type": task, "output_dir": str(folder), "params": params}
     return {"config": config, "target": {"api_endpoint": endpoint}}
 
@@ -167,8 +180,13 @@ def free_ports(number: int) -> list[int]:
 
 
 def check_ended_well(evaluation: subprocess.Popen, config: dict) -> None:
-    """Raise RuntimeError with the log's end where an evaluation of this configuration has failed."""
+    """Raise RuntimeError with the reason or the log's end where an evaluation of this configuration has failed."""
     if evaluation.poll():
-        lines = (Path(config["output_dir"]) / "log.txt").read_text(errors="replace").splitlines()[-15:]
-        what = f"nemo-evaluator's {config['type']} ended with {evaluation.returncode}"
+        folder, what = (
+            Path(config["output_dir"]),
+            f"nemo-evaluator's {config['type']} ended with {evaluation.returncode}",
+        )
+        if (folder / ENDED_BY_ADAPTER).is_file():
+            raise RuntimeError(f"{what}: {(folder / ENDED_BY_ADAPTER).read_text(errors='replace')}")
+        lines = (folder / "log.txt").read_text(errors="replace").splitlines()[-15:]
         raise RuntimeError(f"{what}:\n" + "\n".join(lines))

@@ -6,8 +6,9 @@ nemo-evaluator starts it with the command in framework.yml:
         --out results --num-repeats 4 --seed 0 --temperature 0.6 --top-p 0.95 --max-tokens 48
 
 `--task a,b` asks the questions of both. All requests are in flight at once, up to `--parallelism`, so that a server
-that batches can. What comes out is samples.jsonl, one line per question and repeat, in order; a request that fails
-fails it all.
+that batches can. What comes out is samples.jsonl, one line per question and repeat, in order. What passes is asked
+again (`evaluator.harness.asking`), a prompt longer than the context is counted as unasked, and what else fails, fails
+it all, in one sentence.
 """
 
 import argparse
@@ -15,11 +16,14 @@ import asyncio
 import hashlib
 import json
 import os
+import sys
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
 
-from core_evals.nemo_distill.score import score
+from core_evals.nemo_distill.score import score, visible
+from evaluator.harness.asking import UNASKED, Asking, NotAnswered, Patience, completion_tokens, finish_reason, is_final
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = "samples.jsonl"
@@ -39,12 +43,19 @@ def request_seed(seed: int, question: str, repeat: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-async def ask_all(arguments: argparse.Namespace, questions: dict[str, list[dict]]) -> list[dict]:
-    """One record per task, question and repeat, in this order; `questions` by task."""
+async def ask_all(
+    arguments: argparse.Namespace, questions: dict[str, list[dict]], *, patience: Patience | None = None
+) -> list[dict]:
+    """One record per task, question and repeat, in this order; `questions` by task.
+
+    Raises an ExceptionGroup of `NotAnswered` when a question is refused, or asked too often.
+    """
+    patience = patience or Patience(retries=arguments.max_retries)
     slots = asyncio.Semaphore(arguments.parallelism)
     headers = {"Authorization": f"Bearer {os.environ.get('API_KEY', 'none')}"}
     timeout = aiohttp.ClientTimeout(total=arguments.timeout)
     connector = aiohttp.TCPConnector(limit=arguments.parallelism)
+    asked_again: Counter[str] = Counter()
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
 
         async def ask(task: str, question: dict, repeat: int) -> dict:
@@ -56,21 +67,27 @@ async def ask_all(arguments: argparse.Namespace, questions: dict[str, list[dict]
                 "max_tokens": arguments.max_tokens,
                 "seed": request_seed(arguments.seed, question["id"], repeat),
             }
+            asking = Asking(f"question {question['id']}, repeat {repeat},", patience)
             async with slots:
-                reply = await post(session, arguments.url, body, retries=arguments.max_retries)
-            choice = reply["choices"][0]
-            response = choice["message"]["content"]
+                reply = await post(session, arguments.url, body, asking)
+            asked_again.update(reason.split()[0] for reason in asking.reasons)
+            response, reason = (
+                reply["choices"][0]["message"]["content"],
+                finish_reason(reply, max_tokens=body["max_tokens"]),
+            )
+            ended = is_final(reply, max_tokens=body["max_tokens"])
             return {
                 "task": task,
                 "id": question["id"],
                 "repeat": repeat,
-                "score": float(score(question, response)),
+                "score": float(score(question, response, ended=ended)),
                 "prompt": "\n".join(message["content"] for message in question["messages"]),
                 "reference": question["answer"] or json.dumps(question["checks"]),
                 "response": response,
-                "tokens": reply["usage"]["completion_tokens"],
-                "finish_reason": choice["finish_reason"],
-            }
+                "empty": not visible(response, ended=ended),
+                "tokens": completion_tokens(reply),
+                "finish_reason": reason,
+            } | ({UNASKED: reply[UNASKED]} if reason == UNASKED else {})
 
         async with asyncio.TaskGroup() as group:
             asked = [
@@ -79,25 +96,22 @@ async def ask_all(arguments: argparse.Namespace, questions: dict[str, list[dict]
                 for question in questions[task]
                 for repeat in range(arguments.num_repeats)
             ]
-        return [answer.result() for answer in asked]
+    if asked_again:
+        print("asked again:", ", ".join(f"{what} {times} x" for what, times in asked_again.most_common()), flush=True)
+    return [answer.result() for answer in asked]
 
 
-async def post(session: aiohttp.ClientSession, url: str, body: dict, *, retries: int) -> dict:
-    """The reply to `body`, asked for again up to `retries` times; RuntimeError with the last reason when all fail."""
-    reason = ""
-    for attempt in range(retries + 1):
-        if attempt:
-            await asyncio.sleep(2**attempt)
+async def post(session: aiohttp.ClientSession, url: str, body: dict, asking: Asking) -> dict:
+    """The reply to `body`, asked for as often as `asking` says. Raises `NotAnswered` when there is none."""
+    while True:
         try:
-            async with session.post(url, json=body) as reply:
-                if reply.status == 200:
-                    return await reply.json()
-                reason = f"{reply.status} {await reply.text()}"
-                if 400 <= reply.status < 500:
-                    break  # asking again gets the same refusal
-        except (aiohttp.ClientError, TimeoutError) as error:
-            reason = repr(error)
-    raise RuntimeError(f"the request with seed {body['seed']} failed: {reason}")
+            async with session.post(url, json=body, allow_redirects=False) as reply:
+                outcome = asking.judge(reply.status, reply.headers, await reply.read())
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            outcome = asking.failed(error)
+        if isinstance(outcome, dict):
+            return outcome
+        await asyncio.sleep(outcome)
 
 
 def main() -> None:
@@ -112,7 +126,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     arguments = parser.parse_args()
     questions = {task: read_questions(task, limit=arguments.limit) for task in arguments.task.split(",")}
-    records = asyncio.run(ask_all(arguments, questions))
+    try:
+        records = asyncio.run(ask_all(arguments, questions))
+    except ExceptionGroup as group:
+        known, others = group.split(NotAnswered)
+        if known is None or others is not None:
+            raise
+        sys.exit(str(known.exceptions[0]))
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (Path(arguments.out) / SAMPLES).write_text(lines, encoding="utf-8")
 

@@ -2,39 +2,44 @@ r"""Judges a response to one question of the offline tasks; pure standard librar
 
 A question's ``kind`` says how: "choice" reads the last letter announced, "boxed" the last ``\boxed{}``,
 "instruction" verifies rules about form, "code" runs a small function against test cases.  A response is what the
-model wrote, with or without its reasoning: only what follows the last ``</think>`` is judged, and a response whose
-reasoning never ends is wrong.
+model wrote, with or without its reasoning: only what follows the last ``</think>`` is judged.  A response that was cut
+while thinking is no answer, whatever stands in it; one without tags counts if it ended by itself.
 
 >>> score({"kind": "boxed", "answer": "62"}, r"7+5=12, 3+2+1=6</think>\boxed{62}")
 1.0
->>> score({"kind": "choice", "answer": "B"}, "Answer: C")
-0.0
+>>> score({"kind": "choice", "answer": "B"}, "Answer: B", ended=True), visible("it may be B. But wait")
+(1.0, '')
 """
 
 import re
+from fractions import Fraction
 
 from core_evals.nemo_distill.interpreter import Refused, call
 
 THINK, END_THINK = "<think>", "</think>"
 
 
-def visible(response: str) -> str:
-    """What a user would see: the text after the reasoning; empty if the reasoning was begun and never ended.
+def visible(response: str, *, ended: bool = False) -> str:
+    """What there is to judge: the text after the reasoning; empty if that was begun and never ended.
 
     A server whose prompt ends in <think> returns a response with ``</think>`` only, one that separates the
-    reasoning returns neither tag.
+    reasoning returns neither tag.  So a response without tags may be an answer or reasoning that was cut: it is an
+    answer where it `ended` by itself.
     """
     if END_THINK in response:
         return response.rsplit(END_THINK, 1)[1].strip()
-    return "" if THINK in response else response.strip()
+    return response.strip() if ended and THINK not in response else ""
 
 
-def score(question: dict, response: str) -> float:
-    """1.0 if the response answers the question, else 0.0; ValueError for a question of an unknown kind."""
+def score(question: dict, response: str, *, ended: bool = False) -> float:
+    """1.0 if the response answers the question, else 0.0; ValueError for a question of an unknown kind.
+
+    `ended` says whether the response ended by itself and was not cut (`visible`).
+    """
     kind = question["kind"]
     if kind not in _JUDGES:
         raise ValueError(f"no judge for questions of kind {kind!r}; known: {', '.join(_JUDGES)}")
-    return float(_JUDGES[kind](question, visible(response)))
+    return float(_JUDGES[kind](question, visible(response, ended=ended)))
 
 
 def _choice(question: dict, text: str) -> bool:
@@ -43,8 +48,56 @@ def _choice(question: dict, text: str) -> bool:
 
 
 def _boxed(question: dict, text: str) -> bool:
-    boxes = re.findall(r"\\boxed\{([^{}]*)\}", text)
-    return bool(boxes) and boxes[-1].strip() == question["answer"]
+    box = last_box(text)
+    if box is None:
+        return False
+    given, expected = plain(box), plain(question["answer"])
+    if given == expected:
+        return True
+    one, other = _number(given), _number(expected)
+    return one is not None and one == other
+
+
+def last_box(text: str) -> str | None:
+    r"""What is in the last ``\boxed{}``, with all braces that it holds; None without a box, or if it has no end.
+
+    Without braces a box holds the number or word that follows.
+
+    >>> last_box(r"\boxed{5}, no: \boxed{\frac{1}{2}}"), last_box(r"\boxed 62."), last_box(r"\boxed{5}, \boxed{6")
+    ('\\frac{1}{2}', '62.', None)
+    """
+    start = max((found.end() for found in re.finditer(r"\\f?box(?:ed)?(?![A-Za-z])\s*", text)), default=None)
+    if start is None:
+        return None
+    if not text.startswith("{", start):
+        word = re.match(r"[^\s{}\\$]+", text[start:])
+        return word[0] if word else None
+    depth = 0
+    for brace in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)  # an escaped brace is none
+        if depth == 0:
+            return text[start + 1 : start + brace.start()]
+    return None
+
+
+def plain(latex: str) -> str:
+    r"""An answer without what LaTeX and punctuation put around it.
+
+    >>> plain(r" \text{62}. "), plain(r"$1{,}234$"), plain(r"\dfrac{124}{2}")
+    ('62', '1234', '124/2')
+    """
+    text = latex.strip().rstrip(".").strip().strip("$")
+    text = re.sub(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text)
+    text = re.sub(r"(?<=\d)(?:,|\{,\}|\\,|\\!)(?=\d{3}(?!\d))", "", text)
+    return re.sub(r"\\[,;:! ]|(?<!\d)\s+|\s+(?!\d)", "", text).replace("\N{MINUS SIGN}", "-").rstrip(".")
+
+
+def _number(text: str) -> Fraction | None:
+    if not re.fullmatch(r"[-+]?\d{1,50}(\.\d{1,50})?(/\d{1,50})?", text, re.ASCII):
+        return None
+    above, _, below = text.partition("/")
+    return Fraction(above) / Fraction(below or 1) if int(below or 1) else None
 
 
 def _instruction(question: dict, text: str) -> bool:
@@ -72,9 +125,11 @@ _RULES = {
 
 
 def _code(question: dict, text: str) -> bool:
-    fenced = re.findall(r"```(?:python)?\n(.*?)```", text, re.DOTALL)
-    source = fenced[-1] if fenced else text
     checks = question["checks"]
+    fenced = re.findall(r"```[^\n`]*\n(.*?)```", text, re.DOTALL)
+    # A block that calls the function may follow the one that defines it.
+    defining = [block for block in fenced if re.search(rf"^\s*def\s+{checks['function']}\b", block, re.MULTILINE)]
+    source = (defining or fenced or [text])[-1].replace("\r\n", "\n")
     try:
         return all(call(source, checks["function"], arguments) == expected for arguments, expected in checks["cases"])
     except (Refused, SyntaxError, ArithmeticError, TypeError, ValueError, IndexError, RecursionError):

@@ -24,7 +24,20 @@ def instruction(**rules):
     ],
 )
 def test_only_what_follows_the_reasoning_is_visible(response, seen):
-    assert visible(response) == seen
+    assert visible(response, ended=True) == seen
+
+
+@pytest.mark.parametrize(
+    ("response", "seen"),
+    [
+        (r"it may be \boxed{62}. But wait, let me", ""),
+        ("<think>it may be 62", ""),
+        (r"so</think>\boxed{62} and", r"\boxed{62} and"),
+        ("", ""),
+    ],
+)
+def test_what_was_cut_while_thinking_is_no_answer_and_what_was_cut_behind_it_is_one(response, seen):
+    assert visible(response, ended=False) == seen
 
 
 @pytest.mark.parametrize(
@@ -38,10 +51,54 @@ def test_only_what_follows_the_reasoning_is_visible(response, seen):
         (r"<think>\boxed{62}", 0),
         (r"\boxed{62}</think>63", 0),
         ("", 0),
+        (r"first \boxed{62}, no: \boxed{\frac{1}{2}}", 0),
+        (r"first \boxed{\frac{1}{2}}, no: \boxed{62}", 1),
+        (r"first \boxed{62}, no: \boxed{61", 0),
+        (r"\boxed{\{62\}}", 0),
+        (r"\boxed{{62}}", 0),
+        (r"first \boxed{5}, no: \boxed{\text{62}}", 1),
+        (r"\boxed{\mathrm{62}}", 1),
+        (r"\boxed{62.}", 1),
+        (r"\boxed{ 62.0 }", 1),
+        (r"\boxed{62.5}", 0),
+        (r"\boxed{$62$}", 1),
+        (r"\boxed {62}", 1),
+        (r"\boxed 62", 1),
+        (r"so \boxed 62.", 1),
+        (r"\boxed{\frac{124}{2}}", 1),
+        (r"\boxed{\dfrac{124}{0}}", 0),
+        (r"\boxed{062}", 1),
+        (r"\boxed{-62}", 0),
+        (r"\boxed{6 2}", 0),
+        (r"\boxed{sixty-two}", 0),
+        ("\\boxed{62}\r\n  ", 1),
+        (r"\boxedin 62", 0),
+        (r"\boxed{}", 0),
+        ("\\boxed{" + "{" * 5_000 + "62", 0),
+        (r"\boxed{" + "9" * 5_000 + "}", 0),
     ],
 )
 def test_the_last_box_counts(response, expected):
-    assert score({"kind": "boxed", "answer": "62"}, response) == expected
+    assert score({"kind": "boxed", "answer": "62"}, response, ended=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "box", "expected"),
+    [
+        ("1234", "1,234", 1),
+        ("1234", "1{,}234", 1),
+        ("1234", r"1\,234", 1),
+        ("1,234", "1234", 1),
+        ("-5", "\N{MINUS SIGN}5", 1),
+        ("1/2", r"\tfrac{1}{2}", 1),
+        ("0.5", r"\frac12", 0),
+        ("B", r"\text{B}", 1),
+        ("B", r"\text{C}", 0),
+        (r"\sqrt{2}", r"\sqrt{2}", 1),
+    ],
+)
+def test_what_latex_puts_around_an_answer_does_not_make_it_another(answer, box, expected):
+    assert score({"kind": "boxed", "answer": answer}, rf"</think>\boxed{{{box}}}") == expected
 
 
 @pytest.mark.parametrize(
@@ -58,7 +115,7 @@ def test_the_last_box_counts(response, expected):
     ],
 )
 def test_the_last_letter_announced_counts(response, expected):
-    assert score({"kind": "choice", "answer": "B"}, response) == expected
+    assert score({"kind": "choice", "answer": "B"}, response, ended=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,7 +137,7 @@ def test_the_last_letter_announced_counts(response, expected):
     ],
 )
 def test_every_rule_is_verified(rules, response, expected):
-    assert score(instruction(**rules), response) == expected
+    assert score(instruction(**rules), response, ended=True) == expected
 
 
 def test_an_unknown_rule_or_kind_is_an_error_and_no_wrong_answer():
@@ -104,10 +161,17 @@ def test_an_unknown_rule_or_kind_is_an_error_and_no_wrong_answer():
         ("```python\ndef f(x):\n    return y\n```", 0),
         ("```python\ndef f(x):\n    x * 3 + 4\n```", 0),
         ("no code", 0),
+        ("```py\ndef f(x):\n    return x * 3 + 4\n```", 1),
+        ("``` python3  \ndef f(x):\n    return x * 3 + 4\n```", 1),
+        ("```Python\r\ndef f(x):\r\n    return x * 3 + 4\r\n```\r\n", 1),
+        ("def f(x):\r\n    return x * 3 + 4\r\n", 1),
+        ("```\ndef f(x):\n    return x * 3 + 4\n```\nCalled so:\n```\nf(2)\n```", 1),
+        ("```text\nan idea\n```\n```python\ndef f(x):\n    return x * 3 + 4\n```", 1),
+        ("```\ndef f(x):\n    return x * 3 + 4\n```\nno:\n```\ndef f(x):\n    return 7\n```", 0),
     ],
 )
 def test_functions_are_judged_by_what_they_return(response, expected):
-    assert score(CODE, response) == expected
+    assert score(CODE, response, ended=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,8 +204,8 @@ def test_the_sandbox_refuses_all_but_small_arithmetic(source):
 
 
 def test_deeply_nested_source_is_a_wrong_answer_and_no_crash():
-    assert score(CODE, "def f(x):\n    return " + "(" * 5_000 + "x" + ")" * 5_000) == 0
-    assert score(CODE, "def f(x):\n    return " + "-" * 50_000 + "x") == 0
+    assert score(CODE, "def f(x):\n    return " + "(" * 5_000 + "x" + ")" * 5_000, ended=True) == 0
+    assert score(CODE, "def f(x):\n    return " + "-" * 50_000 + "x", ended=True) == 0
 
 
 def test_the_sandbox_agrees_with_python():
