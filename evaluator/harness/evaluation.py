@@ -32,6 +32,9 @@ from evaluator.serve.server import HOST
 from evaluator.suites.judge import Judge
 from evaluator.suites.suite import Benchmark, Suite
 
+VERSION = 2
+"""State of how harnesses' answers are taken, raised where a score changes by it. Since 2, what was cut while thinking
+is no answer; before, the reasoning was scored."""
 CONFIG = "asked_for.yml"
 """What nemo-evaluator was asked for, in the folder of an evaluation."""
 WORKING_FOLDER = "started_in"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core_evals.nemo_distill import version
+from evaluator.harness import evaluation
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.stats.power import detectable_difference
 from evaluator.suites import datasets
@@ -86,6 +87,8 @@ def ask(settings: Evaluation) -> Asked:
         identity["datasets"] = datasets.hash_datasets(folder, suite)
     if any(benchmark.task.startswith("offline") for benchmark in suite.benchmarks):
         identity["tasks"] = version.identity()
+    if not suite.evaluation:
+        identity["harness"] = {"version": evaluation.VERSION}
     return Asked(loads=tuple(loads), protocol=fingerprint(identity))
 
 

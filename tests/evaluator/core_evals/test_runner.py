@@ -1,12 +1,13 @@
 import argparse
 import asyncio
+import hashlib
 import itertools
 import json
 
 import pytest
 from aiohttp import web
 
-from core_evals.nemo_distill import runner
+from core_evals.nemo_distill import runner, version
 from core_evals.nemo_distill.runner import ask_all, read_questions, request_seed
 from evaluator.suites.catalogue import OFFLINE
 
@@ -100,6 +101,12 @@ def test_seeds_differ_by_run_question_and_repeat_and_by_nothing_else():
 def test_the_shipped_questions_are_as_many_as_the_suite_says():
     for benchmark in OFFLINE.benchmarks:
         assert len(read_questions(benchmark.task)) == benchmark.questions
+
+
+def test_another_question_is_another_version():
+    content = b"".join(path.read_bytes() for path in sorted(runner.DATA.glob("*.jsonl")))
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    assert {version.VERSION: digest} == {2: "95aa13daca67"}, "raise the version where a question changes"
 
 
 def test_a_question_id_that_comes_twice_is_refused(tmp_path, monkeypatch):
