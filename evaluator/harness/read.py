@@ -6,28 +6,29 @@
 Directly run, an evaluation's folder is nemo-evaluator's output folder; nemo-evaluator-launcher keeps it as
 `TIME-INVOCATION/TASK.N/artifacts`, most often with the job's exit code in `logs/stage.exit` beside it. An evaluation
 that went wrong can look like a bad model, so a result is refused, with the reason, unless everything agrees: the
-program ended well and in a folder of its own, the model asked is the model meant, every request was answered, every
-question has all its repeats, and the score written is the one that the answers give.
+program ended well and in a folder of its own, the model asked is the model meant, as many requests were answered as
+there are questions x repeats, every question has all its repeats, and the score written is the one that the answers
+give. Requests that failed and were answered when they were made again are mentioned and do no harm.
 """
 
-import json
+import contextlib
+import logging
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
-from evaluator.harness.readers import Sample, read_samples, reported_mean
+from evaluator.harness.readers import read_samples, reported_mean
+from evaluator.harness.sample import Sample
+from evaluator.harness.written import RESULTS, STATISTICS, Scores, Statistics, Written, read_scores, read_statistics
 from evaluator.results.answers import Answer, Question
+from evaluator.results.files import read_text
 from evaluator.results.scores import TaskResult
 from evaluator.stats.scores import Summary, binomial_stderr
 from evaluator.suites.suite import Benchmark, Suite
 
-RESULTS = "results.yml"
-STATISTICS = "eval_factory_metrics.json"
 EXIT_CODE = Path("logs", "stage.exit")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +70,32 @@ def read_launcher(
     """The suite's benchmarks as nemo-evaluator-launcher left them in `folder`, that of one invocation.
 
     `states` are those of its jobs by their numbers, as the launcher tells them, for executors that leave no exit
-    code; Slurm's is one. Raises ValueError with the reason not to believe it.
+    code; Slurm's is one. The folder is the invocation's own, so a job that met its time limit goes on in it: the
+    harness asks what is not answered yet. Raises ValueError with the reason not to believe it.
     """
     readings = []
     for number, benchmark in enumerate(suite.benchmarks):
         job = folder / f"{benchmark.task}.{number}"
-        if not job.is_dir():
-            raise ValueError(f"'{folder}' holds no folder of {benchmark.task}.")
-        if (job / EXIT_CODE).is_file():
-            code = (job / EXIT_CODE).read_text().split()[-1]  # after a time or a word, as the executor likes
-            if code != "0":
-                raise ValueError(f"{benchmark.task} ended with {code}, see the logs in '{job / 'logs'}'.")
-        elif states is None:
-            raise ValueError(f"{benchmark.task} has not ended: '{job}' has no {EXIT_CODE}.")
-        elif states[number] != "success":
-            raise ValueError(f"{benchmark.task} is '{states[number]}', see the logs in '{job / 'logs'}'.")
+        with _about(model_id):
+            _check_ended(job, benchmark, (states or {}).get(number))
+        artifacts = job / "artifacts"
         readings += read_artifacts(
-            job / "artifacts", [benchmark], suite, model_id=model_id, started=started, ids=ids or {}
+            artifacts, [benchmark], suite, model_id=model_id, started=started, ids=ids or {}, resumable=True
         )
     return readings
+
+
+def _check_ended(job: Path, benchmark: Benchmark, state: str | None) -> None:
+    if not job.is_dir():
+        raise ValueError(f"'{job.parent}' holds no folder of {benchmark.task}.")
+    if (job / EXIT_CODE).exists():
+        code = (read_text(job / EXIT_CODE).split() or ["no code"])[-1]  # after a time or a word, as executors like
+        if code != "0":
+            raise ValueError(f"{benchmark.task} ended with {code}, see the logs in '{job / 'logs'}'.")
+    elif state is None:
+        raise ValueError(f"{benchmark.task} has not ended: '{job}' has no {EXIT_CODE}.")
+    elif state != "success":
+        raise ValueError(f"{benchmark.task} is '{state}', see the logs in '{job / 'logs'}'.")
 
 
 def read_artifacts(
@@ -98,101 +106,134 @@ def read_artifacts(
     model_id: str,
     started: float,
     ids: Mapping[str, Sequence[str]],
+    resumable: bool = False,
 ) -> list[Reading]:
     """One evaluation's output folder, which holds `benchmarks`. Raises ValueError with the reason not to believe it."""
-    file = artifacts / RESULTS
-    if not file.is_file():
-        raise ValueError(f"the evaluation left no {RESULTS} in '{artifacts}'.")
-    if file.stat().st_mtime < started:
-        raise ValueError(f"'{file}' is from before this evaluation began: the folder had been used.")
-    record = yaml.safe_load(file.read_text(encoding="utf-8"))
-    answered_by = record["target"]["api_endpoint"]["model_id"]
-    if answered_by != model_id:
-        raise ValueError(f"the results in '{artifacts}' are about the model '{answered_by}', not '{model_id}'.")
-    statistics = _read_statistics(artifacts, benchmarks)
-    tasks = record["results"].get("tasks", {}) | record["results"].get("groups", {})
-    return [_read(benchmark, artifacts, suite, tasks, statistics, ids.get(benchmark.task)) for benchmark in benchmarks]
+    with _about(model_id):
+        scores = read_scores(artifacts, model_id=model_id, started=started)
+        statistics = read_statistics(artifacts)
+        if statistics.runs != 1 and not (resumable and statistics.runs > 1):
+            raise ValueError(
+                f"'{artifacts}' was used for {statistics.runs} evaluations: the harness scores what it finds there."
+            )
+        may_lack = any(benchmark.harness in ("offline", "nemo_skills") for benchmark in benchmarks)
+        if not may_lack:
+            _check_asked(artifacts, benchmarks, statistics)
+        samples = {
+            benchmark.task: read_samples(benchmark, artifacts, _ids(benchmark, ids)) if benchmark.harness else []
+            for benchmark in benchmarks
+        }
+        unasked = sum(not sample.asked for kept in samples.values() for sample in kept)
+        _check_asked(artifacts, benchmarks, statistics, unasked=unasked, whole=all(samples.values()))
+        if statistics.failed:
+            logger.warning(
+                "%s: %s of %s requests failed; all that could be asked was answered when it was asked again.",
+                ", ".join(benchmark.title for benchmark in benchmarks),
+                f"{statistics.failed:,}",
+                f"{statistics.count:,}",
+            )
+        return [_read(benchmark, suite, scores, statistics, samples[benchmark.task]) for benchmark in benchmarks]
 
 
-def _read_statistics(artifacts: Path, benchmarks: Sequence[Benchmark]) -> dict:
-    """What the adapter counted, which is what was asked for. A folder used twice counts both times."""
-    if not (artifacts / STATISTICS).is_file():
-        raise ValueError(f"the evaluation left no {STATISTICS} in '{artifacts}': nothing shows that it asked anything.")
-    metrics = json.loads((artifacts / STATISTICS).read_text(encoding="utf-8"))
-    runs = metrics.get("evaluation", {}).get("total_runs", 1)
-    if runs != 1:
-        raise ValueError(f"'{artifacts}' was used for {runs} evaluations: the harness scores what it finds there.")
-    statistics = metrics.get("response_stats", {})
-    count, successful = statistics.get("count", 0), statistics.get("successful_count", 0)
-    wanted = sum(benchmark.questions * benchmark.repeats * benchmark.requests for benchmark in benchmarks)
-    if not wanted == count == successful:
+@contextlib.contextmanager
+def _about(model_id: str) -> Iterator[None]:
+    """What is refused inside is said with the checkpoint's name."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"checkpoint '{model_id}': {error}") from error
+
+
+def _ids(benchmark: Benchmark, ids: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    return ids.get(benchmark.task) or [f"{benchmark.path[0]}/{index}" for index in range(benchmark.questions)]
+
+
+def _check_asked(
+    artifacts: Path,
+    benchmarks: Sequence[Benchmark],
+    statistics: Statistics,
+    *,
+    unasked: int = 0,
+    whole: bool = False,
+) -> None:
+    """Raise ValueError unless as many requests were answered as there are questions x repeats, but the `unasked`.
+
+    Answers that were under way when a job met its time limit are asked for again, so that more are counted than kept;
+    that is all right where a `whole` table of them shows what was kept.
+    """
+    wanted = sum(benchmark.questions * benchmark.repeats * benchmark.requests for benchmark in benchmarks) - unasked
+    resumed = statistics.runs > 1 and whole and statistics.successful >= wanted
+    if statistics.successful != wanted and not resumed:
+        but = f", but for {unasked:,} that could not be asked" if unasked else ""
         raise ValueError(
-            f"the evaluation in '{artifacts}' made {count:,} requests, {successful:,} of them answered; its questions "
-            f"x repeats are {wanted:,}."
+            f"the evaluation in '{artifacts}' made {statistics.count:,} requests, {statistics.successful:,} of them "
+            f"answered; its questions x repeats are {wanted:,}{but}."
         )
-    return statistics
+    ends = sum(statistics.finish_reasons.values())
+    if statistics.failed < 0 or ends > statistics.successful:
+        raise ValueError(
+            f"'{artifacts / STATISTICS}' counts {statistics.count:,} requests, {statistics.successful:,} answers and "
+            f"{ends:,} ends of answers, which cannot be."
+        )
 
 
 def _read(
-    benchmark: Benchmark, artifacts: Path, suite: Suite, tasks: dict, statistics: dict, ids: Sequence[str] | None
+    benchmark: Benchmark, suite: Suite, scores: Scores, statistics: Statistics, samples: Sequence[Sample]
 ) -> Reading:
-    score, stderr = _written(tasks, benchmark)
-    ids = ids or [f"{benchmark.path[0]}/{index}" for index in range(benchmark.questions)]
-    samples = read_samples(benchmark, artifacts, ids) if benchmark.harness else []
-    finished = statistics.get("finish_reason", {})
-    requests = sum(finished.values())
+    written = scores.of(benchmark)
     tokens = [sample.tokens for sample in samples if sample.tokens is not None]
     cut = [sample.finish_reason == "length" for sample in samples if sample.finish_reason]
-    mean_tokens = sum(tokens) / len(tokens) if tokens else statistics.get("avg_completion_tokens") or 0.0
-    cut_share = sum(cut) / len(cut) if cut else finished.get("length", 0) / requests if requests else 0.0
+    empty = [sample.is_empty for sample in samples if sample.is_empty is not None]
+    known = TaskResult(
+        task=benchmark.task,
+        questions=(),
+        scores=(),
+        mean_tokens=sum(tokens) / len(tokens) if tokens else statistics.mean_tokens,
+        cut_share=sum(cut) / len(cut) if cut else statistics.cut_share,
+        empty_share=sum(empty) / len(empty) if empty else 0.0,
+        failed_requests=statistics.failed,
+        most=benchmark.most,
+    )
     questions: tuple[Question, ...] = ()
     if samples:
-        result, questions = _table(benchmark, samples, mean_tokens=mean_tokens, cut_share=cut_share)
-        if not math.isclose(score, expected := reported_mean(benchmark, samples), abs_tol=1e-6):
-            raise ValueError(f"{RESULTS} says {benchmark.key} is {score}, its answers {expected}.")
+        result, questions = _table(benchmark, samples, known)
+        if not written.says(expected := reported_mean(benchmark, samples)):
+            raise ValueError(f"{RESULTS} says {benchmark.key} is {written.value}, its answers {expected:.6g}.")
+        if result.summary.mean and all(sample.is_empty for sample in samples if sample.score):
+            raise ValueError(f"{benchmark.title} is {100 * expected:.1f}, and no answer that is right has any text.")
     else:
-        summary = Summary(score, _stderr(score, stderr, benchmark), None, benchmark.questions, benchmark.repeats)
-        result = TaskResult(benchmark.task, (), (), mean_tokens, cut_share, reported=summary)
+        if benchmark.harness:
+            logger.warning("%s: no answers were kept, so that its score alone is known.", benchmark.title)
+        stderr = _stderr(written, benchmark)
+        reported = Summary(written.share, stderr, None, benchmark.questions, benchmark.repeats)
+        result = replace(known, reported=reported)
     if result.summary.mean == 0:
         _check_zero(benchmark, suite, samples)
     return Reading(result=result, questions=questions)
 
 
-def _stderr(score: float, stderr: float, benchmark: Benchmark) -> float:
+def _stderr(written: Written, benchmark: Benchmark) -> float:
     """Standard error over questions of a score whose answers are not known.
 
     What a harness reports is that only where it asks once: of repeats, simple-evals and NeMo-Skills report the error
     over runs, which says nothing of the questions. Elsewhere it is the largest that a mean of scores from 0 to 1 has.
     """
-    if benchmark.repeats == 1 and math.isfinite(stderr):
-        return stderr
-    return binomial_stderr(score, questions=benchmark.independent, repeats=benchmark.repeats).most
-
-
-def _written(tasks: dict, benchmark: Benchmark) -> tuple[float, float]:
-    """The benchmark's score in results.yml and its standard error there, nan where it has none."""
-    task, metric, name = benchmark.written
-    metrics = tasks.get(task, {}).get("metrics", {})
-    by_name = {_flat(name): values for name, values in metrics.items()}
-    found = by_name.get(_flat(metric), {}).get("scores", {}).get(name, {})
-    if found.get("value") is None:
-        have = sorted(f"{m}/{s}" for m, values in metrics.items() for s in values.get("scores", {}))
-        raise ValueError(f"{RESULTS} has no score {benchmark.key}: of {task} it has {have}.")
-    stderr = (found.get("stats") or {}).get("stderr")
-    return float(found["value"]), math.nan if stderr is None else float(stderr)
-
-
-def _flat(metric: str) -> str:
-    """A metric as the launcher exports it: NeMo-Skills' `pass@1[avg-of-8]` becomes `pass_at_1_avg-of-8`."""
-    return re.sub(r"[^\w.-]+", "_", metric.replace("pass@", "pass_at_")).strip("_")
+    most = binomial_stderr(written.share, questions=benchmark.independent, repeats=benchmark.repeats).most
+    if benchmark.repeats > 1 or not math.isfinite(written.stderr):
+        return most
+    if not 0 <= written.stderr_share <= benchmark.most * most + 1e-3:
+        raise ValueError(f"{RESULTS} says {benchmark.key} is {written.value} ± {written.stderr}, which cannot be.")
+    return written.stderr_share
 
 
 def _table(
-    benchmark: Benchmark, samples: list[Sample], *, mean_tokens: float, cut_share: float
+    benchmark: Benchmark, samples: Sequence[Sample], known: TaskResult
 ) -> tuple[TaskResult, tuple[Question, ...]]:
     """The samples as a table, in the order of the questions, and as answers to look at."""
     table: dict[str, dict[int, Sample]] = {}
     for sample in samples:
+        if sample.score > benchmark.most:
+            raise ValueError(f"{benchmark.task} gives {sample.question} the score {sample.score:g}, above what can be.")
         table.setdefault(sample.question, {})[sample.repeat] = sample
     repeats = list(range(benchmark.repeats))
     if len(table) != benchmark.questions or len(samples) != benchmark.questions * benchmark.repeats:
@@ -207,13 +248,11 @@ def _table(
             )
     rows = {question: [table[question][repeat] for repeat in repeats] for question in sorted(table, key=_natural)}
     clusters = tuple(row[0].cluster for row in rows.values())
-    result = TaskResult(
-        task=benchmark.task,
+    result = replace(
+        known,
         questions=tuple(rows),
         scores=tuple(tuple(sample.score for sample in row) for row in rows.values()),
         clusters=clusters if any(clusters) else (),
-        mean_tokens=mean_tokens,
-        cut_share=cut_share,
     )
     questions = tuple(
         Question(
@@ -222,7 +261,8 @@ def _table(
             prompt=row[0].prompt,
             reference=_reference(row),
             answers=tuple(
-                Answer(text=sample.text, score=sample.score, finish_reason=sample.finish_reason) for sample in row
+                Answer(text=sample.text or "", score=sample.score, finish_reason=sample.finish_reason or "")
+                for sample in row
             ),
         )
         for question, row in rows.items()
@@ -243,9 +283,9 @@ def _natural(question: str) -> tuple:
     return (head, int(tail), "") if tail.isdigit() else (head, -1, tail)
 
 
-def _check_zero(benchmark: Benchmark, suite: Suite, samples: list[Sample]) -> None:
+def _check_zero(benchmark: Benchmark, suite: Suite, samples: Sequence[Sample]) -> None:
     """A benchmark answered all wrongly is a bad model only where something was answered."""
-    if samples and not any(sample.text.strip() for sample in samples):
+    if samples and all(sample.is_empty for sample in samples):
         raise ValueError(f"{benchmark.title} is 0 and all its {len(samples)} answers are empty: it did not work.")
     if not suite.may_score_zero:
         raise ValueError(f"{benchmark.title} is 0: of the suite '{suite.name}' that is a failed evaluation.")

@@ -7,13 +7,17 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evaluator.results.clusters import clusters_of
+from evaluator.results.files import form, items, mapping, number, read_object, text, whole
 from evaluator.stats.scores import Summary, summarize
 
 RESULTS_FILE = "results.json"
@@ -28,7 +32,7 @@ class TaskResult:
     questions: tuple[str, ...]
     """Ids of the questions."""
     scores: tuple[tuple[float, ...], ...]
-    """Scores from 0 to 1, one row per question, one column per repeat."""
+    """Scores from 0 to `most`, one row per question, one column per repeat."""
     mean_tokens: float
     """Mean length of an answer in tokens."""
     cut_share: float
@@ -37,6 +41,11 @@ class TaskResult:
     """Per question the passage or problem that it shares with others; empty when no two share one."""
     reported: Summary | None = None
     """What the harness reports where it keeps no answers: `scores` and `questions` are empty then."""
+    failed_requests: int = 0
+    """Number of requests that failed, of the evaluation that asked this benchmark: made again until they were answered,
+    or not to be answered at all."""
+    most: float = 1.0
+    """Highest score of a question; more than 1 where questions weigh differently, so that their mean is at most 1."""
     empty_share: float = 0.0
     """Share of answers, from 0 to 1, that leave no text to judge: nothing was said, or nothing but reasoning."""
 
@@ -79,18 +88,85 @@ class CheckpointResult:
 
     @classmethod
     def load(cls, folder: Path) -> "CheckpointResult":
-        """Read what `save` wrote."""
-        record = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        tasks = tuple(
-            TaskResult(
-                **task
-                | {
-                    "questions": tuple(task["questions"]),
-                    "scores": tuple(map(tuple, task["scores"])),
-                    "clusters": tuple(task.get("clusters") or clusters_of(task["task"], task["questions"])),
-                    "reported": Summary(**task["reported"]) if task.get("reported") else None,
-                }
+        """Read what `save` wrote. Raises ValueError naming the file when it is not that, or holds what cannot be."""
+        path = folder / RESULTS_FILE
+        record = read_object(path)
+        with form(f"'{path}'"):
+            _check_names(record, cls)
+            tasks = tuple(_task(mapping(task, "a task")) for task in items(record["tasks"], "tasks"))
+            names = [task.task for task in tasks]
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"its tasks are {names}: each is there once.")
+            return cls(
+                label=text(record["label"], "label"),
+                suite=text(record["suite"], "suite"),
+                seed=whole(record["seed"], "seed"),
+                seconds=number(record["seconds"], "seconds"),
+                command=tuple(text(word, "a word of command") for word in items(record["command"], "command")),
+                tasks=tasks,
             )
-            for task in record["tasks"]
-        )
-        return cls(**record | {"tasks": tasks, "command": tuple(record["command"])})
+
+
+def _task(record: dict[str, Any]) -> TaskResult:
+    """One benchmark of results.json, with what later versions added where an earlier one wrote it."""
+    name = text(record["task"], "the name of a task")
+    _check_names(record, TaskResult)
+    most = number(record.get("most", 1.0), f"the highest score of {name}", least=1, most=2)
+    questions, scores = items(record["questions"], f"questions of {name}"), items(record["scores"], f"scores of {name}")
+    reported = None if record.get("reported") is None else _summary(mapping(record["reported"], name), name)
+    if reported is None:
+        _check_table(name, questions, scores, most)
+    elif questions or scores:
+        raise ValueError(f"{name} has both answers and a score that stands for them.")
+    clusters = items(record.get("clusters") or list(clusters_of(name, questions)), f"clusters of {name}")
+    if clusters and (len(clusters) != len(questions) or set(map(type, clusters)) != {str}):
+        raise ValueError(f"{name} has {len(clusters)} clusters for {len(questions)} questions, or some are no names.")
+    return TaskResult(
+        task=name,
+        questions=tuple(questions),
+        scores=tuple(map(tuple, scores)),
+        mean_tokens=number(record["mean_tokens"], f"mean_tokens of {name}"),
+        cut_share=number(record["cut_share"], f"cut_share of {name}", most=1),
+        empty_share=number(record.get("empty_share", 0.0), f"empty_share of {name}", most=1),
+        clusters=tuple(clusters),
+        reported=reported,
+        failed_requests=whole(record.get("failed_requests", 0), f"failed_requests of {name}"),
+        most=most,
+    )
+
+
+def _check_table(name: str, questions: list, scores: list, most: float) -> None:
+    """Raise ValueError unless every question has one id and as many scores, from 0 to `most`, as all others."""
+    if len(questions) != len(scores) or len(questions) < 2:
+        raise ValueError(f"{name} has {len(scores)} rows of scores for {len(questions)} questions.")
+    if set(map(type, questions)) != {str}:
+        raise ValueError(f"{name} has a question whose id is no text.")
+    if set(map(type, scores)) != {list} or len(set(map(len, scores))) > 1 or not scores[0]:
+        lengths = sorted({len(row) if isinstance(row, list) else 0 for row in scores})
+        raise ValueError(f"the questions of {name} have {lengths} scores: each is asked as often as the others.")
+    if not set(map(type, chain.from_iterable(scores))) <= {int, float}:
+        raise ValueError(f"{name} has a score that is no number.")
+    table = np.array(scores, dtype=np.float64)
+    wrong = table[~((table >= 0) & (table <= most))]
+    if wrong.size:
+        raise ValueError(f"{name} has {wrong.size} scores such as {wrong[0]:g}; they are from 0 to {most:g}.")
+    if table.mean() > 1:
+        raise ValueError(f"the mean score of {name} is {table.mean():g}; it is at most 1.")
+
+
+def _summary(record: dict[str, Any], name: str) -> Summary:
+    _check_names(record, Summary)
+    spread = record["rerun_sd"]
+    return Summary(
+        mean=number(record["mean"], f"the score of {name}", most=1),
+        stderr=number(record["stderr"], f"the error of {name}", most=1),
+        rerun_sd=None if spread is None else number(spread, f"the re-run noise of {name}", most=1),
+        questions=whole(record["questions"], f"the questions of {name}", least=1),
+        repeats=whole(record["repeats"], f"the repeats of {name}", least=1),
+    )
+
+
+def _check_names(record: Mapping[str, Any], kind: type) -> None:
+    known = {one.name for one in fields(kind)}
+    if unknown := sorted(set(record) - known):
+        raise ValueError(f"it has {unknown[0]!r}, which this version does not know: written by a later one?")

@@ -78,12 +78,20 @@ def test_success_without_results_is_refused(folder):
         read(folder, SUITE, model_id="pruned")
 
 
-@pytest.mark.parametrize(("count", "successful"), [(6, 5), (7, 6), (4, 4), (0, 0)])
+@pytest.mark.parametrize(("count", "successful"), [(6, 5), (7, 7), (4, 4), (0, 0)])
 def test_requests_that_failed_or_were_not_made_are_refused(folder, count, successful):
     stats = {"response_stats": {"count": count, "successful_count": successful}}
     (folder / "eval_factory_metrics.json").write_text(json.dumps(stats))
     with pytest.raises(ValueError, match=f"made {count} requests, {successful} of them answered"):
         read(folder, SUITE, model_id="pruned")
+
+
+def test_a_request_that_failed_and_was_made_again_is_mentioned_and_does_no_harm(folder, caplog):
+    stats = {"response_stats": {"count": 7, "successful_count": 6}}
+    (folder / "eval_factory_metrics.json").write_text(json.dumps(stats))
+    (result,) = read(folder, SUITE, model_id="pruned")
+    assert (result.summary.mean, result.failed_requests) == (0.5, 1)
+    assert "Math: 1 of 7 requests failed" in caplog.text
 
 
 def test_a_wrong_number_of_repeats_is_refused(folder):
@@ -119,6 +127,17 @@ def test_an_evaluation_in_a_folder_of_an_earlier_one_is_refused(folder):
     (folder / "eval_factory_metrics.json").write_text(json.dumps(metrics | {"evaluation": {"total_runs": 2}}))
     with pytest.raises(ValueError, match="was used for 2 evaluations"):
         read(folder, SUITE, model_id="pruned")
+
+
+def test_a_question_that_could_not_be_asked_is_wrong_empty_and_not_missed_among_the_requests(folder):
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    lines[-1] |= {"finish_reason": "unasked", "response": "", "empty": True, "tokens": 0}
+    lines[1] |= {"empty": True}  # cut while thinking: there is text, and no answer in it
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stats = {"response_stats": {"count": 6, "successful_count": 5}}
+    (folder / "eval_factory_metrics.json").write_text(json.dumps(stats))
+    (result,) = read(folder, SUITE, model_id="pruned")
+    assert (result.scores[2], result.empty_share) == ((0.0, 0.0), pytest.approx(2 / 6))
 
 
 def test_a_zero_is_believed_where_something_was_answered_and_not_where_all_answers_are_empty(folder):

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from evaluator.harness.evaluation import CONFIG, evaluating, free_ports, run_config
-from evaluator.harness.read import _written, read_direct
+from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
+from evaluator.harness.written import Scores
 from evaluator.suites.catalogue import HARNESS, OFFLINE, STUDY
 from evaluator.suites.datasets import question_ids
 from tests.evaluator.endpoints import answering
@@ -128,7 +129,7 @@ def test_an_adapters_cache_makes_one_answer_of_all_repeats_so_there_is_none(tmp_
 
 
 def test_the_launcher_s_export_leaves_errors_out_so_that_results_are_read_from_their_file(tmp_path):
-    score = {"value": 0.625, "stats": {"stderr": 0.0421}}
+    score = {"value": 62.5, "stats": {"stderr": 4.21}}
     metrics = {"pass@1": {"scores": {"average_score": score}}}
     results = {"results": {"tasks": {"ifeval": {"metrics": metrics}}}}
     (tmp_path / "results.yml").write_text(yaml.safe_dump(results))
@@ -138,8 +139,9 @@ def test_the_launcher_s_export_leaves_errors_out_so_that_results_are_read_from_t
     )
     done = subprocess.run([sys.executable, "-c", exported, str(tmp_path)], capture_output=True, text=True, check=True)
     values = json.loads(done.stdout.splitlines()[-1])
-    assert 0.625 in values.values() and 0.0421 not in values.values()
-    assert _written(results["results"]["tasks"], ifeval()) == (0.625, 0.0421)
+    assert 62.5 in values.values() and 4.21 not in values.values()
+    found = Scores(tmp_path / "results.yml", results["results"]["tasks"]).of(ifeval())
+    assert (found.share, found.stderr_share) == (0.625, pytest.approx(0.0421))
 
 
 def ifeval():
