@@ -138,7 +138,7 @@ def judge(reports: Mapping[str, Report]) -> Judgement:
     check_comparable(reports)
     columns = next(iter(reports.values())).columns
     within = {name: _within(report) for name, report in reports.items()}
-    failures = find_failures(reports, within)
+    failures = find_failures(reports)
     shared = by_tokens(reports)
     between = family(
         columns,
@@ -172,7 +172,7 @@ def judge_alone(name: str, report: Report) -> tuple[StoppingPoint, tuple[Finding
     """Where one run could have been stopped, and what to look at twice in it, by the name that it goes by."""
     check_rows(report)
     reports, within = {name: report}, {name: _within(report)}
-    failures = find_failures(reports, within)
+    failures = find_failures(reports)
     return _stopping(name, report, within[name], failures[name]), tuple(_flags(reports, within, failures))
 
 
