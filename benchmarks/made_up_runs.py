@@ -48,6 +48,7 @@ def make_run(
     repeats: int | None = None,
     seed: int = 1234,
     protocol: str = "0123456789ab",
+    blend: str = "",
 ) -> Run:
     """Write the run RUNS/NAME.json with its folders, all done.
 
@@ -61,8 +62,9 @@ def make_run(
         broken: A milestone's number, from 0, and the task of which all its answers are wrong.
         iterations: Of the milestones; as many as there are skills are used.
         repeats: Times each question is asked; None is the suite's.
-        seed: Of the requests.
+        seed: Of the requests and of the training.
         protocol: Stands for all else that decides a score.
+        blend: What it was trained on; the run's name unless told. Runs of one blend under two seeds are replicates.
     """
     asked = suite if repeats is None else suite.with_repeats(repeats)
     milestones = Schedule(**COURSE).milestones(iterations[: len(skills)])
@@ -71,9 +73,13 @@ def make_run(
     checkpoints += [(mark.label, "milestone", mark.tokens, mark.iteration) for mark in milestones]
     evaluations = [f"evaluate-{label}" for label, *_ in checkpoints]
     segments = [f"distill-{mark.label}" for mark in milestones]
-    steps = [Step("prune", "nemo_distill.steps.prune", {}), Step("prepare", "nemo_distill.steps.prepare", {"of": name})]
+    steps = [
+        Step("prune", "nemo_distill.steps.prune", {}),
+        Step("prepare", "nemo_distill.steps.prepare", {"of": blend or name}),
+    ]
     steps += [
-        Step(segment, "nemo_distill.steps.distill", {"course": COURSE}, ("prune", "prepare")) for segment in segments
+        Step(segment, "nemo_distill.steps.distill", {"course": COURSE | {"seed": seed}}, ("prune", "prepare"))
+        for segment in segments
     ]
     steps += [
         Step(f"evaluate-{label}", "nemo_distill.steps.evaluate", {**config, "of": "" if role != "milestone" else name})
@@ -119,7 +125,12 @@ def make_run(
         CheckpointResult(label, suite.name, seed, 1.0, ("made up",), tasks).save(specs[f"evaluate-{label}"].folder)
     for spec in specs.values():
         mark_done(spec.folder, seconds=1.0)
-    run = Run(name=name, runs=runs.resolve(), specs=specs, facts=RunFacts(recipe={"blend": {"name": f"blend_{name}"}}))
+    run = Run(
+        name=name,
+        runs=runs.resolve(),
+        specs=specs,
+        facts=RunFacts(recipe={"blend": {"name": f"blend_{blend or name}"}}, seed=seed),
+    )
     run.save()
     return run
 

@@ -5,6 +5,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -29,7 +30,7 @@ def score_text(value: Measured) -> str:
 
 def points_text(difference: float) -> str:
     """A difference from 0 to 1 in points, with its sign: `+12.4`."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    return f"{100 * difference:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
 
 
 def change_text(value: Measured) -> str:
@@ -72,3 +73,14 @@ def valid_unicode(text: str) -> str:
     True
     """
     return _SURROGATES.sub("\ufffd", text)
+
+
+def joined(names: Sequence[str], word: str = "and") -> str:
+    """Names as a sentence has them: `a`, `a and b`, `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} {word} {last}" if others else last
+
+
+def share_text(share: float) -> str:
+    """A share from 0 to 1 in percent: `3.2%`, `<0.1%`."""
+    return "<0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"

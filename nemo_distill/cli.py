@@ -134,6 +134,16 @@ def cancel(
 def report(
     run: Annotated[list[str] | None, typer.Argument(help="Names or files of runs; two or more are compared.")] = None,
     published: Annotated[bool, typer.Option("--published", help="The study's own tables, which need no run.")] = False,
+    seed_sd: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="What another training seed moves any score, the Average too (standard deviation). Without it: what "
+            "runs of one blend under several seeds show, else 0.5, twice what the study's own averages scatter about "
+            "their curves.",
+        ),
+    ] = None,
+    margin: Annotated[float, typer.Option(metavar="POINTS", help="What stopping early may cost of the Average.")] = 1.0,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
@@ -143,6 +153,9 @@ def report(
     from nemo_distill.run.manifest import find
     from nemo_distill.study.report import write_tables
 
+    for option, points in (("--seed-sd", seed_sd), ("--margin", margin)):
+        if points is not None and not 0 <= points <= 100:
+            raise UserError(f"{option} {points:g} is no number of points from 0 to 100.")
     if published and run:
         raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
     if published:
@@ -158,7 +171,9 @@ def report(
         show.print_outcome(found[0], Console())
     else:
         elsewhere = "" if runs == RUNS_FOLDER else f" --runs {runs}"
-        show.print_comparison(*compare.write_comparison_report(found, runs, elsewhere), Console())
+        assumed = None if seed_sd is None else seed_sd / 100
+        made = compare.write_comparison_report(found, runs, elsewhere, seed_sd=assumed, margin=margin / 100)
+        show.print_comparison(*made, Console())
 
 
 def card(

@@ -8,12 +8,14 @@ the command that makes it again, and what the report found to hold against it. W
 to whoever publishes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evaluator.report.pages import render_page
 from evaluator.results.run import BlendPart, Pruning, Report, Row
 from evaluator.verdicts.finding import Finding
+from evaluator.verdicts.seeds import SEED_SD
 
 HARNESS = ("NeMo Evaluator", "https://docs.nvidia.com/nemo/evaluator")
 """What asked the questions, and where it is described."""
@@ -52,6 +54,11 @@ class Card:
         return self.report.recovered(self.row)
 
     @property
+    def stderr_with_seed(self) -> float:
+        """Standard error of the average, from 0 to 1, with what another training seed is assumed to change."""
+        return math.hypot(self.row.average.stderr, SEED_SD)
+
+    @property
     def pruning(self) -> Pruning | None:
         """How the teacher became the student."""
         return self.report.pruning
@@ -70,7 +77,8 @@ class Card:
 
 def render(card: Card) -> str:
     """The text of README.md."""
-    return f"---\n{metadata(card)}\n---\n\n{render_page('card.md.j2', card=card, report=card.report, row=card.row)}"
+    text = render_page("card.md.j2", card=card, report=card.report, row=card.row, seed_sd=SEED_SD)
+    return f"---\n{metadata(card)}\n---\n\n{text}"
 
 
 def metadata(card: Card) -> str:

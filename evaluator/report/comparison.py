@@ -1,33 +1,41 @@
 """Writes the report of several runs side by side: which blend is better where, and how sure that is.
 
-    comparison = Comparison(judge({"pre_sft_v1": report, "pt_v1v2": other}))
-    write_comparison(comparison, Path("out"))      # report.md report.html learning_curves.png scores.csv verdicts.csv
+    comparison = Comparison(judge({"pre_sft_v1": report, "pt_v1v2": other}), commands)
+    write_comparison(comparison, Path("out"))      # report.md report.html learning_curves.png and CSVs
     rich.print(terminal_summary(comparison))
 
 The conclusions are `evaluator.verdicts.judge`'s; it is drawn and laid out by what draws and lays out the other reports.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from evaluator.report.advice import advice, both_text, needed_text, place_text, rests_text, standing_text
 from evaluator.report.pages import EMPTY, MARKERS, PNG, SYMBOLS, cell_text, plain_table, write_pages
 from evaluator.report.panels import Panel, fit_panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
 from evaluator.results.run import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
-from evaluator.text import Measured, change_text, p_text
-from evaluator.verdicts.contrasts import BETTER, OPEN, SUSPECT, WORSE, Contrast
+from evaluator.text import Measured, joined
+from evaluator.verdicts.contrasts import BETTER, WORSE, Contrast, by_tokens
 from evaluator.verdicts.judge import Judgement, Standing
+from evaluator.verdicts.stopping import Candidate, StoppingPoint
 
-VERDICTS = "verdicts.csv"
+VERDICTS, STOPPING = "verdicts.csv", "stopping.csv"
 VERDICT_COLUMNS = (
-    "family", "milestone", "benchmark", "one", "other", "difference", "stderr", "holm_p", "verdict",
+    "family", "milestone", "benchmark", "one", "other", "difference",
+    "stderr_answers", "p_answers", "verdict_answers", "stderr_seed", "p_seed", "verdict_seed",
     "questions_needed", "repeats_needed", "paired",
 )  # fmt: skip
-MOST_RUNS = len(SYMBOLS)
-"""Runs that a page tells apart."""
+STOPPING_COLUMNS = (
+    "blend", "milestone", "tokens", "average", "stderr",
+    "lost", "lost_stderr", "lost_at_most", "margin", "fallen", "stop",
+)  # fmt: skip
+MOST_BLENDS = len(SYMBOLS)
+"""Blends that a page tells apart."""
 _NARROW_NAME = 12
 """Characters of a run's name beside which the terminal table has room for errors."""
 
@@ -43,8 +51,18 @@ class Comparison:
 
     @property
     def reports(self) -> Mapping[str, Report]:
-        """The runs' own reports, by the names that the runs go by."""
+        """A report of each blend, of several runs their mean, by the blend's name."""
         return self.judgement.reports
+
+    @cached_property
+    def runs(self) -> Mapping[str, Report]:
+        """The runs' own reports, by the names that the runs go by."""
+        return {name: report for blend in self.judgement.blends.values() for name, report in blend.runs.items()}
+
+    @property
+    def replicated(self) -> dict[str, list[str]]:
+        """Names of the runs of each blend that has more than one."""
+        return {name: list(blend.runs) for name, blend in self.judgement.blends.items() if len(blend.runs) > 1}
 
     @property
     def first(self) -> Report:
@@ -53,22 +71,23 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Names of all runs."""
+        """Names of all blends."""
         return " · ".join(self.reports)
 
     def number(self, name: str) -> int:
-        """Number of the run, from 1, which decides its colour and symbol."""
-        return list(self.reports).index(name) + 1
+        """Number of the blend, from 1, which decides its colour and symbol; of a run, its blend's."""
+        blends = self.judgement.blends.values()
+        return next(place for place, blend in enumerate(blends, 1) if name == blend.name or name in blend.runs)
 
     @property
     def columns(self) -> list[str]:
-        """Titles of the benchmarks, and of their average."""
-        return [*(title for _, title in self.first.columns), AVERAGE]
+        """Title of the average, which is what is tested first, and of the benchmarks."""
+        return [AVERAGE, *(title for _, title in self.first.columns)]
 
     @property
     def without_answers(self) -> list[str]:
         """Titles of the benchmarks whose harness kept no single answers of some checkpoint."""
-        lacking = {title for report in self.reports.values() for title in report.without_answers}
+        lacking = {title for report in self.runs.values() for title in report.without_answers}
         return [title for _, title in self.first.columns if title in lacking]
 
     @property
@@ -84,23 +103,34 @@ class Comparison:
 
     @property
     def finals(self) -> dict[str, Row]:
-        """Row of each run that has the milestone at which all is summed up."""
-        return self.judgement.shared[self.judgement.last_common]
+        """Row of each blend that has the milestone at which all is summed up, the highest average first."""
+        rows = self.judgement.shared[self.judgement.last_common]
+        return dict(sorted(rows.items(), key=lambda item: -item[1].average.mean))
 
     @property
     def standings(self) -> list[Standing]:
-        """Who leads in each column there."""
-        return list(self.judgement.standings(self.at))
+        """Who leads in each column there, the average first."""
+        return sorted(self.judgement.standings(self.at), key=lambda one: one.column != AVERAGE)
 
     @property
     def rows(self) -> list[tuple[str, Row]]:
         """Every checkpoint once, with the name of its run; teachers and pruned students that are one under none."""
         found: dict[str, tuple[str, Row]] = {}
-        for name, report in self.reports.items():
+        for name, report in self.runs.items():
             for row in report.rows:
                 shared = row.role == "teacher" or (row.role == "pruned" and self.pruned)
                 found.setdefault(row.role if shared else f"{name} {row.title}", ("" if shared else name, row))
         return list(found.values())
+
+    @property
+    def means(self) -> list[tuple[str, Row]]:
+        """Milestones that are means of several runs, with the name of their blend."""
+        return [
+            (name, row)
+            for name, blend in self.judgement.blends.items()
+            for row in blend.report.milestones
+            if len(blend.at(row.seen)) > 1
+        ]
 
     @property
     def sources(self) -> list[tuple[str, list[BlendPart | None]]]:
@@ -111,16 +141,24 @@ class Comparison:
 
 
 def grouped(contrasts: Sequence[Contrast]) -> dict[str, dict[tuple[str, str], list[Contrast]]]:
-    """Contrasts by milestone, the last first, and by the pair, in the order of the columns."""
+    """Contrasts by milestone, the last first, and by the pair; the average first, then in the order of the columns."""
     groups: dict[str, dict] = {}
     for contrast in contrasts:
-        groups.setdefault(contrast.at, {}).setdefault((contrast.one, contrast.other), []).append(contrast)
+        pair = groups.setdefault(contrast.at, {}).setdefault((contrast.one, contrast.other), [])
+        pair.insert(0 if contrast.column == AVERAGE else len(pair), contrast)
     return dict(reversed(groups.items()))
 
 
+def look(contrast: Contrast) -> str:
+    """How a difference is drawn: `sure` where it stands, `half` where it does in these answers only, else `unsure`."""
+    if contrast.verdict in (BETTER, WORSE):
+        return "sure"
+    return "half" if contrast.in_answers in (BETTER, WORSE) else "unsure"
+
+
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write report.md, report.html, learning_curves.png and scores.csv, verdicts.csv and questions.csv into `folder`,
-    which is there."""
+    """Write report.md, report.html, learning_curves.png and the CSVs of scores, verdicts, stopping points and questions
+    into `folder`, which is there."""
     from evaluator.report import plots
 
     asked, unread = with_answers(question_sheets(comparison))
@@ -137,10 +175,13 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         teacher=grouped(comparison.judgement.teacher),
         drawings=[plots.panel_svg(panel) for panel in drawn],
         symbols=SYMBOLS,
-        emphasis={BETTER: "sure", WORSE: "sure", OPEN: "unsure", SUSPECT: "unsure"},
+        advice=advice(comparison.judgement),
+        rests=rests_text(comparison.judgement),
+        look=look,
+        both_text=both_text,
+        place_text=place_text,
         role_titles=ROLE_TITLES,
         needed_text=needed_text,
-        p_text=p_text,
         sheets=asked,
         unread=unread,
         rows=[row for _, row in comparison.rows],
@@ -162,35 +203,54 @@ def question_sheets(comparison: Comparison) -> tuple:
     def view(label: str, chosen) -> View:
         return View(label, (*shared, *(place for place, column in enumerate(columns) if chosen(column))))
 
-    rivals = [place for place, column in enumerate(columns) if column.row in comparison.finals.values()]
-    views = [view(f"At {comparison.at} tokens", lambda column: column.row in comparison.finals.values())]
+    shown = by_tokens(comparison.runs)
+    finals = shown[comparison.judgement.last_common].values()
+    rivals = [place for place, column in enumerate(columns) if column.row in finals]
+    views = [view(f"At {comparison.at} tokens", lambda column: column.row in finals)]
     for tokens in reversed(comparison.judgement.shared):
-        rows = comparison.judgement.shared[tokens].values()
+        rows = shown[tokens].values()
         if tokens != comparison.judgement.last_common:
             views.append(view(f"At {comparison.judgement.title(tokens)} tokens", lambda c, rows=rows: c.row in rows))
-    views += [view(name, lambda column, name=name: column.name == name) for name in comparison.reports]
+    views += [view(name, lambda column, name=name: column.name == name) for name in comparison.runs]
     return sheets(columns, views, rivals, comparison.first.columns)
 
 
 def write_csv(comparison: Comparison, folder: Path) -> None:
-    """Write scores.csv, as every run's own with its name before it, and verdicts.csv, a line per contrast."""
-    with open(folder / SCORES, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("run", *CSV_COLUMNS))
-        for name, report in comparison.reports.items():
-            writer.writerows((name, *line) for line in score_lines(report))
+    """Write scores.csv, as every run's own with its name before it, verdicts.csv, a line per contrast, and
+    stopping.csv, a line per milestone."""
+    runs = [(name, line) for name, report in comparison.runs.items() for line in score_lines(report)]
+    _write(folder / SCORES, ("run", *CSV_COLUMNS), ((name, *line) for name, line in runs))
     judgement = comparison.judgement
-    families = {"between runs": judgement.between, "against the teacher": judgement.teacher} | {
+    families = {"between blends": judgement.between, "against the teacher": judgement.teacher} | {
         f"within {name}": contrasts for name, contrasts in judgement.within.items()
     }
-    with open(folder / VERDICTS, "w", newline="", encoding="utf-8") as file:
+    contrasts = [(family, contrast) for family, contrasts in families.items() for contrast in contrasts]
+    _write(folder / VERDICTS, VERDICT_COLUMNS, (_verdict_line(*one) for one in contrasts))
+    stops = [(stop, one) for stop in judgement.stopping for one in stop.candidates]
+    _write(folder / STOPPING, STOPPING_COLUMNS, (_stopping_line(*one) for one in stops))
+
+
+def _verdict_line(family: str, c: Contrast) -> list:
+    answers = [f"{c.difference.stderr:.6f}", f"{c.p_value:.3g}", c.in_answers]
+    seed = c.another_seed
+    seeds = [f"{seed.stderr:.6f}", f"{seed.p_value:.3g}", c.verdict] if seed else ["", "", ""]
+    more = [c.needed.questions, c.needed.repeats] if c.needed else ["", ""]
+    difference = f"{c.difference.mean:.6f}"
+    return [family, c.at, c.column, c.one, c.other, difference, *answers, *seeds, *more, "yes" if c.paired else "no"]
+
+
+def _stopping_line(stop: StoppingPoint, one: Candidate) -> list:
+    average = [f"{one.row.average.mean:.6f}", f"{one.row.average.stderr:.6f}"]
+    lost = [f"{value:.6f}" for value in (one.lost.mean, one.lost.stderr, one.at_most, stop.margin)]
+    marks = ["yes" if mark else "no" for mark in (one.fallen, one.row == stop.row)]
+    return [stop.run, one.row.title, one.row.seen, *average, *lost, *marks]
+
+
+def _write(path: Path, columns: Sequence[str], lines: Iterable[Sequence]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(VERDICT_COLUMNS)
-        for family, contrasts in families.items():
-            for c in contrasts:
-                numbers = [f"{c.difference.mean:.6f}", f"{c.difference.stderr:.6f}", f"{c.p_value:.3g}", c.verdict]
-                more = [c.needed.questions, c.needed.repeats] if c.needed else ["", ""]
-                writer.writerow([family, c.at, c.column, c.one, c.other, *numbers, *more, "yes" if c.paired else "no"])
+        writer.writerow(columns)
+        writer.writerows(lines)
 
 
 def panels(comparison: Comparison) -> list[Panel]:
@@ -210,7 +270,7 @@ def panels(comparison: Comparison) -> list[Panel]:
 
 
 def terminal_summary(comparison: Comparison):
-    """Scores where all runs meet, who is better there, where to stop, and what to look at, as a rich renderable."""
+    """Scores where all runs meet, which blend to take and where to stop, and what to look at, as a rich renderable."""
     from rich.console import Group
     from rich.text import Text
 
@@ -221,48 +281,20 @@ def terminal_summary(comparison: Comparison):
     caption = f"from 0 to 100, {caption}"
     table = plain_table(f"At {comparison.at}", columns, bold=AVERAGE, errors=errors, caption=caption)
     references = [comparison.first.row("teacher"), *filter(None, [comparison.pruned])]
-    for name, row in [*((row.role, row) for row in references), *comparison.finals.items()]:
-        values: list[Measured] = [*row.summaries.values(), row.average]
+    for name, row in [*comparison.finals.items(), *((row.role, row) for row in references)]:
+        values: list[Measured] = [row.average, *row.summaries.values()]
         texts = (cell_text(value, columns) if errors else f"{100 * value.mean:.1f}" for value in values)
         table.add_row(name, *texts, style="dim" if row in references else None)
-    lines = [table, Text()]
-    for standing in comparison.standings:
+    judgement = comparison.judgement
+    lines = [table, Text(), Text(" ".join(advice(judgement)), style="bold"), Text(rests_text(judgement)), Text()]
+    said = [one for one in comparison.standings if one.column == AVERAGE or one.above or one.above_in_answers]
+    for standing in said:
         lines.append(Text.assemble((f"{standing.column}: ", "bold"), standing_text(standing)))
+    if silent := [one.column for one in comparison.standings if one not in said]:
+        lines.append(Text(f"No verdict in {joined(silent)}: see the page."))
     lines.append(Text())
-    for stop in comparison.judgement.stopping:
+    for stop in judgement.stopping:
         lines.append(Text.assemble((f"Stop {stop.run} at {stop.row.title}: ", "bold"), stop.text))
-    for flag in comparison.judgement.flags:
+    for flag in judgement.flags:
         lines.append(Text.assemble((f"{flag.title} ", "bold yellow"), flag.text))
     return Group(*lines, Text())
-
-
-def standing_text(standing: Standing) -> str:
-    """Who leads, whom it is better than and from whom it shows no significant difference, in a sentence."""
-    parts = []
-    if standing.above:
-        leads = (f"{c.other} ({change_text(c.difference)})" for c in standing.above)
-        parts.append(f"is better than {', '.join(leads)}")
-    if standing.level:
-        others = (f"{c.other} ({change_text(c.difference)}{needed_text(c, before='; ')})" for c in standing.level)
-        parts.append(f"shows no significant difference from {', '.join(others)}")
-    return f"{standing.leader} {' and '.join(parts)}."
-
-
-def needed_text(contrast: Contrast, before: str = "") -> str:
-    """What would show a difference as large as was seen: `810 questions or 98 repeats needed`."""
-    if contrast.verdict == SUSPECT:
-        return f"{before}{SUSPECT}"
-    if contrast.needed is None:
-        return ""
-    ways = [f"{_rounded(contrast.needed.questions)} questions"]
-    if contrast.needed.repeats:
-        ways.append(f"{_rounded(contrast.needed.repeats)} repeats")
-    return f"{before}{' or '.join(ways)} needed"
-
-
-def _rounded(count: int) -> str:
-    """In two digits, rounded up: it is no more exact than that, and nobody asks a million questions."""
-    if count > 1_000_000:
-        return "over 1,000,000"
-    step = 10 ** max(0, len(str(count)) - 2)
-    return f"{-(-count // step) * step:,}"

@@ -11,7 +11,17 @@ import html
 import re
 from pathlib import Path
 
-from evaluator.text import Measured, change_text, points_text, rate_text, score_text, span_text, tokens_text
+from evaluator.results.scores import TaskResult
+from evaluator.text import (
+    Measured,
+    change_text,
+    points_text,
+    rate_text,
+    score_text,
+    share_text,
+    span_text,
+    tokens_text,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
@@ -56,8 +66,15 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "tokens": tokens_text,
         "span": span_text,
         "headings": headings,
+        "lost": lost_text,
     }
     return environment.get_template(template).render(context)
+
+
+def lost_text(task: TaskResult) -> str:
+    """Shares of a benchmark's answers that were cut or had no text to judge, to stand beside its score; or nothing."""
+    shares = ((task.cut_share, "cut"), (task.empty_share, "empty"))
+    return ", ".join(f"{share_text(share)} {word}" for share, word in shares if share > 0)
 
 
 def headings(content: str) -> list[tuple[str, str]]:
@@ -77,7 +94,7 @@ def plain_table(first: str, columns: list[str], *, bold: str = "", errors: bool 
 
     # Without its edge the table fits 80 columns with a hundred in every cell of five benchmarks and their average. Of
     # more, as of the study's eight, titles break and an error goes below its score.
-    many = errors and len(columns) > _COLUMNS_IN_LINE
+    many = len(columns) > _COLUMNS_IN_LINE
     options |= {"padding": (0, 0)} if many else {}
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, **options)
     table.add_column(first, no_wrap=True)

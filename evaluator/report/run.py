@@ -14,10 +14,12 @@ from evaluator.report.questions import Column, View, sheets, with_answers, write
 from evaluator.results.run import AVERAGE, ROLE_TITLES, Report, Row, recovered
 from evaluator.stats.scores import Estimate
 from evaluator.verdicts.judge import judge_alone
+from evaluator.verdicts.seeds import SEED_SD
 
 SCORES = "scores.csv"
 CSV_COLUMNS = (
     "checkpoint", "role", "tokens", "benchmark", "key", "mean", "stderr", "rerun_sd", "questions", "repeats",
+    "cut_share", "empty_share",
 )  # fmt: skip
 
 
@@ -49,6 +51,7 @@ def write_report(report: Report, folder: Path) -> None:
         sheets=asked,
         unread=unread,
         symbols=SYMBOLS,
+        seed_sd=SEED_SD,
     )
 
 
@@ -101,12 +104,13 @@ def write_scores(report: Report, path: Path) -> None:
 def score_lines(report: Report) -> Iterator[list]:
     """The scores, a line per checkpoint and benchmark, in the order of `CSV_COLUMNS`."""
     for row in report.rows:
-        for benchmark in report.suite.benchmarks:
-            s = row.summaries[benchmark.task]
+        for benchmark, task in zip(report.suite.benchmarks, row.result.tasks, strict=True):
+            s = task.summary
             values = [_digits(s.mean), _digits(s.stderr), _digits(s.rerun_sd), s.questions, s.repeats]
+            values += [_digits(task.cut_share), _digits(task.empty_share)]
             yield [row.title, row.role, row.tokens, benchmark.title, benchmark.key, *values]
         mean = [_digits(row.average.mean), _digits(row.average.stderr)]
-        yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, "", "", ""]
+        yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, "", "", "", "", ""]
 
 
 def terminal_table(folder: Path):

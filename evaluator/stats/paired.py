@@ -40,6 +40,23 @@ def differences(scores, others, clusters: Sequence[Hashable] = ()) -> np.ndarray
     return sum_by_cluster(one.mean(axis=1) - other.mean(axis=1), clusters)
 
 
+def covariance_of_means(tables: Sequence, clusters: Sequence[Hashable] = ()) -> np.ndarray:
+    """How the errors of several checkpoints' means go together: variances and covariances over the same questions.
+
+    Any contrast of the means has its standard error from it; of two it is `paired_difference`'s.
+
+    >>> one, other = [[1], [1], [0], [1]], [[0], [1], [0], [0]]
+    >>> covariance = covariance_of_means([one, other])
+    >>> error = np.sqrt(np.array([1, -1]) @ covariance @ np.array([1, -1]))
+    >>> bool(np.isclose(error, paired_difference(one, other).stderr))
+    True
+    """
+    by_question = np.stack([as_table(table).mean(axis=1) for table in tables], axis=1)
+    centred = by_question - by_question.mean(axis=0)
+    sums = np.stack([sum_by_cluster(column, clusters) for column in centred.T], axis=1)
+    return len(sums) / (len(sums) - 1) * (sums.T @ sums) / len(by_question) ** 2
+
+
 def sign_flip(by_question) -> float:
     """Two-sided p-value of paired differences: how often their sum is as far from 0 when each has a sign by chance.
 

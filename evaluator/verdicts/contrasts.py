@@ -1,10 +1,11 @@
-"""Decides of two checkpoints, by their answers: better, worse, or no significant difference.
+"""Compares two checkpoints, by their answers: better, worse, or no significant difference.
 
     contrasts = family(columns, [(("pre_sft_v1", "pt_v1v2", "0.61M"), row, other), ...])
     contrasts[0].column, contrasts[0].verdict, contrasts[0].p_value         # "Knowledge", "better", 2.8e-08
 
-A family is what is tested together: with Holm's procedure at most `LEVEL` of families have even one verdict that chance
-made. Runs that were not asked the same in the same way are not compared: `check_comparable` says why.
+A family is what is tested together: at most `LEVEL` of families have even one verdict that chance made. Here that is
+Holm's procedure; blends are compared by `evaluator.verdicts.gate`. Runs that were not asked the same in the same way
+are not compared: `check_comparable` says why.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -22,6 +23,22 @@ LEVEL = 0.05
 BETTER, WORSE, OPEN = "better", "worse", "no significant difference"
 SUSPECT = "suspected failure"
 """Verdict on a score that may be of an evaluation that failed: none."""
+EXPLORED = "exploration"
+"""Verdict on a difference that is not in a family, so that it was not tested: none."""
+
+
+@dataclass(frozen=True)
+class AnotherSeed:
+    """What a difference says of both blends trained again, under other seeds."""
+
+    stderr: float
+    """Standard error of the difference, that of training included, from 0 to 1."""
+    p_value: float
+    """After the family's procedure; of this test alone where it is not in the family."""
+    least: float
+    """The smallest difference, from 0 to 1, that would stand with this standard error at its part of the level."""
+    tested: bool = True
+    """It is in a family; else exploration."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +46,46 @@ class Contrast:
     """One checkpoint less another, in one column."""
 
     one: str
-    """Name of a run, or title of a milestone within a run."""
+    """Name of a blend, or title of a milestone within a run."""
     other: str
-    """Name of a run, `teacher`, or title of a milestone."""
+    """Name of a blend, `teacher`, or title of a milestone."""
     at: str
     """Title of the milestone; of the later one within a run."""
     column: str
     """Title of the benchmark, or `Average`."""
     difference: Estimate
-    """`one` less `other`, from -1 to 1."""
+    """`one` less `other` in these answers, from -1 to 1."""
     p_value: float
-    """After Holm's procedure, over the family."""
+    """In these answers, after the family's procedure; of this test alone where it is not in the family."""
     suspect: bool = False
     """One of the two scores may be of an evaluation that failed."""
     needed: Needed | None = None
     """What would show a difference as large as was seen; None of an average, and where it is shown or is none."""
     paired: bool = True
     """Taken question by question; of an average, in all its benchmarks."""
+    tested: bool = True
+    """In these answers it is in a family; else exploration."""
+    another_seed: AnotherSeed | None = None
+    """The same with training's part; None within a run, and at milestones that are explored only."""
+
+    @property
+    def in_answers(self) -> str:
+        """`better`, `worse`, `no significant difference`, `suspected failure` or `exploration`, of these
+        checkpoints."""
+        return self._verdict(self.tested, self.p_value)
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `no significant difference` or `suspected failure`, of `one`."""
+        """The same of the blends, another seed included, where that is known; else of these checkpoints."""
+        seed = self.another_seed
+        return self._verdict(seed.tested, seed.p_value) if seed else self.in_answers
+
+    def _verdict(self, tested: bool, p_value: float) -> str:
         if self.suspect:
             return SUSPECT
-        if self.p_value >= LEVEL:
+        if not tested:
+            return EXPLORED
+        if p_value >= LEVEL:
             return OPEN
         return BETTER if self.difference.mean > 0 else WORSE
 
@@ -63,6 +96,11 @@ def seen_from(name: str, contrast: Contrast) -> Contrast:
         return contrast
     turned = Estimate(-contrast.difference.mean, contrast.difference.stderr)
     return replace(contrast, one=contrast.other, other=contrast.one, difference=turned)
+
+
+def is_suspect(failures: Mapping[str, Collection[tuple[str, str]]], column: str, *scores: tuple[str, str]) -> bool:
+    """Whether one of `scores`, a run's name and a row's title each, is not to be believed in the column."""
+    return any((column, title) in failures.get(name, ()) for name, title in scores)
 
 
 def family(
@@ -77,7 +115,6 @@ def family(
         pairs: Names of the two checkpoints and of their milestone, as `Contrast` has them, and their rows.
         failures: By the run's name, (column, title of the row) of scores that are not to be believed.
     """
-    failed = {(name, *score) for name, scores in (failures or {}).items() for score in scores}
     found: list[Contrast] = []
     compared: list[tuple[TaskResult, TaskResult] | None] = []
     for (one, other, at), row, rival in pairs:
@@ -85,7 +122,7 @@ def family(
         estimates = []
         for (_, title), mine, theirs in zip(columns, row.result.tasks, rival.result.tasks, strict=True):
             estimates.append(difference(mine, theirs))
-            suspect = any((name, title, checkpoint) in failed for name, checkpoint in ids)
+            suspect = is_suspect(failures or {}, title, *ids)
             p_value, paired = difference_p(mine, theirs), is_paired(mine, theirs)
             found.append(Contrast(one, other, at, title, estimates[-1], p_value, suspect, paired=paired))
             compared.append((mine, theirs))
@@ -105,10 +142,14 @@ def family(
     return tuple(judged)
 
 
-def check_comparable(reports: Mapping[str, Report]) -> None:
-    """Raise ValueError unless all runs were asked the same, in the same way, as often, and have one teacher."""
+def check_comparable(reports: Mapping[str, Report], blends: Mapping[str, Collection[str]] | None = None) -> None:
+    """Raise ValueError unless all runs were asked the same, in the same way, as often, and have one teacher.
+
+    `blends` are names of runs by their blend's: runs of one were trained, and asked, under seeds of their own.
+    """
     for report in reports.values():
         check_rows(report)
+    _check_seeds(reports, blends or {name: [name] for name in reports})
     (first, mine), *others = reports.items()
     for name, report in others:
         both, row, other = f"'{first}' and '{name}'", mine.rows[0], report.rows[0]
@@ -131,11 +172,6 @@ def check_comparable(reports: Mapping[str, Report]) -> None:
                 f"{both} are not compared: questions, prompts, sampling or scoring changed between them (protocols "
                 f"{mine.protocol or 'unknown'} and {report.protocol or 'unknown'}); evaluate both again."
             )
-        if row.result.seed != other.result.seed:
-            raise ValueError(
-                f"{both} are not compared: their answers were drawn with two seeds, {row.result.seed} and "
-                f"{other.result.seed}."
-            )
         teachers = family(mine.columns, [((first, name, "teacher"), mine.row("teacher"), report.row("teacher"))])
         apart = [contrast.column for contrast in teachers if contrast.verdict != OPEN]
         if apart:
@@ -145,6 +181,18 @@ def check_comparable(reports: Mapping[str, Report]) -> None:
         if not any(len(rows) > 1 and name in rows for rows in shared.values()):
             titles = ", ".join(row.title for row in report.milestones)
             raise ValueError(f"'{name}' is not compared: no other run has a milestone of as many tokens ({titles}).")
+
+
+def _check_seeds(reports: Mapping[str, Report], blends: Mapping[str, Collection[str]]) -> None:
+    """Raise ValueError where two blends have no seed in common."""
+    seeds = {blend: [reports[run].rows[0].result.seed for run in runs] for blend, runs in blends.items()}
+    (first, mine), *others = seeds.items()
+    for name, theirs in others:
+        if not set(mine) & set(theirs):
+            raise ValueError(
+                f"'{first}' and '{name}' are not compared: their answers were drawn with two seeds, {mine[0]} and "
+                f"{theirs[0]}."
+            )
 
 
 def by_tokens(reports: Mapping[str, Report]) -> dict[int, dict[str, Row]]:

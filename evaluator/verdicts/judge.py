@@ -2,77 +2,38 @@
 
     judgement = judge({"pre_sft_v1": report, "pt_v1v2": other})         # `evaluator.results.run.Report`s
     contrast = judgement.between[0]
-    contrast.at, contrast.column, contrast.one, contrast.other, contrast.verdict    # "0.61M", "Code", ..., WORSE
+    contrast.at, contrast.column, contrast.one, contrast.other          # "0.61M", "Code", ...
+    contrast.in_answers, contrast.verdict                               # WORSE, OPEN
 
-Checkpoints are compared as in `evaluator.verdicts.contrasts`; all contrasts of one kind (between blends, against the
-teacher, within a run) are tested together. What no test here sees is training noise: each blend was distilled once.
+Two verdicts stand side by side: `in_answers`, of these checkpoints, and `verdict`, of the blends if both were trained
+again under another seed, which is the one to decide by. What is tested is the last milestone that most blends share
+(`evaluator.verdicts.gate`); everything else is exploration. Runs of one blend under several seeds are averaged
+(`evaluator.verdicts.seeds`), and a stopping point has to be shown (`evaluator.verdicts.stopping`).
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from evaluator.results.run import AVERAGE, Report, Row, check_rows
-from evaluator.text import change_text, points_text, rate_text
-from evaluator.verdicts.contrasts import BETTER, LEVEL, WORSE, Contrast, by_tokens, check_comparable, family, seen_from
+from evaluator.text import points_text
+from evaluator.verdicts.contrasts import (
+    BETTER,
+    EXPLORED,
+    LEVEL,
+    WORSE,
+    Contrast,
+    by_tokens,
+    check_comparable,
+    family,
+    seen_from,
+)
 from evaluator.verdicts.failures import failure_flags, find_failures
 from evaluator.verdicts.finding import Finding, repeated_sources
-
-
-@dataclass(frozen=True)
-class StoppingPoint:
-    """Where a run could have been stopped."""
-
-    run: str
-    """Name of the run."""
-    row: Row
-    """The first milestone with no significant difference from the best."""
-    best: Row
-    """The milestone with the highest average."""
-    lead: Contrast | None
-    """The best's average less the first's; None where they are one."""
-    last: bool
-    """It is the last milestone: the run may be rising still."""
-    min_learning_rate: float | None
-    """Learning rate at the end of the schedule; None where the run does not say it."""
-    alone: bool = False
-    """It is the run's only milestone."""
-
-    @property
-    def ends_above(self) -> tuple[float, float] | None:
-        """Learning rate there and at the end of the schedule, where the schedule has not ended there."""
-        rate, lowest = self.row.learning_rate, self.min_learning_rate
-        if rate is None or lowest is None or rate <= lowest * (1 + 1e-6):
-            return None
-        return rate, lowest
-
-    @property
-    def confounded(self) -> bool:
-        """Whether what looks like a plateau may be the learning rate's doing."""
-        return self.ends_above is not None
-
-    @property
-    def text(self) -> str:
-        """Why, in a sentence or two."""
-        if self.lead:
-            reason = (
-                f"The first milestone with no significant difference from the best, {self.best.title} "
-                f"({change_text(self.lead.difference)} on average)."
-            )
-        elif self.alone:
-            reason = "It is the only milestone, so nothing says whether the run is rising still."
-        else:
-            reason = "Every milestone before it is clearly below it in some column."
-        if self.last and not self.alone:
-            reason += " It is the last one, so the run may be rising still."
-        if self.ends_above:
-            rate, lowest = self.ends_above
-            reason += (
-                f" Confounded: its learning rate is {rate_text(rate)}, and a schedule that ends there, at "
-                f"{rate_text(lowest)}, would give another score."
-            )
-        return reason
+from evaluator.verdicts.gate import Pair, explored, gated
+from evaluator.verdicts.seeds import Blend, Scatters, scatter_between_runs
+from evaluator.verdicts.stopping import MARGIN, StoppingPoint, stopping_point
 
 
 @dataclass(frozen=True)
@@ -82,39 +43,50 @@ class Standing:
     column: str
     """Title of the benchmark, or `Average`."""
     leader: str
-    """The run with the highest score."""
+    """The blend with the highest score."""
     above: tuple[Contrast, ...]
-    """The leader less each run that it is better than."""
+    """The leader less each blend that it is better than, another seed included."""
+    above_in_answers: tuple[Contrast, ...]
+    """The leader less each blend that it is better than in these answers only."""
     level: tuple[Contrast, ...]
-    """The leader less each run without a significant difference from it, or whose score is not to be believed."""
+    """The leader less each without a significant difference from it, or whose score is not to be believed."""
+    untested: tuple[Contrast, ...]
+    """The leader less each that it was not tested against, since their Averages do not differ significantly."""
 
 
 @dataclass(frozen=True)
 class Judgement:
     """All that the answers of some runs show."""
 
-    reports: Mapping[str, Report]
-    """Reports of the runs, by the names that the runs go by."""
+    blends: Mapping[str, Blend]
+    """The blends, each with its runs, by the names that they go by."""
     between: tuple[Contrast, ...]
-    """Every two runs, at every milestone that they share, in every column; a family."""
+    """Every two blends, at every milestone that they share, in every column; those at the last are a family."""
     teacher: tuple[Contrast, ...]
-    """Every run less the teacher, at every milestone, in every column; a family."""
+    """Every blend less the teacher, at every milestone, in every column; those at the last are a family."""
     within: Mapping[str, tuple[Contrast, ...]]
-    """Every later milestone less every earlier one of each run, in every column; a family each."""
+    """Milestones of each run less the one before, and the last less each, in every column; a family each."""
     stopping: tuple[StoppingPoint, ...]
-    """Where each run could have been stopped."""
+    """Where each blend could have been stopped."""
     flags: tuple[Finding, ...]
     """Suspected failures, degradation, instability, repetition."""
+    scatters: Scatters
+    """How much another training seed moves each column."""
+
+    @property
+    def reports(self) -> Mapping[str, Report]:
+        """A report of each blend, of several runs their mean."""
+        return {name: blend.report for name, blend in self.blends.items()}
 
     @cached_property
     def shared(self) -> dict[int, dict[str, Row]]:
-        """Rows of each number of tokens by the run's name, fewest tokens first."""
+        """Rows of each number of tokens by the blend's name, fewest tokens first."""
         return by_tokens(self.reports)
 
-    @cached_property
+    @property
     def last_common(self) -> int:
-        """Tokens of the last of the milestones that most runs share."""
-        return max(self.shared.items(), key=lambda item: (len(item[1]), item[0]))[0]
+        """Tokens of the last of the milestones that most blends share."""
+        return _last_common(self.shared)
 
     def title(self, tokens: int) -> str:
         """What contrasts call the milestone of so many tokens."""
@@ -129,78 +101,121 @@ class Judgement:
             # The highest is below none; of those that are equal, the first.
             leader = max(names, key=lambda name: min(seen_from(name, c).difference.mean for c in _of(name, found)))
             own = [seen_from(leader, contrast) for contrast in _of(leader, found)]
-            above = tuple(contrast for contrast in own if contrast.verdict == BETTER)
-            yield Standing(column, leader, above, tuple(contrast for contrast in own if contrast not in above))
+            kinds: dict[str, list[Contrast]] = {"above": [], "above_in_answers": [], "level": [], "untested": []}
+            for one in own:
+                kinds[_kind(one)].append(one)
+            yield Standing(column, leader, **{kind: tuple(found) for kind, found in kinds.items()})
+
+    @cached_property
+    def first(self) -> Standing:
+        """Who leads on average where all is summed up."""
+        return next(one for one in self.standings(self.title(self.last_common)) if one.column == AVERAGE)
+
+    def stop(self, name: str) -> StoppingPoint:
+        """Where the blend could have been stopped."""
+        return next(stop for stop in self.stopping if stop.run == name)
 
 
-def judge(reports: Mapping[str, Report]) -> Judgement:
-    """Compare runs, by the names that they go by. Raises ValueError, in a sentence, when they cannot be compared."""
-    check_comparable(reports)
+def judge(
+    reports: Mapping[str, Report],
+    *,
+    replicates: Mapping[str, Sequence[str]] | None = None,
+    seed_sd: float | None = None,
+    margin: float = MARGIN,
+) -> Judgement:
+    """Compare runs. Raises ValueError, in a sentence, when they cannot be compared.
+
+    Args:
+        reports: Of the runs, by the names that they go by.
+        replicates: By the blend's name, names of its runs, which differ in their seed only; None: each run is a blend.
+        seed_sd: What another training seed is assumed to move a score (standard deviation, from 0 to 1), even where
+            there are replicates; None: what replicates show, else `evaluator.verdicts.seeds.SEED_SD`.
+        margin: What stopping early may cost of the Average, from 0 to 1.
+    """
+    groups = replicates or {name: [name] for name in reports}
+    check_comparable(reports, groups)
     columns = next(iter(reports.values())).columns
+    blends = {name: Blend(name, {run: reports[run] for run in runs}) for name, runs in groups.items()}
     within = {name: _within(report) for name, report in reports.items()}
-    failures = find_failures(reports)
-    shared = by_tokens(reports)
-    between = family(
-        columns,
-        (
-            ((one, other, _title(rows)), rows[one], rows[other])
-            for rows in shared.values()
-            for one, other in itertools.combinations(rows, 2)
-        ),
-        failures,
+    failed_runs = find_failures(reports)
+    failures = {name: {score for run in runs for score in failed_runs[run]} for name, runs in groups.items()}
+    shared = by_tokens({name: blend.report for name, blend in blends.items()})
+    last = _last_common(shared)
+    scatters = scatter_between_runs(
+        blends.values(),
+        [last, *(tokens for tokens in reversed(shared) if tokens != last)],
+        failed_runs,
+        assumed=seed_sd,
     )
-    teacher = family(
-        columns,
-        (
-            ((name, "teacher", _title(rows)), row, reports[name].row("teacher"))
-            for rows in shared.values()
-            for name, row in rows.items()
-        ),
-        failures,
-    )
+
+    def contrasts(pairs) -> tuple[Contrast, ...]:
+        return tuple(
+            contrast
+            for tokens, rows in shared.items()
+            for contrast in (
+                gated(columns, pairs(tokens, rows), failures, scatters)
+                if tokens == last
+                else explored(columns, pairs(tokens, rows), failures)
+            )
+        )
+
+    def trainings(name: str, tokens: int) -> float:
+        return 1 / len(blends[name].at(tokens))
+
+    def rivals(tokens: int, rows: Mapping[str, Row]) -> Iterator[Pair]:
+        for one, other in itertools.combinations(rows, 2):
+            both = trainings(one, tokens) + trainings(other, tokens)
+            yield Pair(one, other, _title(rows), rows[one], rows[other], both)
+
+    def against_teacher(tokens: int, rows: Mapping[str, Row]) -> Iterator[Pair]:
+        for name, row in rows.items():
+            teacher = blends[name].report.row("teacher")
+            yield Pair(name, "teacher", _title(rows), row, teacher, trainings(name, tokens))
+
     return Judgement(
-        reports=reports,
-        between=between,
-        teacher=teacher,
+        blends=blends,
+        between=contrasts(rivals),
+        teacher=contrasts(against_teacher),
         within=within,
-        stopping=tuple(_stopping(name, report, within[name], failures[name]) for name, report in reports.items()),
-        flags=tuple(_flags(reports, within, failures)),
+        stopping=tuple(
+            stopping_point(name, blend.curve, {at for _, at in failures[name]}, margin=margin)
+            for name, blend in blends.items()
+        ),
+        flags=tuple(_flags(reports, within, failed_runs)),
+        scatters=scatters,
     )
 
 
-def judge_alone(name: str, report: Report) -> tuple[StoppingPoint, tuple[Finding, ...]]:
+def judge_alone(name: str, report: Report, *, margin: float = MARGIN) -> tuple[StoppingPoint, tuple[Finding, ...]]:
     """Where one run could have been stopped, and what to look at twice in it, by the name that it goes by."""
     check_rows(report)
     reports, within = {name: report}, {name: _within(report)}
     failures = find_failures(reports)
-    return _stopping(name, report, within[name], failures[name]), tuple(_flags(reports, within, failures))
+    stop = stopping_point(name, report, {at for _, at in failures[name]}, margin=margin)
+    return stop, tuple(_flags(reports, within, failures))
 
 
 def _within(report: Report) -> tuple[Contrast, ...]:
-    """Every later milestone less every earlier one, a family."""
-    pairs = itertools.combinations(report.milestones, 2)
-    return family(report.columns, (((late.title, early.title, late.title), late, early) for early, late in pairs))
-
-
-def _stopping(name: str, report: Report, within: tuple[Contrast, ...], failures: Mapping) -> StoppingPoint:
-    failed = {at for _, at in failures}
-    rows = [row for row in report.milestones if row.title not in failed] or list(report.milestones)
-    best = max(rows, key=lambda row: row.average.mean)
-    apart = {(c.other, c.at) for c in within if c.verdict == BETTER} | {
-        (c.at, c.other) for c in within if c.verdict == WORSE
-    }
-    row = next(row for row in rows if (row.title, best.title) not in apart)
-    ends = {row.title, best.title}
-    lead = next((c for c in within if {c.at, c.other} == ends and c.column == AVERAGE), None) if row != best else None
-    return StoppingPoint(
-        run=name,
-        row=row,
-        best=best,
-        lead=seen_from(best.title, lead) if lead else None,
-        last=row == report.milestones[-1],
-        min_learning_rate=report.min_learning_rate,
-        alone=len(report.milestones) == 1,
+    """Every milestone less the one before it, and the last less every earlier one: a family."""
+    marks = report.milestones
+    pairs = dict.fromkeys(
+        (*itertools.pairwise(range(len(marks))), *((early, len(marks) - 1) for early in range(len(marks) - 1)))
     )
+    rows = ((marks[early], marks[late]) for early, late in pairs)
+    return family(report.columns, (((late.title, early.title, late.title), late, early) for early, late in rows))
+
+
+def _kind(contrast: Contrast) -> str:
+    """Field of a `Standing` that a contrast of its leader belongs to."""
+    if contrast.verdict == BETTER:
+        return "above"
+    if contrast.in_answers == BETTER:
+        return "above_in_answers"
+    return "untested" if contrast.in_answers == EXPLORED else "level"
+
+
+def _last_common(shared: Mapping[int, Mapping[str, Row]]) -> int:
+    return max(shared.items(), key=lambda item: (len(item[1]), item[0]))[0]
 
 
 def _flags(reports: Mapping[str, Report], within: Mapping, failures: Mapping[str, Mapping]) -> Iterator[Finding]:

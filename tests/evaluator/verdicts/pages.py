@@ -1,0 +1,33 @@
+"""Made-up reports of a few benchmarks, whose chances are known, for the tests of the verdicts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluator.results.run import Report, Row
+from evaluator.results.scores import CheckpointResult, TaskResult
+from evaluator.suites.catalogue import get_suite
+
+SUITE = get_suite("offline")
+TASKS = [benchmark.task for benchmark in SUITE.benchmarks]
+
+
+def row(chances: Sequence[float], drawn: np.random.Generator, *, label: str, tokens: int | None, questions=400) -> Row:
+    """A checkpoint that answers a benchmark's questions, each asked once, with these chances, a benchmark each."""
+    role = {None: "teacher", 0: "pruned"}.get(tokens, "milestone")
+    tasks = []
+    for task, chance in zip(TASKS, chances, strict=True):
+        right = (drawn.random((questions, 1)) < chance).astype(float)
+        ids = tuple(map(str, range(questions)))
+        tasks.append(TaskResult(task, ids, tuple(map(tuple, right.tolist())), 1.0, 0.0))
+    return Row(role, CheckpointResult(label, SUITE.name, 1, 1.0, (), tuple(tasks)), tokens=tokens, iteration=tokens)
+
+
+def report(name: str, milestones: Sequence[Sequence[float]], drawn: np.random.Generator, *, base: Report | None = None):
+    """A run whose milestones have these chances; `base` has the teacher and the pruned student that it shares."""
+    if base is None:
+        ends = (row([0.9] * 5, drawn, label="teacher", tokens=None), row([0.1] * 5, drawn, label="pruned", tokens=0))
+    else:
+        ends = base.rows[:2]
+    rows = [row(one, drawn, label=f"{place}B", tokens=place * 10**9) for place, one in enumerate(milestones, 1)]
+    return Report(name, SUITE, (*ends, *rows))
