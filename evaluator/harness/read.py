@@ -130,7 +130,7 @@ def read_artifacts(
                 "%s: %s of %s requests failed; all that could be asked was answered when it was asked again.",
                 ", ".join(benchmark.title for benchmark in benchmarks),
                 f"{statistics.failed:,}",
-                f"{statistics.count:,}",
+                f"{statistics.count + statistics.again:,}",
             )
         return [_read(benchmark, suite, scores, statistics, samples[benchmark.task]) for benchmark in benchmarks]
 
@@ -170,7 +170,7 @@ def _check_asked(
             f"answered; its questions x repeats are {wanted:,}{but}."
         )
     ends = sum(statistics.finish_reasons.values())
-    if statistics.failed < 0 or ends > statistics.successful:
+    if statistics.successful > statistics.count or ends > statistics.successful:
         raise ValueError(
             f"'{artifacts / STATISTICS}' counts {statistics.count:,} requests, {statistics.successful:,} answers and "
             f"{ends:,} ends of answers, which cannot be."
@@ -199,7 +199,7 @@ def _read(
         result, questions = _table(benchmark, samples, known)
         if not written.says(expected := reported_mean(benchmark, samples)):
             raise ValueError(f"{RESULTS} says {benchmark.key} is {written.value}, its answers {expected:.6g}.")
-        if result.summary.mean and all(sample.is_empty for sample in samples if sample.score):
+        if result.summary.mean and all(sample.is_blank for sample in samples if sample.score):
             raise ValueError(f"{benchmark.title} is {100 * expected:.1f}, and no answer that is right has any text.")
     else:
         if benchmark.harness:
@@ -285,7 +285,7 @@ def _natural(question: str) -> tuple:
 
 def _check_zero(benchmark: Benchmark, suite: Suite, samples: Sequence[Sample]) -> None:
     """A benchmark answered all wrongly is a bad model only where something was answered."""
-    if samples and all(sample.is_empty for sample in samples):
+    if samples and all(sample.is_blank for sample in samples):
         raise ValueError(f"{benchmark.title} is 0 and all its {len(samples)} answers are empty: it did not work.")
     if not suite.may_score_zero:
         raise ValueError(f"{benchmark.title} is 0: of the suite '{suite.name}' that is a failed evaluation.")

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from evaluator.harness.asking import UNASKED
 from evaluator.harness.nemo_skills import nemo_skills_mean, read_nemo_skills
-from evaluator.harness.sample import UNASKED, Sample, judged
+from evaluator.harness.sample import Sample, judged
 from evaluator.results.files import form, items, json_lines, mapping, read_json, read_text, text, whole
 from evaluator.suites.suite import Benchmark
 

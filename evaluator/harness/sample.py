@@ -12,9 +12,6 @@ from typing import Any
 
 from evaluator.results.files import number, text, whole
 
-UNASKED = "unasked"
-"""Finish reason, of our own tasks, of a question that could not be asked."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -61,11 +58,14 @@ class Sample:
             raise ValueError(f"whether it is empty is {self.empty!r}, neither true nor false.")
 
     @property
+    def is_blank(self) -> bool:
+        """Whether nothing was answered; not, where that is not known."""
+        return self.text is not None and not self.text.strip()
+
+    @property
     def is_empty(self) -> bool | None:
-        """Whether there was no text to judge; None where that is not known."""
-        if self.empty is not None or self.text is None:
-            return self.empty
-        return not self.text.strip()
+        """Whether there was no text to judge, all of it being reasoning, say; None where that is not known."""
+        return self.is_blank if self.empty is None and self.text is not None else self.empty
 
 
 def judged(value: Any) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from evaluator.harness.asking import ASKING
 from evaluator.results.files import form, mapping, number, read_object, read_text, text, whole
 from evaluator.suites.suite import PERCENT, Benchmark
 
@@ -26,6 +27,8 @@ STATISTICS = "eval_factory_metrics.json"
 ROUNDED = 5.1e-5
 """How far a score may be from its answers, from 0 to 1: half of the second decimal of a percentage, and less than one
 answer of the largest benchmark, MMLU with 14,042, adds."""
+MOST_NAMED = 8
+"""Scores that a sentence names, of those that there are."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Scores:
         found = next((of for known, of in scores.items() if _flat(known) in (_flat(metric), _flat(older))), {})
         if found.get(name) is None:
             have = sorted(f"{metric}/{score}" for metric, of in scores.items() for score in of)
-            raise ValueError(f"{RESULTS} has no score {benchmark.key}: of {task} it has {have}.")
+            more = f" and {len(have) - MOST_NAMED} more" if len(have) > MOST_NAMED else ""
+            raise ValueError(f"{RESULTS} has no score {benchmark.key}: of {task} it has {have[:MOST_NAMED]}{more}.")
         with form(f"'{self.file}'"):
             value = number(found[name]["value"], f"the score {benchmark.key}", most=100)
             stderr = (found[name].get("stats") or {}).get("stderr")
@@ -124,10 +128,13 @@ class Statistics:
     mean_tokens: float
     """Mean length of an answer in tokens; 0 where the endpoint did not say."""
 
+    again: int = 0
+    """Number of requests that our own adapter made again before it told of them."""
+
     @property
     def failed(self) -> int:
         """Number of requests that failed."""
-        return self.count - self.successful
+        return self.count - self.successful + self.again
 
     @property
     def cut_share(self) -> float:
@@ -147,6 +154,7 @@ def read_statistics(artifacts: Path) -> Statistics:
         count = whole(stats.get("count", 0), "count")
         successful = whole(stats.get("successful_count", 0), "successful_count")
         reasons = mapping(stats.get("finish_reason") or {}, "finish_reason")
+        again = mapping(metrics.get(ASKING) or {}, ASKING).get("asked_again") or {}
         ended = {text(name, "a finish reason"): whole(times, name) for name, times in reasons.items()}
         return Statistics(
             count=count,
@@ -154,6 +162,7 @@ def read_statistics(artifacts: Path) -> Statistics:
             runs=whole(mapping(metrics.get("evaluation") or {}, "evaluation").get("total_runs", 1), "total_runs"),
             finish_reasons=ended,
             mean_tokens=number(stats.get("avg_completion_tokens") or 0.0, "avg_completion_tokens"),
+            again=sum(whole(times, why) for why, times in mapping(again, "asked_again").items()),
         )
 
 

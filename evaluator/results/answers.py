@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evaluator.results.files import form, json_lines, number, text
+
 ANSWERS_FILE = "answers.jsonl"
 KEPT_PROMPT = 2_000
 """Characters kept of a prompt; what is left out is marked."""
@@ -74,11 +76,26 @@ def save_answers(folder: Path, questions: Iterable[Question]) -> None:
 
 
 def load_answers(path: Path, wanted: Mapping[str, Collection[str]] | None = None) -> Iterator[Question]:
-    """Read what `save_answers` wrote into the file at `path`: of each task the `wanted` questions, or all of them."""
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            record = json.loads(line)
+    """Read what `save_answers` wrote into the file at `path`: of each task the `wanted` questions, or all of them.
+
+    Raises ValueError naming the file and the line where it is damaged.
+    """
+    if path.is_file() and not path.stat().st_size:
+        return  # no harness kept any
+    for where, record in json_lines(path):
+        with form(where):
             if wanted is not None and record["question"] not in wanted.get(record["task"], ()):
                 continue
             answers = tuple(Answer(**answer) for answer in record["answers"])
-            yield Question(**record | {"answers": answers})
+            yield _checked(Question(**record | {"answers": answers}))
+
+
+def _checked(question: Question) -> Question:
+    """A question that was read, if its values are of the kinds that they have to be."""
+    for name in ("task", "question", "prompt", "reference"):
+        text(getattr(question, name), name)
+    for answer in question.answers:
+        text(answer.text, "the text of an answer")
+        text(answer.finish_reason, "finish_reason")
+        number(answer.score, "the score of an answer", most=2)
+    return question

@@ -18,7 +18,7 @@ from pathlib import Path
 from evaluator.results.pairs import difference, same_questions, without_answers
 from evaluator.results.scores import CheckpointResult, TaskResult
 from evaluator.stats.scores import Estimate, Summary, average
-from evaluator.suites.suite import Suite
+from evaluator.suites.suite import Benchmark, Suite
 
 AVERAGE = "Average"
 PRUNED_SIZES = {
@@ -223,11 +223,31 @@ class Report:
 def check_rows(report: Report) -> None:
     """Raise ValueError unless all rows answer the same questions, as often, under one seed and suite."""
     first = report.rows[0].result
-    if [task.task for task in first.tasks] != [benchmark.task for benchmark in report.suite.benchmarks]:
-        raise ValueError(f"'{first.label}' was not evaluated with the suite '{report.suite.name}'.")
-    for row in report.rows[1:]:
-        if len(row.result.tasks) != len(first.tasks) or not all(map(_asked_alike, row.result.tasks, first.tasks)):
-            raise ValueError(f"'{row.result.label}' was asked other questions, or more often, than '{first.label}'.")
+    suite = report.suite
+    for row in report.rows:
+        result = row.result
+        if (result.suite, [task.task for task in result.tasks]) != (suite.name, [one.task for one in suite.benchmarks]):
+            raise ValueError(f"'{result.label}' was not evaluated with the suite '{suite.name}'.")
+        if not all(map(_asked_alike, result.tasks, first.tasks)):
+            raise ValueError(f"'{result.label}' was asked other questions, or more often, than '{first.label}'.")
+        if result.seed != first.seed:
+            raise ValueError(
+                f"'{result.label}' was evaluated under the seed {result.seed}, '{first.label}' under {first.seed}."
+            )
+        for task, benchmark in zip(result.tasks, suite.benchmarks, strict=True):
+            _check_task(result.label, task, benchmark)
+
+
+def _check_task(label: str, task: TaskResult, benchmark: Benchmark) -> None:
+    """Raise ValueError unless the results are of so many repeats and scores as the benchmark has."""
+    if task.has_answers and len(set(task.questions)) < len(task.questions):
+        raise ValueError(f"'{label}' has a question of {benchmark.title} more than once.")
+    if task.summary.repeats != benchmark.repeats:
+        raise ValueError(
+            f"'{label}' was asked {benchmark.title} {task.summary.repeats} times where {benchmark.repeats} are asked."
+        )
+    if task.most > benchmark.most:
+        raise ValueError(f"'{label}' may score {task.most:g} in {benchmark.title}, where {benchmark.most:g} is most.")
 
 
 def _asked_alike(mine: TaskResult, theirs: TaskResult) -> bool:

@@ -4,6 +4,8 @@ comparison, folder = write_comparison_report([find(name, runs=runs) for name in 
 """
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,8 +61,14 @@ def write_comparison_report(
     commands = {labels[one.name]: f"nemo-run report {one.name}{elsewhere}" for one in found}
     made = Comparison(judgement, commands)
     folder = runs / "comparisons" / comparison_name(names)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_comparison(made, folder)
+    with tempfile.TemporaryDirectory(prefix="comparison-") as scratch:
+        try:
+            write_comparison(made, Path(scratch))
+        except ValueError as error:  # answers that are damaged
+            raise UserError(str(error)) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path(scratch).iterdir():
+            shutil.move(file, folder / file.name)
     return made, folder
 
 

@@ -9,65 +9,102 @@ Runs of earlier versions are read as well: what their steps did not record is le
 
 import functools
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from evaluator.results.answers import ANSWERS_FILE
-from evaluator.results.run import BlendPart, Pruning, Report, Row, StepRecord
-from evaluator.results.scores import CheckpointResult
+from evaluator.results.files import form, items, mapping, read_json, read_object, read_text, text, whole
+from evaluator.results.run import BlendPart, Pruning, Report, Row, StepRecord, check_rows
+from evaluator.results.scores import RESULTS_FILE, CheckpointResult
 from evaluator.suites.catalogue import get_suite
 from nemo_distill.config.schedule import Schedule
 from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
-from nemo_distill.data.prepared import tokens_counted
+from nemo_distill.data.prepared import SOURCES_FILE, tokens_counted
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import Run
-from nemo_distill.run.step import SPEC_FILE, SUCCESS, Spec, why_damaged
+from nemo_distill.run.step import SPEC_FILE, Spec, is_done, read_mark, why_damaged
 
 SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
 )  # fmt: skip
 """Packages whose versions the report names."""
+AGAIN = "give the run's command again"
+"""What mends a finished run."""
 
 
 def finished_report(run: Run) -> Spec:
-    """The run's report step. Raises `UserError` when it is not done, or its files are not as it left them."""
+    """The run's report step.
+
+    Raises `UserError` when it is not done, or when its files, or those of the evaluations that it is of, are not as
+    their steps left them.
+    """
     if "report" not in run.specs or not run.specs["report"].done:
         raise UserError(f"{run.name} has no report yet: nemo-run status {run.name} shows how far it is.")
-    spec, again = run.specs["report"], "give the run's command again"
-    if damaged := why_damaged(f"the report of {run.name}", spec.folder, again=again):
+    spec = run.specs["report"]
+    if damaged := why_damaged(f"the report of {run.name}", spec.folder, again=AGAIN):
         raise UserError(damaged)
+    for name in _evaluations(spec):
+        check_whole(f"{name} of {run.name}", spec.upstream[name], (RESULTS_FILE, ANSWERS_FILE))
     return spec
 
 
+def check_whole(what: str, folder: Path, names: Collection[str]) -> None:
+    """Raise `UserError` unless the step in `folder`, called `what`, is done and left these files as they are."""
+    if not is_done(folder):
+        raise UserError(f"{what} is not done: {folder} has no mark of success. Give the run's command again.")
+    if damaged := why_damaged(what, folder, names=names, again=AGAIN):
+        raise UserError(damaged)
+    of = read_mark(folder).get("fingerprint", folder.name)
+    if of != folder.name:
+        raise UserError(f"{what} is damaged: the mark of success in {folder} is that of {of}.")
+
+
 def gather(spec: Spec) -> Report:
-    """The report of what the steps upstream of a report step left."""
-    config = spec.config
-    suite = get_suite(config["suite"])
-    if config["repeats"] is not None:
-        suite = suite.with_repeats(config["repeats"])
-    steps = all_upstream(spec)
-    evaluation = steps[config["checkpoints"][-1]["step"]].config
-    if evaluation.get("max_new_tokens") is not None:
-        suite = suite.with_max_new_tokens(evaluation["max_new_tokens"])
-    course = steps[config["distill"][-1]].config.get("course", {})
-    rows = tuple(
-        Row(
-            role=checkpoint["role"],
-            result=_result(spec.upstream[checkpoint["step"]]),
-            tokens=checkpoint["tokens"],
-            iteration=checkpoint["iteration"],
-            learning_rate=_learning_rate(course, checkpoint["iteration"]),
-            **_origin(steps[checkpoint["step"]]),
+    """The report of what the steps upstream of a report step left.
+
+    Raises `UserError`, a sentence with the file and, of an evaluation, the checkpoint, when something is damaged.
+    """
+    try:
+        report = _gather(spec)
+        with form(f"the run {report.title}"):
+            check_rows(report)
+        return report
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _gather(spec: Spec) -> Report:
+    with form(f"the config of {_short(spec.folder)}"):
+        config = spec.config
+        suite = get_suite(config["suite"])
+        if config["repeats"] is not None:
+            suite = suite.with_repeats(config["repeats"])
+        steps = all_upstream(spec)
+        evaluation = steps[config["checkpoints"][-1]["step"]].config
+        if evaluation.get("max_new_tokens") is not None:
+            suite = suite.with_max_new_tokens(evaluation["max_new_tokens"])
+        course = steps[config["distill"][-1]].config.get("course", {})
+        rows = tuple(
+            Row(
+                role=checkpoint["role"],
+                result=_evaluated(spec, steps[checkpoint["step"]]),
+                tokens=checkpoint["tokens"],
+                iteration=checkpoint["iteration"],
+                learning_rate=_learning_rate(course, checkpoint["iteration"]),
+                **_origin(steps[checkpoint["step"]]),
+            )
+            for checkpoint in config["checkpoints"]
         )
-        for checkpoint in config["checkpoints"]
-    )
     asked = {task.task: task.summary.questions for task in rows[0].result.tasks}
     return Report(
         title=config["title"],
         suite=suite.with_questions(asked),
         rows=rows,
-        losses=tuple(loss for name in config["distill"] for loss in _losses(spec.upstream[name])),
+        losses=tuple(loss for name in config["distill"] for loss in _losses(steps[name])),
         blend=_blend(config, steps, tokens=rows[-1].seen),
-        pruning=_pruning(steps["prune"].folder),
+        pruning=_pruning(steps["prune"]),
         contamination=_contamination(steps),
         steps=_records(steps),
         facts=_facts(spec),
@@ -78,8 +115,30 @@ def gather(spec: Spec) -> Report:
     )
 
 
+def _evaluations(spec: Spec) -> list[str]:
+    """Names of the evaluations that a report is of."""
+    with form(f"the config of {_short(spec.folder)}"):
+        return [checkpoint["step"] for checkpoint in spec.config["checkpoints"] if checkpoint["step"] in spec.upstream]
+
+
+def _evaluated(spec: Spec, evaluation: Spec) -> CheckpointResult:
+    """A finished evaluation's answers. Raises `UserError` when they are not those that the step was to get."""
+    config = evaluation.config
+    what = f"{evaluation.name} of {spec.config['title']}"
+    check_whole(what, evaluation.folder, (RESULTS_FILE, ANSWERS_FILE))
+    path = evaluation.folder / RESULTS_FILE
+    try:
+        result = _result(evaluation.folder, path.stat().st_mtime_ns)
+    except ValueError as error:
+        raise UserError(f"{what} is damaged: {error}") from error
+    for name in ("label", "suite", "seed"):
+        if name in config and getattr(result, name) != config[name]:
+            raise UserError(f"{what}: '{path}' is of {name} {getattr(result, name)!r}, not {config[name]!r}.")
+    return result
+
+
 @functools.cache
-def _result(evaluation: Path) -> CheckpointResult:
+def _result(evaluation: Path, changed: int) -> CheckpointResult:
     """A finished evaluation's answers, read once for all runs that share it, a teacher's say."""
     return CheckpointResult.load(evaluation)
 
@@ -89,7 +148,7 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
     found: dict[str, Spec] = {}
 
     def visit(folder: Path) -> None:
-        step = Spec.load(folder / SPEC_FILE)
+        step = _spec(folder)
         if step.name in found:
             return
         for upstream in step.upstream.values():
@@ -99,6 +158,18 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
     for folder in spec.upstream.values():
         visit(folder)
     return found
+
+
+def _spec(folder: Path) -> Spec:
+    """The step in `folder`. Raises `UserError` when its spec is gone, damaged, or another step's."""
+    path = folder / SPEC_FILE
+    with form(f"'{path}'"):
+        read_object(path)
+        spec = Spec.load(path)
+        mapping(spec.config, "config")
+        if (spec.name, spec.fingerprint) != (folder.parent.name, folder.name):
+            raise ValueError(f"it is that of {spec.name}/{spec.fingerprint}.")
+        return spec
 
 
 def _origin(evaluation: Spec) -> dict:
@@ -160,53 +231,76 @@ def _last_learning_rate(course: dict) -> float | None:
     return _learning_rate(course, course.get("max_iterations"))
 
 
-def _losses(segment: Path) -> list[dict]:
-    return [json.loads(line) for line in (segment / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
+def _losses(segment: Spec) -> list[dict]:
+    """The lines of a segment's log of losses."""
+    path = _whole(segment, "losses.jsonl")
+    lines = []
+    for place, line in enumerate(read_text(path).splitlines(), start=1):
+        with form(f"'{path}', line {place},"):
+            record = mapping(json.loads(line), "it")
+            for name in ("iteration", "tokens"):
+                whole(record[name], name)
+            for name in ("loss", "learning_rate"):
+                if isinstance(record[name], bool) or not isinstance(record[name], (int, float)):
+                    raise ValueError(f"{name} is {record[name]!r}, not a number.")
+            lines.append(record)
+    return lines
+
+
+def _whole(step: Spec, name: str) -> Path:
+    """A file of a finished step, as the step left it."""
+    check_whole(f"the output of {step.name}", step.folder, (name,))
+    return step.folder / name
 
 
 def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple[BlendPart, ...]:
-
     shares = config["blend"]
     provenance = config.get("provenance", {})  # version 1 of this step had none; its runs are compared as well
-    counted = tokens_counted(steps["prepare"].folder)
-    return tuple(
-        BlendPart(
-            source=name,
-            share=share,
-            tokens_available=counted[name],
-            tokens_used=tokens * share / sum(shares.values()),
-            provenance=provenance.get(name, ""),
+    path = _whole(steps["prepare"], SOURCES_FILE)
+    with form(f"'{path}'"):
+        counted = tokens_counted(path.parent)
+        return tuple(
+            BlendPart(
+                source=name,
+                share=share,
+                tokens_available=whole(counted[name], f"tokens of {name}", least=1),
+                tokens_used=tokens * share / sum(shares.values()),
+                provenance=provenance.get(name, ""),
+            )
+            for name, share in shares.items()
         )
-        for name, share in shares.items()
-    )
 
 
-def _pruning(folder: Path) -> Pruning:
-
-    layers = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
-    return Pruning(
-        parameters_before=layers["parameters_before"],
-        parameters_after=layers["parameters_after"],
-        pattern_before=layers["pattern_before"],
-        pattern_after=layers["pattern_after"],
-        dropped=tuple(layers["dropped"]),
-        remark=layers.get("chip_friendly", ""),
-        candidates=tuple(json.loads((folder / "candidates.json").read_text(encoding="utf-8"))),
-    )
+def _pruning(step: Spec) -> Pruning:
+    layers_file, candidates_file = _whole(step, "layers.json"), _whole(step, "candidates.json")
+    with form(f"'{candidates_file}'"):
+        candidates = [mapping(one, "a candidate") for one in items(read_json(candidates_file), "it")]
+    with form(f"'{layers_file}'"):
+        layers = read_object(layers_file)
+        return Pruning(
+            parameters_before=whole(layers["parameters_before"], "parameters_before", least=1),
+            parameters_after=whole(layers["parameters_after"], "parameters_after", least=1),
+            pattern_before=text(layers["pattern_before"], "pattern_before"),
+            pattern_after=text(layers["pattern_after"], "pattern_after"),
+            dropped=tuple(whole(layer, "a dropped layer", least=1) for layer in items(layers["dropped"], "dropped")),
+            remark=text(layers.get("chip_friendly", ""), "chip_friendly"),
+            candidates=tuple(candidates),
+        )
 
 
 def _contamination(steps: dict[str, Spec]) -> Contamination | None:
     """None where sources were not searched for questions."""
-    return Contamination.load(steps["contamination"].folder / CONTAMINATION_FILE) if "contamination" in steps else None
+    if "contamination" not in steps:
+        return None
+    path = _whole(steps["contamination"], CONTAMINATION_FILE)
+    with form(f"'{path}'"):
+        return Contamination.load(path)
 
 
 def _records(steps: dict[str, Spec]) -> tuple[StepRecord, ...]:
-
-    def seconds(step: Spec) -> float | None:
-        return json.loads((step.folder / SUCCESS).read_text(encoding="utf-8")).get("seconds")
-
     return tuple(
-        StepRecord(name=name, folder=_short(step.folder), seconds=seconds(step)) for name, step in steps.items()
+        StepRecord(name=name, folder=_short(step.folder), seconds=read_mark(step.folder).get("seconds"))
+        for name, step in steps.items()
     )
 
 

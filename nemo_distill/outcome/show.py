@@ -10,6 +10,7 @@ from rich.console import Console
 
 from evaluator.report.comparison import Comparison, terminal_summary
 from evaluator.report.run import terminal_table
+from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import Run
 from nemo_distill.study.report import PublishedReport, terminal_tables
 
@@ -19,7 +20,11 @@ def print_outcome(run: Run, console: Console) -> None:
     if "report" not in run.specs or not run.specs["report"].done:
         return
     folder = run.specs["report"].folder
-    console.print(terminal_table(folder))
+    try:
+        table = terminal_table(folder)
+    except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"the table of scores in {folder} is damaged: {error}.") from error
+    console.print(table)
     _print_paths(folder, console)
 
 

@@ -124,7 +124,7 @@ class Run:
                 folder = (runs / step["folder"]).resolve()
                 specs[step["name"]] = Spec(**{**step, "folder": folder, "upstream": upstream})
             facts = RunFacts.read(record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
             raise UserError(f"{path} is no run's file: {error}.") from None
         return cls(name=name, runs=runs, specs=specs, facts=facts)
 

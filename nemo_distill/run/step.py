@@ -25,7 +25,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,9 +207,34 @@ def mark_done(folder: Path, **facts) -> None:
     write_atomically(folder / SUCCESS, json.dumps({**facts, "finished": time.time(), "files": files}, indent=1))
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a finished folder, by file and size, or None: nothing missing, nothing cut short."""
-    for name, size in json.loads((folder / SUCCESS).read_text(encoding="utf-8"))["files"].items():
+def read_mark(folder: Path) -> dict:
+    """What the mark of success in `folder` says: `files`, sizes by name, `finished`, and whatever facts the step gave.
+
+    Raises `UserError` when there is none, or it is none.
+    """
+    path = folder / SUCCESS
+    try:
+        mark = json.loads(path.read_text(encoding="utf-8"))
+        whole = all(isinstance(size, int) for size in mark["files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is no mark of success: {error}.") from None
+    if not whole:
+        raise UserError(f"{path} is no mark of success: it holds a size that is no number.")
+    return mark
+
+
+def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
+    """What is wrong with a finished folder, by file and size, or None: nothing missing, nothing cut short.
+
+    Of the files that the mark of success lists those with these `names` are looked at; None: all of them.
+    """
+    try:
+        files = read_mark(folder)["files"]
+    except UserError as error:
+        return str(error).removesuffix(".")
+    for name, size in files.items():
+        if names is not None and name not in names:
+            continue
         path = folder / name
         if not path.is_file():
             return f"{path} is missing"
@@ -218,9 +243,11 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def why_damaged(what: str, folder: Path, *, again: str = "run again") -> str | None:
+def why_damaged(
+    what: str, folder: Path, *, names: Collection[str] | None = None, again: str = "run again"
+) -> str | None:
     """The sentences on `damage` to a finished folder, called `what`, and on what to do; None: there is none."""
-    broken = damage(folder)
+    broken = damage(folder, names)
     return f"{what} is damaged: {broken}. Remove {folder} and {again} to make it anew." if broken else None
 
 

@@ -9,6 +9,7 @@ Output: report.md, report.html, learning_curves.png, scores.csv, questions.csv.
 """
 
 from evaluator.report.run import write_report
+from nemo_distill.errors import UserError
 from nemo_distill.outcome.gather import gather
 from nemo_distill.run.step import Spec
 
@@ -18,5 +19,8 @@ VERSION = 4
 def main(spec: Spec) -> None:
     """Gather what the upstream steps left and write the report."""
     spec.progress.update(done=0, total=1, unit="reports")
-    write_report(gather(spec), spec.folder)
+    try:
+        write_report(gather(spec), spec.folder)
+    except ValueError as error:  # what upstream steps left is damaged, or not to be compared
+        raise UserError(str(error)) from error
     spec.progress.update(done=1, total=1, unit="reports")

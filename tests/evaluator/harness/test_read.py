@@ -92,6 +92,10 @@ def test_a_request_that_failed_and_was_made_again_is_mentioned_and_does_no_harm(
     (result,) = read(folder, SUITE, model_id="pruned")
     assert (result.summary.mean, result.failed_requests) == (0.5, 1)
     assert "Math: 1 of 7 requests failed" in caplog.text
+    stats = {"response_stats": {"count": 6, "successful_count": 6}, "asking": {"asked_again": {"503": 2, "429": 1}}}
+    (folder / "eval_factory_metrics.json").write_text(json.dumps(stats))
+    (result,) = read(folder, SUITE, model_id="pruned")
+    assert result.failed_requests == 3
 
 
 def test_a_wrong_number_of_repeats_is_refused(folder):
