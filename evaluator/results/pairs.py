@@ -9,11 +9,10 @@ both, cannot be taken out then: their errors add up, as those of independent sco
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import NormalDist
 
 from evaluator.results.scores import TaskResult
 from evaluator.stats.paired import differences, normal_p, paired_difference, sign_flip
-from evaluator.stats.power import Needed, needed
+from evaluator.stats.power import Needed, needed, needed_of_scores
 from evaluator.stats.scores import Estimate
 
 
@@ -50,11 +49,8 @@ def difference_needed(
     """What would show a difference as large as was seen (`evaluator.stats.power.needed`); repeats only with answers."""
     if is_paired(mine, theirs):
         return needed(mine.table, theirs.table, mine.clusters, significance=significance, power=power)
-    seen = difference(mine, theirs)
-    if seen.mean == 0:
-        return None
-    quantile = NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(power)
-    return Needed(max(2, math.ceil(mine.summary.questions * (quantile * seen.stderr / seen.mean) ** 2)), None)
+    questions = mine.summary.questions
+    return needed_of_scores(difference(mine, theirs), questions, significance=significance, power=power)
 
 
 def without_answers(results: Iterable[Sequence[TaskResult]], columns: Sequence[tuple[str, str]]) -> list[str]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtrit
 
 from evaluator.stats.paired import differences
-from evaluator.stats.scores import as_table, stderr_of_mean
+from evaluator.stats.scores import Estimate, as_table, stderr_of_mean
 
 BETWEEN, WITHIN = 1 / 9, 1 / 6
 """Variances to plan with before there are answers (Miller, section 5): of the difference between two checkpoints from
@@ -49,14 +50,23 @@ def detectable_difference(
     return quantile * float(np.sqrt((between + 2 * within / repeats) / questions))
 
 
+WORTHWHILE = 0.005
+"""Smallest difference of two scores, from 0 to 1, for which it is worth asking more: half a point, about as much as
+one blend's scores differ by from one training seed to the next."""
+
+
 @dataclass(frozen=True)
 class Needed:
     """What it would take to show a difference of two checkpoints that is as large as was seen."""
 
     questions: int
     """Questions of this kind, asked as often as they were."""
-    repeats: int | None
+    questions_range: tuple[int, int]
+    """The same for a difference that is a standard error larger, and for one that is as much smaller."""
+    repeats: int | None = None
     """Repeats of the questions there are; None when no number would do, or when asking once left it unknown."""
+    repeats_range: tuple[int | None, int | None] = (None, None)
+    """The same for the larger and for the smaller difference."""
 
 
 def needed(
@@ -72,21 +82,65 @@ def needed(
         significance: Two-sided level of the test that has to find it.
         power: How often it does.
 
-    None when no difference was seen. The variance of the differences is that between questions and, over the repeats,
-    that of single answers: only the second gets smaller by asking again.
+    None where `is_worth_asking` says no. The variance of the differences is that between questions and, over the
+    repeats, that of single answers: only the second gets smaller by asking again.
     """
-    one, other = as_table(scores), as_table(others)
-    by_question = differences(one, other)
-    mean, questions = by_question.mean(), len(by_question)
-    variance = questions * stderr_of_mean(by_question, clusters) ** 2
-    if mean == 0:
+    tables = [as_table(scores), as_table(others)]
+    by_question = differences(scores, others)
+    seen = Estimate(float(by_question.mean()), stderr_of_mean(by_question, clusters))
+    if not is_worth_asking(seen):
         return None
-    # Variance of a question's difference at which the mean's standard error is small enough, per question asked.
-    bearable = (mean / (NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(power))) ** 2
-    more_questions = max(2, math.ceil(variance / bearable))
-    if one.shape[1] == 1 or other.shape[1] == 1:
-        return Needed(more_questions, None)
-    answers = [table.var(axis=1, ddof=1).mean() for table in (one, other)]
-    between = max(0.0, variance - answers[0] / one.shape[1] - answers[1] / other.shape[1])
-    room = bearable * questions - between
-    return Needed(more_questions, max(1, math.ceil(sum(answers) / room)) if room > 0 else None)
+    questions, units = len(by_question), len(set(clusters)) or len(by_question)
+    counts = [questions_needed(size, seen.stderr, questions, units, significance, power) for size in _sizes(seen)]
+    if any(table.shape[1] == 1 for table in tables):
+        return Needed(counts[1], (counts[0], counts[2]))
+    answers = [table.var(axis=1, ddof=1).mean() for table in tables]
+    noise = sum(variance / table.shape[1] for variance, table in zip(answers, tables, strict=True))
+    between = max(0.0, questions * seen.stderr**2 - noise)
+    repeats = []
+    for size in _sizes(seen):
+        room = questions * (size / _distance(units - 1, significance, power)) ** 2 - between
+        repeats.append(max(1, math.ceil(sum(answers) / room)) if room > 0 else None)
+    return Needed(counts[1], (counts[0], counts[2]), repeats[1], (repeats[0], repeats[2]))
+
+
+def is_worth_asking(seen: Estimate) -> bool:
+    """Whether more questions are worth naming: not below a standard error, of which nothing is known, nor where nothing
+    is gained."""
+    return abs(seen.mean) >= max(WORTHWHILE, seen.stderr) and seen.stderr > 0
+
+
+def needed_of_scores(seen: Estimate, questions: int, *, significance: float, power: float = 0.8) -> Needed | None:
+    """What `needed` says where only the difference of two scores is known and not the answers."""
+    if not is_worth_asking(seen):
+        return None
+    counts = [questions_needed(size, seen.stderr, questions, questions, significance, power) for size in _sizes(seen)]
+    return Needed(counts[1], (counts[0], counts[2]))
+
+
+def questions_needed(
+    difference: float, stderr: float, questions: int, units: int, significance: float, power: float
+) -> int:
+    """Questions at which a difference is found so often, if so many in so many independent `units` have `stderr`."""
+    variance, count = units * stderr**2, float(units)
+    for _ in range(8):  # the limit of t, and so the count, hardly moves after the third
+        count = max(2.0, variance * (_distance(count - 1, significance, power) / difference) ** 2)
+    return math.ceil(count * questions / units)
+
+
+def _sizes(seen: Estimate) -> tuple[float, float, float]:
+    """The difference a standard error larger than was seen, as it was seen, and as much smaller, if worthwhile."""
+    size = abs(seen.mean)
+    return size + seen.stderr, size, max(WORTHWHILE, size - seen.stderr)
+
+
+def _distance(freedom: float, significance: float, power: float) -> float:
+    """Standard errors from 0 at which a two-sided t test finds a difference so often.
+
+    By the normal approximation to the noncentral t distribution (Johnson, Kotz and Balakrishnan, "Continuous Univariate
+    Distributions 2", 31.6). The exact test that verdicts go by has the t test's power at 30 questions, not that of the
+    normal distribution.
+    """
+    freedom = max(1.0, freedom)
+    limit = float(stdtrit(freedom, 1 - significance / 2))
+    return limit * (1 - 1 / (4 * freedom)) + NormalDist().inv_cdf(power) * math.sqrt(1 + limit**2 / (2 * freedom))
