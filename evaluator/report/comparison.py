@@ -161,7 +161,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     into `folder`, which is there."""
     from evaluator.report import plots
 
-    asked, unread = with_answers(question_sheets(comparison))
+    asked = with_answers(question_sheets(comparison))
     write_questions(asked, folder)
     drawn = panels(comparison)
     plots.write_png(drawn, folder / PNG, title=comparison.title)
@@ -183,7 +183,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         role_titles=ROLE_TITLES,
         needed_text=needed_text,
         sheets=asked,
-        unread=unread,
         rows=[row for _, row in comparison.rows],
         labels=[f"{name} {row.title}".strip() for name, row in comparison.rows],
         widest=max((part.share for report in comparison.reports.values() for part in report.blend), default=1),

@@ -36,8 +36,6 @@ SHOWN = 20
 """Questions of a larger one that are on the page from the start."""
 WITH_ANSWERS = 12
 """Questions of a benchmark shown with their answers."""
-MOST_ANSWER_BYTES = 64_000_000
-"""More answers than this, over all files, are not searched for those few: that would take minutes."""
 SHOWN_PROMPT, SHOWN_ANSWER = 1200, 600
 """Letters of a prompt and of an answer that are shown."""
 _FIRST_LETTER = 35
@@ -253,21 +251,15 @@ def sheets(
     return tuple(made)
 
 
-def with_answers(made: Sequence[Sheet]) -> tuple[tuple[Sheet, ...], int]:
-    """The sheets with the answers to the questions that differ most, as far as evaluations kept theirs.
-
-    Also returns the bytes of answers that were not searched because they are too many; 0 when they were.
-    """
-    files = [(column, column.row.answers) for column in made[0].first if column.row.answers] if made else []
-    total = sum(file.stat().st_size for _, file in files)
-    if total > MOST_ANSWER_BYTES:
-        return tuple(made), total
+def with_answers(made: Sequence[Sheet]) -> tuple[Sheet, ...]:
+    """The sheets with the answers to the questions that differ most, as far as evaluations kept theirs."""
     wanted = {sheet.task: {sheet.questions[index] for index in sheet.shown[:WITH_ANSWERS]} for sheet in made}
     texts: dict[str, dict[str, list[tuple[Column, Question]]]] = {task: {} for task in wanted}
-    for column, file in files:
-        for question in load_answers(file, wanted):
-            texts[question.task].setdefault(question.question, []).append((column, question))
-    return tuple(dataclasses.replace(sheet, texts=texts[sheet.task]) for sheet in made), 0
+    for column in made[0].first if made else ():
+        if column.row.answers:
+            for question in load_answers(column.row.answers, wanted):
+                texts[question.task].setdefault(question.question, []).append((column, question))
+    return tuple(dataclasses.replace(sheet, texts=texts[sheet.task]) for sheet in made)
 
 
 def write_questions(made: Sequence[Sheet], folder: Path) -> None:

@@ -32,7 +32,7 @@ def write_report(report: Report, folder: Path) -> None:
 
     stop, flags = judge_alone(report.title, report)  # checks the rows
     write_scores(report, folder / SCORES)
-    asked, unread = with_answers(question_sheets(report))
+    asked = with_answers(question_sheets(report))
     write_questions(asked, folder)
     drawn = panels(report)
     milestones = [row.seen for row in report.milestones]
@@ -49,7 +49,6 @@ def write_report(report: Report, folder: Path) -> None:
         flags=flags,
         drawings=drawings,
         sheets=asked,
-        unread=unread,
         symbols=SYMBOLS,
         seed_sd=SEED_SD,
     )

@@ -10,9 +10,12 @@ JSON's grammar is Python's but for NaN and the infinities, which no score, error
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+LONGEST_LINE = 2**26
+"""Bytes of a line at which it is not read any further."""
 
 
 def read_text(path: Path) -> str:
@@ -34,15 +37,23 @@ def read_object(path: Path) -> dict:
     return mapping(read_json(path), f"'{path}'")
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, dict]]:
+def json_lines(path: Path, *, passed_over: Callable[[bytes], bool] | None = None) -> Iterator[tuple[str, dict]]:
     """The objects of a file with one a line, each with what to call it in a sentence.
+
+    Args:
+        path: The file. It is never held whole.
+        passed_over: Whether a line, as bytes, need not be parsed; asked of those alone that end as they should.
 
     Raises ValueError naming the file and the line; a file without any line is refused as well.
     """
     number = 0
     with _file(path), open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
             where = f"'{path}', line {number},"
+            if len(line) == LONGEST_LINE:
+                raise ValueError(f"{where} is no object that was written here: it goes on for {LONGEST_LINE:,} bytes.")
+            if passed_over and line.endswith(b"}\n") and passed_over(line):
+                continue
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -75,8 +75,7 @@ def test_answers_are_shown_of_a_few_questions_one_right_and_one_wrong_of_each_ch
     path = tmp_path / ANSWERS_FILE
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     rows = (dataclasses.replace(report.rows[0], answers=path), *report.rows[1:])
-    made, unread = with_answers(question_sheets(dataclasses.replace(report, rows=rows)))
-    assert unread == 0
+    made = with_answers(question_sheets(dataclasses.replace(report, rows=rows)))
     told = [row for row in made[0].rows if row.answers]
     assert len(told) == questions.WITH_ANSWERS and told == list(made[0].rows[: len(told)])
     assert told[0].prompt == f"What is {told[0].question}?" and told[0].reference == "C"
@@ -98,15 +97,6 @@ def test_a_questions_line_begins_where_its_prompt_differs_from_the_others(sheets
     assert [row.excerpt.splitlines()[0] for row in rows] == [f"What is {name}?" for name in names]
     alike = dataclasses.replace(sheets[0], texts={name: kept("The same.") for name in names}).rows
     assert {row.excerpt for row in alike} == {"The same."}
-
-
-def test_answers_too_many_to_be_searched_are_left_where_they_are(report, tmp_path, monkeypatch):
-    path = tmp_path / ANSWERS_FILE
-    path.write_text("not read" * 100, encoding="utf-8")
-    monkeypatch.setattr(questions, "MOST_ANSWER_BYTES", 799)
-    rows = (dataclasses.replace(report.rows[0], answers=path), *report.rows[1:])
-    _, unread = with_answers(question_sheets(dataclasses.replace(report, rows=rows)))
-    assert unread == 800
 
 
 @pytest.mark.parametrize(

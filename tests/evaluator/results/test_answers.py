@@ -1,6 +1,10 @@
 import dataclasses
 import json
+import tracemalloc
 
+import pytest
+
+from evaluator.results import files
 from evaluator.results.answers import (
     ANSWERS_FILE,
     CUT,
@@ -47,3 +51,35 @@ def test_of_many_answers_those_that_are_wanted_are_read(tmp_path):
     assert list(load_answers(path, {"offline_math": {"offline_math-000"}})) == [QUESTION]
     assert list(load_answers(path, {"t": {"offline_math-000", "q"}, "offline_math": ()})) == [others[1]]
     assert list(load_answers(path, {})) == []
+
+
+def test_of_the_others_only_the_beginning_is_looked_at_however_large_the_file_is(tmp_path, monkeypatch):
+    path = tmp_path / ANSWERS_FILE
+    names = [f"q{number}" for number in range(2_000)]
+    escaped = 'ids "of" others\n é'
+    text = "x" * (KEPT_ANSWER - 1)
+    answers = tuple(Answer(text=text, score=1.0, finish_reason="stop") for _ in range(8))
+    save_answers(
+        tmp_path, (dataclasses.replace(QUESTION, question=name, answers=answers) for name in [*names, escaped])
+    )
+    parsed = []
+    monkeypatch.setattr(json, "loads", lambda line, load=json.loads, **more: parsed.append(line) or load(line, **more))
+    tracemalloc.start()
+    try:
+        (found, other) = load_answers(path, {"offline_math": {"q1999", escaped}})
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found.question, other.question) == ("q1999", escaped) and len(parsed) == 2
+    assert path.stat().st_size > 30e6 and most < 1e6
+
+
+def test_a_line_without_end_and_one_cut_short_are_refused_though_others_were_asked_for(tmp_path, monkeypatch):
+    save_answers(tmp_path, [QUESTION, QUESTION])
+    path = tmp_path / ANSWERS_FILE
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"answers.jsonl', line 2, is no whole JSON"):
+        list(load_answers(path, {"t": {"q"}}))
+    monkeypatch.setattr(files, "LONGEST_LINE", 100)
+    with pytest.raises(ValueError, match=r"answers.jsonl', line 1, .* goes on for 100 bytes"):
+        list(load_answers(path, {"t": {"q"}}))
