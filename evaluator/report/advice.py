@@ -18,7 +18,7 @@ def advice(judgement: Judgement) -> list[str]:
     first = judgement.first
     leader = first.leader
     doubtful = [one.other for one in first.level if one.verdict == SUSPECT]
-    level = [one.other for one in (*first.above_in_answers, *first.level) if one.other not in doubtful]
+    level = [one.other for one in (*first.equal, *first.above_in_answers, *first.level) if one.other not in doubtful]
     above = [one.other for one in first.above]
     if above:
         take = f"Take {joined([leader, *level], 'or')}"
@@ -67,7 +67,7 @@ def stop_text(judgement: Judgement, name: str) -> str:
 def place_text(judgement: Judgement, name: str) -> str:
     """What a blend's tile says of its Average: how it stands to the highest."""
     first = judgement.first
-    if name == first.leader:
+    if name in first.leaders:
         return "highest" if first.above or first.above_in_answers else "highest, by less than error"
     for words, contrasts in (("lower", first.above), ("lower in these answers only", first.above_in_answers)):
         if name in [one.other for one in contrasts]:
@@ -81,6 +81,8 @@ def place_text(judgement: Judgement, name: str) -> str:
 def standing_text(standing: Standing) -> str:
     """Who leads, whom it is better than, in which sense, and the others."""
     parts = []
+    if standing.equal:
+        parts.append(f"is equal to {joined([one.other for one in standing.equal])}")
     if standing.above:
         parts.append(f"is better than {_listed(standing.above)}")
     if standing.above_in_answers:
@@ -93,14 +95,19 @@ def standing_text(standing: Standing) -> str:
 
 
 def needed_text(contrast: Contrast, before: str = "") -> str:
-    """What would show a difference as large as was seen: `810 questions or 98 repeats needed`."""
+    """What would show the difference, from one a standard error larger to one as much smaller than was seen.
+
+    `330 to 7,900 questions or 9 repeats and more needed`; nothing where it is not worth asking.
+    """
     if contrast.verdict == SUSPECT:
         return f"{before}{SUSPECT}"
-    if contrast.needed is None:
+    more = contrast.needed
+    if more is None:
         return ""
-    ways = [f"{_rounded(contrast.needed.questions)} questions"]
-    if contrast.needed.repeats:
-        ways.append(f"{_rounded(contrast.needed.repeats)} repeats")
+    ways = [f"{_range(*more.questions_range)} questions"]
+    fewest, most = more.repeats_range
+    if fewest:
+        ways.append(f"{_range(fewest, most)} repeats" if most else f"{_rounded(fewest)} repeats and more")
     return f"{before}{' or '.join(ways)} needed"
 
 
@@ -122,9 +129,12 @@ def _listed(contrasts: Sequence[Contrast], *, needed: bool = False) -> str:
     )
 
 
+def _range(fewest: int, most: int) -> str:
+    ends = [_rounded(fewest), _rounded(most)]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def _rounded(count: int) -> str:
-    """In two digits, rounded up: it is no more exact than that, and nobody asks a million questions."""
-    if count > 1_000_000:
-        return "over 1,000,000"
+    """In two digits, rounded up: it is no more exact than that."""
     step = 10 ** max(0, len(str(count)) - 2)
     return f"{-(-count // step) * step:,}"

@@ -28,7 +28,8 @@ VERDICTS, STOPPING = "verdicts.csv", "stopping.csv"
 VERDICT_COLUMNS = (
     "family", "milestone", "benchmark", "one", "other", "difference",
     "stderr_answers", "p_answers", "verdict_answers", "stderr_seed", "p_seed", "verdict_seed",
-    "questions_needed", "repeats_needed", "paired",
+    "questions_needed", "questions_least", "questions_most",
+    "repeats_needed", "repeats_least", "repeats_most", "paired",
 )  # fmt: skip
 STOPPING_COLUMNS = (
     "blend", "milestone", "tokens", "average", "stderr",
@@ -233,7 +234,9 @@ def _verdict_line(family: str, c: Contrast) -> list:
     answers = [f"{c.difference.stderr:.6f}", f"{c.p_value:.3g}", c.in_answers]
     seed = c.another_seed
     seeds = [f"{seed.stderr:.6f}", f"{seed.p_value:.3g}", c.verdict] if seed else ["", "", ""]
-    more = [c.needed.questions, c.needed.repeats] if c.needed else ["", ""]
+    more: list = [""] * 6
+    if c.needed:
+        more = [c.needed.questions, *c.needed.questions_range, c.needed.repeats, *c.needed.repeats_range]
     difference = f"{c.difference.mean:.6f}"
     return [family, c.at, c.column, c.one, c.other, difference, *answers, *seeds, *more, "yes" if c.paired else "no"]
 

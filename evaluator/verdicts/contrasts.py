@@ -10,6 +10,7 @@ are not compared: `check_comparable` says why.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from evaluator.results.pairs import difference, difference_needed, difference_p, is_paired, same_questions
 from evaluator.results.run import AVERAGE, Report, Row, check_rows
@@ -17,9 +18,14 @@ from evaluator.results.scores import TaskResult
 from evaluator.stats.paired import holm, normal_p
 from evaluator.stats.power import Needed
 from evaluator.stats.scores import Estimate, average
+from evaluator.text import change_text, p_text
 
 LEVEL = 0.05
 """Chance of a verdict, anywhere in a family, where nothing differs."""
+TEACHERS_LEVEL = 0.01
+"""Chance that runs are refused for their teachers' scores although these were asked alike."""
+TIE = 1e-9
+"""Difference, from 0 to 1, up to which two scores are equal: what sums of fractions are off by."""
 BETTER, WORSE, OPEN = "better", "worse", "no significant difference"
 SUSPECT = "suspected failure"
 """Verdict on a score that may be of an evaluation that failed: none."""
@@ -79,6 +85,11 @@ class Contrast:
         """The same of the blends, another seed included, where that is known; else of these checkpoints."""
         seed = self.another_seed
         return self._verdict(seed.tested, seed.p_value) if seed else self.in_answers
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the two scores are equal."""
+        return abs(self.difference.mean) < TIE
 
     def _verdict(self, tested: bool, p_value: float) -> str:
         if self.suspect:
@@ -172,15 +183,34 @@ def check_comparable(reports: Mapping[str, Report], blends: Mapping[str, Collect
                 f"{both} are not compared: questions, prompts, sampling or scoring changed between them (protocols "
                 f"{mine.protocol or 'unknown'} and {report.protocol or 'unknown'}); evaluate both again."
             )
-        teachers = family(mine.columns, [((first, name, "teacher"), mine.row("teacher"), report.row("teacher"))])
-        apart = [contrast.column for contrast in teachers if contrast.verdict != OPEN]
-        if apart:
-            raise ValueError(f"{both} are not compared: their teachers score differently in {', '.join(apart)}.")
+    _check_teachers(reports)
     shared = by_tokens(reports)
     for name, report in reports.items():
         if not any(len(rows) > 1 and name in rows for rows in shared.values()):
             titles = ", ".join(row.title for row in report.milestones)
             raise ValueError(f"'{name}' is not compared: no other run has a milestone of as many tokens ({titles}).")
+
+
+def _check_teachers(reports: Mapping[str, Report]) -> None:
+    """Raise ValueError where teachers that were evaluated more than once score differently by more than chance.
+
+    All pairs of evaluations are one family: runs that share one add nothing to it, and five of five teachers are as
+    rarely refused by chance as two.
+    """
+    columns = next(iter(reports.values())).columns
+    distinct: dict[str, Row] = {}
+    for name, report in reports.items():
+        teacher = report.row("teacher")
+        if all(teacher.summaries != other.summaries for other in distinct.values()):
+            distinct[name] = teacher
+    pairs = (((one, other, "teacher"), distinct[one], distinct[other]) for one, other in combinations(distinct, 2))
+    for contrast in family(columns, pairs):
+        if contrast.p_value < TEACHERS_LEVEL:
+            raise ValueError(
+                f"'{contrast.one}' and '{contrast.other}' are not compared: their teachers score differently in "
+                f"{contrast.column} ({change_text(contrast.difference)}, {p_text(contrast.p_value)}); evaluate both "
+                f"again in one folder of runs, where they share their teacher's evaluation, or leave one of them out."
+            )
 
 
 def _check_seeds(reports: Mapping[str, Report], blends: Mapping[str, Collection[str]]) -> None:

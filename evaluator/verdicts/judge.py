@@ -43,15 +43,22 @@ class Standing:
     column: str
     """Title of the benchmark, or `Average`."""
     leader: str
-    """The blend with the highest score."""
+    """The blend with the highest score, the first of those that have it."""
     above: tuple[Contrast, ...]
     """The leader less each blend that it is better than, another seed included."""
     above_in_answers: tuple[Contrast, ...]
     """The leader less each blend that it is better than in these answers only."""
     level: tuple[Contrast, ...]
     """The leader less each without a significant difference from it, or whose score is not to be believed."""
+    equal: tuple[Contrast, ...]
+    """The leader less each with the same score, which lead as well."""
     untested: tuple[Contrast, ...]
     """The leader less each that it was not tested against, since their Averages do not differ significantly."""
+
+    @property
+    def leaders(self) -> list[str]:
+        """Blends with the highest score."""
+        return [self.leader, *(contrast.other for contrast in self.equal)]
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Judgement:
             # The highest is below none; of those that are equal, the first.
             leader = max(names, key=lambda name: min(seen_from(name, c).difference.mean for c in _of(name, found)))
             own = [seen_from(leader, contrast) for contrast in _of(leader, found)]
-            kinds: dict[str, list[Contrast]] = {"above": [], "above_in_answers": [], "level": [], "untested": []}
+            kinds: dict[str, list[Contrast]] = {kind: [] for kind in _KINDS}
             for one in own:
                 kinds[_kind(one)].append(one)
             yield Standing(column, leader, **{kind: tuple(found) for kind, found in kinds.items()})
@@ -205,8 +212,13 @@ def _within(report: Report) -> tuple[Contrast, ...]:
     return family(report.columns, (((late.title, early.title, late.title), late, early) for early, late in rows))
 
 
+_KINDS = ("above", "above_in_answers", "level", "equal", "untested")
+
+
 def _kind(contrast: Contrast) -> str:
-    """Field of a `Standing` that a contrast of its leader belongs to."""
+    """Field of a `Standing`, of `_KINDS`, that a contrast of its leader belongs to."""
+    if contrast.is_tie and not contrast.suspect:
+        return "equal"
     if contrast.verdict == BETTER:
         return "above"
     if contrast.in_answers == BETTER:
