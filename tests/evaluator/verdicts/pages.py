@@ -8,7 +8,7 @@ from evaluator.results.run import Report, Row
 from evaluator.results.scores import CheckpointResult, TaskResult
 from evaluator.suites.catalogue import get_suite
 
-SUITE = get_suite("offline")
+SUITE = get_suite("offline").with_repeats(1)
 TASKS = [benchmark.task for benchmark in SUITE.benchmarks]
 
 

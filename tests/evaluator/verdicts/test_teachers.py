@@ -22,14 +22,14 @@ def runs(page: MadeUpPage, teachers: list) -> dict:
 
 def test_five_evaluations_of_one_teacher_are_hardly_ever_refused_and_another_teacher_is_with_a_way_on():
     refused = 0
-    for number in range(40):
+    for number in range(15):
         page = MadeUpPage(np.random.default_rng(number))
         teacher = page.model(TEACHER)
         try:
             check_comparable(runs(page, [teacher] * 5))
         except ValueError:
             refused += 1
-    assert refused <= 2
+    assert refused <= 1
     worse = page.model(TEACHER | {"MMLU": TEACHER["MMLU"] - 3})
     with pytest.raises(ValueError, match="their teachers score differently in MMLU .*; evaluate both again in one"):
         check_comparable(runs(page, [teacher, teacher, worse]))
