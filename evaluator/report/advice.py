@@ -21,7 +21,7 @@ def advice(judgement: Judgement) -> list[str]:
     level = [one.other for one in (*first.equal, *first.above_in_answers, *first.level) if one.other not in doubtful]
     above = [one.other for one in first.above]
     if above:
-        take = f"Take {joined([leader, *level], 'or')}"
+        take = f"Take {joined([leader, *level], 'or')}{', which are not told apart' if level else ''}"
     else:
         take = f"No blend is shown to be better than another; {leader} has the highest Average"
     said = [f"{take}. {stop_text(judgement, leader)}"]

@@ -296,7 +296,8 @@ def terminal_summary(comparison: Comparison):
         lines.append(Text(f"No verdict in {joined(silent)}: see the page."))
     lines.append(Text())
     for stop in judgement.stopping:
-        lines.append(Text.assemble((f"Stop {stop.run} at {stop.row.title}: ", "bold"), stop.text))
+        end = f"Stop {stop.run} at" if stop.shown else f"Train {stop.run} to"
+        lines.append(Text.assemble((f"{end} {stop.row.title}: ", "bold"), stop.text))
     for flag in judgement.flags:
         lines.append(Text.assemble((f"{flag.title} ", "bold yellow"), flag.text))
     return Group(*lines, Text())
