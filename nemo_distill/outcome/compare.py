@@ -81,11 +81,12 @@ def _blend_labels(groups: Sequence[Sequence[Run]]) -> list[str]:
 def _labels(groups: Sequence[Sequence[Run]]) -> dict[str, str]:
     """What the page calls each run, by its name: as its blend, or by its own name where the blend has several."""
     named = zip(_blend_labels(groups), groups, strict=True)
-    return {
-        run.name: label if len(runs) == 1 else f"{run.name} (seed {run.facts.seed})"
-        for label, runs in named
-        for run in runs
-    }
+    return {run.name: label if len(runs) == 1 else _with_seed(run) for label, runs in named for run in runs}
+
+
+def _with_seed(run: Run) -> str:
+    """A run's name and, where it is known, its seed."""
+    return run.name if run.facts.seed is None else f"{run.name} (seed {run.facts.seed})"
 
 
 def comparison_name(names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """The model card, read as the hub reads it: by huggingface_hub, which knows nothing of how it was made."""
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -54,6 +55,11 @@ def test_the_checkpoint_is_the_recommended_one_and_its_weaknesses_are_said(write
     text = ModelCard.load(write()).text
     assert text.strip().startswith("# blend_a 20B")
     assert "It is the recommended stopping point." in text
+    # Both errors: of these answers, and half a point of training beside them.
+    answers, both = map(
+        float, re.search(r"scores \*\*[\d.]+ ± ([\d.]+)\*\* in these answers, ± ([\d.]+) with", text).groups()
+    )
+    assert both == pytest.approx(math.hypot(answers, 0.5), abs=0.1)
     limitations = text.partition("## Limitations")[2].partition("\n## ")[0]
     assert "degrades in blend_a." in limitations and "The sources were not searched" in limitations
 
