@@ -29,6 +29,8 @@ from nemo_distill.prune.scores import find_score
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, Step, place
+from nemo_distill.track.kinds import chosen
+from nemo_distill.track.run import tracked
 
 
 def run_experiment(ctx: Context, settings: Settings) -> None:
@@ -40,6 +42,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     folder = Path(settings.runs).resolve()
     specs = place(steps, runs=folder)
     run = Run(name=recipe.name, runs=folder, specs=specs, facts=RunFacts.of(recipe, executor=ctx.executor.name))
+    run = dataclasses.replace(run, facts=run.facts.tracked_as(tracked(run, chosen(settings.track))))
     check(run)
     ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs

@@ -62,9 +62,9 @@ def unpack(runs: Path) -> Path:
 
 
 def losses(folder: Path) -> list[dict]:
-    """The lines of a segment's log of losses, but for how long each took."""
+    """The lines of a segment's log of losses, but for how long each took and the memory it took."""
     lines = read_losses(folder / "losses.jsonl")
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in ("seconds", "memory_gib")} for line in lines]
 
 
 def same_arithmetic() -> bool:

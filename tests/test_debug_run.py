@@ -12,7 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_distill.run.progress import Progress
 from nemo_distill.train.losses import read_losses
@@ -200,3 +202,15 @@ def test_a_report_whose_files_are_gone_is_said_to_be_damaged(runs):
         assert done.returncode == code, done.stderr
         assert ("the report of distill_v1v3-debug is damaged: " in done.stderr) == taken, done.stderr
         assert done.stderr.count("\n") <= 1
+
+
+def test_tensorboard_has_every_iteration_and_every_score_once(runs):
+    (folder,) = (runs / ".track" / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    lines = [line for name in SEGMENTS for line in read_losses(only(runs, f"{name}/*") / "losses.jsonl")]
+    losses = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert losses == [(line["iteration"], float(np.float32(line["loss"]))) for line in lines]
+    teacher, *students = (row["Average"] for row in scores(only(runs, "report/*")).values())
+    assert [event.value for event in events.Scalars("teacher/Average")] == [pytest.approx(100 * teacher, abs=0.1)]
+    found = sorted((event.step, event.value) for event in events.Scalars("scores/Average"))
+    assert [value for _, value in found] == [pytest.approx(100 * score, abs=0.1) for score in students]

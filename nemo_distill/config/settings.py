@@ -225,3 +225,6 @@ class Settings:
     """The folder of all runs."""
     seed: int = 1234
     """Of the sample order and of the answers."""
+    track: str | None = None
+    """Where the run is shown while it goes on: `tensorboard`, `wandb`, `mlflow`, several with commas between, or `none`
+    (`nemo_distill.track`); None: TensorBoard's files in the folder of all runs, where TensorBoard is installed."""

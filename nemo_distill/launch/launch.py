@@ -23,6 +23,7 @@ from nemo_distill.run.provenance import redact
 from nemo_distill.run.secrets import secrets_within
 from nemo_distill.run.sharing import how_to_share, nearest_there, share
 from nemo_distill.run.step import NAME, why_damaged
+from nemo_distill.track.run import declare, where_tracked
 
 
 def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
@@ -42,7 +43,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         print_nothing_to_do(run, console)
     else:
         executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
-        for line in executor.describe(run):
+        for line in (*executor.describe(run), *where_tracked(run)):
             console.print(line, highlight=False)
         unfilled = executors.missing(executor)
         if ctx.dryrun:
@@ -53,6 +54,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
             raise UserError(unfilled)
         share(run.runs)
         facts = run.facts.launched_by(executor.name, command=redact(list(ctx.command)))
+        declare(run)
         executor.launch(dataclasses.replace(run, facts=facts), console, detach=ctx.detach)
     if not ctx.detach:
         print_outcome(run, console)

@@ -22,6 +22,19 @@ PARTS = ("blend", "prepare", "prune", "distill", "evaluate")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """Where the run is shown while it goes on (`nemo_distill.track`)."""
+
+    id: str
+    """Twelve hex digits: the tracked run that its steps append to."""
+    kinds: tuple[str, ...]
+    """Names of the trackers."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "kinds", tuple(self.kinds))  # a list in a file
+
+
+@dataclass(frozen=True, kw_only=True)
 class Beside:
     """What a launch tells a step beside its config; it stands in `spec.json`, and in no fingerprint."""
 
@@ -33,6 +46,8 @@ class Beside:
     """What a step that takes many ranks is spread over."""
     second_search: bool = True
     """Whether pruning looks for the best FP8-aligned shape beside the student."""
+    tracked: Tracked | None = None
+    """The tracked run, None where there is none."""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Beside":
@@ -45,6 +60,7 @@ class Beside:
             health=Health(**record.get("health") or {}),
             layout=Parallelism(**layout),
             second_search=record.get("second_search", True),
+            tracked=Tracked(**record["tracked"]) if record.get("tracked") else None,
         )
 
     def record(self) -> dict[str, Any]:
@@ -81,6 +97,10 @@ class RunFacts:
         return dataclasses.replace(
             self, executor=executor, beside=dataclasses.replace(self.beside, command=tuple(command))
         )
+
+    def tracked_as(self, tracked: Tracked | None) -> "RunFacts":
+        """These facts with the tracked run that steps append to."""
+        return dataclasses.replace(self, beside=dataclasses.replace(self.beside, tracked=tracked))
 
     @classmethod
     def of(cls, recipe: Recipe, *, executor: str) -> "RunFacts":

@@ -76,6 +76,7 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
     from nemo_distill.data.prepared import read_sources
     from nemo_distill.kd.options import Options
     from nemo_distill.steps import index
+    from nemo_distill.track.follow import following
     from nemo_distill.train.autotuning import Autotuning
     from nemo_distill.train.checkpoints import Checkpoints
     from nemo_distill.train.health_gate import gate
@@ -95,20 +96,20 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
         gate(spec, ranks, sources=sources, resume_from=resume_from),
         Checkpoints(spec.folder, every=config["save_interval"], until=until),
     ]
-    backend.train(
-        backends.Training(
-            student=student,
-            teacher=teacher,
-            course=course,
-            until=until,
-            blend=megatron_blend(config["shares"], prefixes),
-            index_folder=spec.upstream["index"] / index.FOLDER,
-            folder=spec.folder,
-            resume_from=resume_from,
-            kd=Options(**config["kd"]),
-            intermediate_layers=config["intermediate_layers"],
-            recompute=layout.recompute,
-            ranks=ranks,
-            listeners=listeners,
-        )
+    training = backends.Training(
+        student=student,
+        teacher=teacher,
+        course=course,
+        until=until,
+        blend=megatron_blend(config["shares"], prefixes),
+        index_folder=spec.upstream["index"] / index.FOLDER,
+        folder=spec.folder,
+        resume_from=resume_from,
+        kd=Options(**config["kd"]),
+        intermediate_layers=config["intermediate_layers"],
+        recompute=layout.recompute,
+        ranks=ranks,
+        listeners=listeners,
     )
+    with following(spec.runs, spec.beside.tracked if ranks.first else None):
+        backend.train(training)

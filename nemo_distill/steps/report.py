@@ -12,6 +12,7 @@ from evaluator.report.run import write_report
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.gather import gather
 from nemo_distill.run.step import Spec
+from nemo_distill.track.follow import following
 
 VERSION = 4
 
@@ -23,4 +24,6 @@ def main(spec: Spec) -> None:
         write_report(gather(spec), spec.folder)
     except ValueError as error:  # what upstream steps left is damaged, or not to be compared
         raise UserError(str(error)) from error
+    with following(spec.runs, spec.beside.tracked):  # whatever trackers lack still, the page's address included
+        pass
     spec.progress.update(done=1, total=1, unit="reports")

@@ -33,6 +33,8 @@ class Iteration:
     """Duration in seconds."""
     grad_norm: float | None = None
     """Norm of the global batch's gradient before clipping; None where the framework does not say."""
+    memory: int | None = None
+    """Peak memory of this rank so far in bytes, the GPU's where there is one; None where it is not known."""
 
 
 class View(Protocol):

@@ -1,5 +1,6 @@
 """Tells listeners of ours (`nemo_distill.train.events`) what Lightning's trainer does."""
 
+import resource
 import shutil
 import time
 from collections.abc import Sequence
@@ -7,16 +8,25 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 from nemo.utils.model_utils import unwrap_model
 from torch import Tensor
 
 from nemo_distill import backends
+from nemo_distill.compat.device import on_gpu
 from nemo_distill.errors import UserError
 from nemo_distill.kd.teacher import teacher_loss
 from nemo_distill.nemotron_h.model import state_of
 from nemo_distill.train.course import Course
 from nemo_distill.train.events import Iteration, Listener
+
+
+def _peak_memory() -> int:
+    """Bytes that this process has had allocated at most: on its GPU, or of the machine's memory without one."""
+    if on_gpu():
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class NemoView:
@@ -84,6 +94,7 @@ class Events(Checkpoint):
             tokens=trainer.global_step * self.course.tokens_per_iteration,
             seconds=seconds,
             grad_norm=float(metrics["grad_norm"]) if "grad_norm" in metrics else None,
+            memory=_peak_memory(),
         )
         for listener in self.listeners:
             listener.iteration_done(iteration)
