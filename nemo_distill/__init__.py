@@ -2,7 +2,7 @@
 
 What a recipe says, it says in the names below:
 
-    from nemo_distill import PUBLISHED, Blend, Context, Distill, Settings, entrypoint, main, run_experiment
+    from nemo_distill import PUBLISHED, Blend, Context, Distill, Settings, Source, entrypoint, main, run_experiment
 
 Each is imported when it is first asked for, and none needs torch or NeMo.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nemo_distill.config.blend import PUBLISHED, Blend, reconstructed
     from nemo_distill.config.settings import Distill, Evaluate, Health, Layout, Prepare, Prune, Settings
+    from nemo_distill.config.sources import Source
     from nemo_distill.errors import UserError
     from nemo_distill.experiment import run_experiment
     from nemo_distill.launch.context import Context, entrypoint, main
@@ -29,6 +30,7 @@ __all__ = [
     "Prepare",
     "Prune",
     "Settings",
+    "Source",
     "UserError",
     "entrypoint",
     "main",
@@ -40,6 +42,7 @@ _HOME = {
     **dict.fromkeys(("PUBLISHED", "Blend", "reconstructed"), "config.blend"),
     **dict.fromkeys(("Distill", "Evaluate", "Health", "Layout", "Prepare", "Prune", "Settings"), "config.settings"),
     **dict.fromkeys(("Context", "entrypoint", "main"), "launch.context"),
+    "Source": "config.sources",
     "UserError": "errors",
     "run_experiment": "experiment",
 }

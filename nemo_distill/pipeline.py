@@ -19,6 +19,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import Scale
 from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.config.sources import Source
+from nemo_distill.data.declared import entry_of
 from nemo_distill.run.step import Step
 from nemo_distill.train.course import Course
 
@@ -118,7 +119,10 @@ def _prepare_config(recipe: Recipe) -> dict:
 
 def _sources(recipe: Recipe) -> list[dict]:
     """The blend's sources, as the steps that read them take them."""
-    return [_source(source, recipe.scale) for source in recipe.sources]
+    return [
+        entry_of(source) if recipe.blend.is_own(source.name) else _source(source, recipe.scale)
+        for source in recipe.sources
+    ]
 
 
 def _budgeted(sources: list[dict], recipe: Recipe) -> list[dict]:
@@ -224,7 +228,7 @@ def _report_config(recipe: Recipe) -> dict:
 
 
 def _source(source: Source, scale: Scale) -> dict:
-    """Where `prepare` reads a source: the debug world's file, or the hub."""
+    """Where `prepare` reads a source of the catalogue: the debug world's file, or the hub."""
     if scale.world:
         return {"name": source.name, "field": source.field, "files": [f"world:corpora/{source.name}.jsonl"]}
     return {

@@ -103,6 +103,7 @@ def test_the_gpu_of_the_example_is_planned_for_and_said_not_to_have_run(tmp_path
         ("A loss", "nemo_distill/kd/test_losses.py"),
         ("A pruning score", "nemo_distill/prune/test_scores.py"),
         ("A kind of source", "nemo_distill/data/test_documents.py"),
+        ("A schema of chats", "nemo_distill/data/test_chats.py"),
         ("A schedule", "nemo_distill/config/test_schedule.py"),
     ],
 )

@@ -15,15 +15,22 @@ A recipe writes it as a table, a row per source, with where each share comes fro
 >>> blend.provenance_of("science-mcq")
 'reconstructed: 14 passes'
 
+Beside the catalogue's names may stand a source of the recipe's own:
+
+>>> from nemo_distill.config.sources import Source
+>>> tickets = Source(name="tickets", path="data/tickets.jsonl", field="messages")
+>>> Blend.of("mine", (tickets, 60, "a guess"), ("science-mcq", 40, "the rest")).shares
+{'tickets': 60.0, 'science-mcq': 40.0}
+
 A blend is checked when it is made: `UserError` names the value that cannot be.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from nemo_distill.config.sources import find
-from nemo_distill.errors import UserError
+from nemo_distill.config.sources import SOURCES, Source
+from nemo_distill.errors import UserError, nearest
 
 SUM_TOLERANCE = 1e-6
 """In percent points: what the shares may be off 100 by, for thirds and the like."""
@@ -43,16 +50,24 @@ class Blend:
     name: str
     """What runs and reports call it."""
     shares: dict[str, float]
-    """Percent of the tokens by source (`nemo_distill.config.sources`); they sum to 100. May be given as pairs, too."""
+    """Percent of the tokens by source (`nemo_distill.config.sources`); they sum to 100. May be given as pairs, too, and
+    with a `Source` in place of its name."""
     provenance: str | dict[str, str] = "not stated"
     """Where the shares come from, e.g. `published`: one sentence for all of them, or one by source."""
+    sources: dict[str, Source] = field(default_factory=dict)
+    """Sources that are not the catalogue's, by name."""
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.strip():
             raise UserError(f"a blend needs a name, not {self.name!r}.")
         shares: dict[str, float] = {}
-        for source, share in self.shares.items() if isinstance(self.shares, Mapping) else self.shares:
-            find(source)
+        sources = {name: self._checked(name, source) for name, source in self.sources.items()}
+        for given, share in self.shares.items() if isinstance(self.shares, Mapping) else self.shares:
+            source = given.name if isinstance(given, Source) else given
+            if isinstance(given, Source) and SOURCES.get(source) != given:
+                sources[source] = self._checked(source, given)
+            if source not in sources and source not in SOURCES:
+                raise UserError(f"no source is called {source!r}. {nearest(source, [*SOURCES, *sources])}")
             if source in shares:
                 raise UserError(f"blend {self.name!r} names the source {source!r} twice.")
             shares[source] = _percent(share, f"the share of {source!r} in blend {self.name!r}")
@@ -65,16 +80,28 @@ class Blend:
             odd = sorted(set(self.provenance) ^ set(shares))
             raise UserError(f"blend {self.name!r} has shares and provenance of different sources: {', '.join(odd)}.")
         object.__setattr__(self, "shares", shares)
+        object.__setattr__(self, "sources", sources)
 
     @classmethod
-    def of(cls, name: str, *rows: tuple[str, float, str]) -> "Blend":
+    def of(cls, name: str, *rows: tuple[str | Source, float, str]) -> "Blend":
         """The blend of `rows`, (source, percent, provenance) each."""
+        own = {source.name: source for source, _, _ in rows if isinstance(source, Source)}
+        named = [(source.name if isinstance(source, Source) else source, share, why) for source, share, why in rows]
         shares: dict[str, float] = {}
-        for source, share, _ in rows:
+        for source, share, _ in named:
             if source in shares:
                 raise UserError(f"blend {name!r} names the source {source!r} twice.")
             shares[source] = share
-        return cls(name=name, shares=shares, provenance={source: provenance for source, _, provenance in rows})
+        provenance = {source: why for source, _, why in named}
+        return cls(name=name, shares=shares, provenance=provenance, sources=own)
+
+    def source(self, name: str) -> Source:
+        """The source called `name`, of the blend's own or of the catalogue."""
+        return self.sources.get(name) or SOURCES[name]
+
+    def is_own(self, name: str) -> bool:
+        """Whether the source called `name` is not the catalogue's."""
+        return name in self.sources
 
     def provenance_of(self, source: str) -> str:
         """Where the share of `source` comes from."""
@@ -89,7 +116,8 @@ class Blend:
 
         `available` is what each source holds in tokens; by default what the catalogue says.
         """
-        held = {source: find(source).tokens for source in self.shares} if available is None else available
+        known = {source: count for source in self.shares if (count := self.source(source).available) is not None}
+        held = known if available is None else available
         for source in self.shares:
             if source not in held:
                 raise UserError(f"how many tokens {source!r} holds is not known, so its epochs cannot be counted.")
@@ -106,6 +134,18 @@ class Blend:
         sources = dict.fromkeys([*self.shares, *other.shares])
         pairs = {source: (self.shares.get(source, 0.0), other.shares.get(source, 0.0)) for source in sources}
         return {source: pair for source, pair in pairs.items() if pair[0] != pair[1]}
+
+    def _checked(self, name: str, source: Source) -> Source:
+        if not isinstance(source, Source):
+            raise UserError(f"blend {self.name!r} has the source {name!r}, which is a {type(source).__name__}.")
+        if name != source.name:
+            raise UserError(f"blend {self.name!r} calls the source {source.name!r} {name!r}; give it one name.")
+        if name in SOURCES and SOURCES[name] != source:
+            raise UserError(
+                f"blend {self.name!r} has a source {name!r} of its own, and the catalogue's is called so; call yours "
+                f"'my-{name}'."
+            )
+        return source
 
 
 def megatron_blend(shares: Mapping[str, float], prefixes: Mapping[str, str]) -> list[str]:

@@ -77,7 +77,7 @@ class Recipe:
             health=settings.health,
             scale=scale,
             teacher=Teacher.at(scale.teacher),
-            sources=tuple(find(source) for source in sorted(settings.blend.shares)),
+            sources=tuple(settings.blend.source(name) for name in sorted(settings.blend.shares)),
             calibration=find(scale.calibration_source),
             seed=settings.seed,
         )

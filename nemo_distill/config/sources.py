@@ -1,22 +1,28 @@
-"""The catalogue: every data set that a blend may draw on, where it lies on the Hugging Face hub and how much it holds.
+"""Sources: the catalogue of those that the study draws on, and what a recipe says of one of its own.
 
->>> from nemo_distill.config.sources import find
+>>> from nemo_distill.config.sources import Source, find
 >>> source = find("science-mcq")
 >>> source.where, source.field, source.tokens
 ('nvidia/Nemotron-Science-v1 / data/MCQ.jsonl', 'messages', 497000000)
+>>> Source(name="tickets", path="data/tickets/*.jsonl.zst", field="messages").where
+'data/tickets/*.jsonl.zst'
 
-Token counts are the study's, with the teacher's tokenizer, unless `tokens_from` says otherwise. Where a run reads a
-source from, the hub or files at hand, is a matter of its scale (`nemo_distill.config.scale`); the names are the same at
-every scale.
+Token counts of the catalogue are the study's, with the teacher's tokenizer, unless `tokens_from` says otherwise. Where
+a run reads one of its sources from, the hub or files at hand, is a matter of its scale (`nemo_distill.config.scale`);
+the names are the same at every scale. A recipe's own source is read from where the recipe says, at any scale.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
+from nemo_distill.config.schedule import parse_tokens
 from nemo_distill.errors import UserError, nearest
 
 FIELDS = ("text", "messages")
 """What a row of a data set may hold."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_DATASET = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +30,17 @@ class Source:
     """One data set, or the part of one that is drawn on under one name."""
 
     name: str
-    """What blends, files and reports call it."""
-    dataset: str
-    """Repository on the hub."""
-    field: Literal["text", "messages"]
-    """What a row holds: plain `text`, or chat `messages` with the assistant's `reasoning_content`."""
-    tokens: int
-    """Tokens available with the teacher's tokenizer, after the cap on samples."""
+    """What blends, files and reports call it: letters, digits, - and _."""
+    path: str | None = None
+    """File, folder or pattern like `data/**/*.jsonl.zst` on this machine; this or `dataset`."""
+    dataset: str | None = None
+    """Repository on the hub, ORG/NAME."""
+    field: str = "text"
+    """What a row holds: plain `text`, or a chat, `messages`, in any schema of `nemo_distill.data.chats`. Where the
+    column is not called so, `text:COLUMN` or `messages:COLUMN`."""
+    tokens: int | str | None = None
+    """Tokens available with the teacher's tokenizer, after the cap on samples, e.g. `12B`; None: not known before
+    `prepare` has counted them."""
     tokens_from: str = "published"
     """Where that number comes from; what `prepare` counts takes its place."""
     subset: str | None = None
@@ -38,20 +48,82 @@ class Source:
     split: str | None = None
     """Split of the subset; None where `files` say what is read."""
     files: tuple[str, ...] = ()
-    """Files within the repository; empty for all of the split."""
+    """Files within the data set or the folder, as patterns; empty for all of the split, or of the folder."""
+    revision: str | None = None
+    """Commit, tag or branch of the data set; None: the newest commit."""
     samples: int | None = None
-    """Rows taken at most; None for all of them."""
+    """Rows taken at most, the first ones; None for all of them."""
 
     def __post_init__(self):
-        if not self.tokens > 0:
-            raise UserError(f"source {self.name!r} holds {self.tokens} tokens: nothing can be drawn from it.")
-        if self.field not in FIELDS:
-            raise UserError(f"source {self.name!r} has the field {self.field!r}. {nearest(self.field, FIELDS)}")
+        self._check_texts()
+        if not _NAME.fullmatch(self.name):
+            near = re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-_")[:100] or "mine"
+            raise UserError(f"a source cannot be called {self.name!r}. Did you mean {near!r}?")
+        if isinstance(self.files, str):
+            object.__setattr__(self, "files", (self.files,))
+        object.__setattr__(self, "files", tuple(self.files))
+        if not all(isinstance(file, str) and file for file in self.files):
+            raise UserError(f"source {self.name!r}: files={self.files!r} has to be file names or patterns.")
+        if (self.path is None) == (self.dataset is None):
+            both = "names both a path and a dataset" if self.path else "names neither a path nor a dataset"
+            raise UserError(f"source {self.name!r} {both}: path= is on this machine, dataset= on the hub.")
+        if self.dataset is not None and not _DATASET.fullmatch(self.dataset):
+            hint = f"Did you mean path={self.dataset!r}?" if Path(self.dataset).exists() else "It is ORG/NAME."
+            raise UserError(f"source {self.name!r}: dataset={self.dataset!r} is no name of a data set. {hint}")
+        if self.revision is not None and self.path is not None:
+            raise UserError(f"source {self.name!r}: revision={self.revision!r} is of a dataset, and it has a path.")
+        if isinstance(self.tokens, str):
+            object.__setattr__(self, "tokens", parse_tokens(self.tokens))
+        for name in ("tokens", "samples"):
+            self._check_count(name)
+        kind, colon, column = self.field.partition(":")
+        if kind not in FIELDS:
+            hint = "" if colon else f" A column that is called so is 'text:{self.field}' or 'messages:{self.field}'."
+            raise UserError(f"source {self.name!r} has the field {self.field!r}. {nearest(kind, FIELDS)}{hint}")
+        if colon and not column:
+            raise UserError(
+                f"source {self.name!r} has the field {self.field!r}, which names no column behind the colon."
+            )
+
+    def _check_texts(self) -> None:
+        if isinstance(self.path, Path):
+            object.__setattr__(self, "path", str(self.path))
+        for name in ("name", "field"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"a source has {name}={getattr(self, name)!r}, which has to be text.")
+        for name in ("path", "dataset", "subset", "split", "revision"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise UserError(f"source {self.name!r}: {name}={value!r} has to be text.")
+
+    def _check_count(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if name == "tokens" and not isinstance(value, bool) and isinstance(value, int) and not value > 0:
+            raise UserError(f"source {self.name!r} holds {value} tokens: nothing can be drawn from it.")
+        if isinstance(value, bool) or not isinstance(value, int) or not value > 0:
+            raise UserError(f"source {self.name!r}: {name}={value!r} has to be a whole number above 0.")
+
+    @property
+    def kind(self) -> str:
+        """What a row holds: a name in `FIELDS`."""
+        return self.field.partition(":")[0]
+
+    @property
+    def column(self) -> str | None:
+        """Column that holds it; None where it is called as the field is, or a chat in a known schema."""
+        return self.field.partition(":")[2] or None
+
+    @property
+    def available(self) -> int | None:
+        """`tokens` as a number."""
+        return self.tokens if isinstance(self.tokens, int) else None
 
     @property
     def where(self) -> str:
-        """Repository, subset, split and files in one line."""
-        return " / ".join(part for part in (self.dataset, self.subset, self.split, *self.files) if part)
+        """Path or repository, subset, split and files in one line."""
+        return " / ".join(part for part in (self.path, self.dataset, self.subset, self.split, *self.files) if part)
 
 
 _PRETRAINING_SFT = "nvidia/Nemotron-Pretraining-SFT-v1"

@@ -8,15 +8,16 @@ An entry is plain data for the config of a step, with a hash of its file: other 
 
 import hashlib
 import importlib.util
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.data.files import DAMAGED, ENDINGS, decompressed
+from nemo_distill.data.chats import MalformedError, text_of
+from nemo_distill.data.documents import batches
+from nemo_distill.data.files import ENDINGS
 from nemo_distill.errors import UserError, nearest
 
-FIELDS = ("question", "Question", "problem", "prompt", "question_content", "messages", "text")
+FIELDS = ("question", "Question", "problem", "prompt", "question_content", "messages", "conversations", "text")
 """What the field of a folder's files may be called; the first of them that a file has is taken."""
 OFFLINE = "core_evals:"
 """A file `core_evals:NAME` is one of our own tasks', wherever they are installed."""
@@ -91,15 +92,13 @@ def read_questions(path: Path, *, field: str) -> list[Question]:
     Raises `UserError`, with file and line, for a row without it, and for a file that is missing, damaged or empty.
     """
     questions = []
-    for number, row in _rows(path):
+    for where, row in _rows(path):
         if field not in row:
-            raise UserError(f"{path}, line {number}: no field {field!r}. {nearest(field, row)}")
+            raise UserError(f"{where}: no field {field!r}. {nearest(field, row)}")
         text = _text(row[field])
         if text is None:
-            raise UserError(
-                f"{path}, line {number}: {field!r} is no text, list of texts or list of messages: {row[field]!r:.80}."
-            )
-        questions.append(Question(str(row.get("id", number)), text))
+            raise UserError(f"{where}: {field!r} is no text, list of texts or list of messages: {row[field]!r:.80}.")
+        questions.append(Question(str(row.get("id", where.rpartition(" ")[2])), text))
     if not questions:
         raise UserError(f"{path} has no questions.")
     return questions
@@ -123,12 +122,10 @@ def _entry(path: Path, *, file: str, field: str) -> dict:
 
 
 def _field_of(path: Path) -> str:
-    for number, row in _rows(path):
+    for where, row in _rows(path):
         known = [name for name in FIELDS if name in row]
         if not known:
-            raise UserError(
-                f"{path}, line {number}: none of the fields {', '.join(FIELDS)}; it has {', '.join(map(str, row))}."
-            )
+            raise UserError(f"{where}: none of the fields {', '.join(FIELDS)}; it has {', '.join(map(str, row))}.")
         return known[0]
     raise UserError(f"{path} has no questions.")
 
@@ -138,44 +135,24 @@ def _text(value) -> str | None:
         return value
     if not isinstance(value, list) or not value:
         return None
-    parts = [part.get("content") if isinstance(part, dict) else part for part in value]
-    texts = [part for part in parts if isinstance(part, str)]
-    return "\n".join(texts) if len(texts) == len(parts) else None
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """The rows of a file with their line, from 1."""
-    if not path.name.endswith(ENDINGS):
-        raise UserError(f"{path} is none of {', '.join(ENDINGS)}.")
-    if not path.is_file():
-        raise UserError(f"there is no file {path}.")
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-        return
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(decompressed(file, path.name), start=1):
-                if not line.isspace():
-                    yield number, _object(line, where=f"{path}, line {number}")
-    except DAMAGED as error:
-        raise UserError(f"{path} is damaged: {error}.") from None
+        texts = [text_of(part.get("content", part.get("value")) if _is_message(part) else part) for part in value]
+    except MalformedError:
+        return None
+    return None if None in texts else "\n".join(text for text in texts if text is not None)
 
 
-def _object(line: bytes, *, where: str) -> dict:
-    try:
-        row = json.loads(line)
-    except ValueError:  # of JSON, or of UTF-8
-        raise UserError(f"{where}: not JSON.") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: a {type(row).__name__} and no object.")
-    return row
+def _is_message(part) -> bool:
+    return isinstance(part, dict) and bool({"role", "from"} & part.keys())
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """The rows of a file, each with where it stands. Raises `UserError` for a file or a row that cannot be read."""
+    for batch in batches(path, field=None):
+        for index, row in enumerate(batch.parsed()):
+            where = batch.place(index)
+            if isinstance(row, MalformedError):
+                raise UserError(f"{where}: {row}.")
+            if not isinstance(row, dict):
+                raise UserError(f"{where}: a {type(row).__name__} and no object.")
+            yield where, row

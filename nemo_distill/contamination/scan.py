@@ -17,6 +17,7 @@ from nemo_distill.config.plain import fingerprint
 from nemo_distill.contamination.overlap import Overlap, Reading, overlap_of, reading_of
 from nemo_distill.contamination.search import Index
 from nemo_distill.data.documents import Tally, rows
+from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import Located
 from nemo_distill.run.process import locked
 from nemo_distill.run.progress import write_atomically
@@ -73,7 +74,7 @@ def _place(spec: Spec, source: dict, located: Located, *, version: int) -> Spec:
 def _scan(
     placed: Spec, located: Located, index: Index, *, say: Callable[[float], None]
 ) -> tuple[Reading, list[Overlap]]:
-    source, tally, documents = placed.config["source"], Tally(), 0
+    source, tally, documents = Entry.of(placed.config["source"]), Tally(), 0
     read: dict = {}
 
     def said(file, share: float) -> None:
@@ -83,11 +84,12 @@ def _scan(
     def counted(stream: Iterator) -> Iterator:
         nonlocal documents
         # Of a source of which a blend takes the first rows only, no student is trained on the others.
-        for document in itertools.islice(stream, source.get("samples")):
+        for document in itertools.islice(stream, source.samples):
             documents += 1
             yield document
 
-    with contextlib.closing(rows(located.files, field=source["field"], tally=tally, say=said)) as stream:
-        overlaps = index.scan(source["name"], counted(stream))
-    tally.check(allowed=placed.config.get("max_malformed", MAX_MALFORMED), where=f"source {source['name']!r}")
-    return Reading(source=source["name"], documents=documents), overlaps
+    found = rows(located.files, field=source.field, tally=tally, column=source.column, reading=source.reading, say=said)
+    with contextlib.closing(found) as stream:
+        overlaps = index.scan(source.name, counted(stream))
+    tally.check(allowed=placed.config.get("max_malformed", MAX_MALFORMED), where=f"source {source.name!r}")
+    return Reading(source=source.name, documents=documents), overlaps

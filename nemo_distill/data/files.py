@@ -9,18 +9,27 @@ A file on the hub is fetched, or read by ranges, when it is opened and not befor
 
 import functools
 import gzip
-import hashlib
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from nemo_distill.data.digests import digest_of
 from nemo_distill.data.hub_errors import endpoint, refusals
+
+
+def _zstd(file: BinaryIO) -> Iterable[bytes]:
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd"), 1 << 20)
+
 
 COMPRESSIONS: dict[str, Callable[[BinaryIO], Iterable[bytes]]] = {
     ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".zst": _zstd,
 }
 """What reads the lines of a compressed .jsonl, by the ending behind it."""
 DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -48,8 +57,7 @@ class LocalFile:
     @functools.cached_property
     def content(self) -> str:
         """What stands for its bytes: their SHA-256."""
-        with open(self.path, "rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return digest_of(self.path)
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """The file, to read."""
@@ -136,6 +144,33 @@ class _Raw(io.RawIOBase):
 def decompressed(opened: BinaryIO, name: str) -> Iterable[bytes]:
     """The lines of a .jsonl that is `opened`, compressed as its `name` says."""
     return next((read(opened) for ending, read in COMPRESSIONS.items() if name.endswith(ending)), opened)
+
+
+def walk(folder: Path) -> tuple[list[str], list[str]]:
+    """(files, links that lead nowhere) below `folder`, by their path in it, sorted; hidden ones are left out.
+
+    Linked folders are entered, but for one that is a folder on the way to it.
+    """
+    files: list[str] = []
+    dangling: list[str] = []
+
+    def enter(inside: str, above: frozenset[str]) -> None:
+        with os.scandir(folder / inside) as entries:
+            for entry in entries:
+                name = f"{inside}/{entry.name}" if inside else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    real = os.path.realpath(entry.path)
+                    if real not in above:
+                        enter(name, above | {real})
+                elif entry.is_file():
+                    files.append(name)
+                elif entry.is_symlink():
+                    dangling.append(name)
+
+    enter("", frozenset({os.path.realpath(folder)}))
+    return sorted(files), sorted(dangling)
 
 
 SourceFile = LocalFile | HubFile

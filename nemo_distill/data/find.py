@@ -4,28 +4,45 @@ located = find_files({"name": "stem", "field": "messages", "files": ["world:corp
 [file.content for file in located.files]        # known before anything is downloaded
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+from nemo_distill.data import hub, local
+from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import LocalFile, Located
-from nemo_distill.data.hub import locate
 from nemo_distill.errors import UserError, nearest
 
 
-def find_files(source: dict, upstream: Mapping[str, Path], *, streaming: bool | None = None) -> Located:
+def find_files(source: Mapping | Entry, upstream: Mapping[str, Path], *, streaming: bool | None = None) -> Located:
     """The files of `source`, an entry of a step's config.
 
     Args:
-        source: Has a `dataset`, and whatever else `hub.locate` takes; or `files`, as `resolve_file` takes each.
+        source: Has a `dataset`, as `hub.locate` takes it; a `path`, as `local.locate` does; or `files`, as
+            `resolve_file` takes each.
         upstream: Folder of each upstream step by its name.
         streaming: As `hub.locate` takes it.
     """
-    if source.get("dataset"):
-        return locate(source, streaming=streaming)
-    if not source["files"]:
-        raise UserError(f"source {source['name']!r} names no files to read.")
-    paths = [resolve_file(file, upstream) for file in source["files"]]
+    entry = Entry.of(source)
+    if entry.dataset:
+        return hub.locate(entry, streaming=streaming)
+    if entry.path:
+        return local.locate(entry)
+    if not entry.files:
+        raise UserError(f"source {entry.name!r} names no files to read.")
+    paths = [resolve_file(file, upstream) for file in dict.fromkeys(entry.files)]
     return Located([LocalFile(path, path.name) for path in paths])
+
+
+def repeated_files(located: Mapping[str, Located]) -> list[str]:
+    """A sentence for each two sources that read the same content, whatever their files are called."""
+    held = {name: {file.content: file.name for file in found.files} for name, found in located.items()}
+    sentences = []
+    for one, other in itertools.combinations(held, 2):
+        if shared := [held[one][content] for content in held[one] if content in held[other]]:
+            listed = f"{', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}"
+            sentences.append(f"sources {one!r} and {other!r} read the same content ({listed}): it counts in both.")
+    return sentences
 
 
 def resolve_file(file: str, upstream: Mapping[str, Path]) -> Path:

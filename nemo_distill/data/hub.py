@@ -7,49 +7,52 @@
     with found.files[0].open() as shard: ...
 
 A mirror is a folder in which ORG/NAME holds the data set as it lies on the hub (`hf download ORG/NAME --repo-type
-dataset --local-dir MIRROR/ORG/NAME`): what an offline cluster reads. Which files a configuration and a split stand for
-is decided by the `datasets` library, from the data set's README and the names of its files; the library is given a
-folder of empty files with these names, so that the hub and a mirror go one way and nothing is fetched to find out.
+dataset --local-dir MIRROR/ORG/NAME`): what an offline cluster reads. Its folders may be links. Which files a
+configuration and a split stand for is decided in `resolve`, so that the hub and a mirror go one way.
 
 The endpoint, the token and the cache are those of `huggingface_hub`: HF_ENDPOINT, HF_TOKEN or `hf auth login`,
 HF_HOME. Raises `UserError` for whatever is not there, not allowed, or cannot be reached.
 """
 
-import fnmatch
 import functools
 import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.data.files import ENDINGS, HubFile, LocalFile, Located
+from nemo_distill.data.entry import Entry
+from nemo_distill.data.files import ENDINGS, HubFile, LocalFile, Located, walk
 from nemo_distill.data.hub_errors import DATA_SET, MIRROR, MODEL, endpoint, refusals
+from nemo_distill.data.resolve import README, choose, refuse_dangling
 from nemo_distill.errors import UserError, nearest
 
 STREAMING = "NEMO_DISTILL_STREAMING"
 """Environment variable: 1 to read from the hub as it is needed, with nothing kept in its cache."""
-_README = "README.md"
 
 
-def locate(source: dict, *, streaming: bool | None = None, mirror: str | None = None) -> Located:
+def locate(source: Mapping | Entry, *, streaming: bool | None = None, mirror: str | None = None) -> Located:
     """The files of `source`, which names a `dataset` (and `subset`, `split`, `files`, `revision`); none is fetched.
 
     Args:
         streaming: Read by ranges; None: as the environment says.
         mirror: The mirror's folder; None: as the environment says.
     """
+    source = Entry.of(source)
     mirror = mirror or os.environ.get(MIRROR)
     streaming = os.environ.get(STREAMING, "") not in ("", "0") if streaming is None else streaming
-    dataset, name = source["dataset"], source["name"]
+    dataset, name = source.dataset, source.name
+    assert dataset, source
     if mirror:
         folder = _mirrored(Path(mirror), dataset)
-        listing = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        readme = folder / _README
-        chosen = _choose(source, listing, lambda: readme.read_text(encoding="utf-8") if readme.exists() else "")
+        files, dangling = walk(folder)
+        readme = folder / README
+        listing = sorted([*files, *dangling])
+        chosen = choose(source, dataset, listing, lambda: readme.read_text(encoding="utf-8") if readme.exists() else "")
+        refuse_dangling(name, folder, chosen, dangling)
         found = Located([LocalFile(folder / path, path) for path in chosen])
     else:
-        repository = _Repository.at(dataset, source.get("revision"))
-        chosen = _choose(source, sorted(repository.files), repository.readme)
+        repository = _Repository.at(dataset, source.revision)
+        chosen = choose(source, dataset, sorted(repository.files), repository.readme)
         found = Located(
             [HubFile(dataset, repository.revision, path, *repository.files[path], streaming) for path in chosen],
             repository.revision,
@@ -106,9 +109,9 @@ class _Repository:
 
     def readme(self) -> str:
         """The text of its README, or nothing."""
-        if _README not in self.files:
+        if README not in self.files:
             return ""
-        file = HubFile(self.dataset, self.revision, _README, *self.files[_README], streaming=False)
+        file = HubFile(self.dataset, self.revision, README, *self.files[README], streaming=False)
         with file.open() as opened:
             return opened.read().decode("utf-8")
 
@@ -116,60 +119,6 @@ class _Repository:
 def forget() -> None:
     """Ask the hub anew from now on."""
     _Repository.at.cache_clear()
-
-
-def _choose(source: dict, listing: list[str], readme) -> list[str]:
-    """Which of the data set's files `source` names, by pattern or as a split of a configuration."""
-    dataset = source["dataset"]
-    if source.get("files"):
-        chosen = []
-        for pattern in source["files"]:
-            found = fnmatch.filter(listing, pattern)
-            if not found:
-                data = [path for path in listing if path.endswith(ENDINGS)]
-                raise UserError(f"the data set {dataset} has no file {pattern!r}. {nearest(pattern, data)}")
-            chosen += found
-        return chosen
-    return _resolve(dataset, source.get("subset"), source.get("split"), listing, readme())
-
-
-def _resolve(dataset: str, subset: str | None, split: str | None, listing: list[str], readme: str) -> list[str]:
-    """What `datasets` reads for that configuration and split."""
-    import datasets
-
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "data"
-        for path in listing:
-            if path.endswith(ENDINGS):
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).touch()
-        folder.mkdir(exist_ok=True)
-        (folder / _README).write_text(readme, encoding="utf-8")
-        try:
-            builder = datasets.load_dataset_builder(str(folder), name=subset, cache_dir=f"{scratch}/cache")
-        except (ValueError, FileNotFoundError) as error:
-            known = _configurations(datasets, folder)
-            if subset is not None and subset not in known:
-                raise UserError(f"the data set {dataset} has no subset {subset!r}. {nearest(subset, known)}") from error
-            if subset is None and len(known) > 1:
-                listed = ", ".join(f"'{name}'" for name in known)
-                raise UserError(f"the data set {dataset} has more than one subset; name one of {listed}.") from error
-            reason = str(error).replace(str(folder), dataset).splitlines()[0].rstrip(".")
-            raise UserError(f"the data set {dataset} cannot be resolved to files: {reason}.") from error
-        found = {str(name): paths for name, paths in (builder.config.data_files or {}).items()}
-        if split is None and len(found) == 1:
-            (split,) = found
-        if split not in found:
-            missing = f"has no split {split!r}" if split else "has more than one split"
-            raise UserError(f"the data set {dataset} {missing}. {nearest(split or '', found)}")
-        return [str(Path(path).resolve().relative_to(folder.resolve())) for path in found[split]]
-
-
-def _configurations(datasets, folder: Path) -> list[str]:
-    try:
-        return datasets.get_dataset_config_names(str(folder))
-    except (ValueError, FileNotFoundError):
-        return []
 
 
 def _mirrored(mirror: Path, dataset: str, *, kind: str = DATA_SET) -> Path:

@@ -54,7 +54,7 @@ def refusals(name: str, revision: str | None = None, *, kind: str = DATA_SET) ->
         # An anonymous client is told 401 for a name that does not exist, so that private names do not leak.
         if not isinstance(error, errors.RepositoryNotFoundError) and error.response.status_code not in (401, 404):
             raise _unreachable(site, f"the {kind} {name}", error) from error
-        known = {source.dataset for source in SOURCES.values()} - {name} if kind == DATA_SET else ()
+        known = {source.dataset for source in SOURCES.values() if source.dataset} - {name} if kind == DATA_SET else ()
         hint = "" if get_token() else " If it is private, set HF_TOKEN."
         near = f" {nearest(name, known)}" if known else ""
         raise UserError(f"there is no {kind} {name} at {site}.{near}{hint}") from error

@@ -12,6 +12,15 @@ import numpy as np
 
 from nemo_distill.run.progress import write_atomically
 
+NOTES = {
+    "reasoning_kept": "messages whose reasoning is in the tokens",
+    "reasoning_stripped": "messages whose reasoning was left out, as prepare.reasoning=stripped says",
+    "reasoning_unread": "messages whose reasoning the chat template leaves out",
+    "tool_calls_unread": "tool calls whose name the chat template leaves out",
+    "control_tokens": "rows that spell a control token of the tokenizer, which it has become",
+    "repeated_files": "files whose content another file of the source has as well",
+}
+"""What a card notes, by its key: things that are counted and change no count of documents."""
 CARD_FILE = "card.json"
 PAGE_FILE = "card.md"
 
@@ -37,19 +46,25 @@ def histogram(lengths: Iterable[np.ndarray]) -> dict[str, int]:
 
 
 def table(cards: Iterable[dict]) -> str:
-    """One Markdown line per card: documents, tokens, what was left out and why, and the share that was drawn."""
+    """One Markdown line per card: documents, tokens, what was left out and why, the share that was drawn, its notes."""
     lines = [
-        "| source | documents | tokens | tokens per document | cut | dropped | drawn |",
-        "|---|---:|---:|---:|---:|---|---:|",
+        "| source | documents | tokens | tokens per document | cut | dropped | drawn | noted |",
+        "|---|---:|---:|---:|---:|---|---:|---|",
     ]
     for card in cards:
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in card["dropped"].items()) or "none"
         mean = card["tokens"] / max(card["documents"], 1)
+        noted = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in notes(card).items())
         lines.append(
             f"| {card['source']} | {card['documents']:,} | {card['tokens']:,} | {mean:,.0f} | {card['cut']:,} "
-            f"| {dropped} | {card['drawn']['share']:.1%} |"
+            f"| {dropped} | {card['drawn']['share']:.1%} | {noted} |"
         )
     return "\n".join(lines)
+
+
+def notes(card: dict) -> dict[str, int]:
+    """What `card` notes, in the order of `NOTES`; nothing where it was written before there were notes."""
+    return {key: card["noted"][key] for key in NOTES if card.get("noted", {}).get(key)}
 
 
 def page(card: dict) -> str:
@@ -58,6 +73,8 @@ def page(card: dict) -> str:
     lines = [f"# {card['source']}", "", table([card]), ""]
     if card["first_malformed"]:
         lines += [f"First row dropped: {card['first_malformed']}.", ""]
+    lines += [f"- {count:,} {NOTES[key]}" for key, count in notes(card).items()]
+    lines += [""] if notes(card) else []
     if drawn["budget"] is not None:
         lines += [f"Drawn to a budget of {drawn['budget']:,} tokens with seed {drawn['seed']}.", ""]
     elif drawn["samples"] is not None:

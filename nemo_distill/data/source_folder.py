@@ -13,12 +13,14 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.data import source_cards
+from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import Located
 from nemo_distill.data.indexed import lengths_of
 from nemo_distill.data.tokenise import Job, Treatment, Workers, tokenise
@@ -55,7 +57,7 @@ class Prepared:
 
 def prepare_source(
     spec: Spec,
-    source: dict,
+    source: Mapping | Entry,
     located: Located,
     workers: Workers,
     *,
@@ -89,39 +91,48 @@ def prepare_source(
     logger.info("%s: %s tokens in %s documents", placed.name, f"{card['tokens']:,}", f"{card['documents']:,}")
     if card["dropped"]:
         logger.warning("%s: dropped %s; first, %s", placed.name, card["dropped"], card["first_malformed"])
+    for key, count in source_cards.notes(card).items():
+        say_note = logger.info if key == "reasoning_kept" else logger.warning
+        say_note("%s: %s %s", placed.name, f"{count:,}", source_cards.NOTES[key])
     return Prepared(prefix, card)
 
 
-def place(spec: Spec, source: dict, located: Located, tokenizer: Tokenizer, *, version: int) -> Spec:
+def place(spec: Spec, source: Mapping | Entry, located: Located, tokenizer: Tokenizer, *, version: int) -> Spec:
     """The source's own folder under the runs folder, named by all that decides its tokens."""
-    budget = source.get("tokens")
+    entry = Entry.of(source)
+    budget = entry.tokens
     if budget is not None and budget <= 0:
-        raise UserError(f"source {source['name']!r} has a budget of {budget} tokens, which has to be above 0.")
-    treatment = {
-        "field": source["field"],
+        raise UserError(f"source {entry.name!r} has a budget of {budget} tokens, which has to be above 0.")
+    treatment: dict = {
+        "field": entry.field,
         "max_document_tokens": spec.config.get("max_document_tokens", MAX_DOCUMENT_TOKENS),
     }
-    if source["field"] == "text":
+    if entry.field == "text":
         treatment["join_newlines"] = spec.config.get("join_newlines", True)
     else:
         treatment["reasoning"] = spec.config.get("reasoning", "inline")
+    if entry.reading > 1:  # version 0.1 had no other, and said nothing of it
+        treatment["reading"] = entry.reading
+    if entry.column:
+        treatment["column"] = entry.column
     config = {
         "inputs": [file.content for file in located.files],
         "tokenizer": tokenizer.fingerprint,
         "treatment": treatment,
         "max_malformed": spec.config.get("max_malformed", MAX_MALFORMED),
-        "samples": source.get("samples") if budget is None else None,
+        "samples": entry.samples if budget is None else None,
         "budget": budget,
         "seed": None if budget is None else spec.config.get("seed", 0),
     }
     digest = fingerprint({"module": spec.module, "version": version, "config": config})
-    folder = spec.runs / "sources" / source["name"] / digest
-    return dataclasses.replace(spec, name=source["name"], config=config, upstream={}, fingerprint=digest, folder=folder)
+    folder = spec.runs / "sources" / entry.name / digest
+    return dataclasses.replace(spec, name=entry.name, config=config, upstream={}, fingerprint=digest, folder=folder)
 
 
-def _tokenise(placed: Spec, source: dict, located: Located, workers: Workers, prefix: Path, *, say) -> dict:
+def _tokenise(placed: Spec, source: Mapping | Entry, located: Located, workers: Workers, prefix: Path, *, say) -> dict:
     """Tokenise to `prefix`; returns the card."""
-    config, tokenizer = placed.config, workers.tokenizer
+    config, tokenizer, entry = placed.config, workers.tokenizer, Entry.of(source)
+    repeated = len(located.files) - len({file.content for file in located.files})
     made = tokenise(
         Job(
             source=placed.name,
@@ -145,6 +156,7 @@ def _tokenise(placed: Spec, source: dict, located: Located, workers: Workers, pr
         "rows": made.tally.rows,
         "dropped": dict(made.tally.dropped),
         "first_malformed": made.tally.first or None,
+        "noted": dict(made.tally.noted + Counter(repeated_files=repeated)),
         "cut": made.cut,
         "drawn": {
             "share": made.share,
@@ -155,9 +167,9 @@ def _tokenise(placed: Spec, source: dict, located: Located, workers: Workers, pr
         "bytes": {ending: path.stat().st_size for ending, path in outputs.items()},
         "sha256": {ending: _sha256(path) for ending, path in outputs.items()},
         "origin": {
-            "dataset": source.get("dataset"),
-            "subset": source.get("subset"),
-            "split": source.get("split"),
+            "dataset": entry.dataset,
+            "subset": entry.subset,
+            "split": entry.split,
             "revision": located.revision,
         },
         "inputs": [{"file": file.name, "bytes": file.bytes, "content": file.content} for file in located.files],

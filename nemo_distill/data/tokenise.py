@@ -24,7 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_distill.data.documents import Batch, Tally, batches, parse
+from nemo_distill.data import chats
+from nemo_distill.data.chats import MalformedError
+from nemo_distill.data.documents import Batch, Document, Tally, batches, parse, reason
 from nemo_distill.data.draw import Draw
 from nemo_distill.data.files import SourceFile
 from nemo_distill.data.indexed import MARK, IndexedWriter
@@ -49,7 +51,11 @@ class Treatment:
     join_newlines: bool = True
     """Whether newlines of a `text` become spaces."""
     reasoning: str = "inline"
-    """What becomes of `reasoning_content` in `messages` (`tokenizer.REASONING`)."""
+    """What becomes of the reasoning in `messages` (`tokenizer.REASONING`)."""
+    column: str | None = None
+    """Column that holds the document; None: the one called like the field, or any schema of a chat."""
+    reading: int = 1
+    """Version of the reading (`documents.READING`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +157,7 @@ def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, 
         started, before, sure = time.monotonic(), writer.tokens, writer.tokens
 
         def checkpoint() -> None:
-            tally = asdict(at.tally) | {"dropped": dict(at.tally.dropped)}
+            tally = asdict(at.tally) | {"dropped": dict(at.tally.dropped), "noted": dict(at.tally.noted)}
             writer.checkpoint({"file": at.file, "row": at.row, "tally": tally, "draw": draw.state()})
 
         for file, batch, tokens in _in_order(job, workers, draw, at):
@@ -206,7 +212,13 @@ def _batches(job: Job, first: int, skip: int, rows: int) -> Iterator[tuple[int, 
     for number, file in enumerate(job.files[first:], start=first):
         if cap is not None and rows >= cap:
             return
-        for batch in batches(file, field=job.treatment.field, skip=skip if number == first else 0):
+        for batch in batches(
+            file,
+            field=job.treatment.field,
+            skip=skip if number == first else 0,
+            column=job.treatment.column,
+            reading=job.treatment.reading,
+        ):
             if cap is not None and rows + len(batch.numbers) >= cap:
                 yield number, batch.head(cap - rows)
                 return
@@ -219,7 +231,8 @@ def _cap(job: Job) -> int | None:
 
 
 def _tally(record: dict) -> Tally:
-    return Tally(record["rows"], collections.Counter(record["dropped"]), record["first"])
+    dropped, noted = collections.Counter(record["dropped"]), collections.Counter(record.get("noted", {}))
+    return Tally(record["rows"], dropped, record["first"], noted)
 
 
 _tokenizer: Tokenizer
@@ -246,26 +259,33 @@ def _work(batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) 
 def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) -> Tokens:
     """What `batch` is tokenised to; its rows in bins from `threshold` on are checked, counted and left out."""
     plain, limit, tally = treatment.field == "text", treatment.max_document_tokens, Tally()
-    texts, marks = [], []
-    for document in parse(batch, field=treatment.field, tally=tally):
+    texts, marks, places = [], [], []
+    found = parse(batch, field=treatment.field, tally=tally, column=treatment.column, reading=treatment.reading)
+    for document in found:
         if bins[document.index] >= threshold:
             continue
-        where = f"{batch.where}, row {batch.numbers[document.index]}"
+        where = batch.place(document.index)
         try:
             text = tokenizer.text(document, reasoning=treatment.reasoning, join_newlines=treatment.join_newlines)
             text.encode()
-        except UserError as error:
-            tally.drop(str(error), where)
+            if not text and treatment.reading > 1:  # before a tokenizer puts a token in front of it
+                raise MalformedError("empty")
         except UnicodeEncodeError:
             tally.drop("half a surrogate pair", where)  # JSON can escape what UTF-8 cannot hold
+        except MemoryError:
+            raise
+        except Exception as error:
+            tally.drop(reason(error), where)
         else:
+            tally.noted += notes_of(tokenizer, document, text, reasoning=treatment.reasoning)
             short = text[: limit * _CHARACTERS_PER_TOKEN]
             texts.append(short)
             marks.append((bins[document.index], len(short) < len(text)))
+            places.append(where)
     kept = []
     for at, ids in enumerate(tokenizer.encode(texts, special=plain)):
         if not ids:
-            tally.drop("empty", batch.where)
+            tally.drop("empty", places[at])
             continue
         mark = (marks[at][0], marks[at][1] or len(ids) > limit)
         del ids[limit:]
@@ -274,3 +294,24 @@ def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: i
         kept.append((ids, mark))
     lengths, all_ids = lengths_and_ids([ids for ids, _ in kept])
     return Tokens(all_ids, lengths, np.array([mark for _, mark in kept], dtype=MARK), tally)
+
+
+def notes_of(tokenizer: Tokenizer, document: Document, text: str, *, reasoning: str) -> collections.Counter:
+    """What is to be known of a document that has become `text`, by the names of `source_cards.NOTES`."""
+    noted: collections.Counter = collections.Counter()
+    if isinstance(document.value, str):
+        noted["control_tokens"] = int(tokenizer.holds_control(text))
+        return +noted
+    stripped = reasoning == "stripped"
+    for thought in chats.thoughts(document.value):
+        there = thought in text and not (stripped and document.reading > 1)
+        noted["reasoning_kept" if there else "reasoning_stripped" if stripped else "reasoning_unread"] += 1
+    noted["control_tokens"] = int(any(map(tokenizer.holds_control, chats.texts(document.value))))
+    calls = [call for message in document.value for call in message.get("tool_calls") or ()]
+    noted["tool_calls_unread"] = sum(not _is_named(call, text) for call in calls)
+    return +noted
+
+
+def _is_named(call, text: str) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    return not isinstance(function, dict) or str(function.get("name")) in text

@@ -10,16 +10,20 @@ expression, and only pieces not yet met go through Hugging Face's library, whose
 takes about half its time. Where the two regular-expression engines could differ, the library gets the whole text.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from nemo_distill.data import chats
+from nemo_distill.data.chats import MalformedError
 from nemo_distill.data.documents import Document, with_inline_reasoning, without_reasoning
 from nemo_distill.errors import UserError, nearest
 
@@ -61,6 +65,63 @@ class Tokenizer:
         before = next(at for at in range(len(marked)) if marked[at : at + len(bare)] == bare)
         self._around = marked[:before], marked[before + len(bare) :]
 
+    def check(self, folder: Path, *, chats: bool) -> None:
+        """Raise `UserError` where it cannot make documents for the model in `folder`.
+
+        Args:
+            folder: Where it was read from; the model's config.json is beside it, unless it stands alone.
+            chats: Whether there are chats among the documents.
+        """
+        token, file = self._tokenizer.eos_token, folder / "config.json"
+        if token is None:
+            raise UserError(
+                f"the tokenizer {self.name} has no end-of-sequence token, without which documents cannot be told "
+                "apart: name it as eos_token in its tokenizer_config.json."
+            )
+        rows = json.loads(file.read_text(encoding="utf-8")).get("vocab_size") if file.is_file() else None
+        largest = max(self._backend.get_vocab(with_added_tokens=True).values())
+        if isinstance(rows, int) and largest >= rows:
+            added = [name for name, index in self._tokenizer.get_vocab().items() if index >= rows]
+            raise UserError(
+                f"the tokenizer {self.name} has ids up to {largest:,}, and vocab_size={rows} in its config.json leaves "
+                f"the model none above {rows - 1:,}: {', '.join(map(repr, sorted(added)[:3]))} is beyond it."
+                + (f" The end-of-sequence token {token!r} is in no vocabulary." if token in added else "")
+            )
+        if chats and not self._tokenizer.chat_template:
+            raise UserError(
+                f"the tokenizer {self.name} has no chat template, and there are sources of chats: put its "
+                "chat_template.jinja beside tokenizer.json."
+            )
+
+    def holds_control(self, text: str) -> bool:
+        """Whether `text` spells a control token of this tokenizer, which then is one; `<think>` is not counted."""
+        return self._control is not None and self._control.search(text) is not None
+
+    @functools.cached_property
+    def _control(self) -> re.Pattern | None:
+        added = json.loads(self._backend.to_str())["added_tokens"]
+        spelt = {token["content"] for token in added if token["special"]} - {"<think>", "</think>", ""}
+        return re.compile(_any_of(spelt)) if spelt else None
+
+    @functools.cached_property
+    def _arguments(self) -> str:
+        """What the chat template makes of the arguments of a tool call: `text`, `object`, or `either`."""
+        text = '{"probe": "a b"}'
+        shown = {}
+        for name, arguments in (("text", text), ("object", json.loads(text))):
+            call = {"type": "function", "function": {"name": "probe", "arguments": arguments}}
+            said = [
+                {"role": "user", "content": "probe"},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+            ]
+            with contextlib.suppress(Exception):
+                shown[name] = self._tokenizer.apply_chat_template(said, tokenize=False)
+        if "object" not in shown:
+            return "text" if "text" in shown else "either"
+        # One that escapes a text, or loses it, wants the object that the text is of.
+        lost = "text" not in shown or (text not in shown["text"] and "a b" in shown["object"])
+        return "object" if lost else "either"
+
     @functools.cached_property
     def _pieces(self) -> "Pieces | None":
         return Pieces.of(self._backend)
@@ -68,17 +129,32 @@ class Tokenizer:
     def text(self, document: Document, *, reasoning: str = "inline", join_newlines: bool = True) -> str:
         """What `document` is tokenised as: its text, or its messages through the chat template.
 
-        Raises `UserError` when the chat template does not take the messages.
+        Raises `MalformedError` when the chat template does not take the messages.
         """
         if isinstance(document.value, str):
             return document.value.replace("\n", " ") if join_newlines else document.value
-        from jinja2 import TemplateError
-
         messages = REASONING[reasoning](document.value)
+        if document.reading == 1:
+            return self._rendered(messages, document.tools)
+        messages = chats.with_arguments(messages, self._arguments)
+        if reasoning == "stripped":
+            messages = chats.without_inline_reasoning(messages)
         try:
-            return self._tokenizer.apply_chat_template(messages, tools=document.tools, tokenize=False)
-        except (TemplateError, TypeError, ValueError) as error:
-            raise UserError(f"the chat template refuses them ({str(error).splitlines()[0]})") from error
+            return self._rendered(messages, document.tools)
+        except MalformedError:
+            if all(isinstance(message.get("content"), str) for message in messages):
+                raise
+            # Some templates take a call of a tool for one that says nothing, others for one whose content is missing.
+            return self._rendered([{"content": "", **_said(message)} for message in messages], document.tools)
+
+    def _rendered(self, messages: list[dict], tools: list | None) -> str:
+        try:
+            return self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # a template is code from elsewhere: what it raises for one row is that row's
+            said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+            raise MalformedError(f"the chat template refuses them ({said})") from error
 
     def encode(self, texts: list[str], *, special: bool) -> list[list[int]]:
         """Token ids of each text; `special` adds the tokens that the tokenizer puts around a plain text, if any."""
@@ -206,6 +282,20 @@ def lengths_and_ids(documents: list[list[int]]) -> tuple[np.ndarray, np.ndarray]
     lengths = np.fromiter(map(len, documents), dtype=np.int32, count=len(documents))
     total = int(lengths.sum(dtype=np.int64))
     return lengths, np.fromiter(itertools.chain.from_iterable(documents), dtype=np.int32, count=total)
+
+
+def _said(message: dict) -> dict:
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def _any_of(words: set[str]) -> str:
+    """An expression for any of `words`, the longest that fits, which looks at a character of the text once."""
+    rest: dict[str, set[str]] = {}
+    for word in words - {""}:
+        rest.setdefault(word[0], set()).add(word[1:])
+    branches = [re.escape(first) + _any_of(rest[first]) for first in sorted(rest)]
+    found = branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})" if branches else ""
+    return f"(?:{found})?" if "" in words and branches else found
 
 
 def _vocabulary(backend) -> str:

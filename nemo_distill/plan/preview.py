@@ -14,7 +14,7 @@ from rich.text import Text
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
-from nemo_distill.config.sources import find
+from nemo_distill.config.sources import SOURCES
 from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import Load
 from nemo_distill.plan.disk import disk_remark
@@ -41,7 +41,7 @@ def print_preview(
 
     `loads` are what every checkpoint is asked. `estimate` is None where no GPU is asked for or shapes are not known.
     """
-    blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run)
+    blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run, recipe.blend)
     executor = run.facts.executor
     console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
@@ -81,11 +81,11 @@ def blend_table(blend: Blend, milestones: Sequence[Milestone], *, available: dic
         f"Blend {blend.name}: epochs by milestone",
         "source", ">%", "from", ">holds", *(f">{milestone.label}" for milestone in milestones), gap=1,
     )  # fmt: skip
-    epochs = {milestone: blend.epochs(milestone.tokens, available) for milestone in milestones} if available else {}
+    epochs = {milestone: _epochs_known(blend, milestone, available) for milestone in milestones}
     for source, share in sorted(blend.shares.items(), key=lambda item: -item[1]):
-        cells = [_epochs(epochs[milestone][source] if available else None) for milestone in milestones]
-        repeats = available and epochs[milestones[-1]][source] > MOST_EPOCHS
-        holds = _held(source, available) if available else "?"
+        cells = [_epochs(epochs[milestone].get(source)) for milestone in milestones]
+        repeats = epochs[milestones[-1]].get(source, 0) > MOST_EPOCHS
+        holds = _held(blend, source, available) if available and source in available else "?"
         origin = blend.provenance_of(source).partition(":")[0]
         table.add_row(f"{source} !" if repeats else source, f"{share:g}", _FROM.get(origin, "own"), holds, *cells)
     return table
@@ -99,8 +99,8 @@ def blend_remarks(
         return [("Epochs are known once the sources are prepared, which counts their tokens.", "dim")]
     remarks = []
     over_limit = {
-        source: next(m.label for m in milestones if blend.epochs(m.tokens, available)[source] > MOST_EPOCHS)
-        for source, epochs in blend.epochs(milestones[-1].tokens, available).items()
+        source: next(m.label for m in milestones if _epochs_known(blend, m, available)[source] > MOST_EPOCHS)
+        for source, epochs in _epochs_known(blend, milestones[-1], available).items()
         if epochs > MOST_EPOCHS
     }
     if over_limit:
@@ -110,7 +110,9 @@ def blend_remarks(
             "as new data, more are not (Muennighoff et al. 2023, arXiv:2305.16264)."
         )
         remarks.append((sentence, "yellow"))
-    if any(_is_estimated(source, available) for source in blend.shares):
+    if unknown := [source for source in blend.shares if source not in available]:
+        remarks.append((f"Epochs of {', '.join(unknown)} are known once prepare has counted the tokens.", "dim"))
+    if any(_is_estimated(blend, source, available) for source in available):
         remarks.append(("~ is an estimate, until prepare has counted the tokens.", "dim"))
     return remarks
 
@@ -159,10 +161,11 @@ def decide(run: Run, name: str) -> tuple[str, str]:
     return "run", "new settings" if elsewhere else "not done yet"
 
 
-def tokens_available(run: Run) -> dict[str, int] | None:
-    """Tokens that each source holds: counted, once they are prepared, or the catalogue's where the hub has them.
+def tokens_available(run: Run, blend: Blend | None = None) -> dict[str, int] | None:
+    """Tokens that each source holds: counted, once they are prepared, or what the catalogue or `blend` says of it.
 
-    Of a source of which only a budget is drawn, it is that budget.
+    Of a source of which only a budget is drawn, it is that budget. One of which nothing is known is left out; None: it
+    is known of none.
     """
     prepare = run.specs["prepare"]
     budgets = {source["name"]: source.get("tokens") for source in prepare.config["sources"]}
@@ -170,10 +173,17 @@ def tokens_available(run: Run) -> dict[str, int] | None:
     if prepare.done:
         counted = tokens_counted(prepare.folder)
         return {name: counted[name] for name in names}
-    if "world" in run.specs:  # which makes sources of other sizes
-        return None
-    held = {name: find(name).tokens for name in names}
-    return {name: min(held[name], budgets[name] or held[name]) for name in names}
+    known = (blend.sources if blend else {}) | (
+        {} if "world" in run.specs else SOURCES
+    )  # it makes those in other sizes
+    held = {name: tokens for name in names if name in known and (tokens := known[name].available)}
+    return {name: min(held[name], budgets[name] or held[name]) for name in names if name in held} or None
+
+
+def _epochs_known(blend: Blend, milestone: Milestone, available: dict[str, int] | None) -> dict[str, float]:
+    """Epochs at `milestone` of the sources of which it is known what they hold."""
+    drawn = blend.tokens_drawn(milestone.tokens)
+    return {source: drawn[source] / held for source, held in (available or {}).items() if source in drawn}
 
 
 def _epochs(number: float | None) -> Text:
@@ -183,11 +193,11 @@ def _epochs(number: float | None) -> Text:
     return Text(f"{number:.2f}" if number < 9.995 else f"{number:.1f}", style=style)
 
 
-def _held(source: str, available: dict[str, int]) -> str:
-    return ("~" if _is_estimated(source, available) else "") + format_tokens(available[source], digits=3)
+def _held(blend: Blend, source: str, available: dict[str, int]) -> str:
+    return ("~" if _is_estimated(blend, source, available) else "") + format_tokens(available[source], digits=3)
 
 
-def _is_estimated(source: str, available: dict[str, int]) -> bool:
-    """Whether what it holds is the catalogue's guess: neither published nor counted."""
-    known = find(source)
-    return available[source] == known.tokens and known.tokens_from != "published"
+def _is_estimated(blend: Blend, source: str, available: dict[str, int]) -> bool:
+    """Whether what it holds is a guess, the catalogue's or the recipe's: neither published nor counted."""
+    known = blend.source(source)
+    return available[source] == known.available and (blend.is_own(source) or known.tokens_from != "published")

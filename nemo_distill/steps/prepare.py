@@ -12,9 +12,10 @@
     folder:  sources.json    {source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to it
              sources.md      the cards of all sources in one table, to read
 
-A source on this machine has `files`, each a path or STEP:PATH inside the folder of an upstream step; one on the hub
-has a `dataset` and what `nemo_distill.data.hub` takes. Either may have `tokens`, a budget that is drawn from all of it
-(`nemo_distill.data.draw`), or `samples`, how many of its first rows are read.
+A source on this machine has a `path`, as `nemo_distill.data.local` takes it, or `files`, each a path or STEP:PATH
+inside the folder of an upstream step; one on the hub has a `dataset` and what `nemo_distill.data.hub` takes. Each may
+have `tokens`, a budget that is drawn from all of it (`nemo_distill.data.draw`), or `samples`, how many of its first
+rows are read, and the `reading` that its rows are of. `nemo_distill.data.entry` has all keys.
 
 Each source has a folder of its own (`nemo_distill.data.source_folder`), and nothing is downloaded to find that it is
 there. `card.json` in it, and `card.md` to read, say what it is made of.
@@ -22,14 +23,17 @@ there. `card.json` in it, and `card.md` to read, say what it is made of.
 
 import errno
 import json
+import logging
 import shutil
 from pathlib import Path
 
 from nemo_distill.data import source_cards
-from nemo_distill.data.find import find_files
+from nemo_distill.data.entry import Entry
+from nemo_distill.data.find import find_files, repeated_files
 from nemo_distill.data.hub import model_folder
+from nemo_distill.data.local import check_first_rows
 from nemo_distill.data.prepared import SOURCES_FILE
-from nemo_distill.data.source_folder import Prepared, prepare_source
+from nemo_distill.data.source_folder import Prepared, place, prepare_source
 from nemo_distill.data.tokenise import Workers
 from nemo_distill.data.tokenizer import Tokenizer, check_reasoning
 from nemo_distill.errors import UserError
@@ -38,6 +42,7 @@ from nemo_distill.run.step import Spec
 
 VERSION = 2
 TABLE_FILE = "sources.md"
+logger = logging.getLogger(__name__)
 
 
 def main(spec: Spec) -> None:
@@ -56,13 +61,25 @@ def main(spec: Spec) -> None:
 def _prepare(spec: Spec) -> dict[str, Prepared]:
     config = spec.config
     check_reasoning(config.get("reasoning", "inline"))
-    located = {source["name"]: find_files(source, spec.upstream) for source in config["sources"]}
-    tokenizer = Tokenizer(model_folder(config["tokenizer"], weights=False), name=config["tokenizer"])
+    entries = [Entry.of(source) for source in config["sources"]]
+    located = {entry.name: find_files(entry, spec.upstream) for entry in entries}
+    folder = model_folder(config["tokenizer"], weights=False)
+    tokenizer = Tokenizer(folder, name=config["tokenizer"])
+    tokenizer.check(folder, chats=any(entry.field == "messages" for entry in entries))
+    for sentence in repeated_files(located):
+        logger.warning("%s", sentence)
+    for entry in entries:
+        if (
+            entry.reading > 1
+            and entry.dataset
+            and not place(spec, entry, located[entry.name], tokenizer, version=VERSION).done
+        ):
+            check_first_rows(entry, find_files(entry, spec.upstream, streaming=True))
     total, done = sum(found.bytes for found in located.values()), 0
     made: dict[str, Prepared] = {}
     with Workers(tokenizer) as workers:
-        for source in config["sources"]:
-            name, found = source["name"], located[source["name"]]
+        for entry in entries:
+            name, found = entry.name, located[entry.name]
 
             def say(read: float, tokens_per_second: float, *, name=name, size=found.bytes, before=done) -> None:
                 spec.progress.update(
@@ -73,7 +90,7 @@ def _prepare(spec: Spec) -> dict[str, Prepared]:
                     note=name,
                 )
 
-            made[name] = prepare_source(spec, source, found, workers, version=VERSION, say=say)
+            made[name] = prepare_source(spec, entry, found, workers, version=VERSION, say=say)
             done += found.bytes
     spec.progress.update(done=total / 1e6, total=total / 1e6, unit="MB")
     return made

@@ -20,7 +20,6 @@ from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
 from evaluator.verdicts.finding import Finding
 from nemo_distill.config.blend import Blend
-from nemo_distill.config.sources import find
 from nemo_distill.study.claims import Checked, check_claim
 from nemo_distill.study.findings import Pair, detectable, findings, pairs
 from nemo_distill.study.tables import BlendTable, Checkpoint, Score, Study, common_benchmark, load_study, repeats_text
@@ -134,7 +133,8 @@ def write_tables(blends: Iterable[Blend], folder: Path) -> PublishedReport:
     """
     compositions = {
         blend.name: [
-            (source, share, find(source).tokens, blend.provenance_of(source)) for source, share in blend.shares.items()
+            (source, share, blend.source(source).available or 0, blend.provenance_of(source))
+            for source, share in blend.shares.items()
         ]
         for blend in blends
     }

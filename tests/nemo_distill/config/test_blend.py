@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from nemo_distill.config.blend import Blend, megatron_blend, reconstructed
-from nemo_distill.config.sources import SOURCES, find
+from nemo_distill.config.sources import SOURCES, Source, find
 from nemo_distill.errors import UserError
 
 V1V3 = {
@@ -144,3 +144,61 @@ def test_every_source_of_messages_or_text_lies_somewhere_and_holds_something():
         assert source.field in ("text", "messages")
         assert source.tokens > 0
         assert source.split or source.files
+
+
+OWN = Source(name="tickets", path="data/*.jsonl", field="messages", tokens="1.5M")
+
+
+def test_a_source_of_ones_own_stands_beside_the_catalogues():
+    blend = Blend.of("b", (OWN, 60, "a guess"), ("stem", 40, "published"))
+    assert blend.shares == {"tickets": 60, "stem": 40}
+    assert blend == Blend("b", {OWN: 60, "stem": 40}, provenance={"tickets": "a guess", "stem": "published"})
+    assert (blend.source("tickets"), blend.source("stem")) == (OWN, find("stem"))
+    assert blend.epochs(3e6)["tickets"] == pytest.approx(1.2)
+    assert dataclasses.replace(blend, provenance="other").source("tickets") is OWN
+    assert Blend("b", {find("stem"): 100}) == Blend("b", {"stem": 100})
+
+
+@pytest.mark.parametrize(
+    ("shares", "sources", "complaint"),
+    [
+        ({Source(name="stem", path="a"): 100}, {}, "a source 'stem' of its own, and the catalogue's is called so"),
+        ({"tickts": 100}, {"tickets": OWN}, "no source is called 'tickts'. Did you mean 'tickets'?"),
+        ({"mine": 100}, {"mine": OWN}, "calls the source 'tickets' 'mine'"),
+        ({"mine": 100}, {"mine": "a.jsonl"}, "the source 'mine', which is a str"),
+        ([(OWN, 50), (OWN, 50)], {}, "names the source 'tickets' twice"),
+    ],
+)
+def test_a_source_that_cannot_stand_in_a_blend_is_refused(shares, sources, complaint):
+    with pytest.raises(UserError) as refusal:
+        Blend("b", shares, sources=sources)
+    assert complaint in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("of", "complaint"),
+    [
+        ({}, "names neither a path nor a dataset"),
+        ({"path": "a", "dataset": "org/name"}, "names both a path and a dataset"),
+        ({"path": "a", "name": "my data"}, "cannot be called 'my data'. Did you mean 'my-data'?"),
+        ({"path": "a", "name": "../a"}, "cannot be called '../a'. Did you mean 'a'?"),
+        ({"path": "a", "name": 5}, "name=5, which has to be text"),
+        ({"path": 5}, "path=5 has to be text"),
+        ({"path": "a", "field": "message"}, "has the field 'message'. Did you mean 'messages'?"),
+        ({"path": "a", "field": "content"}, "A column that is called so is 'text:content'"),
+        ({"path": "a", "field": "txt:content"}, "Did you mean 'text'?"),
+        ({"path": "a", "field": "text:"}, "names no column"),
+        ({"path": "a", "samples": 0}, "samples=0 has to be a whole number above 0"),
+        ({"path": "a", "samples": 2.5}, "samples=2.5 has to be a whole number above 0"),
+        ({"path": "a", "tokens": 0}, "holds 0 tokens"),
+        ({"path": "a", "tokens": "many"}, "'many' is no number of tokens"),
+        ({"path": "a", "files": [5]}, "has to be file names or patterns"),
+        ({"path": "a", "revision": "main"}, "revision='main' is of a dataset"),
+        ({"dataset": "recipes"}, "Did you mean path='recipes'?"),
+        ({"dataset": "name"}, "dataset='name' is no name of a data set. It is ORG/NAME."),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused_with_the_value(of, complaint):
+    with pytest.raises(UserError) as refusal:
+        Source(**{"name": "mine"} | of)
+    assert complaint in str(refusal.value)

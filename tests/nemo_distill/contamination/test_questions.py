@@ -75,7 +75,10 @@ def test_texts_and_messages_are_one_question(tmp_path):
         (b'{"question": []}', "exam.jsonl, line 3: 'question' is no text"),
         (b'{"question": [{"role": "user"}]}', "exam.jsonl, line 3: 'question' is no text"),
         (b'{"question": "cut in ha', "exam.jsonl, line 3: not JSON"),
-        (b'{"question": "\xff"}', "exam.jsonl, line 3: not JSON"),
+        (b'{"question": "\xff"}', "exam.jsonl, line 3: not UTF-8"),
+        (b"[" * 100_000, "exam.jsonl, line 3: nested too deep"),
+        (b'{"question": ' + b"7" * 5_000 + b"}", "exam.jsonl, line 3: an integer of too many digits"),
+        (b'{"question": [{"role": "user", "content": [{"type": "image_url"}]}]}', "line 3: 'question' is no text"),
         (b'["question"]', "exam.jsonl, line 3: a list and no object"),
     ],
 )
@@ -92,8 +95,13 @@ def test_a_row_without_a_question_is_refused_by_file_and_line(tmp_path, line, co
     [
         ("exam.jsonl", b"\n", "exam.jsonl has no questions"),
         ("exam.jsonl.gz", gzip.compress(b'{"question": "?"}\n' * 99, mtime=0)[:-20], "exam.jsonl.gz is damaged"),
+        (
+            "exam.jsonl.gz",
+            gzip.compress(b'{"question": "?"}\n' * 99, mtime=0)[:30] + b"\xff" * 30,
+            "damaged behind line",
+        ),
         ("exam.parquet", b"PAR1 and no more", "exam.parquet is damaged"),
-        ("exam.csv", b"question\n", "exam.csv is none of .jsonl, .jsonl.gz, .parquet"),
+        ("exam.csv", b"question\n", "exam.csv is none of .jsonl, .jsonl.gz, .jsonl.zst, .parquet"),
         (None, b"", "there is no file .*exam.jsonl"),
     ],
 )

@@ -181,7 +181,7 @@ def test_text_that_utf8_cannot_hold_is_dropped_and_named(workers, tmp_path):
     result = made(job([LocalFile(path, "a.jsonl")], max_malformed=0.9), workers, tmp_path / "x")
     assert result.documents == 1
     assert result.tally.dropped == {"half a surrogate pair": 1, "empty": 1}
-    assert result.tally.first == f"{path}, row 2: half a surrogate pair"
+    assert result.tally.first == f"{path}, line 2: half a surrogate pair"
 
 
 def test_messages_that_the_chat_template_refuses_are_dropped_and_named(workers, tmp_path):
@@ -194,7 +194,7 @@ def test_messages_that_the_chat_template_refuses_are_dropped_and_named(workers, 
     assert result.documents == 2
     (reason,) = result.tally.dropped
     assert reason.startswith("the chat template refuses them")
-    assert result.tally.first == f"{path}, row 2: {reason}"
+    assert result.tally.first == f"{path}, line 2: {reason}"
 
 
 @pytest.fixture
