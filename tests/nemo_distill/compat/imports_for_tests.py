@@ -1,8 +1,8 @@
 """Imports every module of the project in this process, and says which attribute of third-party code that changed.
 
-    python tests/nemo_distill/compat/imports_for_tests.py [--planted FILE]       # a line `changed NAME` for each
+    python tests/nemo_distill/compat/imports_for_tests.py FILE       # a line `changed NAME` for each
 
-With `--planted` the file is run in place of the modules of the project, over torch and transformers alone.
+Then it runs the file as if it were one of them, with a line `planted NAME` for each attribute that this changed.
 
 What a module imports of others is imported first, so that what those do to each other is no one's fault here. Changes
 that `prepare` makes are made beforehand too, for Megatron and NeMo cannot be imported without.
@@ -117,50 +117,58 @@ def _is_ours(value) -> bool:
     return str(module or type(value).__module__).split(".")[0] in OURS
 
 
-def main(planted: str | None) -> None:
+def main(planted: str) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "evaluator")]
     found = modules()
     theirs = sorted({name for path in found.values() for name in imported_at_top(path)})
     light = [name for name in theirs if _package(name) not in FRAMEWORKS]
-    alone = [name for name, path in found.items() if not _needs_framework(path, found)]
-    for group, names, prepared in ((alone, light, False), (sorted(set(found) - set(alone)), theirs, True)):
+    after_prepare = _after_prepare(found)
+    alone = [name for name in found if name not in after_prepare]
+    for group, names, prepared in ((alone, light, False), (sorted(after_prepare), theirs, True)):
         if prepared:
             importlib.import_module("nemo_distill.backends").get().prepare()
-        for name in names if not planted else ("torch", "transformers"):
+        for name in names:
             with contextlib.suppress(ImportError):  # what only a GPU has
                 _take(name)
         before = attributes()
-        for name in group if not planted else ():
+        for name in group:
             try:
                 importlib.import_module(name)
             except ModuleNotFoundError as missing:
                 if (missing.name or "").split(".")[0] not in ON_A_GPU_ONLY:
                     raise
-        if planted:
-            exec(Path(planted).read_text(encoding="utf-8"), {"__name__": "nemo_distill.planted"})
         for name in changed(before, attributes()):
             print("changed", name)
-        if planted:
-            return
+    before = attributes()
+    exec(Path(planted).read_text(encoding="utf-8"), {"__name__": "nemo_distill.planted"})
+    for name in changed(before, attributes()):
+        print("planted", name)
 
 
-def _needs_framework(path: Path, found: dict[str, Path], seen: frozenset = frozenset()) -> bool:
-    """Whether a module imports, or imports a module of ours that imports, what comes after `prepare`."""
-    if path in seen:
-        return False
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = imported_at_top(path)
-    if any(_package(name) in FRAMEWORKS for name in names):
-        return "triton" not in names or bool({_package(name) for name in names} & set(FRAMEWORKS) - {"triton"})
-    ours = {
+def _after_prepare(found: dict[str, Path]) -> set[str]:
+    """The modules that import, or import a module of ours that imports, what comes after `prepare`."""
+    needing, leading = set(), {}
+    for name, path in found.items():
+        frameworks = {_package(taken) for taken in imported_at_top(path)} & set(FRAMEWORKS)
+        if frameworks - {"triton"}:
+            needing.add(name)
+        elif not frameworks:
+            leading[name] = _ours_at_top(path, found)
+    while reached := {name for name, ours in leading.items() if name not in needing and ours & needing}:
+        needing |= reached
+    return needing
+
+
+def _ours_at_top(path: Path, found: dict[str, Path]) -> set[str]:
+    """Modules of ours that the file imports as it is imported."""
+    return {
         name
-        for node in tree.body
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS
         for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
         if name in found
     }
-    return any(_needs_framework(found[name], found, seen | {path}) for name in ours)
 
 
 if __name__ == "__main__":
-    main(sys.argv[2] if sys.argv[1:2] == ["--planted"] else None)
+    main(sys.argv[1])
