@@ -25,7 +25,7 @@ def main() -> None:
 
     backend = backends.prepared()
     import torch
-    from in_transformers import in_transformers
+    from in_transformers import InTransformers
 
     from nemo_distill.compat import device
     from nemo_distill.nemotron_h.model import Runtime
@@ -33,7 +33,8 @@ def main() -> None:
 
     shape = Shape.load(trained.parent / "shape.json")
     tokens = torch.randint(0, shape.vocab_size, (2, options.length), generator=torch.Generator().manual_seed(0))
-    wanted, _ = in_transformers(exported, tokens)
+    with InTransformers() as theirs:
+        wanted = theirs.logits(exported, tokens)
     gpu = device.on_gpu()
     layer_spec, rows = "transformer_engine" if gpu else "local", []
     for precision in ("32", "bf16-mixed"):

@@ -1,8 +1,6 @@
 """Changes to third-party code: made where they mend something, left out where nothing is to mend, refused otherwise."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -77,37 +75,3 @@ def test_the_page_lists_every_change_as_it_is():
     assert (ROOT / changes.PAGE).read_text(encoding="utf-8") == registry.page(), (
         "python -m nemo_distill.compat.registry"
     )
-
-
-MOVED = """
-from nemo_distill.compat import registry, upstream_fixes
-from nemo_distill.compat.changes import find, source_of
-from nemo_distill.errors import UserError
-
-registry.prepare()
-change = upstream_fixes.OPTIMIZER_STATE
-optimizer = find("megatron.core.optimizer.distrib_optimizer:DistributedOptimizer")
-name = "sharded_param_state_fully_reshardable"
-assert change.name in registry.changes_made() and change.applies() and change.mended()
-
-def as_of_5077(self, model_sharded_state_dict, is_loading=False, metadata=None):
-    return {}
-
-setattr(optimizer, name, as_of_5077)                       # upstream mended it
-assert not change.applies() and change.mended()
-delattr(optimizer, name)                                   # upstream calls it something else
-assert not change.applies() and not change.mended()
-try:
-    change.check()
-except UserError as error:
-    print(error)
-"""
-
-
-@pytest.mark.slow
-def test_the_state_of_the_optimizer_is_corrected_only_while_upstream_takes_it_from_beside(tmp_path):
-    file = tmp_path / "moved.py"  # whose source can be read
-    file.write_text(MOVED)
-    done = subprocess.run([sys.executable, "-W", "ignore", str(file)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "'optimizer-state' to megatron.core.optimizer.distrib_optimizer.DistributedOptimizer" in done.stdout

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from nemo_distill.compat import upstream_fixes
+from nemo_distill.compat.changes import changes_made, find
+from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
 
@@ -39,3 +42,22 @@ def test_a_parameter_s_own_optimizer_state_is_saved_where_gradients_lie_in_sever
         for state, parameter in zip(saved.values(), buffer.param_index_map, strict=True):
             assert torch.equal(state["param"].data.view_as(parameter), parameter)
             torch.testing.assert_close(state["exp_avg"].data.view_as(parameter), 0.1 * parameter.main_grad)
+
+
+def as_of_5077(self, model_sharded_state_dict, is_loading=False, metadata=None):
+    """What upstream may have in the method's place: it takes nothing from beside a parameter's state."""
+    return {}
+
+
+@pytest.mark.slow
+def test_the_state_of_the_optimizer_is_corrected_only_while_upstream_takes_it_from_beside(backend, monkeypatch):
+    change = upstream_fixes.OPTIMIZER_STATE
+    optimizer = find("megatron.core.optimizer.distrib_optimizer:DistributedOptimizer")
+    name = "sharded_param_state_fully_reshardable"
+    assert change.name in changes_made() and change.applies() and change.mended()
+    monkeypatch.setattr(optimizer, name, as_of_5077)  # upstream mended it
+    assert not change.applies() and change.mended()
+    monkeypatch.delattr(optimizer, name)  # upstream calls it something else
+    assert not change.applies() and not change.mended()
+    with pytest.raises(UserError, match="'optimizer-state' to megatron.core.optimizer.distrib_optimizer.Distributed"):
+        change.check()

@@ -12,12 +12,7 @@ from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.run.step import Step
 from tests.nemo_distill import segments
-from tests.nemo_distill.nemotron_h.test_model import (
-    own_gradients,
-    random_checkpoint,
-    transformers_gradients,
-    transformers_logits,
-)
+from tests.nemo_distill.nemotron_h.test_model import own_gradients, random_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
@@ -42,7 +37,7 @@ def relative(made, wanted) -> float:
 
 
 @pytest.fixture(scope="module")
-def world(tokenizer_folder, tmp_path_factory):
+def world(in_transformers, tokenizer_folder, tmp_path_factory):
     """A checkpoint, tokens, and transformers' logits and gradients of them, in float32."""
     folder = tmp_path_factory.mktemp("gpu") / "hf"
     state = random_checkpoint(folder, SHAPE, tokenizer_folder)
@@ -51,8 +46,8 @@ def world(tokenizer_folder, tmp_path_factory):
         "folder": folder,
         "state": state,
         "tokens": tokens,
-        "logits": transformers_logits(folder, tokens),
-        "gradients": transformers_gradients(folder, tokens, SHAPE),
+        "logits": in_transformers.logits(folder, tokens),
+        "gradients": mapping.to_megatron(in_transformers.gradients(folder, tokens), SHAPE),
     }
 
 
@@ -93,7 +88,7 @@ def test_a_checkpoint_saved_under_the_pruning_spec_loads_into_the_training_spec(
         assert relative(logits_of(restored, world["tokens"]), world["logits"]) < BF16
 
 
-def test_what_was_trained_is_exported_as_transformers_reads_it(backend, world):
+def test_what_was_trained_is_exported_as_transformers_reads_it(backend, in_transformers, world):
     """Import, prune, train in two segments, export: steps as a run's, in processes of their own."""
     first = segments.segment("distill-1", until=segments.CUT, course=COURSE)
     second = segments.segment("distill-2", first=segments.CUT, after="distill-1", course=COURSE)
@@ -111,7 +106,7 @@ def test_what_was_trained_is_exported_as_transformers_reads_it(backend, world):
             backend, session, trained / "checkpoint", shape, runtime=runtime("transformer_engine")
         )
         made = logits_of(restored, world["tokens"])
-    wanted = transformers_logits(exported, world["tokens"])
+    wanted = in_transformers.logits(exported, world["tokens"])
     assert relative(made, wanted) < BF16 < relative(wanted, world["logits"]), "as trained, and no longer the teacher"
 
 

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from benchmarks.in_transformers import in_transformers
 from nemo_distill import backends
 from nemo_distill.nemotron_h import checkpoint, mapping
 from nemo_distill.nemotron_h.model import Runtime, checkpoint_name
@@ -51,17 +50,8 @@ def random_checkpoint(folder, shape: Shape, tokenizer_folder) -> dict[str, torch
     return state
 
 
-def transformers_logits(folder, tokens) -> torch.Tensor:
-    return in_transformers(folder, tokens)[0]
-
-
-def transformers_gradients(folder, tokens, shape: Shape) -> dict[str, torch.Tensor]:
-    """Of the mean loss of the next token (the first one after the last), by Megatron's names."""
-    return mapping.to_megatron(in_transformers(folder, tokens, gradients=True)[1], shape)
-
-
 def own_gradients(module, tokens) -> dict[str, torch.Tensor]:
-    """The same of Megatron's model."""
+    """Of the mean loss of the next token (the first one after the last), of Megatron's model, by its names."""
     module.train()
     positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     module(tokens, positions, None, labels=tokens.roll(-1, 1)).mean().backward()
@@ -76,11 +66,11 @@ def tokens_of(shape: Shape):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_logits_agree_in_both_directions(backend, name, tokenizer_folder, tmp_path):
+def test_logits_agree_in_both_directions(backend, in_transformers, name, tokenizer_folder, tmp_path):
     shape = SHAPES[name]
     state = random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
     tokens, positions = tokens_of(shape)
-    expected = transformers_logits(tmp_path / "hf", tokens)
+    expected = in_transformers.logits(tmp_path / "hf", tokens)
     assert expected.abs().max() > 1
     runtime = Runtime(seq_length=128)
     with backend.session(runtime) as session, torch.no_grad():
@@ -95,14 +85,14 @@ def test_logits_agree_in_both_directions(backend, name, tokenizer_folder, tmp_pa
     exported = mapping.to_hf(backend.read(tmp_path / "nemo"), shape)
     assert all(torch.equal(exported[key], state[key]) for key in state)
     checkpoint.write_hf(tmp_path / "again", shape, exported, dtype="float32", tokenizer=tokenizer_folder)
-    assert (transformers_logits(tmp_path / "again", tokens) - megatron).abs().max() < 1e-4
+    assert (in_transformers.logits(tmp_path / "again", tokens) - megatron).abs().max() < 1e-4
 
 
-def test_gradients_agree(backend, tokenizer_folder, tmp_path):
+def test_gradients_agree(backend, in_transformers, tokenizer_folder, tmp_path):
     shape = SHAPES["as the debug teacher"]
     state = random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
     tokens, _ = tokens_of(shape)
-    expected = transformers_gradients(tmp_path / "hf", tokens, shape)
+    expected = mapping.to_megatron(in_transformers.gradients(tmp_path / "hf", tokens), shape)
     runtime = Runtime(seq_length=128)
     with backend.session(runtime) as session:
         module = backend.build(session, shape, tokenizer=tokenizer_folder, runtime=runtime)
@@ -113,18 +103,18 @@ def test_gradients_agree(backend, tokenizer_folder, tmp_path):
         assert (gradient - expected[name]).norm() < 1e-4 * expected[name].norm(), name
 
 
-def test_transformers_floor_under_dt_changes_logits_and_an_export_lifts_it(tokenizer_folder, tmp_path):
+def test_transformers_floor_under_dt_changes_logits_and_an_export_lifts_it(in_transformers, tokenizer_folder, tmp_path):
     """NVIDIA's configs say time_step_min 0.001; transformers reads it as a floor, nothing else does."""
     shape = SHAPES["as the debug teacher"]
     random_checkpoint(tmp_path / "hf", shape, tokenizer_folder)
     tokens, _ = tokens_of(shape)
-    free = transformers_logits(tmp_path / "hf", tokens)
+    free = in_transformers.logits(tmp_path / "hf", tokens)
     config = tmp_path / "hf" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"time_step_min": 0.001}))
-    assert (transformers_logits(tmp_path / "hf", tokens) - free).abs().max() > 1e-4
+    assert (in_transformers.logits(tmp_path / "hf", tokens) - free).abs().max() > 1e-4
     again, _ = checkpoint.read_hf(tmp_path / "hf")
     config.write_text(json.dumps(again.to_hf_config(dtype="float32")))
-    assert torch.equal(transformers_logits(tmp_path / "hf", tokens), free)
+    assert torch.equal(in_transformers.logits(tmp_path / "hf", tokens), free)
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
