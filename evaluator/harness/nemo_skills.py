@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from evaluator.harness.sample import Sample, judged
-from evaluator.results.files import form, items, json_lines, mapping, text
+from evaluator.results.files import form, items, json_lines, mapping, text, whole
 from evaluator.suites.suite import Benchmark
 
 GIVEN = ("13.6", "62.1", "76.3")
@@ -72,13 +72,14 @@ Found = Iterator[tuple[int, Sample]]
 
 def _graded(benchmark: Benchmark, lines: Lines, repeat: int, ids: Sequence[str]) -> Found:
     """One score a line."""
+    names = _names(lines, ids)
     for place, (where, record) in enumerate(lines):
         with form(where):
             if benchmark.score == "accuracy":
                 score = record["graded_list"][0]
             else:
                 score = record[benchmark.score if benchmark.score in record else "is_correct"]
-            yield place, _sample(record, _id(record, place, ids), repeat, judged(score))
+            yield place, _sample(record, names[place], repeat, judged(score))
 
 
 def _ifeval(benchmark: Benchmark, lines: Lines, repeat: int, ids: Sequence[str]) -> Found:
@@ -89,12 +90,13 @@ def _ifeval(benchmark: Benchmark, lines: Lines, repeat: int, ids: Sequence[str])
     """
     followed = [_instructions(where, record) for where, record in lines]
     instructions = sum(len(strict) for strict, _ in followed)
+    names = _names(lines, ids)
     for place, ((where, record), (strict, loose)) in enumerate(zip(lines, followed, strict=True)):
         with form(where):
             prompts = all(strict) + all(loose)
             score = (prompts + (sum(strict) + sum(loose)) * len(lines) / instructions) / 4
             named = ", ".join(text(name, "an instruction") for name in record["instruction_id_list"])
-            yield place, _sample(record, _id(record, place, ids), repeat, score, reference=named)
+            yield place, _sample(record, names[place], repeat, score, reference=named)
 
 
 def _instructions(where: str, record: dict) -> tuple[list[bool], list[bool]]:
@@ -181,10 +183,17 @@ def _sample(record: dict, question: str, repeat: int, score: float, reference: s
     )
 
 
-def _id(record: dict, place: int, ids: Sequence[str]) -> str:
-    """What the data set calls a question, or its place."""
-    own = next((record[key] for key in ("id", "task_id", "key") if record.get(key) is not None), None)
-    return str(own) if own is not None else ids[place] if place < len(ids) else str(place)
+def _names(lines: Lines, ids: Sequence[str]) -> list[str]:
+    """What the data set calls each question, or else its place."""
+    key = next((key for key in ("id", "task_id", "key") if lines[0][1].get(key) is not None), None)
+    if key is None:
+        return [ids[place] if place < len(ids) else str(place) for place in range(len(lines))]
+    names = []
+    for where, record in lines:
+        with form(where):
+            own = record[key]
+            names.append(text(own if isinstance(own, str) else str(whole(own, key)), key))
+    return names
 
 
 _READERS: dict[str, Callable[[Benchmark, Lines, int, Sequence[str]], Found]] = {

@@ -182,7 +182,10 @@ def _read(
 ) -> Reading:
     written = scores.of(benchmark)
     tokens = [sample.tokens for sample in samples if sample.tokens is not None]
-    cut = [sample.finish_reason == "length" for sample in samples if sample.finish_reason]
+    asked = [sample for sample in samples if sample.asked]
+    cut = [sample.finish_reason == "length" for sample in asked if sample.finish_reason]
+    if len(cut) < len(asked) and statistics.finish_reasons:
+        cut = []  # the adapter has seen all of them end
     empty = [sample.is_empty for sample in samples if sample.is_empty is not None]
     known = TaskResult(
         task=benchmark.task,
@@ -235,6 +238,9 @@ def _table(
         if sample.score > benchmark.most:
             raise ValueError(f"{benchmark.task} gives {sample.question} the score {sample.score:g}, above what can be.")
         table.setdefault(sample.question, {})[sample.repeat] = sample
+    texts = sum(sample.text is not None for sample in samples)
+    if 0 < texts < len(samples):
+        raise ValueError(f"{benchmark.task} kept the text of {texts:,} of {len(samples):,} answers.")
     repeats = list(range(benchmark.repeats))
     if len(table) != benchmark.questions or len(samples) != benchmark.questions * benchmark.repeats:
         raise ValueError(

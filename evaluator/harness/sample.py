@@ -47,6 +47,7 @@ class Sample:
             text(getattr(self, name), name)
         if not self.question:
             raise ValueError("its question has no id.")
+        self.question.encode()  # names files and lines of tables, and so has to be valid Unicode
         for name in ("text", "finish_reason"):
             if getattr(self, name) is not None:
                 text(getattr(self, name), name)

@@ -86,8 +86,8 @@ class Scores:
         with form(f"'{self.file}'"):
             value = number(found[name]["value"], f"the score {benchmark.key}", most=100)
             stderr = (found[name].get("stats") or {}).get("stderr")
-        if isinstance(stderr, bool) or not isinstance(stderr, (int, float)) or not math.isfinite(stderr):
-            stderr = math.nan  # lm-evaluation-harness writes N/A where it computes none, others .nan
+            if isinstance(stderr, bool) or not isinstance(stderr, (int, float)) or not math.isfinite(stderr):
+                stderr = math.nan  # lm-evaluation-harness writes N/A where it computes none, others .nan
         return Written(value, float(stderr), benchmark.scale == PERCENT)
 
 
@@ -138,9 +138,8 @@ class Statistics:
 
     @property
     def cut_share(self) -> float:
-        """Share of answers, from 0 to 1, that were cut at the token limit."""
-        ended = sum(self.finish_reasons.values())
-        return self.finish_reasons.get("length", 0) / ended if ended else 0.0
+        """Share of answers, from 0 to 1, of which the endpoint said that they were cut at the token limit."""
+        return self.finish_reasons.get("length", 0) / self.successful if self.successful else 0.0
 
 
 def read_statistics(artifacts: Path) -> Statistics:

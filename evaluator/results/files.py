@@ -10,6 +10,7 @@ JSON's grammar is Python's but for NaN and the infinities, which no score, error
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -73,6 +74,8 @@ def form(what: str) -> Iterator[None]:
     except (AttributeError, IndexError, TypeError, OverflowError) as error:
         raise ValueError(f"{what} is not of the form that it should have: {error}.") from error
     except ValueError as error:
+        if str(error).startswith(what):  # which says so itself
+            raise
         raise ValueError(f"{what} is not right: {error}") from error
 
 
@@ -101,18 +104,24 @@ def number(value: Any, what: str, *, least: float = 0.0, most: float = math.inf)
     """`value`, if it is a finite number in that range; ValueError about `what` otherwise."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{what} is {_kind(value)}, not a number.")
-    if not math.isfinite(value):
-        raise ValueError(f"{what} is {value}, which is no number to count with.")
+    if abs(value) > sys.float_info.max or value != value:
+        raise ValueError(f"{what} is {value if isinstance(value, float) else 'too large'}: no number to count with.")
     if not least <= value <= most:
         up_to = "" if most == math.inf else f" to {most:g}"
         raise ValueError(f"{what} is {value:g}; it is from {least:g}{up_to or ' up'}.")
     return float(value)
 
 
+LARGEST = 10**18
+"""No tokens, requests or iterations are as many."""
+
+
 def whole(value: Any, what: str, *, least: int = 0) -> int:
     """`value`, if it is a whole number from `least` up; ValueError about `what` otherwise."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{what} is {_kind(value)}, not a whole number.")
+    if value > LARGEST:
+        raise ValueError(f"{what} is above {LARGEST:,}, as nothing here can be.")
     if value < least:
         raise ValueError(f"{what} is {value}; it is from {least} up.")
     return value

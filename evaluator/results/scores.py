@@ -141,6 +141,7 @@ def _check_table(name: str, questions: list, scores: list, most: float) -> None:
         raise ValueError(f"{name} has {len(scores)} rows of scores for {len(questions)} questions.")
     if set(map(type, questions)) != {str}:
         raise ValueError(f"{name} has a question whose id is no text.")
+    "".join(questions).encode()  # of valid Unicode: ids become lines of tables
     if set(map(type, scores)) != {list} or len(set(map(len, scores))) > 1 or not scores[0]:
         lengths = sorted({len(row) if isinstance(row, list) else 0 for row in scores})
         raise ValueError(f"the questions of {name} have {lengths} scores: each is asked as often as the others.")

@@ -9,12 +9,22 @@ Runs of earlier versions are read as well: what their steps did not record is le
 
 import functools
 import json
-from collections.abc import Collection
 from pathlib import Path
 
 from evaluator.results.answers import ANSWERS_FILE
-from evaluator.results.files import form, items, mapping, read_json, read_object, read_text, text, whole
-from evaluator.results.run import BlendPart, Pruning, Report, Row, StepRecord, check_rows
+from evaluator.results.files import (
+    LARGEST,
+    form,
+    items,
+    mapping,
+    number,
+    read_json,
+    read_object,
+    read_text,
+    text,
+    whole,
+)
+from evaluator.results.run import PRUNED_SIZES, BlendPart, Pruning, Report, Row, StepRecord, check_rows
 from evaluator.results.scores import RESULTS_FILE, CheckpointResult
 from evaluator.suites.catalogue import get_suite
 from nemo_distill.config.schedule import Schedule
@@ -30,33 +40,39 @@ SHOWN_PACKAGES = (
 """Packages whose versions the report names."""
 AGAIN = "give the run's command again"
 """What mends a finished run."""
+LOSSES, LAYERS, CANDIDATES = "losses.jsonl", "layers.json", "candidates.json"
+READ: dict[str, tuple[str, ...]] = {
+    "evaluate": (RESULTS_FILE, ANSWERS_FILE),
+    "distill": (LOSSES,),
+    "prune": (LAYERS, CANDIDATES),
+    "prepare": (SOURCES_FILE,),
+    "contamination": (CONTAMINATION_FILE,),
+}
+"""What a report reads of the steps before it, by their modules."""
 
 
 def finished_report(run: Run) -> Spec:
     """The run's report step.
 
-    Raises `UserError` when it is not done, or when its files, or those of the evaluations that it is of, are not as
-    their steps left them.
+    Raises `UserError` when it is not done, or when its files, or those of the steps before it that `gather` reads, are
+    not as their steps left them: every mark of success says the size of every file.
     """
     if "report" not in run.specs or not run.specs["report"].done:
         raise UserError(f"{run.name} has no report yet: nemo-run status {run.name} shows how far it is.")
     spec = run.specs["report"]
     if damaged := why_damaged(f"the report of {run.name}", spec.folder, again=AGAIN):
         raise UserError(damaged)
-    for name in _evaluations(spec):
-        check_whole(f"{name} of {run.name}", spec.upstream[name], (RESULTS_FILE, ANSWERS_FILE))
+    for name, folder in spec.upstream.items():
+        if not is_done(folder):
+            raise UserError(f"{name} of {run.name} is not done: {folder} has no mark of success. {AGAIN.capitalize()}.")
+    for step in all_upstream(spec).values():
+        what, read = f"{step.name} of {run.name}", READ.get(step.module.rpartition(".")[2], ())
+        if damaged := why_damaged(what, step.folder, names=read, again=AGAIN):
+            raise UserError(damaged)
+        of = read_mark(step.folder).get("fingerprint", step.fingerprint)
+        if of != step.fingerprint:
+            raise UserError(f"{what} is damaged: the mark of success in {step.folder} is that of {of}.")
     return spec
-
-
-def check_whole(what: str, folder: Path, names: Collection[str]) -> None:
-    """Raise `UserError` unless the step in `folder`, called `what`, is done and left these files as they are."""
-    if not is_done(folder):
-        raise UserError(f"{what} is not done: {folder} has no mark of success. Give the run's command again.")
-    if damaged := why_damaged(what, folder, names=names, again=AGAIN):
-        raise UserError(damaged)
-    of = read_mark(folder).get("fingerprint", folder.name)
-    if of != folder.name:
-        raise UserError(f"{what} is damaged: the mark of success in {folder} is that of {of}.")
 
 
 def gather(spec: Spec) -> Report:
@@ -76,59 +92,56 @@ def gather(spec: Spec) -> Report:
 
 
 def _gather(spec: Spec) -> Report:
+    steps = all_upstream(spec)
     with form(f"the config of {_short(spec.folder)}"):
         config = spec.config
         suite = get_suite(config["suite"])
         if config["repeats"] is not None:
             suite = suite.with_repeats(config["repeats"])
-        steps = all_upstream(spec)
         evaluation = steps[config["checkpoints"][-1]["step"]].config
         if evaluation.get("max_new_tokens") is not None:
             suite = suite.with_max_new_tokens(evaluation["max_new_tokens"])
         course = steps[config["distill"][-1]].config.get("course", {})
+        evaluated = [steps[checkpoint["step"]] for checkpoint in config["checkpoints"]]
+        segments = [steps[name] for name in config["distill"]]
+    results = [_evaluated(evaluation, text(config["title"], "title")) for evaluation in evaluated]
+    with form(f"the config of {_short(spec.folder)}"):
         rows = tuple(
             Row(
                 role=checkpoint["role"],
-                result=_evaluated(spec, steps[checkpoint["step"]]),
+                result=result,
                 tokens=checkpoint["tokens"],
                 iteration=checkpoint["iteration"],
                 learning_rate=_learning_rate(course, checkpoint["iteration"]),
                 **_origin(steps[checkpoint["step"]]),
             )
-            for checkpoint in config["checkpoints"]
+            for checkpoint, result in zip(config["checkpoints"], results, strict=True)
         )
+        seen = whole(rows[-1].tokens, "tokens of the last milestone")
+        training = _training(segments[-1].config)
     asked = {task.task: task.summary.questions for task in rows[0].result.tasks}
     return Report(
         title=config["title"],
         suite=suite.with_questions(asked),
         rows=rows,
-        losses=tuple(loss for name in config["distill"] for loss in _losses(steps[name])),
-        blend=_blend(config, steps, tokens=rows[-1].seen),
-        pruning=_pruning(steps["prune"]),
+        losses=tuple(loss for segment in segments for loss in _losses(segment)),
+        blend=_blend(config, steps, tokens=seen),
+        pruning=_pruning(steps["prune"].folder),
         contamination=_contamination(steps),
         steps=_records(steps),
         facts=_facts(spec),
-        training=_training(steps[config["distill"][-1]].config),
+        training=training,
         manifest=tuple((name, _as_json(step)) for name, step in steps.items()),
         min_learning_rate=_last_learning_rate(course),
         protocol=evaluation.get("protocol", ""),
     )
 
 
-def _evaluations(spec: Spec) -> list[str]:
-    """Names of the evaluations that a report is of."""
-    with form(f"the config of {_short(spec.folder)}"):
-        return [checkpoint["step"] for checkpoint in spec.config["checkpoints"] if checkpoint["step"] in spec.upstream]
-
-
-def _evaluated(spec: Spec, evaluation: Spec) -> CheckpointResult:
+def _evaluated(evaluation: Spec, run: str) -> CheckpointResult:
     """A finished evaluation's answers. Raises `UserError` when they are not those that the step was to get."""
-    config = evaluation.config
-    what = f"{evaluation.name} of {spec.config['title']}"
-    check_whole(what, evaluation.folder, (RESULTS_FILE, ANSWERS_FILE))
-    path = evaluation.folder / RESULTS_FILE
+    config, path, what = evaluation.config, evaluation.folder / RESULTS_FILE, f"{evaluation.name} of {run}"
     try:
-        result = _result(evaluation.folder, path.stat().st_mtime_ns)
+        result = _result(evaluation.folder, path.stat().st_mtime_ns if path.exists() else 0)
     except ValueError as error:
         raise UserError(f"{what} is damaged: {error}") from error
     for name in ("label", "suite", "seed"):
@@ -163,13 +176,16 @@ def all_upstream(spec: Spec) -> dict[str, Spec]:
 def _spec(folder: Path) -> Spec:
     """The step in `folder`. Raises `UserError` when its spec is gone, damaged, or another step's."""
     path = folder / SPEC_FILE
-    with form(f"'{path}'"):
-        read_object(path)
-        spec = Spec.load(path)
-        mapping(spec.config, "config")
-        if (spec.name, spec.fingerprint) != (folder.parent.name, folder.name):
-            raise ValueError(f"it is that of {spec.name}/{spec.fingerprint}.")
-        return spec
+    try:
+        with form(f"'{path}'"):
+            read_object(path)
+            spec = Spec.load(path)
+            mapping(spec.config, "config")
+            if (spec.name, spec.fingerprint) != (folder.parent.name, folder.name):
+                raise ValueError(f"it is that of {spec.name}/{spec.fingerprint}.")
+            return spec
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _origin(evaluation: Spec) -> dict:
@@ -233,30 +249,23 @@ def _last_learning_rate(course: dict) -> float | None:
 
 def _losses(segment: Spec) -> list[dict]:
     """The lines of a segment's log of losses."""
-    path = _whole(segment, "losses.jsonl")
+    path = segment.folder / LOSSES
     lines = []
     for place, line in enumerate(read_text(path).splitlines(), start=1):
         with form(f"'{path}', line {place},"):
             record = mapping(json.loads(line), "it")
             for name in ("iteration", "tokens"):
                 whole(record[name], name)
-            for name in ("loss", "learning_rate"):
-                if isinstance(record[name], bool) or not isinstance(record[name], (int, float)):
-                    raise ValueError(f"{name} is {record[name]!r}, not a number.")
+            if isinstance(record["loss"], bool) or not isinstance(record["loss"], (int, float)):
+                raise ValueError(f"the loss is {record['loss']!r}, not a number.")
             lines.append(record)
     return lines
-
-
-def _whole(step: Spec, name: str) -> Path:
-    """A file of a finished step, as the step left it."""
-    check_whole(f"the output of {step.name}", step.folder, (name,))
-    return step.folder / name
 
 
 def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple[BlendPart, ...]:
     shares = config["blend"]
     provenance = config.get("provenance", {})  # version 1 of this step had none; its runs are compared as well
-    path = _whole(steps["prepare"], SOURCES_FILE)
+    path = steps["prepare"].folder / SOURCES_FILE
     with form(f"'{path}'"):
         counted = tokens_counted(path.parent)
         return tuple(
@@ -271,10 +280,17 @@ def _blend(config: dict, steps: dict[str, Spec], *, tokens: int) -> tuple[BlendP
         )
 
 
-def _pruning(step: Spec) -> Pruning:
-    layers_file, candidates_file = _whole(step, "layers.json"), _whole(step, "candidates.json")
+def _pruning(folder: Path) -> Pruning:
+    layers_file, candidates_file = folder / LAYERS, folder / CANDIDATES
     with form(f"'{candidates_file}'"):
         candidates = [mapping(one, "a candidate") for one in items(read_json(candidates_file), "it")]
+        axes = [key for key in PRUNED_SIZES if any(key in one for one in candidates)]
+        for one in candidates:
+            if not isinstance(one["chosen"], bool):
+                raise ValueError(f"whether a candidate was chosen is {one['chosen']!r}.")
+            number(one["score"], "the score of a candidate", least=-LARGEST)
+            for key in ("parameters", *axes):
+                whole(one[key], f"{key} of a candidate", least=1)
     with form(f"'{layers_file}'"):
         layers = read_object(layers_file)
         return Pruning(
@@ -292,9 +308,11 @@ def _contamination(steps: dict[str, Spec]) -> Contamination | None:
     """None where sources were not searched for questions."""
     if "contamination" not in steps:
         return None
-    path = _whole(steps["contamination"], CONTAMINATION_FILE)
+    path = steps["contamination"].folder / CONTAMINATION_FILE
     with form(f"'{path}'"):
-        return Contamination.load(path)
+        found = Contamination.load(path)
+        found.table(), found.notes()  # both need every overlap
+        return found
 
 
 def _records(steps: dict[str, Spec]) -> tuple[StepRecord, ...]:
@@ -306,7 +324,12 @@ def _records(steps: dict[str, Spec]) -> tuple[StepRecord, ...]:
 
 def _facts(spec: Spec) -> dict[str, str]:
     """Command, commit, packages and machine from this step's own spec.json, as far as it knows them."""
-    record = json.loads((spec.folder / SPEC_FILE).read_text(encoding="utf-8"))
+    path = spec.folder / SPEC_FILE
+    with form(f"'{path}'"):
+        return _facts_of(read_object(path))
+
+
+def _facts_of(record: dict) -> dict[str, str]:
     provenance = record.get("provenance", {})
     facts = {}
     if record.get("command"):
