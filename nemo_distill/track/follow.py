@@ -23,6 +23,7 @@ from nemo_distill.run.facts import Tracked
 from nemo_distill.run.locks import SHARED_MODE
 from nemo_distill.track.kinds import open_tracker
 from nemo_distill.track.run import FOLDER, Sent, TrackedRun
+from nemo_distill.track.tracker import Tracker
 
 EVERY_SECONDS = 5.0
 """Between two looks at the run's folders."""
@@ -107,7 +108,7 @@ class Follower:
     def __init__(self, run: TrackedRun, kind: str):
         self.run, self.kind = run, kind
         self._mark = run.folder / f"{kind}.json"
-        self._tracker = None
+        self._tracker: Tracker | None = None
 
     def send(self) -> None:
         """Send what is new. Raises whatever the tracker does; what was not sent then is sent again."""
