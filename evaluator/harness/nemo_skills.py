@@ -185,7 +185,9 @@ def _sample(record: dict, question: str, repeat: int, score: float, reference: s
 
 def _names(lines: Lines, ids: Sequence[str]) -> list[str]:
     """What the data set calls each question, or else its place."""
-    key = next((key for key in ("id", "task_id", "key") if lines[0][1].get(key) is not None), None)
+    records = [record for _, record in lines]
+    keys = ("id", "task_id", "key")
+    key = next((key for key in keys if any(record.get(key) is not None for record in records)), None)
     if key is None:
         return [ids[place] if place < len(ids) else str(place) for place in range(len(lines))]
     names = []
