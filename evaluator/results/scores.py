@@ -60,6 +60,11 @@ class TaskResult:
         return np.array(self.scores, dtype=np.float64)
 
     @cached_property
+    def by_question(self) -> np.ndarray:
+        """Mean over repeats of each question."""
+        return self.table.mean(axis=1)
+
+    @cached_property
     def summary(self) -> Summary:
         """Mean, standard error and re-run noise, from 0 to 1."""
         return self.reported or summarize(self.table, self.clusters)
@@ -114,14 +119,13 @@ def _task(record: dict[str, Any]) -> TaskResult:
     most = number(record.get("most", 1.0), f"the highest score of {name}", least=1, most=2)
     questions, scores = items(record["questions"], f"questions of {name}"), items(record["scores"], f"scores of {name}")
     reported = None if record.get("reported") is None else _summary(mapping(record["reported"], name), name)
-    if reported is None:
-        _check_table(name, questions, scores, most)
-    elif questions or scores:
+    table = _checked_table(name, questions, scores, most) if reported is None else None
+    if reported is not None and (questions or scores):
         raise ValueError(f"{name} has both answers and a score that stands for them.")
     clusters = items(record.get("clusters") or list(clusters_of(name, questions)), f"clusters of {name}")
     if clusters and (len(clusters) != len(questions) or set(map(type, clusters)) != {str}):
         raise ValueError(f"{name} has {len(clusters)} clusters for {len(questions)} questions, or some are no names.")
-    return TaskResult(
+    result = TaskResult(
         task=name,
         questions=tuple(questions),
         scores=tuple(map(tuple, scores)),
@@ -133,10 +137,14 @@ def _task(record: dict[str, Any]) -> TaskResult:
         failed_requests=whole(record.get("failed_requests", 0), f"failed_requests of {name}"),
         most=most,
     )
+    if table is not None:
+        vars(result)["table"] = table  # what the property would make of the scores once more
+    return result
 
 
-def _check_table(name: str, questions: list, scores: list, most: float) -> None:
-    """Raise ValueError unless every question has one id and as many scores, from 0 to `most`, as all others."""
+def _checked_table(name: str, questions: list, scores: list, most: float) -> np.ndarray:
+    """The scores as an array. Raises ValueError unless every question has one id and as many scores, from 0 to `most`,
+    as all others."""
     if len(questions) != len(scores) or len(questions) < 2:
         raise ValueError(f"{name} has {len(scores)} rows of scores for {len(questions)} questions.")
     if set(map(type, questions)) != {str}:
@@ -153,6 +161,7 @@ def _check_table(name: str, questions: list, scores: list, most: float) -> None:
         raise ValueError(f"{name} has {wrong.size} scores such as {wrong[0]:g}; they are from 0 to {most:g}.")
     if table.mean() > 1:
         raise ValueError(f"the mean score of {name} is {table.mean():g}; it is at most 1.")
+    return table
 
 
 def _summary(record: dict[str, Any], name: str) -> Summary:

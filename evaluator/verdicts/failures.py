@@ -164,10 +164,10 @@ def _compare(row: Row, other: Row, name: str) -> list[_Kept | None]:
 def _by_question(mine: TaskResult, theirs: TaskResult, name: str) -> _Kept | None:
     if not mine.has_answers or not theirs.has_answers:
         return None
-    sure = theirs.table.mean(axis=1) >= SURE
+    sure = theirs.by_question >= SURE
     if sure.sum() < FEWEST:
         return None
-    values = mine.table[sure].mean(axis=1)
+    values = mine.by_question[sure]
     clusters = [one for one, is_sure in zip(mine.clusters, sure, strict=False) if is_sure]
     error = stderr_of_mean(values, clusters if len(set(clusters)) > 1 else ())
     return _Kept(float(values.mean()), error, len(values), name, scatter=_scatter(mine.table[sure]))
