@@ -12,6 +12,7 @@ a run reads one of its sources from, the hub or files at hand, is a matter of it
 the names are the same at every scale. A recipe's own source is read from where the recipe says, at any scale.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,18 @@ class Source:
     """Commit, tag or branch of the data set; None: the newest commit."""
     samples: int | None = None
     """Rows taken at most, the first ones; None for all of them."""
+
+    def __new__(cls, **given: object) -> "Source":
+        """Raises `UserError` for an argument that there is not, with the nearest, and where there is no name."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in given:
+            if name not in known:
+                raise UserError(f"a source has no argument {name!r}. {nearest(name, known)}")
+        if given and "name" not in given:
+            raise UserError(
+                f"the source {next(iter(given))}={next(iter(given.values()))!r} has no name: give it name=."
+            )
+        return super().__new__(cls)
 
     def __post_init__(self):
         self._check_texts()

@@ -4,7 +4,6 @@ located = find_files({"name": "stem", "field": "messages", "files": ["world:corp
 [file.content for file in located.files]        # known before anything is downloaded
 """
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,17 +31,6 @@ def find_files(source: Mapping | Entry, upstream: Mapping[str, Path], *, streami
         raise UserError(f"source {entry.name!r} names no files to read.")
     paths = [resolve_file(file, upstream) for file in dict.fromkeys(entry.files)]
     return Located([LocalFile(path, path.name) for path in paths])
-
-
-def repeated_files(located: Mapping[str, Located]) -> list[str]:
-    """A sentence for each two sources that read the same content, whatever their files are called."""
-    held = {name: {file.content: file.name for file in found.files} for name, found in located.items()}
-    sentences = []
-    for one, other in itertools.combinations(held, 2):
-        if shared := [held[one][content] for content in held[one] if content in held[other]]:
-            listed = f"{', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}"
-            sentences.append(f"sources {one!r} and {other!r} read the same content ({listed}): it counts in both.")
-    return sentences
 
 
 def resolve_file(file: str, upstream: Mapping[str, Path]) -> Path:

@@ -4,6 +4,7 @@ write(folder, card)
 print(table([card, other]))
 """
 
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,6 +66,17 @@ def table(cards: Iterable[dict]) -> str:
 def notes(card: dict) -> dict[str, int]:
     """What `card` notes, in the order of `NOTES`; nothing where it was written before there were notes."""
     return {key: card["noted"][key] for key in NOTES if card.get("noted", {}).get(key)}
+
+
+def repeated(cards: Iterable[dict]) -> list[str]:
+    """A sentence for each two sources that read the same content, whatever their files are called."""
+    held = {card["source"]: {file["content"]: file["file"] for file in card["inputs"]} for card in cards}
+    sentences = []
+    for one, other in itertools.combinations(held, 2):
+        if shared := [held[one][content] for content in held[one] if content in held[other]]:
+            listed = f"{', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}"
+            sentences.append(f"Sources {one!r} and {other!r} read the same content ({listed}): it counts in both.")
+    return sentences
 
 
 def page(card: dict) -> str:

@@ -47,7 +47,7 @@ def print_preview(
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
-    _print_remarks(console, blend_remarks(blend, milestones, available=available))
+    _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))
     console.print()
     console.print(milestone_table(recipe.schedule, milestones, estimate))
     if estimate:
@@ -115,6 +115,19 @@ def blend_remarks(
     if any(_is_estimated(blend, source, available) for source in available):
         remarks.append(("~ is an estimate, until prepare has counted the tokens.", "dim"))
     return remarks
+
+
+def source_remarks(run: Run) -> list[tuple[str, str]]:
+    """(sentence, style) of sources that are of one content; of those on the hub it is known once they are read."""
+    named: dict[str, list[str]] = {}
+    for source in run.specs["prepare"].config["sources"]:
+        if "sha256" in source:
+            named.setdefault(source["sha256"], []).append(source["name"])
+    return [
+        (f"! {' and '.join(names)} are sources of the same content, which counts in each.", "yellow")
+        for names in named.values()
+        if len(names) > 1
+    ]
 
 
 def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimate: Estimate | None = None) -> Table:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from nemo_distill.data import source_cards
 from nemo_distill.data.entry import Entry
-from nemo_distill.data.find import find_files, repeated_files
+from nemo_distill.data.find import find_files
 from nemo_distill.data.hub import model_folder
 from nemo_distill.data.local import check_first_rows
 from nemo_distill.data.prepared import SOURCES_FILE
@@ -54,7 +54,9 @@ def main(spec: Spec) -> None:
             raise
         raise UserError(_disk_full(spec)) from error
     listed = {name: one.listed(relative_to=spec.folder) for name, one in made.items()}
-    write_atomically(spec.folder / TABLE_FILE, source_cards.table(one.card for one in made.values()) + "\n")
+    cards = [one.card for one in made.values()]
+    said = [source_cards.table(cards), *source_cards.repeated(cards)]
+    write_atomically(spec.folder / TABLE_FILE, "\n\n".join(said) + "\n")
     write_atomically(spec.folder / SOURCES_FILE, json.dumps(listed, indent=1))
 
 
@@ -66,8 +68,6 @@ def _prepare(spec: Spec) -> dict[str, Prepared]:
     folder = model_folder(config["tokenizer"], weights=False)
     tokenizer = Tokenizer(folder, name=config["tokenizer"])
     tokenizer.check(folder, chats=any(entry.field == "messages" for entry in entries))
-    for sentence in repeated_files(located):
-        logger.warning("%s", sentence)
     for entry in entries:
         if (
             entry.reading > 1
@@ -93,6 +93,8 @@ def _prepare(spec: Spec) -> dict[str, Prepared]:
             made[name] = prepare_source(spec, entry, found, workers, version=VERSION, say=say)
             done += found.bytes
     spec.progress.update(done=total / 1e6, total=total / 1e6, unit="MB")
+    for sentence in source_cards.repeated(one.card for one in made.values()):
+        logger.warning("%s", sentence)
     return made
 
 

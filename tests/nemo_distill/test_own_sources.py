@@ -92,6 +92,10 @@ def test_a_preview_says_what_is_known_of_them_and_what_cannot_be_is_refused_with
     assert code == 0, said
     assert "tickets 50 own ~0.3M" in said and "notes 20 own ?" in said
     assert "Epochs of notes, stem are known once prepare has counted the tokens." in said
+    assert "same content" not in said
+    (folder / "data" / "copy.jsonl").write_bytes((folder / "data" / "notes.jsonl").read_bytes())
+    code, said = nemo_run("blend.sources.tickets.path=data/copy.jsonl", "blend.sources.tickets.field=text")
+    assert code == 0 and "! notes and tickets are sources of the same content, which counts in each." in said
     code, said = nemo_run("blend.sources.tickets.path=data/tickest")
     assert code == 2 and "data has no 'tickest'. Did you mean 'tickets'?" in said
     assert not (folder / "runs").exists() and "Traceback" not in said

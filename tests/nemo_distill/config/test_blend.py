@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import pickle
 
 import pytest
 
@@ -179,6 +181,7 @@ def test_a_source_that_cannot_stand_in_a_blend_is_refused(shares, sources, compl
     ("of", "complaint"),
     [
         ({}, "names neither a path nor a dataset"),
+        ({"pth": "a"}, "a source has no argument 'pth'. Did you mean 'path'?"),
         ({"path": "a", "dataset": "org/name"}, "names both a path and a dataset"),
         ({"path": "a", "name": "my data"}, "cannot be called 'my data'. Did you mean 'my-data'?"),
         ({"path": "a", "name": "../a"}, "cannot be called '../a'. Did you mean 'a'?"),
@@ -202,3 +205,9 @@ def test_a_source_that_cannot_be_is_refused_with_the_value(of, complaint):
     with pytest.raises(UserError) as refusal:
         Source(**{"name": "mine"} | of)
     assert complaint in str(refusal.value)
+
+
+def test_a_source_without_a_name_is_refused_and_one_with_a_name_can_be_copied():
+    with pytest.raises(UserError, match=r"the source path='a' has no name"):
+        Source(path="a")
+    assert copy.deepcopy(OWN) == pickle.loads(pickle.dumps(OWN)) == OWN

@@ -215,5 +215,7 @@ def test_one_file_under_two_names_is_said(tmp_path, caplog):
     assert card["documents"] == 300  # a file named twice is one, a copy is another
     assert card["noted"] == {"repeated_files": 1}
     entries = [{"name": path.stem, "field": "text", "files": [str(path)]} for path in (one, other)]
-    prepare.main(step(tmp_path, sources=entries))
-    assert "sources 'one' and 'other' read the same content (one.jsonl)" in caplog.text
+    spec = step(tmp_path, sources=entries)
+    prepare.main(spec)
+    sentence = "Sources 'one' and 'other' read the same content (one.jsonl): it counts in both."
+    assert sentence in caplog.text and sentence in (spec.folder / prepare.TABLE_FILE).read_text().splitlines()
