@@ -3,6 +3,7 @@
 The run is version 0.1's, packed in `old_runs`, up to its second milestone: its losses and scores are the golden ones.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -61,13 +62,14 @@ def far_enough(kind: str, folder: Path) -> bool:
 def kill_one(runs: Path, spared: set[str]) -> str | None:
     """`kill -9` a running step whose kind is not in `spared`; returns the kind."""
     for spec in runs.glob("*/*/spec.json"):
-        folder, record = spec.parent, json.loads(spec.read_text())
-        kind = kind_of(folder)
-        if kind in spared or "provenance" not in record or (folder / "_SUCCESS").exists():
+        folder, kind = spec.parent, kind_of(spec.parent)
+        if kind in spared or (folder / "_SUCCESS").exists():
             continue
-        if far_enough(kind, folder):
-            os.kill(record["provenance"]["pid"], signal.SIGKILL)
-            return kind
+        record = json.loads(spec.read_text())
+        if "provenance" in record and far_enough(kind, folder):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(record["provenance"]["pid"], signal.SIGKILL)
+                return kind
     return None
 
 

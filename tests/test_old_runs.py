@@ -24,6 +24,7 @@ from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.run.step import Spec
 from nemo_distill.steps import contamination, prepare
 from tests import old_runs
+from tests.nemo_distill import segments
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = json.loads((ROOT / "tests/data/fingerprints_of_0_1.json").read_text())
@@ -111,7 +112,8 @@ def test_a_segment_goes_on_from_a_checkpoint_of_the_old_version_to_the_losses_of
     for path in folder.iterdir():
         if path.name != "spec.json":
             (shutil.rmtree if path.is_dir() else Path.unlink)(path)
-    step = subprocess.Popen([sys.executable, "-m", "nemo_distill.step", str(folder / "spec.json")])
+    command = [sys.executable, "-m", "nemo_distill.step", str(folder / "spec.json")]
+    step = subprocess.Popen(command, env=segments.ENVIRONMENT | segments.forks())
     deadline = time.monotonic() + 900
     while step.poll() is None and len(again := old_runs.losses(folder)) < 25 and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -51,17 +51,6 @@ def test_a_suite_runs_through_nemo_evaluator_and_keeps_every_question(first):
     assert not list(folder.glob("attempt-*"))
 
 
-@pytest.mark.slow
-def test_a_second_run_into_the_same_folder_answers_anew_and_alike(checkpoint, first):
-    result, folder, _ = first
-    before = (folder / "nemo_evaluator" / "samples.jsonl").read_bytes()
-    stamp = (folder / "nemo_evaluator" / "results.yml").stat().st_mtime
-    again = run_suite(checkpoint, suite=TWO_TASKS, folder=folder, label="tiny", seed=0)
-    assert again.tasks == result.tasks
-    assert (folder / "nemo_evaluator" / "samples.jsonl").read_bytes() == before
-    assert (folder / "nemo_evaluator" / "results.yml").stat().st_mtime > stamp
-
-
 STEP = """
 import sys
 from pathlib import Path
@@ -74,30 +63,36 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_step_killed_in_the_middle_leaves_no_process_and_gives_the_same_scores_when_run_again(
-    checkpoint, first, tmp_path, monkeypatch
+def test_a_step_killed_in_the_middle_leaves_no_process_and_when_run_again_answers_anew_and_alike(
+    checkpoint, first, monkeypatch
 ):
     from nemo_distill.run.step import Spec
     from nemo_distill.steps import evaluate
 
+    result, folder, _ = first
+    output = folder / "nemo_evaluator"
+    before, stamp = (output / "samples.jsonl").read_bytes(), (output / "results.yml").stat().st_mtime
     monkeypatch.setattr("evaluator.suites.catalogue._SUITES", {"offline": TWO_TASKS})
     config = {"checkpoint": str(checkpoint), "label": "tiny", "suite": "offline", "repeats": 2, "seed": 0, "threads": 1}
-    spec = Spec("evaluate-tiny", "nemo_distill.steps.evaluate", config, tmp_path, {}, "0123456789ab")
+    spec = Spec("evaluate-tiny", "nemo_distill.steps.evaluate", config, folder, {}, "0123456789ab")
     command = [sys.executable, "-c", STEP, str(spec.save())]
     killed = subprocess.Popen(command)
-    while not list(tmp_path.glob("attempt-*/log.txt")):
+    while not list(folder.glob("attempt-*/log.txt")):
+        assert killed.poll() is None
         time.sleep(0.1)
     time.sleep(2)
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    assert killed.wait() == -signal.SIGKILL
+    assert (output / "results.yml").stat().st_mtime == stamp
 
     evaluate.main(spec)
-    result = CheckpointResult.load(tmp_path)
-    assert result.tasks == first[0].tasks
-    assert json.loads((tmp_path / "progress.json").read_text())["done"] == 160
-    assert not list(tmp_path.glob("attempt-*"))
+    assert CheckpointResult.load(folder).tasks == result.tasks
+    assert (output / "samples.jsonl").read_bytes() == before
+    assert (output / "results.yml").stat().st_mtime > stamp
+    assert json.loads((folder / "progress.json").read_text())["done"] == 160
+    assert not list(folder.glob("attempt-*"))
     deadline = time.monotonic() + 300
-    while (left := processes_about(str(tmp_path))) and time.monotonic() < deadline:
+    while (left := processes_about(str(folder))) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not left
 

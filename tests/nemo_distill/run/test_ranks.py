@@ -130,7 +130,7 @@ def specs(course) -> dict[str, Spec]:
     return placed(
         course,
         segment("distill-whole"),
-        segment("distill-ranks-1", until=8, save_interval=3),
+        segment("distill-ranks-1", until=8, save_interval=4),
         segment("distill-ranks-2", first=8, after="distill-ranks-1", save_interval=0),
         segment("distill-ranks-odd"),
     )
@@ -138,10 +138,10 @@ def specs(course) -> dict[str, Spec]:
 
 @pytest.fixture(scope="module")
 def killed(specs) -> list[int]:
-    """Exit codes of four ranks that trained the first part, of which one was killed after the checkpoint at 6."""
+    """Exit codes of four ranks that trained the first part, of which one was killed after the checkpoint at 4."""
     spec = specs["distill-ranks-1"]
     agents = start(spec, nodes=2, ranks_per_node=2)
-    while len(losses(spec)) < 7:
+    while len(losses(spec)) < 5:
         assert all(agent.poll() is None for agent in agents), ended(agents)
         time.sleep(0.02)
     os.kill(last_rank_of(agents[0]), signal.SIGKILL)
@@ -172,7 +172,7 @@ def test_a_killed_rank_ends_the_others_on_every_node(killed):
 
 @pytest.mark.slow
 def test_four_ranks_have_the_losses_of_one_which_goes_on_from_their_checkpoint(specs, resumed):
-    assert "/iteration_0000006" in (resumed.folder / "log.txt").read_text()
+    assert "/iteration_0000004" in (resumed.folder / "log.txt").read_text()
     assert_same(losses(resumed), losses(specs["distill-whole"])[:8])
 
 
