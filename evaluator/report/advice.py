@@ -78,8 +78,8 @@ def place_text(judgement: Judgement, name: str) -> str:
     return contrast.verdict if contrast.verdict == SUSPECT else OPEN
 
 
-def standing_text(standing: Standing) -> str:
-    """Who leads, whom it is better than, in which sense, and the others."""
+def standing_text(standing: Standing, *, others: bool = True) -> str:
+    """Who leads, whom it is better than, in which sense, and the `others`."""
     parts = []
     if standing.equal:
         parts.append(f"is equal to {joined([one.other for one in standing.equal])}")
@@ -87,9 +87,9 @@ def standing_text(standing: Standing) -> str:
         parts.append(f"is better than {_listed(standing.above)}")
     if standing.above_in_answers:
         parts.append(f"in these answers only is better than {_listed(standing.above_in_answers)}")
-    if standing.level:
+    if standing.level and others:
         parts.append(f"shows no significant difference from {_listed(standing.level, needed=True)}")
-    if standing.untested:
+    if standing.untested and others:
         parts.append(f"was not tested against {joined([one.other for one in standing.untested])}")
     return f"{standing.leader} {'; '.join(parts)}."
 

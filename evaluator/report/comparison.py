@@ -291,9 +291,10 @@ def terminal_summary(comparison: Comparison):
     lines = [table, Text(), Text(" ".join(advice(judgement)), style="bold"), Text(rests_text(judgement)), Text()]
     said = [one for one in comparison.standings if one.column == AVERAGE or one.above or one.above_in_answers]
     for standing in said:
-        lines.append(Text.assemble((f"{standing.column}: ", "bold"), standing_text(standing)))
+        text = standing_text(standing, others=standing.column == AVERAGE)
+        lines.append(Text.assemble((f"{standing.column}: ", "bold"), text))
     if silent := [one.column for one in comparison.standings if one not in said]:
-        lines.append(Text(f"No verdict in {joined(silent)}: see the page."))
+        lines.append(Text(f"No verdict in {joined(silent)}; what is open, and what it would take, is on the page."))
     lines.append(Text())
     for stop in judgement.stopping:
         end = f"Stop {stop.run} at" if stop.shown else f"Train {stop.run} to"
