@@ -25,6 +25,10 @@ class UserError(ValueError):
     """What the user asked for cannot be done as asked; its text is one sentence, the exit code is 2."""
 
 
+class PassingError(UserError):
+    """What was asked for cannot be done now and may be later, as it is: a network that is down, a disk that is full."""
+
+
 class RunFailed(Exception):
     """A step of the run failed; what there is to say about it has been said."""
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import Settings
+from nemo_distill.config.teacher import STAND_IN
 from nemo_distill.contamination.questions import questions_for
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.kd.losses import find_loss
@@ -22,9 +23,11 @@ from nemo_distill.launch.context import Context
 from nemo_distill.launch.launch import check, launch
 from nemo_distill.outcome.suites import Asked, ask
 from nemo_distill.pipeline import build_steps
+from nemo_distill.plan import limits
 from nemo_distill.plan.estimate import estimate_of
 from nemo_distill.plan.layouts import misfit
-from nemo_distill.plan.preview import print_preview
+from nemo_distill.plan.preview import hashing, print_preview
+from nemo_distill.plan.teacher import look
 from nemo_distill.prune.scores import find_score
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
@@ -37,17 +40,34 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     """Preview the run that `settings` describe and, unless it is a dry one, make it."""
     scale = get_scale(settings.scale or ctx.executor.scale)
     name = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
-    recipe = Recipe.of(name, settings, scale)
+    recipe, console = Recipe.of(name, settings, scale, at_once=True), Console()
     steps, asked = steps_of(recipe)
     folder = Path(settings.runs).resolve()
     specs = place(steps, runs=folder)
+    teacher = look(recipe.teacher, imported=specs["import-teacher"].folder)
+    if teacher.shape:
+        limits.check(recipe, teacher.shape, asked.loads, context=asked.context)
+    if recipe.teacher.unhashed and not ctx.dryrun:
+        console.print(hashing(recipe.teacher), highlight=False, soft_wrap=True)
+        recipe = dataclasses.replace(recipe, teacher=recipe.teacher.hashed())
+        steps, asked = steps_of(recipe)
+        specs = place(steps, runs=folder)
     run = Run(name=recipe.name, runs=folder, specs=specs, facts=RunFacts.of(recipe, executor=ctx.executor.name))
     run = dataclasses.replace(run, facts=run.facts.tracked_as(tracked(run, chosen(settings.track))))
     check(run)
     ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs
-    estimate, console = estimate_of(recipe, run, asked.loads), Console()
-    print_preview(run, console, recipe=recipe, loads=asked.loads, estimate=estimate, steps=wanted)
+    estimate = estimate_of(recipe, run, asked.loads, teacher.shape)
+    print_preview(
+        run,
+        console,
+        recipe=recipe,
+        teacher=teacher,
+        loads=asked.loads,
+        estimate=estimate,
+        steps=wanted,
+        unsettled=unsettled(steps, specs) if recipe.teacher.unhashed else (),
+    )
     if estimate and (problem := misfit(estimate.job)):
         raise UserError(problem)
     launch(ctx, dataclasses.replace(run, specs=wanted), console=console)
@@ -63,6 +83,16 @@ def steps_of(recipe: Recipe) -> tuple[list[Step], Asked]:
     questions = questions_for(recipe.evaluate.suite, recipe.prepare.questions)
     asked = ask(recipe.evaluate)
     return build_steps(recipe, protocol=asked.protocol, questions=questions), asked
+
+
+def unsettled(steps: list[Step], specs: dict[str, Spec]) -> frozenset[str]:
+    """Names of the steps whose folders are not known before the teacher is hashed, on whose digest they depend."""
+    others = [
+        dataclasses.replace(step, config={k: "" if v == STAND_IN else v for k, v in step.config.items()})
+        for step in steps
+    ]
+    placed = place(others, runs=Path())
+    return frozenset(name for name, spec in specs.items() if placed[name].fingerprint != spec.fingerprint)
 
 
 def _needed_for(step: str, specs: dict[str, Spec]) -> dict[str, Spec]:

@@ -208,8 +208,8 @@ def ship(weights: Path, work: Path, folder: Path, size: Size) -> None:
     """Write config, weights, thinned log, ``made.json`` and checksums beside the tokenizer in ``folder``."""
     from safetensors.torch import load_file
 
+    from nemo_distill.families.checkpoint import write_hf
     from nemo_distill.nemotron_h import mapping
-    from nemo_distill.nemotron_h.checkpoint import write_hf
 
     exported = work / "hf"
     dtype = "float32" if size.runtime["precision"] == "32" else "bfloat16"

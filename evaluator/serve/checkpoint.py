@@ -1,9 +1,11 @@
-"""Checks that a Hugging Face checkpoint is whole, from file names, sizes and headers, without loading a weight.
+"""Reads what a Hugging Face checkpoint holds, from file names, sizes and headers, without loading a weight.
 
-    verify_checkpoint(Path("hf"))          # nothing, or ValueError: 'hf/model.safetensors' is cut short: ...
+    files = verify_checkpoint(Path("hf"))      # or ValueError: 'hf/model.safetensors' is cut short: ...
+    files["lm_head.weight"]                    # hf/model-00002-of-00002.safetensors
 
 A safetensors file says in its header how long it is, so one that was cut is told apart from a whole one in a
-millisecond; an index of shards says which tensors each shard holds.
+millisecond; an index of shards says which tensors each shard holds. Whoever reads a checkpoint takes its files from
+here, so that all are of one mind about it.
 """
 
 import json
@@ -11,32 +13,60 @@ from pathlib import Path
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_POINTER = b"version https://git-lfs"
+"""What a file begins with that Git LFS has put in the place of a large one."""
+_PLAIN = ("F32", "BF16", "F16", "F64")
+"""Types of tensors that are weights as they are; others are quantised and need scales."""
 
 
-def verify_checkpoint(folder: Path) -> None:
-    """Raise ValueError naming the first file of the checkpoint in `folder` that is missing, cut short or damaged."""
+def verify_checkpoint(folder: Path) -> dict[str, Path]:
+    """The file of every tensor of the checkpoint in `folder`.
+
+    Raises ValueError naming the first file that is missing, cut short or damaged, or is no whole checkpoint's.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"there is no checkpoint folder '{folder}'.")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         _read_json(folder / name)
     if not (folder / INDEX).exists():
-        _tensors(folder / SINGLE)
-        return
+        return dict.fromkeys(_tensors(_single(folder)), folder / SINGLE)
     weight_map = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"'{folder / INDEX}' has no weight_map.")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(f, str) for f in weight_map.values()):
+        raise ValueError(f"'{folder / INDEX}' has no weight_map, which says what file each tensor is in.")
     for shard in sorted(set(weight_map.values())):
         held = _tensors(folder / shard)
         missing = sorted(name for name, where in weight_map.items() if where == shard and name not in held)
         if missing:
             raise ValueError(f"'{folder / shard}' lacks the tensor {missing[0]} that '{INDEX}' says it holds.")
+    return {name: folder / shard for name, shard in weight_map.items()}
+
+
+def _single(folder: Path) -> Path:
+    """The file of a checkpoint that has no index; ValueError says what is there in its place."""
+    if (folder / SINGLE).is_file():
+        return folder / SINGLE
+    shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    if shards:
+        raise ValueError(
+            f"'{folder}' has {len(shards)} shards ({shards[0]}, ...) and no {INDEX}, which says what each holds: fetch "
+            "that file as well."
+        )
+    pickled = sorted(path.name for ending in ("bin", "pt", "pth") for path in folder.glob(f"*.{ending}"))
+    if pickled:
+        raise ValueError(
+            f"'{folder}' has its weights in {pickled[0]}, a pickle, which can run code and is not read: save it as "
+            "safetensors (`save_pretrained`)."
+        )
+    raise ValueError(f"the checkpoint lacks the file '{folder / SINGLE}'.")
 
 
 def _read_json(path: Path) -> dict:
+    data = _existing(path).read_bytes()
     try:
-        content = json.loads(_existing(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(data.decode("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        _refuse_pointer(path, data)
         raise ValueError(f"'{path}' is cut short or damaged: {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"'{path}' is damaged: it holds no JSON object.")
@@ -49,20 +79,37 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _refuse_pointer(path: Path, begin: bytes) -> None:
+    if begin.startswith(_POINTER):
+        raise ValueError(f"'{path}' is a pointer of Git LFS, not the file itself: run `git lfs pull` in its folder.")
+
+
 def _tensors(path: Path) -> set[str]:
     """Names of the tensors in a safetensors file: 8 bytes of header length, the header in JSON, then the data."""
     size = _existing(path).stat().st_size
     with open(path, "rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
+        begin = file.read(len(_POINTER))
+        _refuse_pointer(path, begin)
+        header_bytes = int.from_bytes(begin[:8], "little")
         if size < 8 + header_bytes:
             raise ValueError(f"'{path}' is cut short: {size} bytes do not hold its header.")
+        file.seek(8)
         try:
             header = json.loads(file.read(header_bytes))
+            header.pop("__metadata__", None)
+            expected = 8 + header_bytes + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            types = {name: entry["dtype"] for name, entry in header.items()}
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"'{path}' is damaged: its header is not JSON ({error}).") from None
-    header.pop("__metadata__", None)
-    expected = 8 + header_bytes + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (AttributeError, KeyError, TypeError, IndexError, RecursionError):
+            raise ValueError(f"'{path}' is damaged: its header is not that of a safetensors file.") from None
     if size != expected:
         kind = "is cut short" if size < expected else "is damaged"
         raise ValueError(f"'{path}' {kind}: it has {size:,} bytes, its header says {expected:,}.")
-    return set(header)
+    quantised = sorted(name for name, dtype in types.items() if dtype not in _PLAIN)
+    if quantised:
+        raise ValueError(
+            f"'{path}' holds {quantised[0]} as {types[quantised[0]]}: its weights are quantised and are not read here; "
+            "take the checkpoint that was quantised, in bf16 or float32."
+        )
+    return set(types)

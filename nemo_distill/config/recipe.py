@@ -53,17 +53,25 @@ class Recipe:
     """Seed of the sample order and of the answers."""
 
     @classmethod
-    def of(cls, name: str, settings: Settings, scale: Scale) -> "Recipe":
+    def of(cls, name: str, settings: Settings, scale: Scale, *, at_once: bool = False) -> "Recipe":
         """The recipe that `settings` are at `scale`, which fills in what they leave open.
 
-        Raises `UserError` for settings that the scale's models cannot have.
+        Where the teacher would take long to hash, `at_once` leaves that for later (`Teacher.hashed`). Raises
+        `UserError` for settings that the scale's models cannot have.
         """
         distill, prune, prepare = settings.distill, settings.prune, settings.prepare
         if isinstance(distill.milestones, dict):
             distill = dataclasses.replace(distill, milestones=distill.milestones.get(scale.name))
+        another = settings.teacher not in ("", scale.teacher)
         how = {name: getattr(prune, name) for name in ("parameters", "export_config")}
         if how == dict.fromkeys(how):  # the two are ways to say the same thing: one that is given displaces the other
             how = {name: getattr(scale.prune, name) for name in how}
+            if another and how["parameters"] and how["parameters"] > 1:
+                how["parameters"] = scale.student_share  # a number of parameters is the scale's own teacher's
+        if another:
+            teacher = Teacher.chosen(settings.teacher, at_once=at_once)
+        else:
+            teacher = Teacher.at(scale.teacher, at_once=at_once)
         recipe = cls(
             name=name,
             blend=settings.blend,
@@ -76,7 +84,7 @@ class Recipe:
             layout=_filled(scale.layout, settings.layout),
             health=settings.health,
             scale=scale,
-            teacher=Teacher.at(scale.teacher),
+            teacher=teacher,
             sources=tuple(settings.blend.source(name) for name in sorted(settings.blend.shares)),
             calibration=find(scale.calibration_source),
             seed=settings.seed,

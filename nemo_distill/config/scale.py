@@ -56,6 +56,9 @@ class Scale:
     """How every milestone is judged."""
     layout: Parallelism
     """What the distillation is spread over."""
+    student_share: float = 0.7875
+    """Target of the search, as a share of the parameters, for another teacher than the scale's own: the study's, 7B of
+    8.888B."""
 
 
 FULL = Scale(

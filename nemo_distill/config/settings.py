@@ -30,6 +30,10 @@ PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "
 """What ModelOpt can make smaller in a Nemotron-H."""
 
 
+MAX_SEED = 2**32 - 1
+"""Largest seed that numpy takes, which draws the order of sequences."""
+
+
 def _positive(settings, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
@@ -228,3 +232,11 @@ class Settings:
     track: str | None = None
     """Where the run is shown while it goes on: `tensorboard`, `wandb`, `mlflow`, several with commas between, or `none`
     (`nemo_distill.track`); None: TensorBoard's files in the folder of all runs, where TensorBoard is installed."""
+    teacher: str = ""
+    """The checkpoint that is pruned and learnt from: a folder, or a model of the hub, `ORG/NAME` or
+    `ORG/NAME@REVISION`; empty for the one of the scale."""
+
+    def __post_init__(self):
+        if not 0 <= self.seed <= MAX_SEED:
+            near = min(max(self.seed, 0), MAX_SEED)
+            raise UserError(f"seed={self.seed} is none that numpy takes: 0 to {MAX_SEED}; the nearest is seed={near}.")

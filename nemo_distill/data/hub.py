@@ -22,7 +22,7 @@ from pathlib import Path
 
 from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import ENDINGS, HubFile, LocalFile, Located, walk
-from nemo_distill.data.hub_errors import DATA_SET, MIRROR, MODEL, endpoint, refusals
+from nemo_distill.data.hub_errors import DATA_SET, MIRROR, endpoint, refusals
 from nemo_distill.data.resolve import README, choose, refuse_dangling
 from nemo_distill.errors import UserError, nearest
 
@@ -43,7 +43,7 @@ def locate(source: Mapping | Entry, *, streaming: bool | None = None, mirror: st
     dataset, name = source.dataset, source.name
     assert dataset, source
     if mirror:
-        folder = _mirrored(Path(mirror), dataset)
+        folder = mirrored(Path(mirror), dataset)
         files, dangling = walk(folder)
         readme = folder / README
         listing = sorted([*files, *dangling])
@@ -61,23 +61,6 @@ def locate(source: Mapping | Entry, *, streaming: bool | None = None, mirror: st
         if not file.name.endswith(ENDINGS):
             raise UserError(f"source {name!r}: {file} is none of {', '.join(ENDINGS)}.")
     return found
-
-
-def model_folder(name: str, *, weights: bool = True) -> Path:
-    """The folder of the checkpoint `name`: a folder, or a model of the mirror or the hub, whose files are fetched now.
-
-    `weights` says whether more than its configuration and tokenizer is wanted. Fetched files stay in the hub's cache.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    mirror = os.environ.get(MIRROR)
-    if mirror:
-        return _mirrored(Path(mirror), name, kind=MODEL)
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.jinja", *(["*.safetensors"] if weights else [])]
-    with refusals(name, kind=MODEL):
-        return Path(snapshot_download(name, allow_patterns=wanted, endpoint=endpoint()))
 
 
 @dataclass(frozen=True)
@@ -121,7 +104,8 @@ def forget() -> None:
     _Repository.at.cache_clear()
 
 
-def _mirrored(mirror: Path, dataset: str, *, kind: str = DATA_SET) -> Path:
+def mirrored(mirror: Path, dataset: str, *, kind: str = DATA_SET) -> Path:
+    """The folder of a data set, or of a model, in a mirror. Raises `UserError` where it is not there, or not whole."""
     folder = mirror / dataset
     if not folder.is_dir():
         there = [str(path.relative_to(mirror)) for path in mirror.glob("*/*") if path.is_dir()]

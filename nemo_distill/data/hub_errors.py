@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from nemo_distill.errors import UserError, nearest
+from nemo_distill.errors import PassingError, UserError, nearest
 
 MIRROR = "NEMO_DISTILL_MIRROR"
 """Environment variable: the mirror's folder. Where bytes come from is a site's affair and in no fingerprint."""
@@ -70,9 +70,9 @@ def refusals(name: str, revision: str | None = None, *, kind: str = DATA_SET) ->
         raise _unreachable(site, f"the {kind} {name}", error) from error
 
 
-def _unreachable(site: str, what: str, error: Exception) -> UserError:
+def _unreachable(site: str, what: str, error: Exception) -> PassingError:
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
-    return UserError(
+    return PassingError(
         f"{site} could not be reached for {what} ({reason}): run again to go on, or, where there is no network, set "
         f"{MIRROR} to a folder that holds it as `hf download` leaves it."
     )

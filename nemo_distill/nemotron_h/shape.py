@@ -12,8 +12,10 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from nemo_distill.errors import UserError
+from nemo_distill.nemotron_h.refusals import check_config
 
 LAYER_KINDS = {"M": "Mamba-2", "*": "attention", "-": "MLP"}
 # transformers' names for the layers; "mamba", "attention" were used before its 5.x renaming
@@ -72,6 +74,8 @@ class Shape:
     bos_token_id: int | None = 1
     eos_token_id: int | None = 2
     pad_token_id: int | None = 0
+    family: ClassVar[str] = "nemotron_h"
+    """Name in `nemo_distill.families.FAMILIES` of the family whose shape it is."""
 
     def __post_init__(self):
         unknown = sorted(set(self.pattern) - set(LAYER_KINDS))
@@ -79,7 +83,7 @@ class Shape:
             raise UserError(f"layer pattern {self.pattern!r}: every letter must be one of {', '.join(LAYER_KINDS)}.")
         for name in _SIZES:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"{name} must be a positive whole number, not {value!r}.")
         for whole, part in (("mamba_num_heads", "mamba_num_groups"), ("num_attention_heads", "num_query_groups")):
             if getattr(self, whole) % getattr(self, part):
@@ -127,22 +131,16 @@ class Shape:
     def from_hf_config(cls, config: dict) -> "Shape":
         """The shape that a Hugging Face `config.json` (a dict) describes.
 
-        Raises ValueError where the model is no Nemotron-H, or one with parts that Megatron's Nemotron-H lacks
-        (experts, biases, tied embeddings).
+        Raises `UserError` where the model is no Nemotron-H, or one that is not computed here as the config says
+        (`refusals`).
         """
-        if config.get("model_type") != "nemotron_h":
-            raise UserError(f"model_type {config.get('model_type')!r} is no Nemotron-H; expected 'nemotron_h'.")
-        for name in ("use_bias", "mamba_proj_bias", "mlp_bias", "attention_bias", "tie_word_embeddings"):
-            if config.get(name):
-                raise UserError(f"{name}=true is not supported: Nemotron-H as Megatron trains it has none.")
-        if config.get("mlp_hidden_act", "relu2") != "relu2":
-            raise UserError(f"mlp_hidden_act {config['mlp_hidden_act']!r} is not supported; Nemotron-H uses 'relu2'.")
+        check_config(config)
         pattern = config.get("hybrid_override_pattern")
         if pattern is None:
             kinds = config.get("layers_block_type") or config.get("layer_types")
-            if not kinds:
+            if not kinds or not isinstance(kinds, list):
                 raise UserError("config.json has neither hybrid_override_pattern nor layers_block_type.")
-            unknown = sorted(set(kinds) - set(_HF_LAYER_TYPES))
+            unknown = sorted(set(map(str, kinds)) - set(_HF_LAYER_TYPES))
             if unknown:
                 raise UserError(f"layer type {unknown[0]!r} is not supported; known: {', '.join(_HF_LAYER_TYPES)}.")
             pattern = "".join(_HF_LAYER_TYPES[kind] for kind in kinds)

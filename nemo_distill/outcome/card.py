@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evaluator.report.card import Card, render
 from evaluator.verdicts.judge import judge_alone
+from nemo_distill.data.models import split_revision
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.outcome.gather import finished_report, gather
 from nemo_distill.run.manifest import Run
@@ -40,7 +41,7 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
     row = rows[milestone] if milestone else stop.row
     recommended = row == stop.row
     chosen = "It is the recommended stopping point." if recommended else f"The report would stop at {stop.row.title}."
-    teacher = report.row("teacher").checkpoint
+    teacher, _ = split_revision(report.row("teacher").checkpoint)
     text = render(
         Card(
             name=f"{blend} {row.title}",

@@ -28,6 +28,7 @@ from evaluator.results.run import PRUNED_SIZES, BlendPart, Pruning, Report, Row,
 from evaluator.results.scores import RESULTS_FILE, CheckpointResult
 from evaluator.suites.catalogue import get_suite
 from nemo_distill.config.schedule import Schedule
+from nemo_distill.config.teacher import path_of
 from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
 from nemo_distill.data.prepared import SOURCES_FILE, tokens_counted
 from nemo_distill.errors import UserError
@@ -191,7 +192,7 @@ def _spec(folder: Path) -> Spec:
 def _origin(evaluation: Spec) -> dict:
     """Fields of a row that say where it is from: folder, what was evaluated, answers where they were kept."""
     answers = evaluation.folder / ANSWERS_FILE
-    name = evaluation.config.get("checkpoint", "")
+    name = path_of(evaluation.config.get("checkpoint", ""), evaluation.beside.teacher)
     exported = evaluation.upstream.get(name)
     return {
         "folder": _short(evaluation.folder),

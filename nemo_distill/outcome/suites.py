@@ -58,6 +58,8 @@ class Asked:
     """A hash of all that decides a score but the checkpoint: the suite, its questions, the judge, our tasks' version. A
     suite keeps it as long as it is asked alike: a field that a later version adds to `evaluator.suites.suite` enters it
     only where it is used."""
+    context: int | None = None
+    """The most tokens of a prompt and its answer, where the suite says it; None: what the checkpoint's config says."""
 
 
 def ask(settings: Evaluation) -> Asked:
@@ -89,7 +91,7 @@ def ask(settings: Evaluation) -> Asked:
         identity["tasks"] = version.identity()
     if not suite.evaluation:
         identity["harness"] = {"version": evaluation.VERSION}
-    return Asked(loads=tuple(loads), protocol=fingerprint(identity))
+    return Asked(loads=tuple(loads), protocol=fingerprint(identity), context=suite.context)
 
 
 def suite_of(name: str, repeats: int | None, max_new_tokens: int | None = None) -> Suite:

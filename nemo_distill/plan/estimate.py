@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from nemo_distill.config.recipe import Recipe
-from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.outcome.suites import Load
 from nemo_distill.plan import layouts
 from nemo_distill.plan.cost import Job
@@ -77,17 +77,16 @@ class Estimate:
         ]
 
 
-def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load]) -> Estimate | None:
+def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load], teacher: Shape | None) -> Estimate | None:
     """The estimate of a run whose checkpoints are asked `loads`; None where the layout asks for no GPU.
 
-    None, too, while the teacher's shape is not known: one on the hub that is neither the study's nor imported yet.
-    Raises `UserError` for a GPU that is not known and where the layout does not divide (`layouts.check`).
+    None, too, while the shape of the `teacher` is not known. Raises `UserError` for a GPU that is not known and where
+    the layout does not divide (`layouts.check`).
     """
     layout, distill = recipe.layout, recipe.distill
     if layout.gpu is None:
         return None
     gpu = get_gpu(layout.gpu)
-    teacher = layouts.teacher_shape(recipe.teacher.path, imported=run.specs["import-teacher"].folder)
     if teacher is None:
         return None
     student, student_from = layouts.student_shape(teacher, recipe.prune, pruned=run.specs["prune"].folder)

@@ -8,7 +8,6 @@ student_shape(...)      # the student's sizes, or what they will be
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +22,6 @@ from nemo_distill.plan.gpus import GPUS
 
 RESERVED_GIB = 4.0
 """Of every GPU: CUDA's context, NCCL's buffers, and what the allocator loses to fragments."""
-SHAPES = {"nvidia/NVIDIA-Nemotron-Nano-9B-v2": NANO_9B_V2}
-"""Shapes of teachers on the hub, which a preview does not ask."""
-
 _SPLIT = ("num_attention_heads", "num_query_groups", "mamba_num_heads", "mamba_num_groups", "ffn_hidden_size",
           "vocab_size")  # fmt: skip
 """What tensor parallelism deals out in whole parts."""
@@ -98,21 +94,6 @@ def nearest_fit(job: Job) -> Job | None:
             if found:
                 return min(found, key=lambda other: _distance(job, other))
     return None
-
-
-def teacher_shape(checkpoint: str | Path, imported: Path) -> Shape | None:
-    """The shape of the teacher: as imported, of its folder, or of one known by its hub id; None: not known yet.
-
-    Args:
-        checkpoint: A hub id or a folder.
-        imported: The folder of the step that imports it.
-    """
-    if (imported / "shape.json").is_file():
-        return Shape.load(imported / "shape.json")
-    config = Path(checkpoint, "config.json")
-    if config.is_file():
-        return Shape.from_hf_config(json.loads(config.read_text(encoding="utf-8")))
-    return SHAPES.get(str(checkpoint))
 
 
 def student_shape(teacher: Shape, prune: Pruning, pruned: Path) -> tuple[Shape, str]:

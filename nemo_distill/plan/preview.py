@@ -1,11 +1,11 @@
 """The preview of a run, before anything is spent: blend, milestones, cost, what scores can show, what each step does.
 
-    print_preview(run, console, recipe=recipe, loads=asked.loads, estimate=estimate_of(recipe, run, asked.loads))
+    print_preview(run, console, recipe=recipe, loads=asked.loads, teacher=known, estimate=estimate)
 
 It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.plan.estimate`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +15,13 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.config.sources import SOURCES
+from nemo_distill.config.teacher import Teacher
 from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import Load
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate
 from nemo_distill.plan.tables import cost_remarks, cost_table, detectable_table, duration_in_words, new_table
+from nemo_distill.plan.teacher import Known
 from nemo_distill.run.manifest import Run, State, state_of
 
 MOST_EPOCHS = 4
@@ -33,18 +35,22 @@ def print_preview(
     console: Console,
     *,
     recipe: Recipe,
+    teacher: Known,
     loads: Sequence[Load],
     estimate: Estimate | None,
     steps: Iterable[str] | None = None,
+    unsettled: Collection[str] = (),
 ) -> None:
     """Everything, what decides most first; of the steps, those named, all if None.
 
     `loads` are what every checkpoint is asked. `estimate` is None where no GPU is asked for or shapes are not known.
+    `unsettled` steps have no folder yet, for want of the teacher's digest.
     """
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run, recipe.blend)
     executor = run.facts.executor
     console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
+    console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))
@@ -58,10 +64,23 @@ def print_preview(
             _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
-    for table in (detectable_table(loads), step_table(run, run.specs if steps is None else steps)):
+    for table in (detectable_table(loads), step_table(run, run.specs if steps is None else steps, unsettled)):
         console.print()
         console.print(table)
+    if recipe.teacher.unhashed:
+        console.print(hashing(recipe.teacher), style="yellow", highlight=False, soft_wrap=True)
+        command = f"python -m nemo_distill.config.digests {recipe.teacher.path}"
+        sentence = f"What is open is known after that, or after `{command}`."
+        console.print(sentence, style="yellow", highlight=False, soft_wrap=True)
     console.print()
+
+
+def hashing(teacher: Teacher) -> str:
+    """The sentence on a teacher that is still to be hashed."""
+    return (
+        f"The teacher's folder has {teacher.unhashed / 1e9:,.1f} GB that have not been hashed yet, by which it is told "
+        "from others: a run does it, once, and keeps the digest in the user's cache folder."
+    )
 
 
 def _print_remarks(console: Console, remarks: Iterable[tuple[str, str]]) -> None:
@@ -144,10 +163,13 @@ def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimat
     return table
 
 
-def step_table(run: Run, steps: Iterable[str]) -> Table:
-    """What each of the steps would do, and why."""
+def step_table(run: Run, steps: Iterable[str], unsettled: Collection[str] = ()) -> Table:
+    """What each of the steps would do, and why; open where it is `unsettled`."""
     table = new_table("Steps", "step", "does", "because", "fingerprint")
     for name in steps:
+        if name in unsettled:
+            table.add_row(name, Text("skip or run", style="yellow"), "the teacher is not hashed yet", "?")
+            continue
         action, reason = decide(run, name)
         fingerprint = Text(run.specs[name].fingerprint, style="dim")
         table.add_row(name, Text(action, style=_STYLE[action]), reason, fingerprint)

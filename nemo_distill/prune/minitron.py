@@ -16,9 +16,11 @@ import torch
 from modelopt.torch.prune.plugins.mcore_minitron import get_mcore_minitron_config
 from torch import Tensor
 
+from nemo_distill import families
 from nemo_distill.config.settings import CHIP_FRIENDLY, PRUNABLE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.plan.limits import check_attention, check_pruning, target_of
 from nemo_distill.prune.fp8_shapes import Alignment, resized
 from nemo_distill.prune.scores import positions
 from nemo_distill.prune.search import MODE, register
@@ -64,7 +66,7 @@ class Request:
     def parameter_target(self, shape: Shape) -> float:
         """The target as a number of parameters of a model of `shape`."""
         assert self.parameters is not None
-        return self.parameters * shape.parameters() if self.parameters <= 1 else self.parameters
+        return target_of(self.parameters, shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,8 @@ def prune(
     `calibration` holds token ids, (sequences, tokens). `score` rates a candidate, higher is better. `state_file` keeps
     activations and scores, so that a search that was cut goes on where it stopped.
     """
+    check_attention(shape)
+    check_pruning(shape, parameters=request.parameters, export_config=request.export_config, divisors=request.divisors)
     device = next(module.parameters()).device
 
     def calibrate(m) -> None:
@@ -107,7 +111,6 @@ def prune(
     if _loadable(state_file):
         logger.info("going on with the search kept in %s", state_file)
     if request.export_config is not None:
-        _check_choice(request.export_config, shape)
         constraints: dict[str, Any] = {"export_config": dict(request.export_config)}
     else:
         constraints = {"params": request.parameter_target(shape)}
@@ -125,6 +128,8 @@ def prune(
     ranked = list(state["sorted_layers"] or range(1, shape.num_layers + 1))
     kept = sorted(ranked[: module.config.num_layers])
     pattern = "".join(shape.pattern[number - 1] for number in kept)
+    if "*" not in pattern:
+        raise UserError(no_attention_left(len(kept), shape, ranked, request))
     pruned = shape.pruned(pattern=pattern, config=module.config)
     found = state["top_k_candidates_per_constraint"].get(constraints.get("params"), [])
     largest = found[: request.candidates]
@@ -149,11 +154,15 @@ def prune(
     )
 
 
-def _check_choice(sizes: dict[str, int], shape: Shape) -> None:
-    full = shape.to_megatron()
-    for name, value in sizes.items():
-        if not isinstance(value, int) or not 0 < value <= full[name]:
-            raise UserError(f"export_config {name}={value!r}: the teacher has {full[name]}; choose 1 to {full[name]}.")
+def no_attention_left(layers: int, teacher: Shape, ranked_layers: list[int], request: Request) -> str:
+    """The sentence for a student that keeps none of the teacher's attention layers."""
+    choices = families.of(teacher).choices(teacher, request.divisors)["num_layers"]
+    first = next(place for place, number in enumerate(ranked_layers, 1) if teacher.pattern[number - 1] == "*")
+    near = min(choice for choice in choices if choice >= first)
+    return (
+        f"with prune.export_config num_layers={layers} every attention layer is dropped, all of which rank below "
+        f"{first - 1} others, and transformers generates nothing without one; the nearest that keeps one is {near}."
+    )
 
 
 def _loadable(state_file: Path) -> bool:

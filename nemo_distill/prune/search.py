@@ -22,12 +22,9 @@ from modelopt.torch.prune.plugins.mcore_minitron import (
 from nemo_distill.compat.upstream_fixes import PRUNING_MODE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.plan.limits import MAX_DEPTH_PRUNING, MAX_WIDTH_PRUNING, SKIPPED
 from nemo_distill.prune.fp8_shapes import Alignment, resized
 
-SKIPPED = ("num_attention_heads",)
-"""What the search leaves alone, as the study's did."""
-MAX_WIDTH_PRUNING, MAX_DEPTH_PRUNING = 0.40, 0.20
-"""Largest share of the choices of a width, and of a depth, that the search goes down: ModelOpt's and the study's."""
 MODE = "mcore_minitron_counted"
 """What ModelOpt calls the mode."""
 
@@ -64,6 +61,7 @@ class Search(MCoreMinitronSearcher):
         assert self.sorted_layers is not None
         target, count = float(self.constraints["params"]), self.config["top_k"]
         every = largest_under(target, self.grid(), self.config["shape"], self.sorted_layers)
+        every = [one for one in every if self._has_attention(one)]
         if not every:
             raise UserError(none_under(target, self.config["shape"]))
         largest, aligned = every[:count], self._aligned(every, target)[:count]
@@ -88,6 +86,12 @@ class Search(MCoreMinitronSearcher):
             [name for name in SKIPPED if name in choices],
         )
 
+    def _has_attention(self, candidate: CandidateSubnet) -> bool:
+        """Whether it keeps an attention layer, without which transformers generates nothing."""
+        assert self.sorted_layers is not None
+        layers = candidate.ss_config.get("num_layers", len(self.sorted_layers))
+        return any(self.config["shape"].pattern[number - 1] == "*" for number in self.sorted_layers[:layers])
+
     def _aligned(self, every: list[CandidateSubnet], target: float) -> list[CandidateSubnet]:
         """Those of `every` that are aligned; none where nothing is asked of them."""
         alignment, shape = self.config["alignment"], self.config["shape"]
@@ -106,7 +110,7 @@ class Search(MCoreMinitronSearcher):
 def none_under(target: float, teacher: Shape) -> str:
     """The sentence for a target under which there is no candidate."""
     return (
-        f"no candidate has at most {target / 1e6:.3f}M parameters; the teacher has {teacher.parameters() / 1e6:.3f}M. "
+        f"no candidate has at most {target:,.0f} parameters; the teacher has {teacher.parameters():,}. "
         f"The search removes at most {MAX_WIDTH_PRUNING:.0%} of a width's choices and {MAX_DEPTH_PRUNING:.0%} of the "
         "layers: raise prune.parameters, or name the sizes with prune.export_config."
     )
@@ -115,7 +119,7 @@ def none_under(target: float, teacher: Shape) -> str:
 def none_aligned(alignment: Alignment, target: float, misfits: list[str]) -> str:
     """The sentence for an alignment that no candidate has; `misfits` are those of the largest candidate."""
     return (
-        f"no candidate of at most {target / 1e6:.3f}M parameters has {alignment.in_words}. The largest has not because "
+        f"no candidate of at most {target:,.0f} parameters has {alignment.in_words}. The largest has not because "
         f"{'; '.join(misfits)}. Lower prune.tensor_parallel or take prune.chip_friendly=report."
     )
 

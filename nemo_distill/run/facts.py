@@ -16,6 +16,7 @@ from typing import Any
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.settings import Health
+from nemo_distill.config.teacher import FOLDER
 
 PARTS = ("blend", "prepare", "prune", "distill", "evaluate")
 """Parts of a recipe that a run's file keeps for its reader; code goes by the fields of `RunFacts`."""
@@ -48,6 +49,8 @@ class Beside:
     """Whether pruning looks for the best FP8-aligned shape beside the student."""
     tracked: Tracked | None = None
     """The tracked run, None where there is none."""
+    teacher: str = ""
+    """Folder that stands in a config as `config.teacher.FOLDER`; empty where none does."""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Beside":
@@ -61,6 +64,7 @@ class Beside:
             layout=Parallelism(**layout),
             second_search=record.get("second_search", True),
             tracked=Tracked(**record["tracked"]) if record.get("tracked") else None,
+            teacher=record.get("teacher", ""),
         )
 
     def record(self) -> dict[str, Any]:
@@ -115,6 +119,7 @@ class RunFacts:
                 health=recipe.health,
                 layout=recipe.layout,
                 second_search=recipe.prune.chip_friendly != "ignore",
+                teacher=recipe.teacher.path if recipe.teacher.checkpoint == FOLDER else "",
             ),
         )
 

@@ -1,10 +1,10 @@
 """Step: score a Hugging Face checkpoint with a suite of benchmarks, through nemo-evaluator.
 
-Config: `checkpoint` (name of the upstream step that exported it, or a path), `label` (what tables call it), `suite`,
-`repeats` (per question; None: the suite's), `max_new_tokens` (of an answer; None: the suite's), `datasets` (folder of
-the hub's data sets, or None), `execute_generated_code` (whether it may be), `protocol` (a hash, see
-`nemo_distill.outcome.suites`), `seed`, `threads` (CPU threads of the model). Upstream: the step that exported the
-checkpoint, if one did.
+Config: `checkpoint` (name of the upstream step that exported it, or what `data.models.model_folder` takes), `label`
+(what tables call it), `suite`, `repeats` (per question; None: the suite's), `max_new_tokens` (of an answer; None: the
+suite's), `datasets` (folder of the hub's data sets, or None), `execute_generated_code` (whether it may be), `protocol`
+(a hash, see `nemo_distill.outcome.suites`), `seed`, `threads` (CPU threads of the model). Upstream: the step that
+exported the checkpoint, if one did.
 Output: `results.json` (every score by question and repeat), `answers.jsonl` (what was answered) and `nemo_evaluator/`
 (its own output and logs). `evaluator.harness.run` is the single entry point: whether the suite runs on this machine or
 on a cluster, the suite says.
@@ -18,6 +18,8 @@ from pathlib import Path
 from evaluator.harness.requirements import Means
 from evaluator.harness.run import run_suite
 from evaluator.serve.checkpoint import verify_checkpoint
+from nemo_distill.config.teacher import path_of
+from nemo_distill.data.models import model_folder
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.suites import suite_of
 from nemo_distill.run.step import Spec
@@ -37,7 +39,7 @@ def main(spec: Spec) -> None:
         execute_generated_code=config.get("execute_generated_code", False),
     )
     exported = spec.upstream.get(config["checkpoint"])
-    checkpoint = exported / "hf" if exported else Path(config["checkpoint"])
+    checkpoint = exported / "hf" if exported else model_folder(path_of(config["checkpoint"], spec.beside.teacher))
     unit = "answers" if suite.runner == "direct" else "benchmarks"
     try:
         verify_checkpoint(checkpoint)

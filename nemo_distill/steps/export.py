@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 def main(spec) -> None:
     """Read the model's tensors, rename, write."""
     spec.progress.update(done=0, total=2, unit="phases", note="reading the checkpoint")
-    from nemo_distill import backends
-    from nemo_distill.nemotron_h import checkpoint, mapping
+    from nemo_distill import backends, families
+    from nemo_distill.families import checkpoint
     from nemo_distill.nemotron_h.shape import Shape
 
     (source,) = spec.upstream.values()
     shape = Shape.load(source / "shape.json")
     trained = source / "checkpoint"
     backend = backends.of(trained)
-    state = mapping.to_hf(backend.read(trained), shape)
+    state = families.of(shape).to_hf(backend.read(trained), shape)
     spec.progress.update(done=1, total=2, unit="phases", note="writing the export")
     target = spec.folder / "hf"
     shutil.rmtree(target, ignore_errors=True)

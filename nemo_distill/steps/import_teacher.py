@@ -1,15 +1,19 @@
 """Step: the Hugging Face teacher as a checkpoint of the training backend.
 
-Config: `checkpoint` (a folder, or the name of a model on the hub: `nemo_distill.data.hub.model_folder`), `seq_length`
-(tokens), `precision`, `layer_spec` (see `nemotron_h.model.Runtime`).
+Config: `checkpoint` (a folder, or the name of a model on the hub: `nemo_distill.data.models.model_folder`; `folder:`
+for one that is named beside the config), `seq_length` (tokens), `precision`, `layer_spec` (see
+`nemotron_h.model.Runtime`).
 Output: `checkpoint/` (the backend's), `shape.json`, `tokenizer/`.
 """
 
-import json
 import logging
 import shutil
 
-from nemo_distill.data.hub import model_folder
+from evaluator.serve.checkpoint import verify_checkpoint
+from nemo_distill.config.teacher import path_of
+from nemo_distill.data.models import model_config, model_folder
+from nemo_distill.data.vocabulary import check_vocabulary
+from nemo_distill.errors import UserError
 
 VERSION = 1
 IMPORTS = ("nemo_distill.backends:preload",)
@@ -18,13 +22,22 @@ logger = logging.getLogger(__name__)
 
 def main(spec) -> None:
     """Convert, save and leave a note of what the conversion decided."""
-    from nemo_distill import backends
-    from nemo_distill.nemotron_h import checkpoint, mapping
+    from nemo_distill import backends, families
+    from nemo_distill.families import checkpoint
     from nemo_distill.nemotron_h.model import Runtime
 
-    source = model_folder(spec.config["checkpoint"])
-    shape, state = checkpoint.read_hf(source)
-    floor = json.loads((source / "config.json").read_text()).get("time_step_min", 0.001)
+    name = path_of(spec.config["checkpoint"], spec.beside.teacher)
+    small = model_folder(name, weights=False)
+    config = model_config(str(small))  # whatever it says against the model is known before a byte of weights is fetched
+    shape = checkpoint.shape_in(config, name)
+    check_vocabulary(small, shape.vocab_size, name)
+    source = model_folder(name)
+    try:
+        files = verify_checkpoint(source)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    shape, state = checkpoint.read_hf(source, files=files)
+    floor = config.get("time_step_min", 0.001)
     if floor > 1e-9:
         logger.warning(
             "config.json has time_step_min=%g: transformers clamps dt there from below. Megatron, mamba-ssm and vLLM "
@@ -45,7 +58,7 @@ def main(spec) -> None:
     backend = backends.prepared()
     with backend.session(runtime) as session:
         module = backend.build(session, shape, tokenizer=tokenizer, runtime=runtime)
-        backend.load(module, mapping.to_megatron(state, shape))
+        backend.load(module, families.of(shape).to_megatron(state, shape))
         backend.save(session, module, target)
     shape.save(spec.folder / "shape.json")
     logger.info("imported %s: %.3fM parameters, %s", source, shape.parameters() / 1e6, shape.pattern)

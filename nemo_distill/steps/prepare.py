@@ -1,6 +1,6 @@
 """The step that tokenises the sources of a blend into Megatron's .bin and .idx.
 
-    config:  {"tokenizer": folder or hub name,
+    config:  {"tokenizer": folder or hub name,  or `folder:`, one that is named beside the config
               "sources": [{"name": "math-v2-part00", "field": "messages", "files": ["world:corpora/math.jsonl"]},
                           {"name": "stem", "field": "messages", "dataset": "nvidia/Nemotron-Post-Training-Dataset-v1",
                            "subset": "default", "split": "stem", "files": [], "samples": null}, ...],
@@ -27,16 +27,17 @@ import logging
 import shutil
 from pathlib import Path
 
+from nemo_distill.config.teacher import path_of
 from nemo_distill.data import source_cards
 from nemo_distill.data.entry import Entry
 from nemo_distill.data.find import find_files
-from nemo_distill.data.hub import model_folder
 from nemo_distill.data.local import check_first_rows
+from nemo_distill.data.models import model_folder
 from nemo_distill.data.prepared import SOURCES_FILE
 from nemo_distill.data.source_folder import Prepared, place, prepare_source
 from nemo_distill.data.tokenise import Workers
 from nemo_distill.data.tokenizer import Tokenizer, check_reasoning
-from nemo_distill.errors import UserError
+from nemo_distill.errors import PassingError
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import Spec
 
@@ -52,7 +53,7 @@ def main(spec: Spec) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(_disk_full(spec)) from error
+        raise PassingError(_disk_full(spec)) from error
     listed = {name: one.listed(relative_to=spec.folder) for name, one in made.items()}
     cards = [one.card for one in made.values()]
     said = [source_cards.table(cards), *source_cards.repeated(cards)]
@@ -65,8 +66,9 @@ def _prepare(spec: Spec) -> dict[str, Prepared]:
     check_reasoning(config.get("reasoning", "inline"))
     entries = [Entry.of(source) for source in config["sources"]]
     located = {entry.name: find_files(entry, spec.upstream) for entry in entries}
-    folder = model_folder(config["tokenizer"], weights=False)
-    tokenizer = Tokenizer(folder, name=config["tokenizer"])
+    name = path_of(config["tokenizer"], spec.beside.teacher)
+    folder = model_folder(name, weights=False)
+    tokenizer = Tokenizer(folder, name=name)
     tokenizer.check(folder, chats=any(entry.field == "messages" for entry in entries))
     for entry in entries:
         if (

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 from safetensors.torch import load_file
 
+from evaluator.serve.checkpoint import verify_checkpoint
 from nemo_distill import make_teacher
+from nemo_distill.families.checkpoint import read_hf
 from nemo_distill.nemotron_h import mapping
-from nemo_distill.nemotron_h.checkpoint import read_hf
 from nemo_distill.train.losses import read_losses
 
 
@@ -27,6 +28,6 @@ def test_a_teacher_is_trained_from_scratch_and_shipped(tmp_path):
     assert [line["iteration"] for line in losses] == [1, 2]
     assert 6.5 < losses[0]["loss"] < 7.5, "near a guess among 1,024 tokens"
     make_teacher.ship(weights, work, folder, size)
-    shape, state = read_hf(folder)
+    shape, state = read_hf(folder, files=verify_checkpoint(folder))
     assert shape.parameters() == make_teacher.SHAPE.parameters()
     assert mapping.to_hf(load_file(weights), shape).keys() == state.keys()

@@ -26,9 +26,8 @@ from nemo.lightning.io.pl import TrainerContext
 from nemo.utils.model_utils import unwrap_model
 from torch import nn
 
-from nemo_distill import backends
+from nemo_distill import backends, families
 from nemo_distill.compat import device
-from nemo_distill.nemotron_h import specs
 from nemo_distill.nemotron_h.activation import squared_relu
 from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
@@ -79,15 +78,15 @@ class Session:
 
 def config(shape: Shape, runtime: Runtime) -> NemotronHConfig:
     """NeMo's config of a model of `shape` that runs as `runtime` says."""
-    return NemotronHConfig(**shape.to_megatron(), **_settings(runtime))
+    return NemotronHConfig(**shape.to_megatron(), **_settings(shape, runtime))
 
 
-def _settings(runtime: Runtime) -> dict:
+def _settings(shape: Shape, runtime: Runtime) -> dict:
     """The fields of NeMo's config that say how a model runs."""
     bf16, fused = runtime.precision == "bf16-mixed", runtime.layer_spec == "transformer_engine"
     return {
         "seq_length": runtime.seq_length,
-        "mamba_stack_spec": specs.transformer_engine if fused else specs.local,
+        "mamba_stack_spec": families.of(shape).layer_spec(runtime.layer_spec),
         "attention_backend": AttnBackend.auto if fused else AttnBackend.local,
         "params_dtype": _dtype(runtime.precision),
         "bf16": bf16,

@@ -14,7 +14,8 @@ import pytest
 
 from nemo_distill.data import hub as hub_module
 from nemo_distill.data.documents import Tally, rows
-from nemo_distill.data.hub import locate, model_folder
+from nemo_distill.data.hub import locate
+from nemo_distill.data.models import model_folder
 from nemo_distill.errors import UserError
 
 README = """---

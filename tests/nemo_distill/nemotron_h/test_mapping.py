@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from nemo_distill.nemotron_h import checkpoint, mapping
+from evaluator.serve.checkpoint import verify_checkpoint
+from nemo_distill.families import checkpoint
+from nemo_distill.nemotron_h import mapping
 from tests.nemo_distill.nemotron_h.test_shape import TINY
 
 
@@ -50,13 +52,18 @@ def test_missing_unknown_and_misshapen_tensors_are_refused_by_name(hf):
 def folder(tmp_path, hf):
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
-    (tokenizer / "tokenizer.json").write_text("{}")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tokenizer / name).write_text("{}")
     checkpoint.write_hf(tmp_path / "hf", TINY, hf, dtype="float32", tokenizer=tokenizer)
     return tmp_path / "hf"
 
 
+def read(folder):
+    return checkpoint.read_hf(folder, files=verify_checkpoint(folder))
+
+
 def test_a_written_checkpoint_reads_back(folder, hf):
-    shape, state = checkpoint.read_hf(folder)
+    shape, state = read(folder)
     assert shape.pattern == TINY.pattern
     assert all(torch.equal(state[name], hf[name]) for name in hf)
 
@@ -73,18 +80,18 @@ def test_shards_are_read_through_their_index(folder, hf):
         save_file({name: hf[name] for name in part}, folder / file)
     weight_map = {name: file for file, part in shards.items() for name in part}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert checkpoint.read_hf(folder)[1].keys() == hf.keys()
+    assert read(folder)[1].keys() == hf.keys()
     (folder / "model-2.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"model-2\.safetensors is missing"):
-        checkpoint.read_hf(folder)
+    with pytest.raises(ValueError, match=r"lacks the file .*model-2\.safetensors"):
+        read(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_checkpoint_with_a_file_missing_or_cut_short_is_refused_by_name(folder, name):
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=f"{name} is cut short"):
-        checkpoint.read_hf(folder)
+    with pytest.raises(ValueError, match=f"{name}' is cut short"):
+        read(folder)
     (folder / name).unlink()
-    with pytest.raises(ValueError, match=f"{name} is missing"):
-        checkpoint.read_hf(folder)
+    with pytest.raises(ValueError, match=f"lacks the file .*{name}"):
+        read(folder)

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
+from evaluator.serve.checkpoint import verify_checkpoint
 from nemo_distill import backends
-from nemo_distill.nemotron_h import checkpoint, mapping
+from nemo_distill.families import checkpoint
+from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.model import Runtime, checkpoint_name
 from nemo_distill.nemotron_h.shape import Shape
 
@@ -112,7 +114,7 @@ def test_transformers_floor_under_dt_changes_logits_and_an_export_lifts_it(in_tr
     config = tmp_path / "hf" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"time_step_min": 0.001}))
     assert (in_transformers.logits(tmp_path / "hf", tokens) - free).abs().max() > 1e-4
-    again, _ = checkpoint.read_hf(tmp_path / "hf")
+    again, _ = checkpoint.read_hf(tmp_path / "hf", files=verify_checkpoint(tmp_path / "hf"))
     config.write_text(json.dumps(again.to_hf_config(dtype="float32")))
     assert torch.equal(in_transformers.logits(tmp_path / "hf", tokens), free)
 

@@ -1,7 +1,6 @@
 """Layouts that cannot be, and the nearest that can."""
 
 import dataclasses
-import json
 import re
 
 import pytest
@@ -12,7 +11,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan.calibration import STUDY
 from nemo_distill.plan.gpus import H200, get_gpu
-from nemo_distill.plan.layouts import check, fastest, fits, misfit, student_shape, teacher_shape
+from nemo_distill.plan.layouts import check, fastest, fits, misfit, student_shape
 
 
 def like_the_study(**changes):
@@ -142,10 +141,3 @@ def test_sizes_given_outright_are_the_students(tmp_path):
     sizes = {"num_layers": 48, "hidden_size": 4352, "mamba_num_heads": 120, "ffn_hidden_size": 13824}
     shape, _ = student_shape(NANO_9B_V2, pruning(parameters=None, export_config=sizes), tmp_path)
     assert shape.num_layers == 48 and shape.parameters() == pytest.approx(NANO_7B_PRUNED.parameters(), rel=0.02)
-
-
-def test_the_teachers_shape_is_its_own_config_or_known_by_its_hub_id(tmp_path):
-    assert teacher_shape("nvidia/NVIDIA-Nemotron-Nano-9B-v2", tmp_path) == NANO_9B_V2
-    assert teacher_shape("someone/else", tmp_path) is None
-    (tmp_path / "config.json").write_text(json.dumps(NANO_7B_PRUNED.to_hf_config()))
-    assert teacher_shape(tmp_path, tmp_path / "nowhere") == NANO_7B_PRUNED

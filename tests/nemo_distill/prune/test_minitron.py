@@ -7,8 +7,10 @@ import pytest
 import torch
 
 import nemo_distill
-from nemo_distill import backends
-from nemo_distill.nemotron_h import checkpoint, mapping
+from evaluator.serve.checkpoint import verify_checkpoint
+from nemo_distill import backends, families
+from nemo_distill.families import checkpoint
+from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
 
@@ -26,7 +28,7 @@ DIVISORS = {
 @pytest.fixture
 def teacher(backend):
     """The debug teacher as a Megatron module, its shape, the session and its runtime."""
-    shape, state = checkpoint.read_hf(TEACHER)
+    shape, state = checkpoint.read_hf(TEACHER, files=verify_checkpoint(TEACHER))
     runtime = Runtime(seq_length=64)
     with backend.session(runtime) as session:
         module = backend.build(session, shape, tokenizer=TEACHER, runtime=runtime)
@@ -109,6 +111,7 @@ def test_a_search_keeps_the_best_of_its_candidates_under_the_target(teacher, tmp
 
 
 def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeypatch):
+    from modelopt.torch.opt.utils import named_hparams
     from modelopt.torch.prune.plugins.mcore_minitron import MCoreMinitronSearcher
 
     from nemo_distill.prune import minitron as pruning
@@ -116,8 +119,11 @@ def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeyp
 
     module, shape, *_ = teacher
     lists = []
+    choices = {}
 
     def compare(searcher):
+        hparams = named_hparams(searcher.model, configurable=True)
+        choices.update({name.split(".")[-1]: sorted(hp.choices) for name, hp in hparams})
         target = searcher.constraints["params"]
         lists.append(search.largest_under(target, searcher.grid(), shape, searcher.sorted_layers))
         searcher.config |= {"top_k": len(lists[0]), "hparams_to_skip": list(search.SKIPPED)}
@@ -134,13 +140,31 @@ def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeyp
     ours, theirs = ([(one.ss_config, one.params) for one in listed] for listed in lists)
     assert len(ours) > 20
     assert ours == theirs
+    assert choices == families.of(shape).choices(shape, DIVISORS | {"ffn_hidden_size_divisor": 128})
+
+
+def test_a_student_that_loses_every_attention_layer_is_refused_and_the_search_lists_none(teacher, tmp_path):
+    from nemo_distill.prune import minitron as pruning
+    from nemo_distill.prune import search
+
+    module, shape, *_ = teacher
+    request = pruning.Request(export_config={"num_layers": 6}, divisors=DIVISORS)
+    with pytest.raises(ValueError, match="every attention layer is dropped, all of which rank below 6 .* one is 7"):
+        pruning.prune(
+            module, shape, request,
+            calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
+        )  # fmt: skip
+    searcher = search.Search()
+    searcher.sorted_layers, searcher.config = [1, 8, 3, 6, 5, 2, 4, 7], {"shape": shape}
+    kept = [searcher._has_attention(search.CandidateSubnet({"num_layers": n}, 0, None)) for n in (6, 7, 8)]
+    assert kept == [False, True, True]
 
 
 def test_a_target_under_which_there_is_nothing_is_refused(teacher, tmp_path):
     from nemo_distill.prune import minitron as pruning
 
     module, shape, *_ = teacher
-    with pytest.raises(ValueError, match="no candidate has at most 0.010M parameters.*: raise prune.parameters"):
+    with pytest.raises(ValueError, match="at most 10,000 parameters, and no candidate has fewer than"):
         pruning.prune(
             module, shape, pruning.Request(parameters=10_000, divisors=DIVISORS),
             calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
@@ -150,7 +174,7 @@ def test_a_target_under_which_there_is_nothing_is_refused(teacher, tmp_path):
 def test_a_search_that_was_cut_scores_no_candidate_twice(backend, tmp_path):
     from nemo_distill.prune import minitron as pruning
 
-    shape, state = checkpoint.read_hf(TEACHER)
+    shape, state = checkpoint.read_hf(TEACHER, files=verify_checkpoint(TEACHER))
     request = pruning.Request(parameters=0.8, divisors=DIVISORS, candidates=4)
     runtime = Runtime(seq_length=64)
     seen = []

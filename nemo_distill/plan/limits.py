@@ -1,0 +1,142 @@
+"""Settings that cannot work with the teacher, by its config.json and by what ModelOpt can make of it.
+
+    check(recipe, shape, asked.loads, context=None)         # UserError: a sentence with the nearest that works
+
+Checked in the preview, and by the step `prune` for a teacher whose config.json could not be had before.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from nemo_distill import families
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.errors import UserError
+from nemo_distill.nemotron_h.shape import LAYER_KINDS, Shape
+from nemo_distill.outcome.suites import Load
+
+MAX_WIDTH_PRUNING, MAX_DEPTH_PRUNING = 0.40, 0.20
+"""Largest share of the choices of a width, and of a depth, that the search goes down: ModelOpt's and the study's."""
+SKIPPED = ("num_attention_heads",)
+"""What the search leaves alone, as the study's did."""
+
+
+def check(recipe: Recipe, teacher: Shape, loads: Sequence[Load], *, context: int | None) -> None:
+    """Raise `UserError` for the first setting of `recipe` that cannot work.
+
+    `loads` are what every checkpoint is asked, in a context of so many tokens; None: the model's own.
+    """
+    check_attention(teacher)
+    check_pruning(
+        teacher,
+        parameters=recipe.prune.parameters,
+        export_config=recipe.prune.export_config,
+        divisors=recipe.scale.divisors,
+    )
+    _check_answers(recipe, loads, context or teacher.max_position_embeddings)
+
+
+def check_attention(teacher: Shape) -> None:
+    """Raise `UserError` for a teacher that transformers, by which a checkpoint is served, cannot generate with."""
+    if "*" not in teacher.pattern:
+        raise UserError(
+            f"the teacher's {teacher.num_layers} layers ({teacher.pattern}) have no attention layer among them, and "
+            "transformers, by which checkpoints are served, generates nothing without one."
+        )
+
+
+def check_pruning(
+    teacher: Shape,
+    *,
+    parameters: float | None,
+    export_config: Mapping[str, int] | None,
+    divisors: Mapping[str, int],
+) -> None:
+    """Raise `UserError` for a target, or for sizes, that pruning cannot reach, or that leave the teacher as it is."""
+    choices = families.of(teacher).choices(teacher, divisors)
+    if export_config is not None:
+        _check_sizes(teacher, export_config, choices)
+    else:
+        assert parameters is not None
+        _check_target(teacher, parameters, choices)
+
+
+def target_of(parameters: float, teacher: Shape) -> float:
+    """A target as a number of parameters: up to 1.0 it is a share of the teacher's."""
+    return parameters * teacher.parameters() if parameters <= 1 else parameters
+
+
+def _check_sizes(teacher: Shape, sizes: Mapping[str, int], choices: Mapping[str, list[int]]) -> None:
+    own = teacher.to_megatron()
+    kinds = [kind for kind in LAYER_KINDS if kind in teacher.pattern]
+    for name, value in sizes.items():
+        said = f"prune.export_config {name}={value!r}"
+        if name not in choices:
+            raise UserError(f"{said}: the teacher, {teacher.pattern}, has no layers of that kind.")
+        allowed = choices[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UserError(f"{said} is no whole number; the teacher has {own[name]}.")
+        if value not in allowed:
+            possible = [choice for choice in allowed if name != "num_layers" or choice >= len(kinds)]
+            near = min(possible, key=lambda choice: (abs(choice - value), choice))
+            step = f"multiples of {allowed[0]} up to" if len(allowed) > 1 else "nothing but"
+            raise UserError(f"{said}: ModelOpt takes {step} the teacher's {own[name]}; the nearest is {near}.")
+        if name == "num_layers" and value < len(kinds):
+            near = min(choice for choice in allowed if choice >= len(kinds))
+            named = ", ".join(LAYER_KINDS[kind] for kind in kinds)
+            raise UserError(f"{said} has no room for one layer of each kind ({named}); the nearest that has is {near}.")
+    if all(value == own[name] for name, value in sizes.items()):
+        given = "has the teacher's own sizes" if sizes else "names no size"
+        smaller = next(f"'{name}': {values[-2]}" for name, values in choices.items() if len(values) > 1)
+        raise UserError(
+            f"prune.export_config={dict(sizes)} {given}, so that the student would be the teacher: "
+            f"prune.export_config={{{smaller}}} is the nearest that prunes."
+        )
+
+
+def _check_target(teacher: Shape, parameters: float, choices: Mapping[str, list[int]]) -> None:
+    whole, target = teacher.parameters(), target_of(parameters, teacher)
+    said = f"prune.parameters={parameters:g}"
+    if target >= whole:
+        raise UserError(
+            f"{said} is no less than the teacher's {whole:,} parameters: nothing would be pruned; "
+            "prune.parameters=0.99 would."
+        )
+    least, sure = smallest(teacher, choices)
+    if target < least:
+        near = -(-sure * 1000 // whole) / 1000
+        raise UserError(
+            f"{said} asks for at most {target:,.0f} parameters, and no candidate has fewer than {least:,}: the search "
+            f"removes at most {MAX_WIDTH_PRUNING:.0%} of the choices of a width and {MAX_DEPTH_PRUNING:.0%} of the "
+            f"layers; the nearest is prune.parameters={near:g}, and prune.export_config names sizes outright."
+        )
+
+
+def smallest(teacher: Shape, choices: Mapping[str, list[int]]) -> tuple[int, int]:
+    """(least, sure): parameters that no candidate of the search is below, and that one is sure to have at most.
+
+    Which layers a candidate keeps, the cheap ones or the dear ones, is known once they have been ranked.
+    """
+    least = {}
+    for name, values in choices.items():
+        if name not in SKIPPED:
+            removed = MAX_DEPTH_PRUNING if name == "num_layers" else MAX_WIDTH_PRUNING
+            least[name] = values[int((1 - removed) * len(values))]  # as ModelOpt cuts an axis
+    layers = least.pop("num_layers")
+    narrow = dataclasses.replace(teacher, **least)
+    costs = sorted(narrow.layer_parameters(kind) for kind in teacher.pattern)
+    fixed = narrow.parameters() - sum(costs)
+    return fixed + sum(costs[:layers]), fixed + sum(costs[-layers:])
+
+
+def _check_answers(recipe: Recipe, loads: Sequence[Load], context: int) -> None:
+    for load in loads:
+        if load.max_new_tokens is None or load.max_new_tokens < context:
+            continue
+        if recipe.evaluate.max_new_tokens == load.max_new_tokens:
+            what = f"evaluate.max_new_tokens={load.max_new_tokens}"
+        else:
+            what = f"evaluate.suite={recipe.evaluate.suite}, with {load.max_new_tokens:,} new tokens in {load.title},"
+        raise UserError(
+            f"{what} leaves no room for a question in a context of {context:,} tokens (max_position_embeddings in the "
+            f"teacher's config.json); evaluate.max_new_tokens={context // 2} leaves half of it."
+        )

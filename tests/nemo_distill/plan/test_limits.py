@@ -1,0 +1,136 @@
+"""Settings that cannot work with the teacher, and the nearest that do."""
+
+import dataclasses
+import itertools
+import re
+
+import pytest
+
+from nemo_distill import families
+from nemo_distill.config.blend import Blend
+from nemo_distill.config.overrides import override
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.scale import DEBUG, get_scale
+from nemo_distill.config.settings import Evaluate, Prune, Settings
+from nemo_distill.errors import UserError
+from nemo_distill.make_teacher import SHAPE
+from nemo_distill.nemotron_h.published import PUBLISHED
+from nemo_distill.nemotron_h.shape import NANO_9B_V2
+from nemo_distill.outcome.suites import Load, ask
+from nemo_distill.plan.limits import check, smallest
+
+TEACHERS = {"debug": SHAPE, "full": NANO_9B_V2}
+SETTINGS = {"prune": Prune(), "evaluate": Evaluate(), "seed": 1}
+
+
+def recipe(words: str, scale: str) -> Recipe:
+    chosen = override(SETTINGS, words.split())
+    return Recipe.of("test", Settings(blend=Blend("test", {"stem": 100}), **chosen), get_scale(scale))
+
+
+def refusal(words: str, scale: str = "debug", teacher=None) -> str:
+    """What is said of the settings; empty where they can work."""
+    try:
+        asked = recipe(words, scale)
+        load = Load("AIME", 30, 30, 1, asked.evaluate.max_new_tokens or 48, 0.0, 0.0)
+        check(asked, teacher or TEACHERS[scale], [load], context=None)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("scale", "words", "sentence"),
+    [
+        ("debug", "seed=-1", "seed=-1 is none that numpy takes: 0 to 4294967295; the nearest is seed=0"),
+        ("debug", "seed=4294967296", "the nearest is seed=4294967295"),
+        ("debug", "evaluate.max_new_tokens=1000", "evaluate.max_new_tokens=1000 leaves no room for a question in a"),
+        ("debug", "prune.export_config={'mamba_num_heads':3}", "mamba_num_heads=3: ModelOpt takes multiples of 2 up"),
+        ("debug", "prune.export_config={'num_attention_heads':3}", "num_attention_heads=3: ModelOpt takes multiples"),
+        ("debug", "prune.export_config={'num_layers':0}", "num_layers=0: ModelOpt takes multiples of 1 up to the"),
+        ("debug", "prune.export_config={'num_layers':2}", "num_layers=2 has no room for one layer of each kind"),
+        ("debug", "prune.export_config={'hidden_size':256}", "hidden_size=256: ModelOpt takes multiples of 16 up to"),
+        ("debug", "prune.export_config={'hidden_size':100}", "the nearest is 96"),
+        ("debug", "prune.export_config={}", "prune.export_config={} names no size"),
+        (
+            "debug",
+            "prune.export_config={'hidden_size':128}",
+            "has the teacher's own sizes, so that the student would be",
+        ),
+        (
+            "debug",
+            "prune.parameters=0.0001",
+            "prune.parameters=0.0001 asks for at most 108 parameters, and no candidate",
+        ),
+        ("debug", "prune.parameters=7", "prune.parameters=7 asks for at most 7 parameters"),
+        (
+            "debug",
+            "prune.parameters=2e6",
+            "is no less than the teacher's 1,083,016 parameters: nothing would be pruned",
+        ),
+        ("debug", "prune.parameters=1", "prune.parameters=1 is no less than the teacher's"),
+        ("full", "prune.export_config={'hidden_size':4300}", "hidden_size=4300: ModelOpt takes multiples of 256 up to"),
+        ("full", "prune.export_config={'hidden_size':9999}", "the nearest is 4480"),
+        ("full", "prune.export_config={'mamba_num_heads':123}", "multiples of 8 up to the teacher's 128; the nearest"),
+        ("full", "prune.parameters=20e9", "prune.parameters=2e+10 is no less than the teacher's 8,888,227,328"),
+        ("full", "prune.parameters=1e9", "asks for at most 1,000,000,000 parameters, and no candidate has fewer than"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_nearest_that_does(scale, words, sentence):
+    said = refusal(words, scale)
+    assert sentence in said and said.endswith(".") and said.count("\n") == 0
+    key, value = words.split("=", 1)
+    if advised := re.findall(
+        rf"{re.escape(key)}=(\{{.*?\}}|[\d.]+\d)", said.partition(";")[2] + said.partition(": ")[2]
+    ):
+        assert refusal(f"{key}={advised[-1]}".replace(" ", ""), scale) == ""
+    elif near := re.search(r"the nearest (?:that has )?is (\d+)", said):
+        name = next(iter(eval(value)))
+        nearest = refusal(f"{key}={{'{name}':{near[1]}}}", scale)
+        assert nearest == "" or "the teacher's own sizes" in nearest
+
+
+@pytest.mark.parametrize("scale", TEACHERS)
+def test_what_a_scale_says_itself_can_work(scale):
+    assert refusal("", scale) == ""
+
+
+def test_the_suite_of_a_scale_fits_the_context_of_its_teacher_and_not_of_one_with_less():
+    full = recipe("", "full")
+    asked = ask(full.evaluate)
+    check(full, NANO_9B_V2, asked.loads, context=asked.context)
+    with pytest.raises(UserError, match=r"evaluate.suite=study, with 32,768 new tokens in .* of 8,192 tokens"):
+        check(full, PUBLISHED["nvidia/Nemotron-H-8B-Base-8K"], asked.loads, context=asked.context)
+
+
+def test_the_smallest_student_is_the_smallest_of_all_that_the_search_can_list():
+    """Against every candidate of a small grid, and every set of layers that may be left."""
+    shape = dataclasses.replace(SHAPE, pattern="M-M*-")
+    divisors = dict(DEBUG.divisors) | {"hidden_size_divisor": 32, "ffn_hidden_size_divisor": 128}
+    choices = families.of(shape).choices(shape, divisors)
+    layers, widths = choices.pop("num_layers"), {k: v for k, v in choices.items() if k != "num_attention_heads"}
+    kept = {name: sorted(values)[int(0.6 * len(values)) :] for name, values in widths.items()}
+    counts: dict[tuple[int, ...], list[int]] = {}
+    for sizes in itertools.product(*kept.values()):
+        narrow = dataclasses.replace(shape, **dict(zip(kept, sizes)))
+        for left in layers[int(0.8 * len(layers)) :]:
+            patterns = itertools.combinations(shape.pattern, left)
+            found = [dataclasses.replace(narrow, pattern="".join(pattern)).parameters() for pattern in patterns]
+            counts[(*sizes, left)] = found
+    least = min(min(found) for found in counts.values())
+    sure = min(max(found) for found in counts.values())
+    assert smallest(shape, families.of(shape).choices(shape, divisors)) == (least, sure)
+
+
+def test_a_teacher_without_attention_is_refused():
+    teacher = dataclasses.replace(SHAPE, pattern="M-M-M-M-")
+    assert "(M-M-M-M-) have no attention layer among them" in refusal("", teacher=teacher)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_another_teacher_at_the_full_scale_is_pruned_to_the_studys_share(name):
+    settings = Settings(blend=Blend("test", {"stem": 100}), teacher=name)
+    chosen = Recipe.of("test", settings, get_scale("full"))
+    own = name == get_scale("full").teacher
+    assert chosen.prune.parameters == (7.0e9 if own else 0.7875)
+    check(chosen, PUBLISHED[name], [], context=None)
