@@ -29,6 +29,22 @@ class PassingError(UserError):
     """What was asked for cannot be done now and may be later, as it is: a network that is down, a disk that is full."""
 
 
+_LASTING = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError),
+    *(NotImplementedError, RecursionError, SyntaxError, TypeError, ValueError),
+)
+"""What comes of code and values alone; a RuntimeError or an OSError may come of a device, a network or a disk."""
+
+
+def bound_to_repeat(error: BaseException) -> bool:
+    """Whether what ended a step would end it again as long as nothing is changed.
+
+    >>> bound_to_repeat(UserError("a value")), bound_to_repeat(PassingError("the network"))
+    (True, False)
+    """
+    return isinstance(error, _LASTING) and not isinstance(error, PassingError)
+
+
 class RunFailed(Exception):
     """A step of the run failed; what there is to say about it has been said."""
 

@@ -176,7 +176,10 @@ def print_failure(
     waiting = [name for name, spec in run.specs.items() if not spec.done and name not in at_fault]
     if waiting:
         console.print(f"Not started: {', '.join(waiting)}.", highlight=False, soft_wrap=True)
-    console.print("The same command goes on from here.", highlight=False)
+    if any(failures[name].lasting for name in at_fault):
+        console.print("As it is, it would end alike: that has to be mended first. What is done stays done.")
+    else:
+        console.print("The same command goes on from here.", highlight=False)
 
 
 def print_nothing_to_do(run: Run, console: Console) -> None:

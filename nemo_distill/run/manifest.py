@@ -174,7 +174,10 @@ class Failure:
     refused: bool = False
     """It did not start, for want of what comes before it: the failure is elsewhere."""
     memory: bool = False
-    """It ran out of memory, so that running it again as it is would end alike."""
+    """It ran out of memory."""
+    lasting: bool = False
+    """Running it again as it is would end alike: it ran out of memory, or failed for its settings, its data or a fault
+    in the code; not for a network, a disk, a device, a time limit or a signal."""
 
 
 def failure_of(spec: Spec, job: Job | None = None) -> Failure:
@@ -194,7 +197,7 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
     error = record["error"]
     if memory:
         error = f"{error.replace(_WORDLESS, _ENDED['OUT_OF_MEMORY'])} {ADVICE}"
-    return Failure(error, record["refused"], memory)
+    return Failure(error, record["refused"], memory, lasting=memory or record.get("lasting", False))
 
 
 def job_of_step(spec: Spec) -> dict:

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_distill.config.plain import resolve_package_paths
-from nemo_distill.errors import EXIT_FAILED, UserError
+from nemo_distill.errors import EXIT_FAILED, UserError, bound_to_repeat
 from nemo_distill.run.locks import held
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import provenance
@@ -198,10 +198,11 @@ def _failure(error: BaseException, ranks: Ranks) -> dict:
     if isinstance(error, SystemExit) and error.code == EXIT_TERMINATED:
         return TERMINATED
     if isinstance(error, UserError):
-        return {"rank": ranks.rank, "error": str(error), "traceback": None}
+        return {"rank": ranks.rank, "error": str(error), "traceback": None, "lasting": bound_to_repeat(error)}
     trace = traceback.format_exc()
     print(trace, file=sys.stderr, flush=True)
-    return {"rank": ranks.rank, "error": f"{type(error).__name__}: {error}", "traceback": trace}
+    said = f"{type(error).__name__}: {error}"
+    return {"rank": ranks.rank, "error": said, "traceback": trace, "lasting": bound_to_repeat(error)}
 
 
 def _end(spec: Spec, ranks: Ranks, failure: dict) -> int:
@@ -217,7 +218,7 @@ def _end(spec: Spec, ranks: Ranks, failure: dict) -> int:
     if not failure["traceback"] or ranks.size > 1:
         print(f"[{spec.name}] failed: {error}", file=sys.stderr, flush=True)
     if ranks.first:
-        _mark_failed(spec, error, refused=False)
+        _mark_failed(spec, error, refused=False, lasting=failure["lasting"])
     return EXIT_FAILED
 
 
@@ -247,8 +248,8 @@ def _ending_with_the_others(spec: Spec, ranks: Ranks) -> Iterator[None]:
         watcher.join(timeout=GRACE_SECONDS)  # one that asks the store while the interpreter ends would abort it
 
 
-def _mark_failed(spec: Spec, error: str, *, refused: bool) -> None:
-    record = {"error": error, "refused": refused, "time": time.time()}
+def _mark_failed(spec: Spec, error: str, *, refused: bool, lasting: bool = False) -> None:
+    record = {"error": error, "refused": refused, "lasting": lasting, "time": time.time()}
     # On a disk that is full there may be no room for this either; the sentence and the exit code stand without it.
     with contextlib.suppress(OSError):
         write_atomically(spec.folder / FAILED, json.dumps(record))

@@ -1,5 +1,6 @@
 """Fingerprints, folders, the mark of success, and a step's process."""
 
+import io
 import json
 import os
 import signal
@@ -8,9 +9,12 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from nemo_distill.config.plain import fingerprint, resolve_package_paths
-from nemo_distill.errors import UserError
+from nemo_distill.errors import PassingError, UserError, bound_to_repeat
+from nemo_distill.run.display import print_failure
+from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, Step, damage, is_done, mark_done, place
 
 CONFIG = {"b": [1, 2.5, None, True], "a": {"text": "é", "nested": {"x": 1e-4}}}
@@ -31,6 +35,13 @@ def run(spec: Spec) -> tuple[int, str]:
     process = start(spec)
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
+
+
+def closing(spec: Spec) -> str:
+    """The last line of what is said of a run in which the step failed."""
+    said = io.StringIO()
+    print_failure(Run(name="one", runs=spec.runs, specs={spec.name: spec}), Console(file=said, width=200))
+    return said.getvalue().splitlines()[-1]
 
 
 def wait_for(condition, seconds=300.0):
@@ -179,11 +190,33 @@ def test_a_step_that_raises_or_exits_is_not_done(one, fail, said):
     code, output = run(spec)
     assert code == 1 and not spec.done
     assert said in output and said in (spec.folder / "log.txt").read_text()
+    assert closing(spec) == "The same command goes on from here."
 
 
-def test_a_step_says_a_users_mistake_without_a_traceback(one):
-    code, output = run(one(fail="user"))
+def test_a_step_says_a_users_mistake_without_a_traceback_and_that_it_would_be_made_again(one):
+    spec = one(fail="user")
+    code, output = run(spec)
     assert code == 1 and "Did you mean 'math'?" in output and "Traceback" not in output
+    assert closing(spec) == "As it is, it would end alike: that has to be mended first. What is done stays done."
+
+
+@pytest.mark.parametrize(
+    ("error", "lasting"),
+    [
+        (UserError("a value"), True),
+        (AssertionError("Invalid choice"), True),
+        (KeyError("weight_map"), True),
+        (ValueError("Seed must be between 0 and 2**32 - 1"), True),
+        (PassingError("the hub"), False),
+        (OSError(28, "No space left on device"), False),
+        (ConnectionError(), False),
+        (RuntimeError("NCCL"), False),
+        (MemoryError(), False),
+    ],
+    ids=repr,
+)
+def test_what_comes_of_values_or_code_is_bound_to_repeat_and_what_comes_of_the_world_is_not(error, lasting):
+    assert bound_to_repeat(error) is lasting
 
 
 def test_a_killed_step_leaves_no_mark_and_no_lock_and_runs_again(one, attempts, tmp_path):
