@@ -18,6 +18,9 @@ from nemo_distill.nemotron_h.shape import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 5_000_000_000
+"""Size in bytes of a shard of weights at most, as on the hub."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -56,21 +59,43 @@ def read_hf(folder: Path, *, files: Mapping[str, Path]) -> "tuple[Shape, dict[st
     return shape, state
 
 
-def write_hf(folder: Path, shape: Shape, state: "dict[str, Tensor]", *, dtype: str, tokenizer: Path) -> None:
-    """Write a Hugging Face checkpoint: config.json, model.safetensors in `dtype` and the files of `tokenizer`."""
+def write_hf(
+    folder: Path,
+    shape: Shape,
+    state: "Mapping[str, Tensor]",
+    *,
+    dtype: str,
+    tokenizer: Path,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a Hugging Face checkpoint: config.json, weights in `dtype` and the files of `tokenizer`.
+
+    Weights of more than `shard_bytes` are several files, and an index. Each is converted and written by itself, so that
+    beside `state` no more than one is in memory.
+    """
     import torch
+    from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    kept_fp32 = ("A_log", "mixer.D")  # Mamba's decay and skip stay in float32, as upstream publishes them
-    tensors = {
-        name: t.to(torch.float32 if name.endswith(kept_fp32) else getattr(torch, dtype)).contiguous()
-        for name, t in state.items()
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     copy_tokenizer(tokenizer, folder)
     config = families.of(shape).config_of(shape, dtype=dtype)
-    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    mode = (folder / CONFIG).stat().st_mode & 0o777  # what the umask leaves; safetensors gives its files to us alone
+
+    def dtype_of(name: str) -> torch.dtype:
+        # Mamba's decay and skip, a number per head, which rounding would change most
+        return torch.float32 if name.endswith(("A_log", "mixer.D")) else getattr(torch, dtype)
+
+    planned = {name: torch.empty(t.shape, dtype=dtype_of(name), device="meta") for name, t in state.items()}
+    split = split_torch_state_dict_into_shards(planned, max_shard_size=shard_bytes)
+    for file, names in split.filename_to_tensors.items():
+        shard = {name: state[name].to(dtype_of(name)).contiguous() for name in names}
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(mode)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

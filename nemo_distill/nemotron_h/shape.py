@@ -174,6 +174,7 @@ class Shape:
         transformers reads `time_step_min` as a floor under dt after the softplus; Megatron, mamba-ssm's kernels and
         vLLM have no such floor, and no Nemotron-H was trained with one. Written as published (0.001) it would change
         the logits by up to 1e-3, so the floor is written as 1e-12: every engine then computes what was trained.
+        `time_step_limit` is left out, since JSON has no infinity: that there is none is what every engine takes it for.
         """
         return {
             "architectures": ["NemotronHForCausalLM"],
@@ -205,7 +206,6 @@ class Shape:
             "mlp_bias": False,
             "mamba_proj_bias": False,
             "max_position_embeddings": self.max_position_embeddings,
-            "time_step_limit": [0.0, float("inf")],
             "time_step_min": UNCLAMPED_TIME_STEP_MIN,
             "time_step_max": 0.1,
             "time_step_floor": 1e-4,

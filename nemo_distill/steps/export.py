@@ -1,7 +1,8 @@
 """Step: a checkpoint of any backend as a Hugging Face one, of its own shape.
 
 Config: `dtype` (of the weights: `float32`, `bfloat16`). Upstream: one step with `checkpoint/` and `shape.json`.
-Output: `hf/` (config.json, model.safetensors, tokenizer). Needs no GPU and no framework: tensors are renamed, not run.
+Output: `hf/` (config.json, weights in safetensors of 5 GB at most, tokenizer). Needs no GPU and no framework: tensors
+are renamed, not run.
 """
 
 import logging
