@@ -120,6 +120,10 @@ class Shape:
         assert kind == "-", kind
         return h + 2 * h * self.ffn_hidden_size
 
+    def is_sized_like(self, other: "Shape") -> bool:
+        """Whether the two have the same layers in the same sizes, whatever their tokens and their context."""
+        return self.to_megatron() == other.to_megatron()
+
     def parameters(self) -> int:
         """All parameters: layers, embedding, output layer and final norm."""
         layers = sum(self.layer_parameters(kind) for kind in self.pattern)

@@ -42,6 +42,9 @@ class Load:
     detectable_at_best: float
     """Minimum detectable effect if the questions were asked without end."""
 
+    own_limit: bool = False
+    """Whether the benchmark has a `max_new_tokens` of its own, whatever the settings say."""
+
     @property
     def answers(self) -> int:
         """Questions x repeats."""
@@ -80,6 +83,7 @@ def ask(settings: Evaluation) -> Asked:
             max_new_tokens=benchmark.params.get("max_new_tokens", suite.max_new_tokens),
             detectable=detectable_difference(benchmark.independent, benchmark.repeats),
             detectable_at_best=detectable_difference(benchmark.independent, math.inf),
+            own_limit="max_new_tokens" in benchmark.params,
         )
         for benchmark in suite.benchmarks
     ]

@@ -257,8 +257,11 @@ def held_out_errors() -> tuple[float, float]:
 
 
 def was_measured(job: Job) -> bool:
-    """Whether the rates were fitted on a layout like the job's: the GPU, how many share a copy, one machine or many."""
-    return any(
+    """Whether the rates were fitted on a layout like the job's: the GPU, how many share a copy, one machine or many.
+
+    And on its teacher: one of another shape spends its time otherwise.
+    """
+    return job.teacher.is_sized_like(STUDY.teacher) and any(
         (job.gpu, job.tensor_parallel, job.nodes > 1) == (known.gpu, known.tensor_parallel, known.nodes > 1)
         and (job.gpus > 1) == (known.gpus > 1)
         for known in (BENCH, ON_H100, STUDY)

@@ -108,7 +108,7 @@ def student_shape(teacher: Shape, prune: Pruning, pruned: Path) -> tuple[Shape, 
         return _resized(teacher, prune.export_config), "as prune.export_config says"
     assert prune.parameters is not None
     target = prune.parameters if prune.parameters > 1 else prune.parameters * teacher.parameters()
-    if teacher == NANO_9B_V2 and abs(target / NANO_7B_PRUNED.parameters() - 1) < 0.01:
+    if teacher.is_sized_like(NANO_9B_V2) and abs(target / NANO_7B_PRUNED.parameters() - 1) < 0.01:
         return NANO_7B_PRUNED, "as the study's search chose"
     return _narrowed(teacher, target), "evenly narrowed, until the search has chosen"
 

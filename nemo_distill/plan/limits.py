@@ -16,6 +16,8 @@ from nemo_distill.outcome.suites import Load
 
 MAX_WIDTH_PRUNING, MAX_DEPTH_PRUNING = 0.40, 0.20
 """Largest share of the choices of a width, and of a depth, that the search goes down: ModelOpt's and the study's."""
+OFFLINE = "offline"
+"""A suite whose answers are short."""
 SKIPPED = ("num_attention_heads",)
 """What the search leaves alone, as the study's did."""
 
@@ -129,14 +131,21 @@ def smallest(teacher: Shape, choices: Mapping[str, list[int]]) -> tuple[int, int
 
 
 def _check_answers(recipe: Recipe, loads: Sequence[Load], context: int) -> None:
-    for load in loads:
-        if load.max_new_tokens is None or load.max_new_tokens < context:
-            continue
-        if recipe.evaluate.max_new_tokens == load.max_new_tokens:
-            what = f"evaluate.max_new_tokens={load.max_new_tokens}"
-        else:
-            what = f"evaluate.suite={recipe.evaluate.suite}, with {load.max_new_tokens:,} new tokens in {load.title},"
+    over = [load for load in loads if load.max_new_tokens is not None and load.max_new_tokens >= context]
+    if not over:
+        return
+    room = (
+        f"no room for a question in a context of {context:,} tokens (max_position_embeddings in the teacher's config)"
+    )
+    fixed = [load for load in over if load.own_limit]
+    if fixed:
+        listed = ", ".join(f"{load.title} ({load.max_new_tokens:,})" for load in fixed)
         raise UserError(
-            f"{what} leaves no room for a question in a context of {context:,} tokens (max_position_embeddings in the "
-            f"teacher's config.json); evaluate.max_new_tokens={context // 2} leaves half of it."
+            f"evaluate.suite={recipe.evaluate.suite} has benchmarks with answers so long, whatever the settings say, "
+            f"that they leave {room}: {listed}. Take another evaluate.suite, such as {OFFLINE}."
         )
+    load, asked = over[0], recipe.evaluate.max_new_tokens
+    what = f"evaluate.suite={recipe.evaluate.suite}, with {load.max_new_tokens:,} new tokens in {load.title},"
+    if asked == load.max_new_tokens:
+        what = f"evaluate.max_new_tokens={asked}"
+    raise UserError(f"{what} leaves {room}; evaluate.max_new_tokens={context // 2} leaves half of it.")

@@ -77,7 +77,7 @@ def cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
             f"Student: {billions(job.student)}, {estimate.student_from}; teacher: {billions(job.teacher)} parameters.",
             "",
         ),
-        (_beside_the_study(iterations * job.global_batch_size * job.seq_length), "dim"),
+        *_beside_the_study(job, iterations * job.global_batch_size * job.seq_length),
         *((sentence, "") for sentence in _cheaper(job, iterations)),
     ]
     if calibration.was_measured(job):
@@ -91,8 +91,9 @@ def cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
         free = with_rates(job, dataclasses.replace(job.rates, links=1.0)).gpu_hours(iterations)
         remarks.append(
             (
-                f"Such a layout has not run: distilling takes {free:,.0f} GPU-hours where its links run at what is "
-                f"stated of them, and what the table says where they run as the study's did. {MEASURED_HERE}",
+                f"Such a layout has not run with these models: distilling takes {free:,.0f} GPU-hours where its links "
+                f"run at what is stated of them, and what the table says where they run as the study's did. "
+                f"{MEASURED_HERE}",
                 "yellow",
             )
         )
@@ -128,11 +129,15 @@ def _changes(asked: Job, other: Job) -> str:
     return " ".join(f"{key}={new}" for key, old, new in settings if old != new)
 
 
-def _beside_the_study(tokens: int) -> str:
+def _beside_the_study(job: Job, tokens: int) -> list[tuple[str, str]]:
+    """What the study reports for its own teacher; of another it says nothing."""
+    if not job.teacher.is_sized_like(calibration.STUDY.teacher):
+        return []
     words = f"The study reports about {STUDY_GPU_HOURS:,.0f} H100-hours for 80B tokens"
     if tokens == STUDY_TOKENS:
-        return f"{words}."
-    return f"{words}, at which {format_tokens(tokens)} would be {STUDY_GPU_HOURS * tokens / STUDY_TOKENS:,.0f}."
+        return [(f"{words}.", "dim")]
+    spent = STUDY_GPU_HOURS * tokens / STUDY_TOKENS
+    return [(f"{words}, at which {format_tokens(tokens)} would be {spent:,.0f}.", "dim")]
 
 
 def detectable_table(suite: Sequence[Load]) -> Table:

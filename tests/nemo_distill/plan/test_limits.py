@@ -99,8 +99,14 @@ def test_the_suite_of_a_scale_fits_the_context_of_its_teacher_and_not_of_one_wit
     full = recipe("", "full")
     asked = ask(full.evaluate)
     check(full, NANO_9B_V2, asked.loads, context=asked.context)
+    small = PUBLISHED["nvidia/Nemotron-H-8B-Base-8K"]
+    with pytest.raises(
+        UserError, match=r"evaluate.suite=study has benchmarks .* of 8,192 tokens .*: .* \(8,192\)\. Take"
+    ):
+        check(full, small, asked.loads, context=asked.context)
     with pytest.raises(UserError, match=r"evaluate.suite=study, with 32,768 new tokens in .* of 8,192 tokens"):
-        check(full, PUBLISHED["nvidia/Nemotron-H-8B-Base-8K"], asked.loads, context=asked.context)
+        check(full, small, [load for load in asked.loads if not load.own_limit], context=asked.context)
+    check(full, small, ask(recipe("evaluate.suite=offline", "full").evaluate).loads, context=None)
 
 
 def test_the_smallest_student_is_the_smallest_of_all_that_the_search_can_list():
