@@ -85,7 +85,7 @@ def prepared(
         spec: The step.
         processes: Its nodes and processes.
         run_name: Of the run; the job is called RUN.STEP.
-        runs: The runs folder, which a container has at the same path.
+        runs: The runs folder, which a container has at the same path, as it has the teacher's, if it lies in one.
         code: The folder of the code to run (`snapshot`).
     """
     job = site.of_step(spec.name)
@@ -104,7 +104,8 @@ def prepared(
     if job.gpus_per_node and processes.world > 1:
         changes["gpus_per_node"] = processes.per_node
     if job.container_image:
-        changes["container_mounts"] = [*job.container_mounts, f"{runs}:{runs}"]
+        needed = filter(None, (str(runs), spec.beside.teacher))
+        changes["container_mounts"] = [*job.container_mounts, *(f"{folder}:{folder}" for folder in needed)]
         changes["container_env"] = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})
     return as_nemo_runs(dataclasses.replace(job, **changes), CodeFolder(symlink_from_remote_dir=str(code)))
 

@@ -14,6 +14,7 @@ from nemo_distill.launch.slurm.commands import job_of
 from nemo_distill.launch.slurm.executor import SlurmExecutor
 from nemo_distill.launch.slurm.facts import Image
 from nemo_distill.launch.slurm.options import JobOptions
+from nemo_distill.run.facts import Beside
 from nemo_distill.run.job import Job
 from nemo_distill.run.ranks import Processes
 from nemo_distill.run.step import Spec
@@ -113,6 +114,9 @@ def test_a_job_asks_for_as_many_gpus_as_it_has_processes(spec, tmp_path):
 def test_a_container_has_the_runs_folder_and_its_own_python(spec, tmp_path):
     job = prepared(spec, tmp_path, container_image="/images/nemo.sqsh", env_vars={"A": "1"}, container_mounts=["/d:/d"])
     assert job.container_mounts == ["/d:/d", f"{tmp_path}/runs:{tmp_path}/runs"]
+    spec.save(Beside(teacher="/teachers/mine"))
+    again = prepared(spec, tmp_path, container_image="/images/nemo.sqsh")
+    assert again.container_mounts == [f"{tmp_path}/runs:{tmp_path}/runs", "/teachers/mine:/teachers/mine"]
     assert {"A", "PYTHONPATH"} <= set(job.container_env)
     assert "export PATH" not in job.setup_lines
     assert "export PATH" in prepared(spec, tmp_path).setup_lines
