@@ -93,6 +93,7 @@ def write_hf(
         shard = {name: state[name].to(dtype_of(name)).contiguous() for name in names}
         save_file(shard, folder / file, metadata={"format": "pt"})
         (folder / file).chmod(mode)
+        del shard  # before the next one is made
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -77,6 +77,7 @@ def test_another_checkpoint_is_written_where_it_is_wanted_with_its_own_blend_and
 
 def test_the_teacher_is_the_base_model_only_where_it_has_a_name_on_the_hub(report_with_teacher):
     assert report_with_teacher("nvidia/NVIDIA-Nemotron-Nano-9B-v2").base_model == "nvidia/NVIDIA-Nemotron-Nano-9B-v2"
+    assert report_with_teacher("org/own@v2").base_model == "org/own"
     for local in ("package:debug/teacher", "/models/teacher", ""):
         assert report_with_teacher(local).base_model is None
 
