@@ -7,13 +7,16 @@
     nemo-run report distill_v1v3-debug
     nemo-run report --published
     nemo-run card distill_v1v3-debug --milestone 0.61M
+    nemo-run clean --delete
 
 NeMo-Run, and the torch it imports, are loaded only to launch a run: help, refusals and previews answer at once.
 """
 
 import dataclasses
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -66,8 +69,9 @@ def command_line(arguments: list[str]) -> typer.Typer:
     app.command("report", rich_help_panel="Runs")(report)
     app.command("card", rich_help_panel="Runs")(card)
     app.command("cancel", rich_help_panel="Runs")(cancel)
+    app.command("clean", rich_help_panel="Runs")(clean)
     app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
-    commands = ["status", "report", "card", "cancel", "experiment"]
+    commands = ["status", "report", "card", "cancel", "clean", "experiment"]
     recipes = recipe_files()
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
@@ -188,6 +192,34 @@ def card(
     from nemo_distill.run.manifest import find
 
     print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license))
+
+
+def clean(
+    rule: Annotated[
+        list[str] | None,
+        typer.Option("--rule", help="optimizer: states of milestones trained past. unreferenced: folders of no run."),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only shown.")] = False,
+    runs: RunsOption = RUNS_FOLDER,
+) -> None:
+    """Show what the folder of all runs need not hold any more and, with --delete, remove it."""
+    from nemo_distill.upkeep.clean import RULES, look
+    from nemo_distill.upkeep.show import print_found, print_removed
+
+    for name in rule or ():
+        if name not in RULES:
+            raise UserError(f"--rule cannot be '{name}'. {nearest(name, RULES)}")
+    if not runs.is_dir():
+        raise UserError(f"there is no folder {runs}.")
+    console = Console()
+    with warnings.catch_warnings():  # of what is imported to read a checkpoint
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        found = look(runs.resolve(), rule or RULES)
+        print_found(found, runs.resolve(), console, delete=delete)
+        for item in found.removable if delete else ():
+            item.remove()
+            print_removed(item, console)
 
 
 def _recipe_command(path: Path, command: list[str]) -> Callable:

@@ -143,6 +143,12 @@ class Backend(Protocol):
     def read(self, checkpoint: Path) -> dict[str, Tensor]:
         """The model's tensors in a checkpoint, in our names; needs neither the framework nor a GPU."""
 
+    def optimizer_size(self, checkpoint: Path) -> int:
+        """Bytes of the optimizer's state in a checkpoint; 0 where it was left out."""
+
+    def without_optimizer(self, checkpoint: Path, folder: Path) -> None:
+        """Write the checkpoint without the optimizer's state into `folder`: `read` still reads it, `train` does not."""
+
     def tokenizer_of(self, checkpoint: Path) -> Path:
         """Folder of the tokenizer that is kept in a checkpoint."""
 

@@ -22,7 +22,7 @@ from nemo_distill.run.manifest import Run
 from nemo_distill.run.provenance import redact
 from nemo_distill.run.secrets import secrets_within
 from nemo_distill.run.sharing import how_to_share, nearest_there, share
-from nemo_distill.run.step import NAME, why_damaged
+from nemo_distill.run.step import NAME, why_damaged, why_not_resumable
 from nemo_distill.track.run import declare, where_tracked
 
 
@@ -69,6 +69,10 @@ def check(run: Run) -> None:
     for key in secrets_within(told):
         raise UserError(f"{key} holds what looks like a token, and would be written to {run.runs}: leave it out.")
     for spec in run.specs.values():
+        goes_on_from = [] if spec.done else [name for name in spec.upstream if run.specs[name].module == spec.module]
+        for before in (run.specs[name] for name in goes_on_from):
+            if before.done and (problem := why_not_resumable(before.name, before.folder)):
+                raise UserError(problem)
         if spec.done and (damaged := why_damaged(f"the output of {spec.name}", spec.folder)):
             raise UserError(damaged)
 

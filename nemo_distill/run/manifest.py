@@ -154,7 +154,7 @@ def state_of(spec: Spec, job: Job | None = None) -> State:
         return State.RUNNING
     if job and job.live:
         return State.WAITING if job.reason == "Dependency" else State.QUEUED
-    if _is_locked(spec.folder / LOCK_FILE):
+    if is_locked(spec.folder / LOCK_FILE):
         return State.RUNNING
     if (spec.folder / FAILED).exists():
         return State.FAILED
@@ -242,7 +242,7 @@ def last_lines(log: Path | None, lines: int = 15) -> list[str]:
     return [line.rpartition("\r")[2] for line in text.splitlines()][-lines:]
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

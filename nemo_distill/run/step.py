@@ -38,6 +38,8 @@ from nemo_distill.run.progress import PROGRESS_FILE, Progress, write_atomically
 SUCCESS = "_SUCCESS"
 FAILED = "_FAILED"
 SPEC_FILE = "spec.json"
+OPTIMIZER = "optimizer"
+"""What a mark of success calls the optimizer's state among what was `removed` from a finished checkpoint."""
 LOG_FILE = "log.txt"
 RANK_LOG_FILE = "log-{rank}.txt"
 """Of a rank but the first, in a step that has several (`nemo_distill.run.ranks`)."""
@@ -205,6 +207,28 @@ def mark_done(folder: Path, **facts) -> None:
     files = {str(path.relative_to(folder)): path.stat().st_size for path in _outputs(folder)}
     (folder / FAILED).unlink(missing_ok=True)
     write_atomically(folder / SUCCESS, json.dumps({**facts, "finished": time.time(), "files": files}, indent=1))
+
+
+def remark(folder: Path, mark: dict, *, files: bool = False) -> None:
+    """Replace the mark of success by `mark`; with `files` it lists what is in the folder now."""
+    listed = (
+        {str(path.relative_to(folder)): path.stat().st_size for path in _outputs(folder)} if files else mark["files"]
+    )
+    write_atomically(folder / SUCCESS, json.dumps(mark | {"files": listed}, indent=1))
+
+
+def why_not_resumable(name: str, folder: Path) -> str | None:
+    """Why no training goes on from the finished segment `name`, and what would help; None: one can."""
+    mark = read_mark(folder)
+    removed = mark.get("removed", {}).get(OPTIMIZER)
+    if removed is None:
+        return None
+    seconds = removed.get("seconds")
+    took = f", which took {seconds / 3600:.1f} h," if seconds else ""
+    return (
+        f"the optimizer's state of {name} was removed by nemo-run clean, so no training goes on from it. "
+        f"Remove {folder} to train that segment again{took} or leave the milestones as they were."
+    )
 
 
 def read_mark(folder: Path) -> dict:

@@ -19,7 +19,9 @@ from pathlib import Path
 
 from nemo_distill.config.division import check_layout
 from nemo_distill.config.resolved import Parallelism
+from nemo_distill.errors import UserError
 from nemo_distill.run.ranks import Ranks
+from nemo_distill.run.step import why_not_resumable
 from nemo_distill.train.course import Course
 
 VERSION = 2
@@ -66,6 +68,8 @@ def main(spec) -> None:
 def _previous_segment(spec) -> Path | None:
     before = [folder for name, folder in spec.upstream.items() if name.startswith("distill")]
     assert len(before) == (spec.config["first"] > 0), spec.upstream
+    if before and (problem := why_not_resumable(before[0].parent.name, before[0])):
+        raise UserError(problem)
     return before[0] / "checkpoint" if before else None
 
 

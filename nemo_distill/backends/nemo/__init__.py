@@ -75,6 +75,18 @@ def read(checkpoint: Path) -> dict[str, Tensor]:
     return read_weights(checkpoint)
 
 
+def optimizer_size(checkpoint: Path) -> int:
+    from nemo_distill.backends.nemo import checkpoint as files
+
+    return files.optimizer_size(checkpoint)
+
+
+def without_optimizer(checkpoint: Path, folder: Path) -> None:
+    from nemo_distill.backends.nemo import checkpoint as files
+
+    files.without_optimizer(checkpoint, folder)
+
+
 def tokenizer_of(checkpoint: Path) -> Path:
     from nemo_distill.backends.nemo.checkpoint import context_tokenizer
 

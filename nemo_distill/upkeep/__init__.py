@@ -1,0 +1,1 @@
+"""What becomes of runs that are over: making room (`clean`)."""
