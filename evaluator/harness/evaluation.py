@@ -184,12 +184,10 @@ def free_ports(number: int) -> list[int]:
 
 def check_ended_well(evaluation: subprocess.Popen, config: dict) -> None:
     """Raise RuntimeError with the reason or the log's end where an evaluation of this configuration has failed."""
-    if evaluation.poll():
-        folder, what = (
-            Path(config["output_dir"]),
-            f"nemo-evaluator's {config['type']} ended with {evaluation.returncode}",
-        )
-        if (folder / ENDED_BY_ADAPTER).is_file():
-            raise RuntimeError(f"{what}: {(folder / ENDED_BY_ADAPTER).read_text(errors='replace')}")
-        lines = (folder / "log.txt").read_text(errors="replace").splitlines()[-15:]
-        raise RuntimeError(f"{what}:\n" + "\n".join(lines))
+    if not evaluation.poll():
+        return
+    folder, what = Path(config["output_dir"]), f"nemo-evaluator's {config['type']} ended"
+    if (folder / ENDED_BY_ADAPTER).is_file():
+        raise RuntimeError(f"{what}: {(folder / ENDED_BY_ADAPTER).read_text(errors='replace')}")
+    lines = (folder / "log.txt").read_text(errors="replace").splitlines()[-15:]
+    raise RuntimeError(f"{what} with {evaluation.returncode}:\n" + "\n".join(lines))

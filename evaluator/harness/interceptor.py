@@ -122,9 +122,12 @@ class AskingInterceptor(RequestToResponseInterceptor, PostEvalHook):
 
 
 def called(body: Any) -> str:
-    """The beginning of a request's last message or prompt: what a question is called where it has no id here."""
+    """The end of a request's last message or prompt: what a question is called where it has no id here.
+
+    Their beginnings are alike: they say how to answer.
+    """
     messages = body.get("messages") if isinstance(body, dict) else None
     last = messages[-1] if isinstance(messages, list) and messages else None
     content = last.get("content") if isinstance(last, dict) else body.get("prompt") if isinstance(body, dict) else None
     line = " ".join(str(content or "").split())
-    return line if len(line) <= NAMED else f"{line[:NAMED]}..."
+    return line if len(line) <= NAMED else f"...{line[-NAMED:]}"

@@ -21,6 +21,7 @@ from pathlib import Path
 from evaluator.harness.readers import read_samples, reported_mean
 from evaluator.harness.sample import Sample
 from evaluator.harness.written import RESULTS, STATISTICS, Scores, Statistics, Written, read_scores, read_statistics
+from evaluator.harness.zero import check_zero
 from evaluator.results.answers import Answer, Question
 from evaluator.results.files import read_text
 from evaluator.results.scores import TaskResult
@@ -124,7 +125,9 @@ def read_artifacts(
             for benchmark in benchmarks
         }
         unasked = sum(not sample.asked for kept in samples.values() for sample in kept)
-        _check_asked(artifacts, benchmarks, statistics, unasked=unasked, whole=all(samples.values()))
+        not_taken = sum(sample.not_taken for kept in samples.values() for sample in kept)
+        whole = all(samples.values())
+        _check_asked(artifacts, benchmarks, statistics, unasked=unasked, not_taken=not_taken, whole=whole)
         if statistics.failed:
             logger.warning(
                 "%s: %s of %s requests failed; all that could be asked was answered when it was asked again.",
@@ -154,16 +157,18 @@ def _check_asked(
     statistics: Statistics,
     *,
     unasked: int = 0,
+    not_taken: int = 0,
     whole: bool = False,
 ) -> None:
     """Raise ValueError unless as many requests were answered as there are questions x repeats, but the `unasked`.
 
-    Answers that were under way when a job met its time limit are asked for again, so that more are counted than kept;
-    that is all right where a `whole` table of them shows what was kept.
+    The adapter counts replies that were `not_taken` for answers as well, one without choices, say. Answers that were
+    under way when a job met its time limit are asked for again, so that more are counted than kept; that is all
+    right where a `whole` table of them shows what was kept.
     """
     wanted = sum(benchmark.questions * benchmark.repeats * benchmark.requests for benchmark in benchmarks) - unasked
     resumed = statistics.runs > 1 and whole and statistics.successful >= wanted
-    if statistics.successful != wanted and not resumed:
+    if not wanted <= statistics.successful <= wanted + not_taken and not resumed:
         but = f", but for {unasked:,} that could not be asked" if unasked else ""
         raise ValueError(
             f"the evaluation in '{artifacts}' made {statistics.count:,} requests, {statistics.successful:,} of them "
@@ -194,6 +199,7 @@ def _read(
         mean_tokens=sum(tokens) / len(tokens) if tokens else statistics.mean_tokens,
         cut_share=sum(cut) / len(cut) if cut else statistics.cut_share,
         empty_share=sum(empty) / len(empty) if empty else 0.0,
+        unasked_share=_unasked_share(benchmark, suite, statistics, samples),
         failed_requests=statistics.failed,
         most=benchmark.most,
     )
@@ -211,8 +217,29 @@ def _read(
         reported = Summary(written.share, stderr, None, benchmark.questions, benchmark.repeats)
         result = replace(known, reported=reported)
     if result.summary.mean == 0:
-        _check_zero(benchmark, suite, samples)
+        result = check_zero(benchmark, suite, result, samples)
     return Reading(result=result, questions=questions)
+
+
+def _unasked_share(benchmark: Benchmark, suite: Suite, statistics: Statistics, samples: Sequence[Sample]) -> float:
+    """Share of answers, from 0 to 1, that could not be asked for. Raises ValueError where it is above what may be."""
+    unasked = sum(not sample.asked for sample in samples) or statistics.unasked
+    asked_for = benchmark.questions * benchmark.repeats
+    # An answer that takes several requests is missing when one of them is.
+    share = min(unasked / asked_for, 1.0)
+    if share > suite.max_unasked:
+        said = next((sample.why for sample in samples if sample.why), statistics.why_unasked)
+        because = f" ({said})" if said else ""
+        raise ValueError(
+            f"{unasked:,} of the {asked_for:,} answers to {benchmark.title} could not be asked for, as their prompts "
+            f"are longer than the context{because}: evaluate.max_unasked={suite.max_unasked:g} is the most that may be."
+        )
+    if unasked:
+        logger.warning(
+            "%s: %s of %s answers could not be asked for, as prompts are longer than the context: they are wrong.",
+            benchmark.title, f"{unasked:,}", f"{asked_for:,}",
+        )  # fmt: skip
+    return share
 
 
 def _stderr(written: Written, benchmark: Benchmark) -> float:
@@ -287,11 +314,3 @@ def _natural(question: str) -> tuple:
     """Sorts `aime/9` before `aime/10`."""
     head, _, tail = question.rpartition("/")
     return (head, int(tail), "") if tail.isdigit() else (head, -1, tail)
-
-
-def _check_zero(benchmark: Benchmark, suite: Suite, samples: Sequence[Sample]) -> None:
-    """A benchmark answered all wrongly is a bad model only where something was answered."""
-    if samples and all(sample.is_blank for sample in samples):
-        raise ValueError(f"{benchmark.title} is 0 and all its {len(samples)} answers are empty: it did not work.")
-    if not suite.may_score_zero:
-        raise ValueError(f"{benchmark.title} is 0: of the suite '{suite.name}' that is a failed evaluation.")

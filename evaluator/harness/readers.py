@@ -50,6 +50,8 @@ def _offline(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Itera
                     finish_reason=reason,
                     empty=record.get("empty"),
                     asked=reason != UNASKED,
+                    why=record.get(UNASKED, ""),
+                    not_taken=record.get("not_taken", 0),
                 )
 
 

@@ -4,6 +4,7 @@ means = Means(datasets=Path("datasets"))
 suite = prepare_suite(get_suite("harness"), means)      # ValueError, in one sentence, for what is lacking
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,13 @@ class Means:
     """Folder of the hub's data sets (`evaluator.suites.datasets`); None: the hub is asked."""
     execute_generated_code: bool = False
     """Whether what the model writes may be executed, in a sandbox (`evaluator.harness.bubblewrap`)."""
+    max_unasked: float = 0.05
+    """Most of a benchmark's answers, as a share from 0 to 1, that may be missing (`Suite.max_unasked`)."""
 
 
 def prepare_suite(suite: Suite, means: Means) -> Suite:
     """`suite` with the number of questions that there are. Raises ValueError, in one sentence, for what is lacking."""
+    suite = dataclasses.replace(suite, max_unasked=means.max_unasked)
     if suite.runner != "direct":
         return suite
     if suite.executes_code and not means.execute_generated_code:

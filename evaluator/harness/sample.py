@@ -39,11 +39,15 @@ class Sample:
     """Whether there was no text to judge, where the harness says so; else that is seen by the text."""
     asked: bool = True
     """Whether it was asked at all: a prompt longer than the context is not, and is wrong."""
+    why: str = ""
+    """What the endpoint said of a question that was not asked; empty where it is not kept."""
+    not_taken: int = 0
+    """Number of replies before it that were taken for none, and asked for again."""
     counted: bool = True
     """Whether it is in the mean that the harness reports."""
 
     def __post_init__(self) -> None:
-        for name in ("question", "prompt", "reference", "cluster"):
+        for name in ("question", "prompt", "reference", "cluster", "why"):
             text(getattr(self, name), name)
         if not self.question:
             raise ValueError("its question has no id.")
@@ -52,6 +56,7 @@ class Sample:
             if getattr(self, name) is not None:
                 text(getattr(self, name), name)
         whole(self.repeat, "its repeat")
+        whole(self.not_taken, "its number of replies that were none")
         number(self.score, "its score")
         if self.tokens is not None:
             whole(self.tokens, "its tokens")

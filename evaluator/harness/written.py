@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from evaluator.harness.asking import ASKING
+from evaluator.harness.asking import ASKING, UNASKED
 from evaluator.results.files import form, mapping, number, read_object, read_text, text, whole
 from evaluator.suites.suite import PERCENT, Benchmark
 
@@ -127,7 +127,8 @@ class Statistics:
     """Number of answers by how they ended: `stop`, `length`; empty where the endpoint did not say."""
     mean_tokens: float
     """Mean length of an answer in tokens; 0 where the endpoint did not say."""
-
+    why_unasked: str = ""
+    """What the endpoint said of a question that could not be asked; empty where it is not kept."""
     again: int = 0
     """Number of requests that our own adapter made again before it told of them."""
 
@@ -135,6 +136,11 @@ class Statistics:
     def failed(self) -> int:
         """Number of requests that failed."""
         return self.count - self.successful + self.again
+
+    @property
+    def unasked(self) -> int:
+        """Number of questions that the adapter could not ask (`evaluator.harness.interceptor`)."""
+        return self.finish_reasons.get(UNASKED, 0)
 
     @property
     def cut_share(self) -> float:
@@ -153,7 +159,8 @@ def read_statistics(artifacts: Path) -> Statistics:
         count = whole(stats.get("count", 0), "count")
         successful = whole(stats.get("successful_count", 0), "successful_count")
         reasons = mapping(stats.get("finish_reason") or {}, "finish_reason")
-        again = mapping(metrics.get(ASKING) or {}, ASKING).get("asked_again") or {}
+        asking = mapping(metrics.get(ASKING) or {}, ASKING)
+        again, why = asking.get("asked_again") or {}, asking.get("why") or [""]
         ended = {text(name, "a finish reason"): whole(times, name) for name, times in reasons.items()}
         return Statistics(
             count=count,
@@ -161,7 +168,8 @@ def read_statistics(artifacts: Path) -> Statistics:
             runs=whole(mapping(metrics.get("evaluation") or {}, "evaluation").get("total_runs", 1), "total_runs"),
             finish_reasons=ended,
             mean_tokens=number(stats.get("avg_completion_tokens") or 0.0, "avg_completion_tokens"),
-            again=sum(whole(times, why) for why, times in mapping(again, "asked_again").items()),
+            again=sum(whole(times, reason) for reason, times in mapping(again, "asked_again").items()),
+            why_unasked=text(why[0], "why it could not ask"),
         )
 
 

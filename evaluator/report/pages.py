@@ -21,6 +21,7 @@ from evaluator.text import (
     share_text,
     span_text,
     tokens_text,
+    valid_unicode,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -44,7 +45,7 @@ def write_pages(folder: Path, template: str, *, templates: Path = TEMPLATES, **c
     """
     for name, ending in ((MARKDOWN, "md"), (HTML, "html")):
         text = render_page(f"{template}.{ending}.j2", templates=templates, **context)
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(valid_unicode(text), encoding="utf-8")
 
 
 def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str:
@@ -72,9 +73,15 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
 
 
 def lost_text(task: TaskResult) -> str:
-    """Shares of a benchmark's answers that were cut or had no text to judge, to stand beside its score; or nothing."""
-    shares = ((task.cut_share, "cut"), (task.empty_share, "empty"))
-    return ", ".join(f"{share_text(share)} {word}" for share, word in shares if share > 0)
+    """What to know of a benchmark's score, to stand beside it; or nothing.
+
+    Shares of its answers that were cut, had no text to judge or could not be asked for, and how probable a zero is.
+    """
+    shares = ((task.cut_share, "cut"), (task.empty_share, "empty"), (task.unasked_share, "not asked"))
+    known = [f"{share_text(share)} {word}" for share, word in shares if share > 0]
+    if task.zero_chance is not None:
+        known.append(f"0 by chance in {share_text(task.zero_chance)} or more")
+    return ", ".join(known)
 
 
 def headings(content: str) -> list[tuple[str, str]]:

@@ -264,7 +264,7 @@ def with_answers(made: Sequence[Sheet]) -> tuple[Sheet, ...]:
 
 def write_questions(made: Sequence[Sheet], folder: Path) -> None:
     """Write questions.csv into `folder`: a line per question, a column per checkpoint."""
-    with open(folder / QUESTIONS, "w", newline="", encoding="utf-8") as file:
+    with open(folder / QUESTIONS, "w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file, lineterminator="\n")
         if made:
             writer.writerow(("benchmark", "question", "repeats", *(column.title for column in made[0].columns)))

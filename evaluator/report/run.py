@@ -19,7 +19,7 @@ from evaluator.verdicts.seeds import SEED_SD
 SCORES = "scores.csv"
 CSV_COLUMNS = (
     "checkpoint", "role", "tokens", "benchmark", "key", "mean", "stderr", "rerun_sd", "questions", "repeats",
-    "cut_share", "empty_share",
+    "cut_share", "empty_share", "unasked_share", "zero_chance",
 )  # fmt: skip
 
 
@@ -106,10 +106,10 @@ def score_lines(report: Report) -> Iterator[list]:
         for benchmark, task in zip(report.suite.benchmarks, row.result.tasks, strict=True):
             s = task.summary
             values = [_digits(s.mean), _digits(s.stderr), _digits(s.rerun_sd), s.questions, s.repeats]
-            values += [_digits(task.cut_share), _digits(task.empty_share)]
+            values += map(_digits, (task.cut_share, task.empty_share, task.unasked_share, task.zero_chance))
             yield [row.title, row.role, row.tokens, benchmark.title, benchmark.key, *values]
         mean = [_digits(row.average.mean), _digits(row.average.stderr)]
-        yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, "", "", "", "", ""]
+        yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, *[""] * 7]
 
 
 def terminal_table(folder: Path):

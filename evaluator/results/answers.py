@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluator.results.files import form, json_lines, number, text
+from evaluator.text import valid_unicode
 
 ANSWERS_FILE = "answers.jsonl"
 KEPT_PROMPT = 2_000
@@ -75,7 +76,8 @@ def save_answers(folder: Path, questions: Iterable[Question]) -> None:
             record["answers"] = [
                 asdict(answer) | {"text": shortened_answer(answer.text)} for answer in question.answers
             ]
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            # A model may write, and a harness keep, half of a surrogate pair, which no file can hold.
+            file.write(valid_unicode(json.dumps(record, ensure_ascii=False)) + "\n")
 
 
 def load_answers(path: Path, wanted: Mapping[str, Collection[str]] | None = None) -> Iterator[Question]:

@@ -48,6 +48,11 @@ class TaskResult:
     """Highest score of a question; more than 1 where questions weigh differently, so that their mean is at most 1."""
     empty_share: float = 0.0
     """Share of answers, from 0 to 1, that leave no text to judge: nothing was said, or nothing but reasoning."""
+    unasked_share: float = 0.0
+    """Share of answers, from 0 to 1, that are missing, and wrong, since their prompts were longer than the context."""
+    zero_chance: float | None = None
+    """Least probability, from 0 to 1, with which chance gives a checkpoint that answers a score of 0 here; None for any
+    other score, or where no such checkpoint is known."""
 
     @property
     def has_answers(self) -> bool:
@@ -122,6 +127,7 @@ def _task(record: dict[str, Any]) -> TaskResult:
     table = _checked_table(name, questions, scores, most) if reported is None else None
     if reported is not None and (questions or scores):
         raise ValueError(f"{name} has both answers and a score that stands for them.")
+    chance = record.get("zero_chance")
     clusters = items(record.get("clusters") or list(clusters_of(name, questions)), f"clusters of {name}")
     if clusters and (len(clusters) != len(questions) or set(map(type, clusters)) != {str}):
         raise ValueError(f"{name} has {len(clusters)} clusters for {len(questions)} questions, or some are no names.")
@@ -132,6 +138,8 @@ def _task(record: dict[str, Any]) -> TaskResult:
         mean_tokens=number(record["mean_tokens"], f"mean_tokens of {name}"),
         cut_share=number(record["cut_share"], f"cut_share of {name}", most=1),
         empty_share=number(record.get("empty_share", 0.0), f"empty_share of {name}", most=1),
+        unasked_share=number(record.get("unasked_share", 0.0), f"unasked_share of {name}", most=1),
+        zero_chance=None if chance is None else number(chance, f"zero_chance of {name}", most=1),
         clusters=tuple(clusters),
         reported=reported,
         failed_requests=whole(record.get("failed_requests", 0), f"failed_requests of {name}"),

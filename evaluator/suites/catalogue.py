@@ -68,6 +68,7 @@ STUDY = Suite(
             params={"temperature": None, "top_p": None, "max_new_tokens": None, "num_fewshot": 5},
             scale=UNIT,
             split="test",
+            lowest=0.678,
         ),
         Benchmark(
             title="MMLU Pro",
@@ -82,6 +83,7 @@ STUDY = Suite(
             result="mmlu-pro",
             scale=PERCENT,
             split="test",
+            lowest=0.119,
         ),
         Benchmark(
             title="GPQA Diamond",
@@ -96,6 +98,7 @@ STUDY = Suite(
             result="gpqa",
             scale=PERCENT,
             split="diamond",
+            lowest=0.177,
         ),
         Benchmark(
             title="LCB v6",
@@ -111,6 +114,7 @@ STUDY = Suite(
             params={"dataset_split": "test_v6_2408_2505"},
             scale=PERCENT,
             split="test_v6_2408_2505",
+            lowest=0.014,
         ),
         Benchmark(
             title="AIME 2025",
@@ -125,6 +129,7 @@ STUDY = Suite(
             result="aime25",
             scale=PERCENT,
             split="test",
+            lowest=0.004,
         ),
         Benchmark(
             title="MATH-500",
@@ -140,6 +145,7 @@ STUDY = Suite(
             judged=True,
             scale=UNIT,
             split="test",
+            lowest=0.06,
         ),
         Benchmark(
             title="IFEval",
@@ -155,6 +161,7 @@ STUDY = Suite(
             scale=PERCENT,
             split="test",
             most=2.0,  # of a prompt with three instructions, were one the rule
+            lowest=0.418,
         ),
         Benchmark(
             title="SciCode",
@@ -171,6 +178,7 @@ STUDY = Suite(
             params={"max_new_tokens": 8_192, "dataset_split": "test_aai"},
             scale=PERCENT,
             split="test_aai",
+            lowest=0.001,
         ),
     ),
     temperature=0.6,

@@ -80,6 +80,9 @@ class Benchmark:
     """The part of the data set that is asked, as its harness or the Hub calls it."""
     most: float = 1.0
     """Highest score of one question; more than 1 where a question weighs by how much it asks for."""
+    lowest: float = 0.0
+    """Lowest score, from 0 to 1, that a checkpoint which answers is known to have; 0 where none is known. The study's
+    are those of its pruned student, as published."""
 
     @property
     def independent(self) -> int:
@@ -131,7 +134,11 @@ class Suite:
     """The most tokens of a prompt and its answer, where the suite needs more than the checkpoint's config says: a
     Nemotron-H has no positions that could run out."""
     may_score_zero: bool = True
-    """Whether a checkpoint may answer a whole benchmark wrongly; where not, a zero is a failed evaluation."""
+    """Whether a checkpoint may answer a whole benchmark wrongly; where not, a zero is a failed evaluation unless chance
+    explains it (`evaluator.harness.zero`)."""
+    max_unasked: float = 0.05
+    """Most of a benchmark's answers, as a share from 0 to 1, that may be missing since their prompts were longer than
+    the context; they count as wrong."""
 
     @property
     def answers(self) -> int:
@@ -187,8 +194,8 @@ _FIRST_FIELDS: dict[type, tuple[str, ...]] = {
     Dataset: ("name", "files", "fields", "between", "parts", "given", "by_hand"),
 }  # fmt: skip
 """Fields that protocols have held since evaluations were first made. It stays as it is when a field is added."""
-_READING = {Benchmark: ("scale", "split", "most")}
-"""Fields that say how results are read, or name what others decide: protocols hold none of them."""
+_READING = {Benchmark: ("scale", "split", "most", "lowest"), Suite: ("max_unasked",)}
+"""Fields that say how results are read and believed, or name what others decide: protocols hold none of them."""
 
 
 def identity_of(part: Any) -> Any:

@@ -101,6 +101,8 @@ class Evaluation:
     """Folder of the hub's data sets; None: they are asked for over the network."""
     execute_generated_code: bool = False
     """Whether code that the model writes may be executed, in a sandbox."""
+    max_unasked: float = 0.05
+    """Most of a benchmark's answers, as a share from 0 to 1, that may be missing since they could not be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

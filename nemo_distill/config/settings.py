@@ -41,6 +41,12 @@ def _positive(settings, *names: str) -> None:
             raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be above 0.")
 
 
+def _share(settings, name: str) -> None:
+    value = getattr(settings, name)
+    if not 0 <= value <= 1:
+        raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be a share from 0 to 1.")
+
+
 def _one_of(settings, name: str, choices: tuple[str, ...]) -> None:
     value = getattr(settings, name)
     if value is not None and value not in choices:
@@ -163,9 +169,13 @@ class Evaluate:
     (`evaluator.suites.datasets`)."""
     execute_generated_code: bool = False
     """Whether code that the model writes may be executed, in a sandbox (`evaluator.harness.bubblewrap`)."""
+    max_unasked: float = 0.05
+    """Most of a benchmark's answers, as a share from 0 to 1, that may be missing since their prompts are longer than
+    the context. They count as wrong; no score depends on the bound, so it is in no fingerprint."""
 
     def __post_init__(self):
         _positive(self, "repeats", "max_new_tokens")
+        _share(self, "max_unasked")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,8 @@ class Beside:
     """The tracked run, None where there is none."""
     teacher: str = ""
     """Folder that stands in a config as `config.teacher.FOLDER`; empty where none does."""
+    max_unasked: float = 0.05
+    """Most of a benchmark's answers, as a share from 0 to 1, that could not be asked for, in an evaluation."""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Beside":
@@ -65,6 +67,7 @@ class Beside:
             second_search=record.get("second_search", True),
             tracked=Tracked(**record["tracked"]) if record.get("tracked") else None,
             teacher=record.get("teacher", ""),
+            max_unasked=record.get("max_unasked", 0.05),
         )
 
     def record(self) -> dict[str, Any]:
@@ -120,6 +123,7 @@ class RunFacts:
                 layout=recipe.layout,
                 second_search=recipe.prune.chip_friendly != "ignore",
                 teacher=recipe.teacher.path if recipe.teacher.checkpoint == FOLDER else "",
+                max_unasked=recipe.evaluate.max_unasked,
             ),
         )
 

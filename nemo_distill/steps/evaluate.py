@@ -37,6 +37,7 @@ def main(spec: Spec) -> None:
         threads=config["threads"],
         datasets=Path(datasets) if datasets else None,
         execute_generated_code=config.get("execute_generated_code", False),
+        max_unasked=spec.beside.max_unasked,
     )
     exported = spec.upstream.get(config["checkpoint"])
     checkpoint = exported / "hf" if exported else model_folder(path_of(config["checkpoint"], spec.beside.teacher))

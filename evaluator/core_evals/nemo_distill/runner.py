@@ -87,6 +87,7 @@ async def ask_all(
                 "empty": not visible(response, ended=ended),
                 "tokens": completion_tokens(reply),
                 "finish_reason": reason,
+                "not_taken": sum(again.startswith("200") for again in asking.reasons),
             } | ({UNASKED: reply[UNASKED]} if reason == UNASKED else {})
 
         async with asyncio.TaskGroup() as group:

@@ -12,6 +12,7 @@ import pytest
 
 from core_evals.nemo_distill.runner import ask_all, read_questions
 from evaluator.harness.asking import Asking, NotAnswered, Patience, seconds_of
+from evaluator.harness.interceptor import called
 from tests.evaluator.endpoints import Reply, replying, said
 
 HURRIED = Patience(retries=3, seconds=600, second=0.001)
@@ -120,7 +121,7 @@ def test_what_passes_is_asked_again(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_does_not_pass_ends_in_one_sentence_with_the_question_and_the_reply(way):
-    named = "question offline_math-000, repeat 0," if way == "runner" else f"the question '{name_of(QUESTION)}'"
+    named = "question offline_math-000, repeat 0," if way == "runner" else f"the question {called(QUESTION)!r}"
     lasting = {
         "was asked 4 times, without an answer: 503 loading": Reply(b"loading", 503),
         "was asked 4 times, without an answer: 200 without choices: {": Reply(said("x") | {"choices": []}),
@@ -136,11 +137,6 @@ def test_what_does_not_pass_ends_in_one_sentence_with_the_question_and_the_reply
             ask(way, reply)
         assert str(raised.value).startswith(f"{named} {sentence}"), raised.value
         assert len(str(raised.value)) < 500 and "\n" not in str(raised.value)
-
-
-def name_of(question: dict) -> str:
-    text = " ".join(question["messages"][-1]["content"].split())
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -220,6 +216,18 @@ def test_the_adapter_leaves_its_counts_beside_the_others(tmp_path):
     assert metrics["response_stats"] == {"count": 1}
     assert (metrics["asking"]["asked_again"], metrics["asking"]["unasked"]) == ({"503": 1}, 1)
     assert "maximum context length" in metrics["asking"]["why"][0]
+
+
+def test_a_question_without_an_id_is_called_by_its_end():
+    long = "Below is a math question. Put the answer into a box.\n\n" + "What is 665 + 238? " * 9
+    name = called({"messages": [{"role": "user", "content": long}]})
+    assert name.startswith("...") and name.endswith(" What is 665 + 238?") and len(name) == 63
+    assert [called(body) for body in ({"prompt": " 2 +\n2 "}, {"messages": []}, None, {"messages": [1]})] == [
+        "2 + 2",
+        "",
+        "",
+        "",
+    ]
 
 
 def test_a_pause_is_what_retry_after_says_or_grows_to_its_limit_and_chance_spreads_it():

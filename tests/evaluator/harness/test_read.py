@@ -133,15 +133,22 @@ def test_an_evaluation_in_a_folder_of_an_earlier_one_is_refused(folder):
         read(folder, SUITE, model_id="pruned")
 
 
-def test_a_question_that_could_not_be_asked_is_wrong_empty_and_not_missed_among_the_requests(folder):
+def test_a_question_that_could_not_be_asked_is_wrong_empty_and_counted_up_to_a_bound(folder, caplog):
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    lines[-1] |= {"finish_reason": "unasked", "response": "", "empty": True, "tokens": 0}
+    why = "400 over the model's context"
+    lines[-1] |= {"finish_reason": "unasked", "unasked": why, "response": "", "empty": True, "tokens": 0}
     lines[1] |= {"empty": True}  # cut while thinking: there is text, and no answer in it
     (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     stats = {"response_stats": {"count": 6, "successful_count": 5}}
     (folder / "eval_factory_metrics.json").write_text(json.dumps(stats))
-    (result,) = read(folder, SUITE, model_id="pruned")
+    (result,) = read(folder, dataclasses.replace(SUITE, max_unasked=1 / 6), model_id="pruned")
     assert (result.scores[2], result.empty_share) == ((0.0, 0.0), pytest.approx(2 / 6))
+    assert result.unasked_share == 1 / 6
+    assert "Math: 1 of 6 answers could not be asked for" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"1 of the 6 answers to Math .*\(400 over the model's context\).*unasked=0.05"
+    ):
+        read(folder, SUITE, model_id="pruned")
 
 
 def test_a_zero_is_believed_where_something_was_answered_and_not_where_all_answers_are_empty(folder):
@@ -182,3 +189,30 @@ def test_where_each_repeat_has_a_right_answer_of_its_own_all_are_named_and_whose
     assert [question.reference for question in reading.questions] == [
         "A / C, by repeat; the question shown is that of the first", "B", "B",
     ]  # fmt: skip
+
+
+def test_what_the_adapter_could_not_ask_is_counted_alike(folder):
+    stats = {"count": 6, "successful_count": 6, "finish_reason": {"stop": 5, "unasked": 1}}
+    asking = {"asked_again": {}, "unasked": 1, "why": ["413 too large"]}
+    metrics = {"response_stats": stats, "asking": asking}
+    (folder / "eval_factory_metrics.json").write_text(json.dumps(metrics))
+    (result,) = read(folder, dataclasses.replace(SUITE, max_unasked=0.2), model_id="pruned")
+    assert result.unasked_share == 1 / 6
+    with pytest.raises(ValueError, match=r"1 of the 6 answers .*\(413 too large\)"):
+        read(folder, SUITE, model_id="pruned")
+
+
+def test_our_own_tasks_may_have_been_sent_more_replies_than_they_took(folder):
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    lines[2] |= {"not_taken": 2}  # without choices, say
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for successful in (6, 7, 8):
+        stats = {"response_stats": {"count": 9, "successful_count": successful}}
+        (folder / "eval_factory_metrics.json").write_text(json.dumps(stats))
+        (result,) = read(folder, SUITE, model_id="pruned")
+        assert (result.summary.mean, result.failed_requests) == (0.5, 9 - successful)
+    (folder / "eval_factory_metrics.json").write_text(
+        json.dumps({"response_stats": {"count": 9, "successful_count": 9}})
+    )
+    with pytest.raises(ValueError, match="made 9 requests, 9 of them answered"):
+        read(folder, SUITE, model_id="pruned")

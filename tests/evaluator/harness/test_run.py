@@ -113,8 +113,19 @@ def processes_about(text: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_task_that_fails_fails_the_suite_with_the_end_of_its_log(checkpoint, tmp_path):
+    too_hot = dataclasses.replace(TWO_TASKS, temperature=200.0)
+    with pytest.raises(
+        RuntimeError,
+        match=r"(?s)ended with 1:.*question offline_math-\d+, repeat \d, is refused: 400 .*'temperature' is 200",
+    ):
+        run_suite(checkpoint, suite=too_hot, folder=tmp_path, label="tiny", seed=0)
+
+
+@pytest.mark.slow
+def test_a_suite_whose_prompts_are_over_the_context_is_refused_with_what_the_server_said(checkpoint, tmp_path):
     too_long = dataclasses.replace(TWO_TASKS, max_new_tokens=250)
     with pytest.raises(
-        RuntimeError, match=r"(?s)nemo-evaluator's nemo_distill.offline ended with 1:.*model's context of 256"
+        ValueError,
+        match=r"80 of the 80 answers to Math could not be .*model's context of 256.*evaluate.max_unasked=0.05",
     ):
         run_suite(checkpoint, suite=too_long, folder=tmp_path, label="tiny", seed=0)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluator.harness.evaluation import CONFIG, evaluating, free_ports, run_config
+from evaluator.harness.evaluation import CONFIG, check_ended_well, evaluating, free_ports, run_config
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.written import Scores
+from evaluator.results.answers import ANSWERS_FILE, save_answers
 from evaluator.suites.catalogue import HARNESS, OFFLINE, STUDY
 from evaluator.suites.datasets import question_ids
-from tests.evaluator.endpoints import answering
+from tests.evaluator.endpoints import Reply, answering, replying, said
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +127,46 @@ def test_an_adapters_cache_makes_one_answer_of_all_repeats_so_there_is_none(tmp_
     assert len(asked) == 5  # of 15
     assert all(benchmark.repeats_key or benchmark.repeats == 1 for benchmark in STUDY.benchmarks)
     assert "use_caching: false" in (Path(__file__).parents[3] / "nemo_evaluator.yaml").read_text()
+
+
+def test_a_harness_is_asked_again_what_passed_and_is_given_nothing_for_what_was_cut_or_could_not_be_asked(tmp_path):
+    suite = dataclasses.replace(prepare_suite(AIME, Means(datasets=HUB)), max_unasked=0.2)
+    began, ids, asked = time.time(), question_ids(HUB, suite), []
+
+    def reply(body: dict) -> Reply:
+        asked.append(body)
+        question, answer = body["messages"][-1]["content"], right(body)
+        if len(asked) == 1:
+            return Reply(b"loading", 503)
+        if "665 + 238" in question:
+            return Reply(said(f"it may be {answer}. But wait", "length"))
+        if "524 - 111" in question:
+            return Reply(json.dumps(said(f"so</think>{answer} \ud83d")).encode())
+        if "312 books" in question:
+            return Reply(b"maximum context length is 40 tokens", 400)
+        return Reply(said(answer))  # without any reasoning, and it ended by itself
+
+    with replying(reply) as url:
+        assert run(aime_config(tmp_path, url, suite)) == 0
+    (reading,) = read_direct(tmp_path, suite, model_id="debug", started=began, ids=ids)
+    scores = [sum(row) for row in reading.result.scores]
+    assert (scores, len(asked)) == ([0, 3, 0, 3, 3], 16)
+    assert (reading.result.cut_share, reading.result.unasked_share, reading.result.empty_share) == (0.2, 0.2, 0.4)
+    save_answers(tmp_path, reading.questions)
+    assert "\N{REPLACEMENT CHARACTER}" in (tmp_path / ANSWERS_FILE).read_text(encoding="utf-8")
+
+
+def test_a_refusal_ends_a_harness_with_the_question_and_what_was_said(tmp_path):
+    suite = prepare_suite(AIME, Means(datasets=HUB))
+    with replying(lambda body: Reply(b"no key", 401)) as url:
+        config = aime_config(tmp_path, url, suite)
+        (port,) = free_ports(1)
+        with evaluating(config, adapter_port=port, datasets=HUB) as evaluation:
+            evaluation.wait()
+            with pytest.raises(
+                RuntimeError, match=r"aime_2025_nemo ended: the question '\.\.\..*' is refused: 401 no key$"
+            ):
+                check_ended_well(evaluation, config["config"])
 
 
 def test_the_launcher_s_export_leaves_errors_out_so_that_results_are_read_from_their_file(tmp_path):

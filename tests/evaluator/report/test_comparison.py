@@ -253,20 +253,20 @@ def test_what_cannot_be_asked_of_a_comparison_is_refused_in_a_sentence(twins, ca
     assert sentence in error and error.count("\n") == 1
 
 
-def test_shares_of_cut_and_of_empty_answers_stand_beside_scores_in_page_and_csv(tmp_path):
+def test_shares_of_cut_empty_and_unasked_answers_stand_beside_scores_in_page_and_csv(tmp_path):
     report = gather(made(tmp_path, "a").specs["report"])
     row = report.milestones[-1]
-    first = dataclasses.replace(row.result.tasks[0], cut_share=0.034, empty_share=0.0002)
+    first = dataclasses.replace(row.result.tasks[0], cut_share=0.034, empty_share=0.0002, unasked_share=0.01)
     result = dataclasses.replace(row.result, tasks=(first, *row.result.tasks[1:]))
     lossy = dataclasses.replace(report, rows=(*report.rows[:-1], dataclasses.replace(row, result=result)))
     write_report(lossy, tmp_path)
     for kind in ("html", "md"):
         assert (tmp_path / f"report.{kind}").read_text(encoding="utf-8").count(
-            "3.4% cut, &lt;0.1% empty" if kind == "html" else "3.4% cut, <0.1% empty"
+            f"3.4% cut, {'&lt;' if kind == 'html' else '<'}0.1% empty, 1.0% not asked"
         ) == 1
     with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as file:
-        shares = [(line["cut_share"], line["empty_share"]) for line in csv.DictReader(file)]
-    assert shares.count(("0.034000", "0.000200")) == 1 and shares.count(("", "")) == len(report.rows)
+        shares = [tuple(line[f"{what}_share"] for what in ("cut", "empty", "unasked")) for line in csv.DictReader(file)]
+    assert shares.count(("0.034000", "0.000200", "0.010000")) == 1 and shares.count(("", "", "")) == len(report.rows)
 
 
 def test_the_page_says_all_that_the_markdown_does_and_asks_nothing_of_the_network(written):

@@ -33,6 +33,14 @@ def test_answers_read_back_as_they_were_saved_and_are_one_object_per_line(tmp_pa
     assert line["answers"][1] == {"text": "5", "score": 0.0, "finish_reason": "length"}
 
 
+def test_half_a_surrogate_pair_is_replaced_wherever_it_stands(tmp_path):
+    half = "so \ud83d"
+    answer = Answer(text=half, score=1.0, finish_reason="stop")
+    save_answers(tmp_path, [Question(task="t", question=half, prompt=half, reference=half, answers=(answer,))])
+    (kept,) = load_answers(tmp_path / ANSWERS_FILE)
+    assert {kept.question, kept.prompt, kept.reference, kept.answers[0].text} == {"so \ufffd"}
+
+
 def test_long_texts_keep_the_beginning_of_the_question_and_the_end_of_the_answer(tmp_path):
     answer = Answer(text="x" * 10_000 + "the end", score=1.0, finish_reason="stop")
     prompt = "beginning" + "y" * 10_000

@@ -78,6 +78,8 @@ def test_every_field_of_a_suite_decides_its_identity(name):
     suite = catalogue.get_suite(name)
     (first, *others) = suite.benchmarks
     for one in dataclasses.fields(suite):
+        if one.name in _READING[Suite]:
+            continue
         assert identity_of(dataclasses.replace(suite, **{one.name: ("another",)})) != identity_of(suite), one.name
     for one in dataclasses.fields(first):
         if one.name in _READING[Benchmark]:
