@@ -64,7 +64,7 @@ class Patience:
 
     retries: int = 10
     """Times it is asked again."""
-    seconds: float = 7_200
+    seconds: float = 3_600
     """Time in seconds, from when it is first asked, after which it is not asked again."""
     first_pause: float = 1
     """Least pause in seconds; each is twice the last."""
