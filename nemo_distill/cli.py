@@ -203,18 +203,18 @@ def clean(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show what the folder of all runs need not hold any more and, with --delete, remove it."""
-    from nemo_distill.upkeep.clean import RULES, look
-    from nemo_distill.upkeep.show import print_found, print_removed
-
-    for name in rule or ():
-        if name not in RULES:
-            raise UserError(f"--rule cannot be '{name}'. {nearest(name, RULES)}")
     if not runs.is_dir():
         raise UserError(f"there is no folder {runs}.")
     console = Console()
     with warnings.catch_warnings():  # of what is imported to read a checkpoint
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
+        from nemo_distill.upkeep.clean import RULES, look
+        from nemo_distill.upkeep.show import print_found, print_removed
+
+        for name in rule or ():
+            if name not in RULES:
+                raise UserError(f"--rule cannot be '{name}'. {nearest(name, RULES)}")
         found = look(runs.resolve(), rule or RULES)
         print_found(found, runs.resolve(), console, delete=delete)
         for item in found.removable if delete else ():
