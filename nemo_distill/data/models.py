@@ -11,6 +11,7 @@ pickle.
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,24 @@ def model_folder(name: str, *, weights: bool = True) -> Path:
     wanted = ["*.json", "*.jinja", *(["*.safetensors"] if weights else [])]
     with refusals(model, revision, kind=MODEL):
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, endpoint=endpoint()))
+
+
+def without_links(folder: Path, copy: Path) -> Path:
+    """`folder`, or, where files in it are links, as in the hub's cache, `copy` with the files that they lead to.
+
+    A container that is given the folder alone does not have those. On one file system it takes no room.
+    """
+    links = [path for path in folder.iterdir() if path.is_symlink()]
+    if not links:
+        return folder
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    for path in folder.iterdir():
+        try:
+            os.link(path.resolve(strict=True), copy / path.name)
+        except OSError:
+            shutil.copy(path, copy / path.name)
+    return copy
 
 
 def model_config(name: str) -> dict[str, Any]:

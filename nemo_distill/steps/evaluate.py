@@ -13,13 +13,14 @@ An attempt that was cut leaves nothing that the next one trusts: the suite is ru
 """
 
 import logging
+import shutil
 from pathlib import Path
 
 from evaluator.harness.requirements import Means
 from evaluator.harness.run import run_suite
 from evaluator.serve.checkpoint import verify_checkpoint
 from nemo_distill.config.teacher import path_of
-from nemo_distill.data.models import model_folder
+from nemo_distill.data.models import model_folder, without_links
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.suites import suite_of
 from nemo_distill.run.step import Spec
@@ -41,9 +42,11 @@ def main(spec: Spec) -> None:
     )
     exported = spec.upstream.get(config["checkpoint"])
     checkpoint = exported / "hf" if exported else model_folder(path_of(config["checkpoint"], spec.beside.teacher))
-    unit = "answers" if suite.runner == "direct" else "benchmarks"
+    direct = suite.runner == "direct"
+    unit, linked = "answers" if direct else "benchmarks", spec.folder / "checkpoint"
     try:
         verify_checkpoint(checkpoint)
+        checkpoint = checkpoint if direct else without_links(checkpoint, linked)
         result = run_suite(
             checkpoint,
             suite=suite,
@@ -55,6 +58,7 @@ def main(spec: Spec) -> None:
         )
     except ValueError as error:  # the checkpoint, what the suite needs, or a result that is not to be believed
         raise UserError(str(error)) from None
+    shutil.rmtree(linked, ignore_errors=True)
     result.save(spec.folder)
     for task in result.tasks:
         logger.info("%s %.1f ± %.1f", task.task, 100 * task.summary.mean, 100 * task.summary.stderr)

@@ -15,7 +15,7 @@ import pytest
 from nemo_distill.data import hub as hub_module
 from nemo_distill.data.documents import Tally, rows
 from nemo_distill.data.hub import locate
-from nemo_distill.data.models import model_folder
+from nemo_distill.data.models import model_folder, without_links
 from nemo_distill.errors import UserError
 
 README = """---
@@ -120,6 +120,18 @@ def test_a_model_is_fetched_once_and_without_its_weights_where_they_are_not_want
     assert sorted(path.name for path in folder.iterdir()) == ["a.safetensors", "config.json", "tokenizer.json"]
     asked = [request for request in local_hub.requests if request.startswith("GET") and "resolve" in request]
     assert sorted(request.rpartition("/")[2] for request in asked) == ["a.safetensors", "config.json", "tokenizer.json"]
+
+
+def test_a_checkpoint_of_the_hubs_cache_is_given_to_a_container_as_files(local_hub, tmp_path):
+    local_hub.add("org/model", MODEL)
+    cached = model_folder("org/model")
+    assert all(path.is_symlink() for path in cached.iterdir())
+    given = without_links(cached, tmp_path / "given")
+    assert {path.name: path.read_bytes() for path in given.iterdir()} == {
+        path.name: path.read_bytes() for path in cached.iterdir()
+    }
+    assert not any(path.is_symlink() for path in given.iterdir())
+    assert without_links(given, tmp_path / "again") == given and not (tmp_path / "again").exists()
 
 
 def test_a_model_at_hand_or_in_the_mirror_asks_no_hub(local_hub, tmp_path, monkeypatch):
