@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_distill import families
-from nemo_distill.data.models import CONFIG, model_config
+from nemo_distill.data.models import CONFIG, model_config, model_folder
+from nemo_distill.data.vocabulary import check_vocabulary
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
 
@@ -37,6 +38,17 @@ def shape_in(config: Mapping[str, Any], what: str) -> Shape:
         return family.shape_of(config)
     except UserError as error:
         raise UserError(f"{what}: {error}") from None
+
+
+def fetched(name: str) -> Path:
+    """The folder of the checkpoint `name`, a folder or a model of the hub, which can be a teacher.
+
+    Raises `UserError` for one that cannot, before a byte of its weights is fetched.
+    """
+    small = model_folder(name, weights=False)
+    shape = shape_in(model_config(str(small)), name)
+    check_vocabulary(small, shape.vocab_size, name)
+    return model_folder(name)
 
 
 def read_hf(folder: Path, *, files: Mapping[str, Path]) -> "tuple[Shape, dict[str, Tensor]]":

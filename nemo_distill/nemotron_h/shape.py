@@ -140,14 +140,17 @@ class Shape:
         """
         check_config(config)
         pattern = config.get("hybrid_override_pattern")
-        if pattern is None:
-            kinds = config.get("layers_block_type") or config.get("layer_types")
+        kinds = config.get("layers_block_type") or config.get("layer_types")
+        if pattern is None or kinds:
             if not kinds or not isinstance(kinds, list):
                 raise UserError("config.json has neither hybrid_override_pattern nor layers_block_type.")
             unknown = sorted(set(map(str, kinds)) - set(_HF_LAYER_TYPES))
             if unknown:
                 raise UserError(f"layer type {unknown[0]!r} is not supported; known: {', '.join(_HF_LAYER_TYPES)}.")
-            pattern = "".join(_HF_LAYER_TYPES[kind] for kind in kinds)
+            listed = "".join(_HF_LAYER_TYPES[kind] for kind in kinds)
+            if pattern not in (None, listed):  # transformers goes by the list, other engines by the pattern
+                raise UserError(f"hybrid_override_pattern, {pattern}, and layers_block_type, {listed}, do not agree.")
+            pattern = listed
         try:
             return cls(
                 pattern=pattern,

@@ -20,8 +20,9 @@ from evaluator.harness.requirements import Means
 from evaluator.harness.run import run_suite
 from evaluator.serve.checkpoint import verify_checkpoint
 from nemo_distill.config.teacher import path_of
-from nemo_distill.data.models import model_folder, without_links
+from nemo_distill.data.models import without_links
 from nemo_distill.errors import UserError
+from nemo_distill.families.checkpoint import fetched
 from nemo_distill.outcome.suites import suite_of
 from nemo_distill.run.step import Spec
 
@@ -41,7 +42,7 @@ def main(spec: Spec) -> None:
         max_unasked=spec.beside.max_unasked,
     )
     exported = spec.upstream.get(config["checkpoint"])
-    checkpoint = exported / "hf" if exported else model_folder(path_of(config["checkpoint"], spec.beside.teacher))
+    checkpoint = exported / "hf" if exported else fetched(path_of(config["checkpoint"], spec.beside.teacher))
     direct = suite.runner == "direct"
     unit, linked = "answers" if direct else "benchmarks", spec.folder / "checkpoint"
     try:

@@ -11,8 +11,7 @@ import shutil
 
 from evaluator.serve.checkpoint import verify_checkpoint
 from nemo_distill.config.teacher import path_of
-from nemo_distill.data.models import model_config, model_folder
-from nemo_distill.data.vocabulary import check_vocabulary
+from nemo_distill.data.models import model_config
 from nemo_distill.errors import UserError
 
 VERSION = 1
@@ -26,18 +25,13 @@ def main(spec) -> None:
     from nemo_distill.families import checkpoint
     from nemo_distill.nemotron_h.model import Runtime
 
-    name = path_of(spec.config["checkpoint"], spec.beside.teacher)
-    small = model_folder(name, weights=False)
-    config = model_config(str(small))  # whatever it says against the model is known before a byte of weights is fetched
-    shape = checkpoint.shape_in(config, name)
-    check_vocabulary(small, shape.vocab_size, name)
-    source = model_folder(name)
+    source = checkpoint.fetched(path_of(spec.config["checkpoint"], spec.beside.teacher))
     try:
         files = verify_checkpoint(source)
     except ValueError as error:
         raise UserError(str(error)) from None
     shape, state = checkpoint.read_hf(source, files=files)
-    floor = config.get("time_step_min", 0.001)
+    floor = model_config(str(source)).get("time_step_min", 0.001)
     if floor > 1e-9:
         logger.warning(
             "config.json has time_step_min=%g: transformers clamps dt there from below. Megatron, mamba-ssm and vLLM "

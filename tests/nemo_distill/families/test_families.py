@@ -111,6 +111,10 @@ def test_a_model_of_another_kind_is_refused_by_what_it_is(config, kind):
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon=1e-06 is not supported"),
         ({"quantization_config": {"quant_method": "fp8"}}, "its weights are quantised (fp8)"),
         ({"hybrid_override_pattern": 52}, "hybrid_override_pattern=52 is no text"),
+        (
+            {"layers_block_type": ["mamba", "mlp", "mamba", "mamba", "mlp", "attention"]},
+            "hybrid_override_pattern, M-M*-M, and layers_block_type, M-MM-*, do not agree",
+        ),
         ({"hidden_size": True}, "hidden_size must be a positive whole number"),
     ],
 )
