@@ -156,6 +156,11 @@ class Tokenizer:
             said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
             raise MalformedError(f"the chat template refuses them ({said})") from error
 
+    def prompt_length(self, messages: list[dict]) -> int:
+        """Tokens of a conversation that a model is to continue."""
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return len(self.encode([text], special=False)[0])
+
     def encode(self, texts: list[str], *, special: bool) -> list[list[int]]:
         """Token ids of each text; `special` adds the tokens that the tokenizer puts around a plain text, if any."""
         if self._pieces is None:

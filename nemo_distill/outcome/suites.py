@@ -5,6 +5,7 @@ asked.loads[0].detectable        # smallest difference that the benchmark would 
 asked.protocol                   # twelve hex digits; scores of one protocol are compared
 """
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,14 @@ def ask(settings: Evaluation) -> Asked:
     if not suite.evaluation:
         identity["harness"] = {"version": evaluation.VERSION}
     return Asked(loads=tuple(loads), protocol=fingerprint(identity), context=suite.context)
+
+
+def own_questions(settings: Evaluation) -> list[list[dict]]:
+    """The conversations that a model is to continue, of the suite's benchmarks that ship with this package."""
+    folder = Path(version.__file__).parent / "data"
+    tasks = [one.task for one in suite_of(settings.suite, settings.repeats).benchmarks if one.harness == "offline"]
+    lines = [line for task in tasks for line in (folder / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line)["messages"] for line in lines]
 
 
 def suite_of(name: str, repeats: int | None, max_new_tokens: int | None = None) -> Suite:

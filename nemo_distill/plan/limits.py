@@ -12,7 +12,7 @@ from nemo_distill import families
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import LAYER_KINDS, Shape
-from nemo_distill.outcome.suites import Load
+from nemo_distill.outcome.suites import Load, own_questions
 
 MAX_WIDTH_PRUNING, MAX_DEPTH_PRUNING = 0.40, 0.20
 """Largest share of the choices of a width, and of a depth, that the search goes down: ModelOpt's and the study's."""
@@ -131,7 +131,8 @@ def smallest(teacher: Shape, choices: Mapping[str, list[int]]) -> tuple[int, int
 
 
 def _check_answers(recipe: Recipe, loads: Sequence[Load], context: int) -> None:
-    over = [load for load in loads if load.max_new_tokens is not None and load.max_new_tokens >= context]
+    longest = _longest_question(recipe)
+    over = [load for load in loads if load.max_new_tokens is not None and load.max_new_tokens + longest > context]
     if not over:
         return
     room = (
@@ -148,4 +149,19 @@ def _check_answers(recipe: Recipe, loads: Sequence[Load], context: int) -> None:
     what = f"evaluate.suite={recipe.evaluate.suite}, with {load.max_new_tokens:,} new tokens in {load.title},"
     if asked == load.max_new_tokens:
         what = f"evaluate.max_new_tokens={asked}"
-    raise UserError(f"{what} leaves {room}; evaluate.max_new_tokens={context // 2} leaves half of it.")
+    if longest > 1:
+        near = f"{context - longest}: the longest question has {longest} tokens"
+    else:
+        near = f"{context // 2}, for one, leaves half of it"
+    raise UserError(f"{what} leaves {room}; the nearest is evaluate.max_new_tokens={near}.")
+
+
+def _longest_question(recipe: Recipe) -> int:
+    """Tokens of the longest question where a limit is set and questions and tokenizer are at hand; else 1, at least."""
+    questions = own_questions(recipe.evaluate) if recipe.evaluate.max_new_tokens and not recipe.teacher.on_hub else []
+    if not questions:
+        return 1
+    from nemo_distill.data.tokenizer import Tokenizer  # takes a second, and most runs set no limit
+
+    tokenizer = Tokenizer(recipe.teacher.path)
+    return max(map(tokenizer.prompt_length, questions))

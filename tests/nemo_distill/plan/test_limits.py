@@ -45,6 +45,7 @@ def refusal(words: str, scale: str = "debug", teacher=None) -> str:
         ("debug", "seed=-1", "seed=-1 is none that numpy takes: 0 to 4294967295; the nearest is seed=0"),
         ("debug", "seed=4294967296", "the nearest is seed=4294967295"),
         ("debug", "evaluate.max_new_tokens=1000", "evaluate.max_new_tokens=1000 leaves no room for a question in a"),
+        ("debug", "evaluate.max_new_tokens=213", "=213 leaves no room for a question in a context of 256 tokens"),
         ("debug", "prune.export_config={'mamba_num_heads':3}", "mamba_num_heads=3: ModelOpt takes multiples of 2 up"),
         ("debug", "prune.export_config={'num_attention_heads':3}", "num_attention_heads=3: ModelOpt takes multiples"),
         ("debug", "prune.export_config={'num_layers':0}", "num_layers=0: ModelOpt takes multiples of 1 up to the"),
