@@ -15,14 +15,14 @@ endif
 DOCS_VENV ?= $(VENV)-docs
 
 # What `make check` leaves to `make test`: what starts clusters, launches, ranks, servers or browsers, or takes long.
-LONG := test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.py evaluator/report/test_browser.py \
-	evaluator/serve/test_server.py nemo_distill/data/test_tokenise.py nemo_distill/data/test_tokenizer.py \
-	nemo_distill/launch/slurm nemo_distill/launch/test_launch.py nemo_distill/launch/test_secrets.py \
-	nemo_distill/run/test_forkserver.py nemo_distill/run/test_ranks.py nemo_distill/steps/test_prepare.py \
-	nemo_distill/steps/test_prepare_hub.py
+LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.py \
+	evaluator/report/test_browser.py evaluator/serve/test_server.py nemo_distill/data/test_tokenise.py \
+	nemo_distill/data/test_tokenizer.py nemo_distill/debug/test_teacher.py nemo_distill/launch/slurm \
+	nemo_distill/launch/test_launch.py nemo_distill/launch/test_secrets.py nemo_distill/run/test_forkserver.py \
+	nemo_distill/run/test_ranks.py nemo_distill/steps/test_prepare.py nemo_distill/steps/test_prepare_hub.py
 
 # Tests that train share their steps, and those on a cluster share that and mostly wait. All others run beside both.
-TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/backends tests/nemo_distill/train \
+TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/train \
 	tests/nemo_distill/run/test_ranks.py tests/nemo_distill/steps/test_distill.py
 CLUSTER := tests/nemo_distill/launch/slurm tests/nemo_distill/launch/test_secrets.py
 
