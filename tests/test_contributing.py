@@ -29,14 +29,15 @@ print(json.dumps([[task.task, task.questions, task.scores] for task in result.ta
 """
 
 
-def changed(heading: str, folder: Path) -> Path:
-    """A copy of the tree in `folder` to which the section's diff has been applied."""
+def changed(*headings: str, folder: Path) -> Path:
+    """A copy of the tree in `folder` to which the sections' diffs have been applied."""
     left_out = shutil.ignore_patterns("__pycache__", "*.xz", "hub")
     for name in ("nemo_distill", "evaluator", "recipes", "tests", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name, **({"ignore": left_out} if copy is shutil.copytree else {}))
-    done = subprocess.run(["git", "apply", "-"], input=DIFFS[heading], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    for heading in headings:
+        done = subprocess.run(["git", "apply", "-"], input=DIFFS[heading], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -52,7 +53,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 @pytest.mark.parametrize("heading", DIFFS)
 def test_the_diff_of_an_example_applies_to_this_tree(heading, tmp_path):
-    folder = changed(heading, tmp_path)
+    folder = changed(heading, folder=tmp_path)
     for name in re.findall(r"^\+\+\+ b/(.+)$", DIFFS[heading], re.MULTILINE):
         before = (ROOT / name).read_bytes() if (ROOT / name).exists() else b""
         assert (folder / name).read_bytes() != before
@@ -60,7 +61,7 @@ def test_the_diff_of_an_example_applies_to_this_tree(heading, tmp_path):
 
 @pytest.mark.slow
 def test_the_benchmark_of_the_example_is_asked_through_nemo_evaluator(tmp_path):
-    folder = changed("A benchmark", tmp_path)
+    folder = changed("A benchmark", folder=tmp_path)
     (tmp_path / "out").mkdir()
     teacher = ROOT / "nemo_distill" / "debug" / "teacher"
     printed = run(folder, "-c", EVALUATE, str(teacher), "doubling", str(tmp_path / "out"))
@@ -72,7 +73,7 @@ def test_the_benchmark_of_the_example_is_asked_through_nemo_evaluator(tmp_path):
 
 
 def test_the_statistic_of_the_example_passes_its_own_test(tmp_path):
-    folder = changed("A statistic", tmp_path)
+    folder = changed("A statistic", folder=tmp_path)
     test = "tests/evaluator/stats/test_paired.py"
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "evaluator/stats/paired.py", test]
     printed = run(folder, *arguments, "-k", "effect_size")
@@ -91,23 +92,22 @@ def test_the_executor_of_the_example_writes_its_script(tmp_path):
 
 
 def test_the_gpu_of_the_example_is_planned_for_and_said_not_to_have_run(tmp_path):
-    folder = changed("A kind of GPU", tmp_path)
+    folder = changed("A kind of GPU", folder=tmp_path)
     wanted = ("scale=full", "layout.gpu=B200", "layout.tensor_parallel=4")
     printed = run(folder, "-m", "nemo_distill.cli", "recipes/distill_v1v3.py", "--dryrun", *wanted)
     assert "Cost on 96 x 8 B200, tensor parallel 4" in printed and "Such a layout has not run" in printed
 
 
-@pytest.mark.parametrize(
-    ("heading", "test"),
-    [
-        ("A loss", "nemo_distill/kd/test_losses.py"),
-        ("A pruning score", "nemo_distill/prune/test_scores.py"),
-        ("A kind of source", "nemo_distill/data/test_documents.py"),
-        ("A schema of chats", "nemo_distill/data/test_chats.py"),
-        ("A schedule", "nemo_distill/config/test_schedule.py"),
-    ],
-)
-def test_the_tests_of_an_example_pass_in_the_tree_that_it_changes(heading, test, tmp_path):
-    folder = changed(heading, tmp_path)
-    printed = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", f"tests/{test}")
-    assert " passed" in printed
+def test_the_tests_of_the_other_examples_pass_in_the_tree_that_they_change(tmp_path):
+    of_examples = {
+        "A loss": "tests/nemo_distill/kd/test_losses.py",
+        "A pruning score": "tests/nemo_distill/prune/test_scores.py",
+        "A kind of source": "tests/nemo_distill/data/test_documents.py",
+        "A schema of chats": "tests/nemo_distill/data/test_chats.py",
+        "A schedule": "tests/nemo_distill/config/test_schedule.py",
+    }
+    folder = changed(*of_examples, folder=tmp_path)
+    printed = run(folder, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-m", "not slow", *of_examples.values())
+    for heading, file in of_examples.items():
+        added = re.findall(r"^\+def (test_\w+)", DIFFS[heading], re.MULTILINE) or [r"test_\w+"]
+        assert all(re.search(rf"{file}::{name}\b.* PASSED", printed) for name in added), heading

@@ -97,8 +97,20 @@ def test_another_setting_runs_what_follows_from_it_only(nemo_run, attempts):
     }
 
 
-def test_a_milestone_is_evaluated_while_the_next_segment_trains_unless_told_otherwise(nemo_run):
-    nemo_run(RECIPE, "small.seconds=2")
+def test_a_milestone_is_evaluated_while_the_next_segment_trains_unless_told_otherwise(nemo_run, gate):
+    def hold_the_second() -> None:
+        try:
+            wait_for(lambda: list(Path("runs").glob("distill-1/*/_SUCCESS")))
+            gate.unlink()  # the second is not in its middle yet, which is a second away
+            wait_for(lambda: list(Path("runs").glob("evaluate-1/*/_SUCCESS")))
+        finally:
+            gate.touch()
+
+    gate.touch()
+    with ThreadPoolExecutor() as beside:
+        held = beside.submit(hold_the_second)
+        assert nemo_run(RECIPE, "small.seconds=2", f"small.gate={gate}")[0] == 0
+        held.result()
     assert seconds_of("evaluate-1")[0] < seconds_of("distill-2")[1]
 
 
