@@ -261,46 +261,46 @@ def teachers_page(rng: np.random.Generator) -> Counter:
 def measures() -> list[Measure]:
     """All that is counted."""
     found = [
-        Measure("null", "two blends, one milestone", 1500, null_page(2, ONE)),
-        Measure("null", "the same, own difficulties of 1.5 logits", 800, null_page(2, ONE, 1.5)),
-        Measure("null", "five blends, seven milestones, flat", 150, null_page(5, FLAT)),
+        Measure("null", "two blends, one milestone", 800, null_page(2, ONE)),
+        Measure("null", "the same, own difficulties of 1.5 logits", 400, null_page(2, ONE, 1.5)),
+        Measure("null", "five blends, seven milestones, flat", 60, null_page(5, FLAT)),
     ]
     found += [
-        Measure("power", f"{runs} blends, all {points} points better", 250, power_page(runs, points))
+        Measure("power", f"{runs} blends, all {points} points better", 120, power_page(runs, points))
         for runs in (2, 5)
         for points in (1, 2, 3)
     ]
     curves = {"the study's table": dict(STUDY)} | {f"flat from {at}": flat_from(at) for at in ("20B", "40B", "60B")}
-    found += [Measure("stopping", name, 300, stopping_page(curve)) for name, curve in curves.items()]
+    found += [Measure("stopping", name, 200, stopping_page(curve)) for name, curve in curves.items()]
     found += [
         Measure(
             "seeds",
             f"sd {sd}, {'all benchmarks alike' if together else 'each benchmark by itself'}, "
             f"{'two replicates' if count > 1 else '0.5 assumed'}",
-            300,
+            200,
             seeds_page(sd, count, together),
         )
         for sd, count in ((0.5, 1), (0.5, 2), (1.0, 2))
         for together in (False, True)
     ]
     found += [
-        Measure("failures", failure_name(title, where, share), 60, failure_page(title, share, where))
+        Measure("failures", failure_name(title, where, share), 40, failure_page(title, share, where))
         for title in TITLES
         for where in WHERE
         for share in SHARES
     ]
     found += [
-        Measure("sound", "one run, flat", 300, sound_page(FLAT)),
-        Measure("sound", "one run, the study's table", 300, sound_page(STUDY)),
-        Measure("sound", "one run of one milestone", 600, sound_page(ONE)),
-        Measure("sound", "two runs, the study's table", 200, sound_page(STUDY, STUDY)),
-        Measure("sound", "the five published blends", 100, sound_page(*published())),
+        Measure("sound", "one run, flat", 200, sound_page(FLAT)),
+        Measure("sound", "one run, the study's table", 200, sound_page(STUDY)),
+        Measure("sound", "one run of one milestone", 400, sound_page(ONE)),
+        Measure("sound", "two runs, the study's table", 100, sound_page(STUDY, STUDY)),
+        Measure("sound", "the five published blends", 50, sound_page(*published())),
     ]
     found += [
-        Measure("told", told_name(title, points, by), 120, told_page(title, points, by))
+        Measure("told", told_name(title, points, by), 100, told_page(title, points, by))
         for title, points, by in SITUATIONS
     ]
-    return [*found, Measure("teachers", "five runs, a teacher's evaluation each", 300, teachers_page)]
+    return [*found, Measure("teachers", "five runs, a teacher's evaluation each", 200, teachers_page)]
 
 
 def failure_name(title: str, where: str, share: float) -> str:

@@ -30,8 +30,12 @@ FEWEST = 5
 """Sure questions below which only the two scores are compared."""
 KEPT = 0.7
 """A benchmark that keeps less than this share of what the checkpoint keeps in others is suspected."""
+LOWER = 0.8
+"""Whole score, over a neighbour's, from which on nothing is suspected: of a hard benchmark that is asked once, what was
+answered rightly was luck in part."""
 LEARNT = 0.7
-"""A checkpoint that keeps less than this in the others, too, is still learning, and nothing is suspected."""
+"""A checkpoint that keeps less than this in the others, too, is still learning beside that neighbour, which says
+nothing then."""
 ERRORS = 2.0
 """Standard errors by which it has to be less."""
 ALIKE, ALL_OR_NONE = 0.87, 0.25
@@ -67,6 +71,8 @@ class _Kept:
     """Its standard error."""
     questions: int
     """Questions that the neighbour is sure of; 0 where scores are compared."""
+    score: float
+    """The whole score over the neighbour's."""
     by: str
     """What the neighbour is called."""
     usual: float = 1.0
@@ -82,8 +88,8 @@ class _Kept:
 
     @property
     def is_low(self) -> bool:
-        """Whether it is far less than in the other benchmarks, which it knows."""
-        return self.usual >= LEARNT and self.share < self.limit
+        """Whether it is far less than in the other benchmarks, and the whole score is lower, too."""
+        return self.share < self.limit and self.score < LOWER
 
     @property
     def is_clear(self) -> bool:
@@ -151,14 +157,15 @@ def _lost(
 
 
 def _compare(row: Row, other: Row, name: str) -> list[_Kept | None]:
-    """By benchmark, what the row's checkpoint gets of what the other is sure of; None where the other shows nothing."""
+    """By benchmark, what the row's checkpoint gets of what the other is sure of; None where that shows nothing."""
     pairs = list(zip(row.result.tasks, other.result.tasks, strict=True))
     by_score = [_by_score(mine, theirs, name) for mine, theirs in pairs]
     by_question = [_by_question(mine, theirs, name) for mine, theirs in pairs]
-    return [
-        replace(kept, usual=_usual(by_question if kept.questions else by_score, place)) if kept else None
-        for place, kept in enumerate(one or two for one, two in zip(by_question, by_score, strict=True))
-    ]
+    found: list[_Kept | None] = []
+    for place, kept in enumerate(one or two for one, two in zip(by_question, by_score, strict=True)):
+        usual = _usual(by_question if kept and kept.questions else by_score, place)
+        found.append(replace(kept, usual=usual) if kept and usual >= LEARNT else None)
+    return found
 
 
 def _by_question(mine: TaskResult, theirs: TaskResult, name: str) -> _Kept | None:
@@ -170,7 +177,8 @@ def _by_question(mine: TaskResult, theirs: TaskResult, name: str) -> _Kept | Non
     values = mine.by_question[sure]
     clusters = [one for one, is_sure in zip(mine.clusters, sure, strict=False) if is_sure]
     error = stderr_of_mean(values, clusters if len(set(clusters)) > 1 else ())
-    return _Kept(float(values.mean()), error, len(values), name, scatter=_scatter(mine.table[sure]))
+    score = mine.summary.mean / theirs.summary.mean
+    return _Kept(float(values.mean()), error, len(values), score, name, scatter=_scatter(mine.table[sure]))
 
 
 def _scatter(table: np.ndarray) -> float | None:
@@ -185,11 +193,11 @@ def _by_score(mine: TaskResult, theirs: TaskResult, name: str) -> _Kept | None:
     if other.mean <= 4 * other.stderr:
         return None
     share = one.mean / other.mean
-    return _Kept(share, math.hypot(one.stderr, share * other.stderr) / other.mean, 0, name)
+    return _Kept(share, math.hypot(one.stderr, share * other.stderr) / other.mean, 0, share, name)
 
 
 def _usual(compared: Sequence[_Kept | None], place: int) -> float:
-    """What three of four of the other benchmarks keep; 0, below which nothing is, where there are no two others."""
+    """What three of four of the other benchmarks keep; 0 where there are no two others."""
     others = [min(1.0, kept.share) for number, kept in enumerate(compared) if kept and number != place]
     return float(np.quantile(others, 0.25)) if len(others) > 1 else 0.0
 
