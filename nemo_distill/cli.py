@@ -7,6 +7,7 @@
     nemo-run report distill_v1v3-debug
     nemo-run report --published
     nemo-run card distill_v1v3-debug --milestone 0.61M
+    nemo-run push distill_v1v3-debug --to org/name --dryrun
     nemo-run clean --delete
 
 NeMo-Run, and the torch it imports, are loaded only to launch a run: help, refusals and previews answer at once.
@@ -69,9 +70,10 @@ def command_line(arguments: list[str]) -> typer.Typer:
     app.command("report", rich_help_panel="Runs")(report)
     app.command("card", rich_help_panel="Runs")(card)
     app.command("cancel", rich_help_panel="Runs")(cancel)
+    app.command("push", rich_help_panel="Runs")(push)
     app.command("clean", rich_help_panel="Runs")(clean)
     app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
-    commands = ["status", "report", "card", "cancel", "clean", "experiment"]
+    commands = ["status", "report", "card", "cancel", "push", "clean", "experiment"]
     recipes = recipe_files()
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
@@ -192,6 +194,29 @@ def card(
     from nemo_distill.run.manifest import find
 
     print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license))
+
+
+def push(
+    run: Annotated[str, typer.Argument(help="A run's name or file.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="ORG/NAME", help="Repository on the hub; made where there is none.")
+    ],
+    milestone: Annotated[str | None, typer.Option(help="Of the checkpoint, e.g. 80B; else where to stop.")] = None,
+    license: Annotated[str, typer.Option(help="The hub's name for it.")] = "other",
+    public: Annotated[bool, typer.Option("--public", help="A repository that is made is public, not private.")] = False,
+    dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be sent; send nothing.")] = False,
+    runs: RunsOption = RUNS_FOLDER,
+) -> None:
+    """Put a checkpoint and its model card on the Hugging Face hub."""
+    from nemo_distill.run.manifest import find
+    from nemo_distill.upkeep.push import check_repository, pack
+    from nemo_distill.upkeep.show import print_parcel
+
+    check_repository(to)
+    parcel, console = pack(find(run, runs=runs), milestone=milestone, license=license), Console()
+    print_parcel(parcel, to, console, dryrun=dryrun)
+    if not dryrun:
+        console.print(parcel.send(to, private=not public), highlight=False, soft_wrap=True)
 
 
 def clean(

@@ -5,6 +5,7 @@ write_card(find("distill_v1v3-debug", runs=Path("runs")), milestone="80B")
 
 import re
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.report.card import Card, render
@@ -21,16 +22,40 @@ CARDS = "cards"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+@dataclass(frozen=True)
+class MilestoneCard:
+    """A card and whose it is."""
+
+    title: str
+    """What tables call the milestone, as in its steps' names."""
+    text: str
+    """Markdown with the hub's metadata before it."""
+
+
 def write_card(run: Run, *, milestone: str | None = None, output: Path | None = None, license: str = "other") -> Path:
     """Write the card and return its path, RUNS/cards/RUN-MILESTONE/README.md unless `output` says otherwise.
+
+    `output` is a file, or a folder that takes it as README.md; the rest is as `card_of` has it. Where that raises,
+    nothing is written.
+    """
+    card = card_of(run, milestone=milestone, license=license)
+    path = output or run.runs / CARDS / f"{run.name}-{card.title}" / FILE
+    if path.is_dir():
+        path = path / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(card.text, encoding="utf-8")
+    return path
+
+
+def card_of(run: Run, *, milestone: str | None = None, license: str = "other") -> MilestoneCard:
+    """The card of a milestone.
 
     Args:
         run: A run whose report stands.
         milestone: Title of the checkpoint, as the report's tables have it; None: the recommended stopping point.
-        output: A file, or a folder that takes it as README.md.
         license: The hub's identifier.
 
-    Raises `UserError` for a run that has no report, or no such milestone; nothing is written then.
+    Raises `UserError` for a run that has no report, or no such milestone.
     """
     report = gather(finished_report(run))
     blend = run.facts.blend or run.name
@@ -57,12 +82,7 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
             layout=_layout(run),
         )
     )
-    path = output or run.runs / CARDS / f"{run.name}-{row.title}" / FILE
-    if path.is_dir():
-        path = path / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+    return MilestoneCard(row.title, text)
 
 
 def _datasets(run: Run) -> tuple[str, ...]:

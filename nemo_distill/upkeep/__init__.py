@@ -1,1 +1,1 @@
-"""What becomes of runs that are over: making room (`clean`)."""
+"""What becomes of runs that are over: the hub (`push`), making room (`clean`)."""

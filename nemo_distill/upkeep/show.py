@@ -1,4 +1,4 @@
-"""Prints what `nemo-run clean` found, as a table, and what it removed, as lines."""
+"""Prints what `nemo-run clean` found and removed, and what `nemo-run push` sends."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nemo_distill.upkeep.clean import Found, Removable
+from nemo_distill.upkeep.push import Parcel
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -31,6 +32,18 @@ def print_removed(item: Removable, console: Console) -> None:
     """A line on what is gone."""
     what = "the optimizer's state of " if item.rule == "optimizer" else ""
     line = f"removed {what}{item.folder.parent.name}/{item.folder.name}, {size_text(item.size)}"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_parcel(parcel: Parcel, repository: str, console: Console, *, dryrun: bool) -> None:
+    """What goes where, and how much it is."""
+    table = Table("file", box=None, pad_edge=False)
+    table.add_column("size", justify="right")
+    for name, size in parcel.sizes.items():
+        table.add_row(name, size_text(size))
+    console.print(table)
+    what = "would be sent" if dryrun else "is sent"
+    line = f"{parcel.title}: {size_text(sum(parcel.sizes.values()))} {what} to {repository}"
     console.print(line, highlight=False, soft_wrap=True)
 
 
