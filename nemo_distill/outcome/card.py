@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.report.card import Card, render
+from evaluator.results.files import form
 from evaluator.verdicts.judge import judge_alone
 from nemo_distill.data.models import split_revision
 from nemo_distill.errors import UserError, nearest
@@ -67,6 +68,11 @@ def card_of(run: Run, *, milestone: str | None = None, license: str = "other") -
     recommended = row == stop.row
     chosen = "It is the recommended stopping point." if recommended else f"The report would stop at {stop.row.title}."
     teacher, _ = split_revision(report.row("teacher").checkpoint)
+    try:
+        with form(f"the run's file {run.path}"):
+            datasets, layout = _datasets(run), _layout(run)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     text = render(
         Card(
             name=f"{blend} {row.title}",
@@ -77,9 +83,9 @@ def card_of(run: Run, *, milestone: str | None = None, license: str = "other") -
             command=report.facts.get("Command") or shlex.join(run.facts.beside.command or ("nemo-run", run.name)),
             license=license,
             base_model=teacher if _HUB_NAME.fullmatch(teacher) else None,
-            datasets=_datasets(run),
+            datasets=datasets,
             synthetic="world" in run.specs,  # which made the text that it was trained on
-            layout=_layout(run),
+            layout=layout,
         )
     )
     return MilestoneCard(row.title, text)

@@ -63,6 +63,8 @@ def finished_report(run: Run) -> Spec:
     spec = run.specs["report"]
     if damaged := why_damaged(f"the report of {run.name}", spec.folder, again=AGAIN):
         raise UserError(damaged)
+    if _spec(spec.folder).config != spec.config:
+        raise UserError(f"{run.path} says of the report what {spec.folder / SPEC_FILE} does not. {AGAIN.capitalize()}.")
     for name, folder in spec.upstream.items():
         if not is_done(folder):
             raise UserError(f"{name} of {run.name} is not done: {folder} has no mark of success. {AGAIN.capitalize()}.")
