@@ -4,6 +4,7 @@
 ('2.5B', '+12.4', '3 min 20 s', 'p = 0.012')
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Protocol
@@ -23,8 +24,14 @@ class Measured(Protocol):
         """Its standard error."""
 
 
+EMPTY = "–"
+"""Stands where there is nothing to say."""
+
+
 def score_text(value: Measured) -> str:
-    """A score from 0 to 100 with its standard error: `61.3 ± 2.1`."""
+    """A score from 0 to 100 with its standard error: `61.3 ± 2.1`; a dash for one of nan."""
+    if math.isnan(value.mean):
+        return EMPTY
     return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
 
 
@@ -34,7 +41,9 @@ def points_text(difference: float) -> str:
 
 
 def change_text(value: Measured) -> str:
-    """A difference in points with its standard error: `+12.4 ± 3.0`."""
+    """A difference in points with its standard error: `+12.4 ± 3.0`; a dash for one of nan."""
+    if math.isnan(value.mean):
+        return EMPTY
     return f"{points_text(value.mean)} ± {100 * value.stderr:.1f}"
 
 

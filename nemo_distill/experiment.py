@@ -8,7 +8,9 @@ settings -> Recipe      every value, at the scale of the executor       nemo_dis
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -40,8 +42,9 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     """Preview the run that `settings` describe and, unless it is a dry one, make it."""
     scale = get_scale(settings.scale or ctx.executor.scale)
     name = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
+    site = ctx.executor.evaluations()
     recipe, console = Recipe.of(name, settings, scale, at_once=True), Console()
-    steps, asked = steps_of(recipe)
+    steps, asked = steps_of(recipe, site)
     folder = Path(settings.runs).resolve()
     specs = place(steps, runs=folder)
     teacher = look(recipe.teacher, imported=specs["import-teacher"].folder)
@@ -50,9 +53,10 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     if recipe.teacher.unhashed and not ctx.dryrun:
         console.print(hashing(recipe.teacher), highlight=False, soft_wrap=True)
         recipe = dataclasses.replace(recipe, teacher=recipe.teacher.hashed())
-        steps, asked = steps_of(recipe)
+        steps, asked = steps_of(recipe, site)
         specs = place(steps, runs=folder)
-    run = Run(name=recipe.name, runs=folder, specs=specs, facts=RunFacts.of(recipe, executor=ctx.executor.name))
+    facts = RunFacts.of(recipe, executor=ctx.executor.name, evaluation=asked.site)
+    run = Run(name=recipe.name, runs=folder, specs=specs, facts=facts)
     run = dataclasses.replace(run, facts=run.facts.tracked_as(tracked(run, chosen(settings.track))))
     check(run)
     ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
@@ -63,26 +67,34 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         console,
         recipe=recipe,
         teacher=teacher,
-        loads=asked.loads,
+        asked=asked,
         estimate=estimate,
         steps=wanted,
         unsettled=unsettled(steps, specs) if recipe.teacher.unhashed else (),
     )
     if estimate and (problem := misfit(estimate.job)):
         raise UserError(problem)
+    if asked.unready and any(_asks(spec) and not spec.done for spec in wanted.values()):
+        if not ctx.dryrun:
+            raise UserError(asked.unready)
+        console.print(f"Before it can run: {asked.unready}", style="yellow", highlight=False, soft_wrap=True)
     launch(ctx, dataclasses.replace(run, specs=wanted), console=console)
 
 
-def steps_of(recipe: Recipe) -> tuple[list[Step], Asked]:
-    """The steps of a run of `recipe`, and what every checkpoint is asked in it.
+def steps_of(recipe: Recipe, site: Mapping[str, Any] | None = None) -> tuple[list[Step], Asked]:
+    """The steps of a run of `recipe`, and what every checkpoint is asked in it, at the `site` of the executor.
 
     Raises `UserError` for a name in it that stands for nothing.
     """
     find_score(recipe.prune.score)
     find_loss(recipe.distill.loss)
     questions = questions_for(recipe.evaluate.suite, recipe.prepare.questions)
-    asked = ask(recipe.evaluate)
-    return build_steps(recipe, protocol=asked.protocol, questions=questions), asked
+    asked = ask(recipe.evaluate, site)
+    return build_steps(recipe, asked=asked, questions=questions), asked
+
+
+def _asks(spec: Spec) -> bool:
+    return spec.module.endswith(".evaluate")
 
 
 def unsettled(steps: list[Step], specs: dict[str, Spec]) -> frozenset[str]:

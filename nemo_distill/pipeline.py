@@ -14,12 +14,14 @@ follows from them, never the pruning.
 
 import math
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import Scale
 from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.config.sources import Source
 from nemo_distill.data.declared import entry_of
+from nemo_distill.outcome.suites import Asked
 from nemo_distill.run.step import Step
 from nemo_distill.train.course import Course
 
@@ -27,12 +29,12 @@ TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
 
 
-def build_steps(recipe: Recipe, *, protocol: str, questions: list[dict]) -> list[Step]:
+def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[Step]:
     """The steps of the run, each after its upstream; where several can start, the earlier in the list goes first.
 
     Args:
         recipe: What decides them.
-        protocol: What every checkpoint is asked, and how (`outcome.suites.Asked`).
+        asked: What every checkpoint is asked, and how.
         questions: Benchmark questions that the sources are searched for (`contamination.questions`).
     """
     scale, distill = recipe.scale, recipe.distill
@@ -57,11 +59,11 @@ def build_steps(recipe: Recipe, *, protocol: str, questions: list[dict]) -> list
     )
     index = Step("index", _module("index"), _index_config(recipe), ("import-teacher", "prepare"))
     segments = _segments(recipe)
-    exports, evaluations = [], [_evaluation(recipe, TEACHER, protocol)]
+    exports, evaluations = [], [_evaluation(recipe, TEACHER, asked)]
     for label, source in [(PRUNED, "prune"), *((m.label, f"distill-{m.label}") for m in recipe.milestones)]:
         dtype = "bfloat16" if scale.precision == "bf16-mixed" else "float32"
         exports.append(Step(f"export-{label}", _module("export"), {"dtype": dtype}, (source,)))
-        evaluations.append(_evaluation(recipe, label, protocol))
+        evaluations.append(_evaluation(recipe, label, asked))
     judged = [evaluations[0]]
     for export, evaluation in zip(exports, evaluations[1:], strict=True):
         judged += [export, evaluation]
@@ -191,19 +193,23 @@ def _kd_config(recipe: Recipe) -> dict:
     return {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8, **other}
 
 
-def _evaluation(recipe: Recipe, label: str, protocol: str) -> Step:
+def _evaluation(recipe: Recipe, label: str, asked: Asked) -> Step:
     settings = recipe.evaluate
-    config = {
+    config: dict[str, Any] = {
         "label": label,
         "suite": settings.suite,
         "repeats": settings.repeats,
         "max_new_tokens": settings.max_new_tokens,
         "datasets": str(Path(settings.datasets).resolve()) if settings.datasets else None,
         "execute_generated_code": settings.execute_generated_code,
-        "protocol": protocol,
+        "protocol": asked.protocol,
         "seed": recipe.seed,
         "threads": 1,
     }
+    if asked.site is not None:
+        config["launcher"] = dict(asked.launcher)
+    if label == PRUNED and asked.pruned is not None:
+        config["tasks"] = list(asked.pruned)
     if label == TEACHER:
         return Step(f"evaluate-{label}", _module("evaluate"), config | _teacher(recipe))
     export = f"export-{label}"

@@ -45,8 +45,9 @@ def nemo_run(*words: str) -> str:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_every_step_of_every_recipe_has_its_fingerprint(name):
+def test_every_step_of_every_recipe_has_its_fingerprint(name, monkeypatch):
     """That of 0.1, but for evaluations and reports: theirs are of the protocol that `CHANGELOG.md` says is new."""
+    monkeypatch.delenv("JUDGE_MODEL_ID", raising=False)  # it is part of what the study's suite is asked
     from nemo_distill.cli import load_recipe
     from nemo_distill.config.recipe import Recipe
     from nemo_distill.config.scale import get_scale

@@ -41,6 +41,7 @@ def run_direct(
     suite: Suite,
     folder: Path,
     label: str,
+    model_id: str,
     seed: int,
     means: Means,
     progress: Callable[[int, int], None],
@@ -52,11 +53,11 @@ def run_direct(
     work = folder / f"{ATTEMPT}{uuid.uuid4().hex}"
     work.mkdir()
     log = work / "server.log"
-    with serving(checkpoint, model_id=label, log=log, threads=means.threads, context=suite.context) as server:
-        asked = _configurations(suite, work, url=server.url, label=label, seed=seed)
+    with serving(checkpoint, model_id=model_id, log=log, threads=means.threads, context=suite.context) as server:
+        asked = _configurations(suite, work, url=server.url, model_id=model_id, seed=seed)
         _evaluate(server, asked, means, progress=lambda done: progress(min(done, suite.answers), suite.answers))
     ids = question_ids(means.datasets, suite)
-    readings = read_direct(work, suite, model_id=label, started=began, ids=ids)
+    readings = read_direct(work, suite, model_id=model_id, started=began, ids=ids)
     save_answers(folder, (question for reading in readings for question in reading.questions))
     progress(suite.answers, suite.answers)
     shutil.rmtree(folder / OUTPUT, ignore_errors=True)
@@ -74,7 +75,7 @@ def run_direct(
 
 
 def _configurations(
-    suite: Suite, work: Path, *, url: str, label: str, seed: int
+    suite: Suite, work: Path, *, url: str, model_id: str, seed: int
 ) -> list[tuple[dict, Benchmark | None]]:
     """Configuration and benchmark of each evaluation; no benchmark where one evaluation asks all of them."""
     found: list[tuple[dict, Benchmark | None]] = []
@@ -82,7 +83,7 @@ def _configurations(
         where = work / benchmark.task if benchmark else work
         where.mkdir(exist_ok=True)
         judge = judge_of(suite)
-        config = run_config(suite, benchmark, url=url, model_id=label, folder=where, seed=seed, judge=judge)
+        config = run_config(suite, benchmark, url=url, model_id=model_id, folder=where, seed=seed, judge=judge)
         found.append((config, benchmark))
     return found
 

@@ -19,7 +19,7 @@ from evaluator.report.panels import Panel, fit_panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
 from evaluator.results.run import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
-from evaluator.text import Measured, joined
+from evaluator.text import Measured, joined, score_text
 from evaluator.verdicts.contrasts import BETTER, WORSE, Contrast, by_tokens
 from evaluator.verdicts.judge import Judgement, Standing
 from evaluator.verdicts.stopping import Candidate, StoppingPoint
@@ -267,7 +267,7 @@ def panels(comparison: Comparison) -> list[Panel]:
             curve_of([*start, *report.milestones], task, label=name, color=f"blend{index + 1}", marker=MARKERS[index])
             for index, (name, report) in enumerate(comparison.reports.items())
         ]
-        drawn.append(fit_panel(title, curves, [line_of(row, task) for row in references]))
+        drawn.append(fit_panel(title, curves, [line_of(row, task) for row in references if row.was_asked(task)]))
     return drawn
 
 
@@ -285,7 +285,7 @@ def terminal_summary(comparison: Comparison):
     references = [comparison.first.row("teacher"), *filter(None, [comparison.pruned])]
     for name, row in [*comparison.finals.items(), *((row.role, row) for row in references)]:
         values: list[Measured] = [row.average, *row.summaries.values()]
-        texts = (cell_text(value, columns) if errors else f"{100 * value.mean:.1f}" for value in values)
+        texts = (cell_text(value, columns) if errors else score_text(value).partition(" ")[0] for value in values)
         table.add_row(name, *texts, style="dim" if row in references else None)
     judgement = comparison.judgement
     lines = [table, Text(), Text(" ".join(advice(judgement)), style="bold"), Text(rests_text(judgement)), Text()]

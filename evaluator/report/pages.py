@@ -8,11 +8,13 @@ sorts them. All can be read without the script.
 """
 
 import html
+import math
 import re
 from pathlib import Path
 
 from evaluator.results.scores import TaskResult
 from evaluator.text import (
+    EMPTY,
     Measured,
     change_text,
     points_text,
@@ -29,8 +31,6 @@ MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
 """The files of every report."""
 MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
 """One per blend, by matplotlib's names, so that colours are not all that tells blends apart."""
-EMPTY = "–"
-"""Stands where there is nothing to say."""
 _COLUMNS_IN_LINE = 6
 """So many columns of a terminal's table have room for a score and its error side by side."""
 SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
@@ -114,4 +114,6 @@ def plain_table(first: str, columns: list[str], *, bold: str = "", errors: bool 
 
 def cell_text(value: Measured, columns: list[str]) -> str:
     """A score with its error for a `plain_table` of `columns`: side by side, or one below the other in many columns."""
+    if math.isnan(value.mean):
+        return EMPTY
     return f"{100 * value.mean:.1f}{' ' if len(columns) <= _COLUMNS_IN_LINE else chr(10)}±{100 * value.stderr:.1f}"

@@ -208,11 +208,13 @@ class Sheet:
         squeezed = squeezer.compress(json.dumps(content, separators=(",", ":")).encode()) + squeezer.flush()
         return base64.b64encode(squeezed).decode()
 
-    def lines(self) -> Iterator[tuple[str, ...]]:
-        """Lines of the CSV: benchmark, question, repeats, then the score of each column, from 0 to 1."""
+    def lines(self, titles: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Lines of the CSV: benchmark, question, repeats, then the score, from 0 to 1, of each column of these titles;
+        empty where it is not in the sheet."""
         levels, places = self._levels()
         texts = np.array([f"{level:.4g}" for level in levels])
-        columns = [texts[places[:, place]].tolist() for place in range(len(self.columns))]
+        found = {column.title: texts[places[:, place]].tolist() for place, column in enumerate(self.columns)}
+        columns = [found.get(title, [""] * len(self.questions)) for title in titles]
         repeats = str(self.repeats)
         return ((self.title, question, repeats, *cells) for question, *cells in zip(self.questions, *columns))
 
@@ -229,22 +231,24 @@ def sheets(
 ) -> tuple[Sheet, ...]:
     """One sheet per benchmark of `titles`, (task, title) in the suite's order; all rows answered the same questions.
 
-    A benchmark of which some row kept no answers has none.
+    A benchmark of which some row kept no answers has none. Columns that were not asked it are not in its sheet.
     """
     made = []
     for place, (task, title) in enumerate(titles):
-        results = [column.row.result.tasks[place] for column in columns]
+        asked = [number for number, column in enumerate(columns) if column.row.result.tasks[place].asked]
+        results = [columns[number].row.result.tasks[place] for number in asked]
         if not all(result.has_answers for result in results):
             continue
+        now = {number: index for index, number in enumerate(asked)}
         made.append(
             Sheet(
                 task=task,
                 title=title,
                 repeats=results[0].table.shape[1],
                 questions=results[0].questions,
-                columns=tuple(columns),
-                views=tuple(views),
-                rivals=tuple(rivals),
+                columns=tuple(columns[number] for number in asked),
+                views=tuple(View(view.label, tuple(now[n] for n in view.columns if n in now)) for view in views),
+                rivals=tuple(now[number] for number in rivals if number in now),
                 scores=np.stack([result.table.mean(axis=1) for result in results], axis=1),
             )
         )
@@ -255,7 +259,7 @@ def with_answers(made: Sequence[Sheet]) -> tuple[Sheet, ...]:
     """The sheets with the answers to the questions that differ most, as far as evaluations kept theirs."""
     wanted = {sheet.task: {sheet.questions[index] for index in sheet.shown[:WITH_ANSWERS]} for sheet in made}
     texts: dict[str, dict[str, list[tuple[Column, Question]]]] = {task: {} for task in wanted}
-    for column in made[0].first if made else ():
+    for column in {column.title: column for sheet in made for column in sheet.first}.values():
         if column.row.answers:
             for question in load_answers(column.row.answers, wanted):
                 texts[question.task].setdefault(question.question, []).append((column, question))
@@ -266,10 +270,11 @@ def write_questions(made: Sequence[Sheet], folder: Path) -> None:
     """Write questions.csv into `folder`: a line per question, a column per checkpoint."""
     with open(folder / QUESTIONS, "w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file, lineterminator="\n")
+        titles = list(dict.fromkeys(column.title for sheet in made for column in sheet.columns))
         if made:
-            writer.writerow(("benchmark", "question", "repeats", *(column.title for column in made[0].columns)))
+            writer.writerow(("benchmark", "question", "repeats", *titles))
         for sheet in made:
-            writer.writerows(sheet.lines())
+            writer.writerows(sheet.lines(titles))
 
 
 def fraction_text(score: float, repeats: int) -> str:

@@ -5,6 +5,7 @@ rich.print(terminal_table(Path("out")))
 """
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -70,16 +71,17 @@ def panels(report: Report) -> list[Panel]:
         points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
     drawn = []
     for task, title in [(None, "Suite average"), *report.columns]:
-        lines = tuple(line_of(report.row(role), task) for role in ROLE_TITLES)
+        lines = tuple(line_of(row, task) for row in map(report.row, ROLE_TITLES) if row.was_asked(task))
         drawn.append(Panel(title, (curve_of(points, task, label="distilled student"),), lines))
     return drawn
 
 
 def curve_of(points: Sequence[Row], task: str | None, **look) -> Curve:
     """The `Curve` of a task, or of the suite average for None, through `points`; `look` is its own."""
-    scores = [row.score(task) for row in points]
+    asked = [row for row in points if row.was_asked(task)]
+    scores = [row.score(task) for row in asked]
     return Curve(
-        tokens=tuple(row.seen for row in points),
+        tokens=tuple(row.seen for row in asked),
         means=tuple(100 * score.mean for score in scores),
         errors=tuple(100 * score.stderr for score in scores),
         **look,
@@ -118,7 +120,7 @@ def terminal_table(folder: Path):
         lines = list(csv.DictReader(file))
     columns = list(dict.fromkeys(line["benchmark"] for line in lines))
     averages = [
-        (line["role"], line["checkpoint"], float(line["mean"])) for line in lines if line["benchmark"] == AVERAGE
+        (line["role"], line["checkpoint"], _number(line["mean"])) for line in lines if line["benchmark"] == AVERAGE
     ]
     caption = "from 0 to 100, ± standard error over questions"
     share = recovered({role: mean for role, _, mean in averages})
@@ -127,11 +129,16 @@ def terminal_table(folder: Path):
     table = plain_table("Tokens", columns, bold=AVERAGE, errors=True, caption=caption)
     for index in range(0, len(lines), len(columns)):
         cells = lines[index : index + len(columns)]
-        texts = (cell_text(Estimate(float(cell["mean"]), float(cell["stderr"])), columns) for cell in cells)
+        texts = (cell_text(Estimate(_number(cell["mean"]), _number(cell["stderr"])), columns) for cell in cells)
         milestone = cells[0]["role"] == "milestone"
         table.add_row(cells[0]["checkpoint" if milestone else "role"], *texts, style=None if milestone else "dim")
     return table
 
 
+def _number(text: str) -> float:
+    """What `_digits` wrote."""
+    return float(text or "nan")
+
+
 def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+    return "" if value is None or math.isnan(value) else f"{value:.6f}"

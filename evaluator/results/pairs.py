@@ -55,5 +55,5 @@ def difference_needed(
 
 def without_answers(results: Iterable[Sequence[TaskResult]], columns: Sequence[tuple[str, str]]) -> list[str]:
     """Titles, of the `columns` (task, title), of the benchmarks of which some checkpoint kept no answers."""
-    lacking = {task.task for tasks in results for task in tasks if not task.has_answers}
+    lacking = {task.task for tasks in results for task in tasks if task.asked and not task.has_answers}
     return [title for task, title in columns if task in lacking]

@@ -10,6 +10,7 @@ overlapping error bars suggest. Where a harness keeps no answers there is nothin
 `evaluator.results.pairs`.
 """
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,10 @@ class Row:
     def average(self) -> Estimate:
         """Suite average, from 0 to 1."""
         return average(list(self.summaries.values()))
+
+    def was_asked(self, task: str | None) -> bool:
+        """Whether there is a score of a task, or the suite average for None."""
+        return not math.isnan(self.score(task).mean)
 
     def score(self, task: str | None) -> Summary | Estimate:
         """Score of a task, or the suite average for None; from 0 to 1."""

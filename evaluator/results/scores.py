@@ -7,6 +7,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -53,6 +54,16 @@ class TaskResult:
     zero_chance: float | None = None
     """Least probability, from 0 to 1, with which chance gives a checkpoint that answers a score of 0 here; None for any
     other score, or where no such checkpoint is known."""
+
+    @classmethod
+    def not_asked(cls, task: str, *, questions: int, repeats: int) -> "TaskResult":
+        """In the place of a benchmark that this checkpoint alone was not asked: a score of nan."""
+        return cls(task, (), (), math.nan, 0.0, reported=Summary(math.nan, math.nan, None, questions, repeats))
+
+    @property
+    def asked(self) -> bool:
+        """Whether the checkpoint was asked."""
+        return not (self.reported and math.isnan(self.reported.mean))
 
     @property
     def has_answers(self) -> bool:

@@ -10,7 +10,7 @@
 questions through the same harness packages that its containers hold, but in processes of this machine, and
 `harness_code` adds the two benchmarks that execute what the model writes. `study` is the study's suite, run on a
 cluster by nemo-evaluator-launcher from nemo_evaluator.yaml, which `python -m evaluator.harness.launcher_config` renders
-from here.
+from here; `study_published` asks it as the study's published file does, where that differs (`docs/guides/evaluate.md`).
 """
 
 import dataclasses
@@ -84,6 +84,7 @@ STUDY = Suite(
             scale=PERCENT,
             split="test",
             lowest=0.119,
+            params={"prompt_config": "eval/aai/mcq-10choices-boxed"},
         ),
         Benchmark(
             title="GPQA Diamond",
@@ -99,6 +100,7 @@ STUDY = Suite(
             scale=PERCENT,
             split="diamond",
             lowest=0.177,
+            params={"prompt_config": "eval/aai/mcq-4choices"},
         ),
         Benchmark(
             title="LCB v6",
@@ -139,7 +141,6 @@ STUDY = Suite(
             score="micro_avg_of_{n}",
             questions=500,
             protocol="Artificial Analysis's prompt, a model judges equality",
-            params={"max_retries": 5, "request_timeout": 3600},
             repeats_key="n_samples",
             harness="simple_evals",
             judged=True,
@@ -188,6 +189,10 @@ STUDY = Suite(
     evaluation="",
     runner="launcher",
     may_score_zero=False,
+)
+
+STUDY_PUBLISHED = dataclasses.replace(
+    STUDY, name="study_published", keeps_reasoning=True, engine=("--kv-cache-dtype", "fp8")
 )
 
 _AIME = Benchmark(
@@ -320,7 +325,7 @@ HARNESS_CODE = dataclasses.replace(
     context=32_768,  # SciCode's prompts hold the code of all earlier steps, of which a problem has up to 15
 )
 
-_SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, HARNESS_CODE, STUDY)}
+_SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, HARNESS_CODE, STUDY, STUDY_PUBLISHED)}
 
 
 def get_suite(name: str) -> Suite:

@@ -6,7 +6,7 @@ suite.benchmarks[0].key                            # name of its score, as nemo-
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,6 +139,10 @@ class Suite:
     max_unasked: float = 0.05
     """Most of a benchmark's answers, as a share from 0 to 1, that may be missing since their prompts were longer than
     the context; they count as wrong."""
+    keeps_reasoning: bool = False
+    """Whether the launcher's harnesses are given the reasoning with the answer, and score both as one text."""
+    engine: tuple[str, ...] = ()
+    """Options of the launcher's engine beyond those of nemo_evaluator.yaml, word by word."""
 
     @property
     def answers(self) -> int:
@@ -168,6 +172,10 @@ class Suite:
     def with_max_new_tokens(self, tokens: int) -> "Suite":
         """The same benchmarks with another limit of an answer's length."""
         return dataclasses.replace(self, max_new_tokens=tokens)
+
+    def with_benchmarks(self, benchmarks: Iterable[Benchmark]) -> "Suite":
+        """The same protocol with these of its benchmarks."""
+        return dataclasses.replace(self, benchmarks=tuple(benchmarks))
 
     def with_questions(self, questions: Mapping[str, int], problems: Mapping[str, int] | None = None) -> "Suite":
         """The same benchmarks, with as many questions and problems as is said here of their tasks."""

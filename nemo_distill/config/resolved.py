@@ -103,6 +103,8 @@ class Evaluation:
     """Whether code that the model writes may be executed, in a sandbox."""
     max_unasked: float = 0.05
     """Most of a benchmark's answers, as a share from 0 to 1, that may be missing since they could not be asked for."""
+    pruned: str = "all"
+    """Benchmarks of the pruned student: a name in `settings.PRUNED`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ FULL = Scale(
     weight_decay=0.1,
     clip_grad=1.0,
     save_interval=200,
-    evaluate=Evaluation(suite="study"),
+    evaluate=Evaluation(suite="study", pruned="cheap"),
     layout=Parallelism(gpu="H100", nodes=96, gpus_per_node=8, tensor_parallel=8),
 )
 """The study's shapes and sizes; the milestones are its 2.5B, 5B, 20B, 40B, 60B, 80B and 100B tokens."""

@@ -24,6 +24,8 @@ FORWARD_KL = "forward_kl"
 """The study's loss, which the framework has as well; others take hidden states (`nemo_distill.kd.losses`)."""
 GRADIENTS = ("float32", "bfloat16")
 """What gradients can be kept in."""
+PRUNED = ("all", "cheap")
+"""What the pruned student can be asked."""
 RECOMPUTE = ("none", "mlp")
 """Activation recomputation that a student can have (`nemo_distill.nemotron_h.model`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
@@ -172,10 +174,14 @@ class Evaluate:
     max_unasked: float = 0.05
     """Most of a benchmark's answers, as a share from 0 to 1, that may be missing since their prompts are longer than
     the context. They count as wrong; no score depends on the bound, so it is in no fingerprint."""
+    pruned: str | None = None
+    """What the pruned student is asked before it is distilled: `all`, or what is `cheap` even where it never ends an
+    answer (`evaluator.harness.budget`)."""
 
     def __post_init__(self):
         _positive(self, "repeats", "max_new_tokens")
         _share(self, "max_unasked")
+        _one_of(self, "pruned", PRUNED)
 
 
 @dataclass(frozen=True, kw_only=True)

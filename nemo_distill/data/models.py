@@ -55,18 +55,23 @@ def model_folder(name: str, *, weights: bool = True) -> Path:
 def without_links(folder: Path, copy: Path) -> Path:
     """`folder`, or, where files in it are links, as in the hub's cache, `copy` with the files that they lead to.
 
-    A container that is given the folder alone does not have those. On one file system it takes no room.
+    A container that is given the folder alone does not have those. On one file system it takes no room. A copy that is
+    there stays: jobs of an attempt that was cut may read it.
     """
     links = [path for path in folder.iterdir() if path.is_symlink()]
     if not links:
         return folder
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir(parents=True)
+    if copy.is_dir():
+        return copy
+    scratch = copy.with_name(f"{copy.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     for path in folder.iterdir():
         try:
-            os.link(path.resolve(strict=True), copy / path.name)
+            os.link(path.resolve(strict=True), scratch / path.name)
         except OSError:
-            shutil.copy(path, copy / path.name)
+            shutil.copy(path, scratch / path.name)
+    os.replace(scratch, copy)
     return copy
 
 

@@ -46,6 +46,9 @@ class Executor(Protocol):
     scale: ClassVar[str]
     """Name of the scale of a run whose command does not say `scale=`."""
 
+    def evaluations(self) -> Mapping[str, Any]:
+        """What the site says of the cluster that suites of nemo-evaluator-launcher run on."""
+
     def check(self, run: Run, *, dryrun: bool, detach: bool) -> None:
         """Raise `UserError` for what it cannot do, before anything is written."""
 

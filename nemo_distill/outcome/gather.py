@@ -7,6 +7,7 @@
 Runs of earlier versions are read as well: what their steps did not record is left out of the report.
 """
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -25,8 +26,9 @@ from evaluator.results.files import (
     whole,
 )
 from evaluator.results.run import PRUNED_SIZES, BlendPart, Pruning, Report, Row, StepRecord, check_rows
-from evaluator.results.scores import RESULTS_FILE, CheckpointResult
+from evaluator.results.scores import RESULTS_FILE, CheckpointResult, TaskResult
 from evaluator.suites.catalogue import get_suite
+from evaluator.suites.suite import Suite
 from nemo_distill.config.schedule import Schedule
 from nemo_distill.config.teacher import path_of
 from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
@@ -123,10 +125,12 @@ def _gather(spec: Spec) -> Report:
         seen = whole(rows[-1].tokens, "tokens of the last milestone")
         training = _training(segments[-1].config)
     asked = {task.task: task.summary.questions for task in rows[0].result.tasks}
+    suite = suite.with_questions(asked)
+    parts = [steps[checkpoint["step"]].config.get("tasks") for checkpoint in config["checkpoints"]]
     return Report(
         title=config["title"],
-        suite=suite.with_questions(asked),
-        rows=rows,
+        suite=suite,
+        rows=tuple(_completed(row, suite) if part else row for row, part in zip(rows, parts, strict=True)),
         losses=tuple(loss for segment in segments for loss in _losses(segment)),
         blend=_blend(config, steps, tokens=seen),
         pruning=_pruning(steps["prune"].folder),
@@ -138,6 +142,16 @@ def _gather(spec: Spec) -> Report:
         min_learning_rate=_last_learning_rate(course),
         protocol=evaluation.get("protocol", ""),
     )
+
+
+def _completed(row: Row, suite: Suite) -> Row:
+    """The row of a checkpoint that was asked a part of the suite, with the other benchmarks as not asked."""
+    there = {task.task: task for task in row.result.tasks}
+    tasks = tuple(
+        there.get(one.task) or TaskResult.not_asked(one.task, questions=one.questions, repeats=one.repeats)
+        for one in suite.benchmarks
+    )
+    return dataclasses.replace(row, result=dataclasses.replace(row.result, tasks=tasks))
 
 
 def _evaluated(evaluation: Spec, run: str) -> CheckpointResult:

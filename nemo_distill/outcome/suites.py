@@ -7,17 +7,21 @@ asked.protocol                   # twelve hex digits; scores of one protocol are
 
 import json
 import math
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core_evals.nemo_distill import version
 from evaluator.harness import evaluation
+from evaluator.harness.budget import budget_of, cheap
+from evaluator.harness.cluster import Cluster, check_ready
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.stats.power import detectable_difference
 from evaluator.suites import datasets
 from evaluator.suites.catalogue import get_suite
-from evaluator.suites.judge import judge_of
+from evaluator.suites.judge import Judge, judge_of
 from evaluator.suites.suite import Suite, identity_of
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.config.resolved import Evaluation
@@ -42,6 +46,10 @@ class Load:
     """Minimum detectable effect: the smallest difference of two checkpoints that it shows, from 0 to 1."""
     detectable_at_best: float
     """Minimum detectable effect if the questions were asked without end."""
+    of_pruned: bool = True
+    """Whether the pruned student is asked, too."""
+    hours: int | None = None
+    """Time that a checkpoint may take, where that is bounded."""
 
     own_limit: bool = False
     """Whether the benchmark has a `max_new_tokens` of its own, whatever the settings say."""
@@ -64,10 +72,23 @@ class Asked:
     only where it is used."""
     context: int | None = None
     """The most tokens of a prompt and its answer, where the suite says it; None: what the checkpoint's config says."""
+    site: Mapping[str, Any] | None = None
+    """What nemo-evaluator-launcher is told of the cluster it asks on; None: it does not ask."""
+    launcher: Mapping[str, Any] = field(default_factory=dict)
+    """The part of that which decides a score."""
+    pruned: tuple[str, ...] | None = None
+    """Tasks that the pruned student is asked; None: all."""
+    unready: str = ""
+    """The sentence on what has to be said before a checkpoint can be asked; empty where nothing is lacking."""
+    remarks: tuple[str, ...] = ()
+    """What to know of the engine before anything is spent, in sentences."""
 
 
-def ask(settings: Evaluation) -> Asked:
-    """What `settings` ask. Raises `UserError` for a suite that is not there, or that lacks something it needs."""
+def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
+    """What `settings` ask, of a cluster where `site` says which (`evaluator.harness.cluster`).
+
+    Raises `UserError` for a suite that is not there, that lacks something it needs, and for what `site` cannot say.
+    """
     suite = suite_of(settings.suite, settings.repeats, settings.max_new_tokens)
     folder = Path(settings.datasets) if settings.datasets else None
     means = Means(datasets=folder, execute_generated_code=settings.execute_generated_code)
@@ -75,6 +96,8 @@ def ask(settings: Evaluation) -> Asked:
         suite = prepare_suite(suite, means)  # with the number of questions that there are
     except ValueError as error:
         raise UserError(str(error)) from None
+    asked_of_pruned = suite if settings.pruned == "all" else cheap(suite)
+    cluster = cluster_of(site or {}) if suite.runner == "launcher" else None
     loads = [
         Load(
             title=benchmark.title,
@@ -85,18 +108,33 @@ def ask(settings: Evaluation) -> Asked:
             detectable=detectable_difference(benchmark.independent, benchmark.repeats),
             detectable_at_best=detectable_difference(benchmark.independent, math.inf),
             own_limit="max_new_tokens" in benchmark.params,
+            of_pruned=benchmark in asked_of_pruned.benchmarks,
+            hours=budget_of(benchmark, suite, tokens_per_second=cluster.tokens_per_second).hours if cluster else None,
         )
         for benchmark in suite.benchmarks
     ]
-    judge = judge_of(suite) if suite.runner == "direct" else None
-    identity: dict[str, Any] = {"suite": identity_of(suite), "judge": judge.model_id if judge else None, "tasks": {}}
+    judge = cluster.judge_model if cluster else _model_of(judge_of(suite))
+    identity: dict[str, Any] = {"suite": identity_of(suite), "judge": judge, "tasks": {}}
+    if cluster:
+        from evaluator.harness import launcher_config  # which renders a file, and so takes a moment to import
+
+        identity["launcher"] = launcher_config.identity(suite, cluster)
     if folder and any(benchmark.dataset for benchmark in suite.benchmarks):
         identity["datasets"] = datasets.hash_datasets(folder, suite)
     if any(benchmark.task.startswith("offline") for benchmark in suite.benchmarks):
         identity["tasks"] = version.identity()
     if not suite.evaluation:
         identity["harness"] = {"version": evaluation.VERSION}
-    return Asked(loads=tuple(loads), protocol=fingerprint(identity), context=suite.context)
+    return Asked(
+        loads=tuple(loads),
+        protocol=fingerprint(identity),
+        context=suite.context,
+        site=cluster.plain if cluster else None,
+        launcher=cluster.deciding if cluster else {},
+        pruned=None if asked_of_pruned == suite else tuple(one.task for one in asked_of_pruned.benchmarks),
+        unready=_unready(suite, cluster) if cluster else "",
+        remarks=tuple(_remarks(cluster)) if cluster else (),
+    )
 
 
 def own_questions(settings: Evaluation) -> list[list[dict]]:
@@ -107,11 +145,45 @@ def own_questions(settings: Evaluation) -> list[list[dict]]:
     return [json.loads(line)["messages"] for line in lines]
 
 
-def suite_of(name: str, repeats: int | None, max_new_tokens: int | None = None) -> Suite:
-    """The suite called `name`, with these numbers in place of its own. Raises `UserError` when there is none."""
+def cluster_of(site: Mapping[str, Any]) -> Cluster:
+    """The cluster that a site's settings say, with the judge of the environment where they name none."""
+    try:
+        return Cluster.of(site, called="executor.evaluation").with_judge(os.environ)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _unready(suite: Suite, cluster: Cluster) -> str:
+    try:
+        check_ready(suite, cluster)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _remarks(cluster: Cluster) -> Iterator[str]:
+    if os.environ.get("EVALUATOR_OVERRIDES"):
+        yield "EVALUATOR_OVERRIDES is no longer read: executor.evaluation.overrides takes its place."
+    if cluster.unpinned:
+        names = ", ".join(cluster.unpinned)
+        yield f"Engine and harnesses: {names}, a name that may move to another image; @sha256:... would pin it."
+
+
+def _model_of(judge: Judge | None) -> str | None:
+    return judge.model_id if judge else None
+
+
+def suite_of(
+    name: str, repeats: int | None, max_new_tokens: int | None = None, *, tasks: Sequence[str] | None = None
+) -> Suite:
+    """The suite called `name`, with these numbers in place of its own, and of its `tasks` those named.
+
+    Raises `UserError` when there is none.
+    """
     try:
         suite = get_suite(name)
     except ValueError as error:
         raise UserError(str(error)) from None
     suite = suite if repeats is None else suite.with_repeats(repeats)
-    return suite if max_new_tokens is None else suite.with_max_new_tokens(max_new_tokens)
+    suite = suite if max_new_tokens is None else suite.with_max_new_tokens(max_new_tokens)
+    return suite if tasks is None else suite.with_benchmarks(one for one in suite.benchmarks if one.task in tasks)

@@ -59,9 +59,15 @@ class Estimate:
         """GPU-hours of a milestone's job."""
         return self.job.gpu_hours(self.segments[label])
 
-    def evaluation_gpu_hours(self, parameters: int) -> float:
-        """GPU-hours of one checkpoint's whole suite, as far as `ANSWER_TOKENS` is right."""
-        tokens = sum(load.answers * answer_tokens(load) for load in self.loads)
+    def evaluation_gpu_hours(self, parameters: int, *, pruned: bool = False) -> float:
+        """GPU-hours of one checkpoint's suite, as far as `ANSWER_TOKENS` is right; of the pruned student's part of it,
+        in which every answer is as long as it may be, if it is `pruned`."""
+        loads = [load for load in self.loads if load.of_pruned or not pruned]
+        bounded = pruned and len(loads) < len(self.loads)
+        tokens = sum(
+            load.answers * (load.max_new_tokens or SHORT_ANSWER_TOKENS if bounded else answer_tokens(load))
+            for load in loads
+        )
         return tokens / vllm_tokens_per_second(parameters) / 3600
 
     @cached_property
@@ -69,7 +75,8 @@ class Estimate:
         """(what, GPU-hours by step) of everything that takes GPUs."""
         student = self.evaluation_gpu_hours(self.job.student.parameters())
         evaluations = {"evaluate-teacher": self.evaluation_gpu_hours(self.job.teacher.parameters())}
-        evaluations |= {f"evaluate-{label}": student for label in ("pruned", *self.segments)}
+        evaluations["evaluate-pruned"] = self.evaluation_gpu_hours(self.job.student.parameters(), pruned=True)
+        evaluations |= {f"evaluate-{label}": student for label in self.segments}
         return [
             ("prune", {"prune": PRUNE_GPU_HOURS * self.job.teacher.parameters() / NANO_9B_V2.parameters()}),
             ("distil", {f"distill-{label}": self.segment_gpu_hours(label) for label in self.segments}),

@@ -1,6 +1,6 @@
 """The preview of a run, before anything is spent: blend, milestones, cost, what scores can show, what each step does.
 
-    print_preview(run, console, recipe=recipe, loads=asked.loads, teacher=known, estimate=estimate)
+    print_preview(run, console, recipe=recipe, asked=asked, teacher=known, estimate=estimate)
 
 It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.plan.estimate`.
 """
@@ -17,10 +17,17 @@ from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.config.sources import SOURCES
 from nemo_distill.config.teacher import Teacher
 from nemo_distill.data.prepared import tokens_counted
-from nemo_distill.outcome.suites import Load
+from nemo_distill.outcome.suites import Asked
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate
-from nemo_distill.plan.tables import cost_remarks, cost_table, detectable_table, duration_in_words, new_table
+from nemo_distill.plan.tables import (
+    cost_remarks,
+    cost_table,
+    detectable_table,
+    duration_in_words,
+    evaluation_remarks,
+    new_table,
+)
 from nemo_distill.plan.teacher import Known
 from nemo_distill.run.manifest import Run, State, state_of
 
@@ -36,14 +43,14 @@ def print_preview(
     *,
     recipe: Recipe,
     teacher: Known,
-    loads: Sequence[Load],
+    asked: Asked,
     estimate: Estimate | None,
     steps: Iterable[str] | None = None,
     unsettled: Collection[str] = (),
 ) -> None:
     """Everything, what decides most first; of the steps, those named, all if None.
 
-    `loads` are what every checkpoint is asked. `estimate` is None where no GPU is asked for or shapes are not known.
+    `asked` is what every checkpoint is asked. `estimate` is None where no GPU is asked for or shapes are not known.
     `unsettled` steps have no folder yet, for want of the teacher's digest.
     """
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run, recipe.blend)
@@ -64,9 +71,11 @@ def print_preview(
             _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
-    for table in (detectable_table(loads), step_table(run, run.specs if steps is None else steps, unsettled)):
-        console.print()
-        console.print(table)
+    console.print()
+    console.print(detectable_table(asked.loads))
+    _print_remarks(console, evaluation_remarks(asked))
+    console.print()
+    console.print(step_table(run, run.specs if steps is None else steps, unsettled))
     if recipe.teacher.unhashed:
         console.print(hashing(recipe.teacher), style="yellow", highlight=False, soft_wrap=True)
         command = f"python -m nemo_distill.config.digests {recipe.teacher.path}"

@@ -13,7 +13,7 @@ from rich.table import Table
 from nemo_distill.config.schedule import format_tokens
 from nemo_distill.config.settings import FP8
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.outcome.suites import Load
+from nemo_distill.outcome.suites import Asked, Load
 from nemo_distill.plan import calibration, layouts
 from nemo_distill.plan.cost import Job, with_rates
 from nemo_distill.plan.estimate import GRADIENT_BYTES, Estimate
@@ -138,6 +138,18 @@ def _beside_the_study(job: Job, tokens: int) -> list[tuple[str, str]]:
         return [(f"{words}.", "dim")]
     spent = STUDY_GPU_HOURS * tokens / STUDY_TOKENS
     return [(f"{words}, at which {format_tokens(tokens)} would be {spent:,.0f}.", "dim")]
+
+
+def evaluation_remarks(asked: Asked) -> list[tuple[str, str]]:
+    """(sentence, style): what a checkpoint may spend, what the pruned student is asked, and which engine asks."""
+    remarks = []
+    bounded = [f"{load.title} {load.hours} h" for load in asked.loads if load.hours]
+    if bounded:
+        remarks.append((f"A checkpoint is given at most: {', '.join(bounded)}; what takes longer is ended.", ""))
+    if asked.pruned is not None:
+        titles = ", ".join(load.title for load in asked.loads if load.of_pruned) or "nothing"
+        remarks.append((f"The pruned student, which may never end an answer, is asked: {titles}.", ""))
+    return remarks + [(sentence, "yellow") for sentence in asked.remarks]
 
 
 def detectable_table(suite: Sequence[Load]) -> Table:

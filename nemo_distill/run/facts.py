@@ -53,6 +53,8 @@ class Beside:
     """Folder that stands in a config as `config.teacher.FOLDER`; empty where none does."""
     max_unasked: float = 0.05
     """Most of a benchmark's answers, as a share from 0 to 1, that could not be asked for, in an evaluation."""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """Site's settings of the cluster that evaluations are sent to (`evaluator.harness.cluster`)."""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Beside":
@@ -68,6 +70,7 @@ class Beside:
             tracked=Tracked(**record["tracked"]) if record.get("tracked") else None,
             teacher=record.get("teacher", ""),
             max_unasked=record.get("max_unasked", 0.05),
+            evaluation=record.get("evaluation") or {},
         )
 
     def record(self) -> dict[str, Any]:
@@ -110,8 +113,8 @@ class RunFacts:
         return dataclasses.replace(self, beside=dataclasses.replace(self.beside, tracked=tracked))
 
     @classmethod
-    def of(cls, recipe: Recipe, *, executor: str) -> "RunFacts":
-        """The facts of a run of `recipe` that begins now."""
+    def of(cls, recipe: Recipe, *, executor: str, evaluation: Mapping[str, Any] | None = None) -> "RunFacts":
+        """The facts of a run of `recipe` that begins now; `evaluation` are the site's settings of evaluations."""
         return cls(
             executor=executor,
             scale=recipe.scale.name,
@@ -124,6 +127,7 @@ class RunFacts:
                 second_search=recipe.prune.chip_friendly != "ignore",
                 teacher=recipe.teacher.path if recipe.teacher.checkpoint == FOLDER else "",
                 max_unasked=recipe.evaluate.max_unasked,
+                evaluation=evaluation or {},
             ),
         )
 

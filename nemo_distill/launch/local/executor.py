@@ -7,10 +7,10 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.console import Console
 
@@ -32,6 +32,12 @@ class LocalExecutor:
     """Steps that run at the same time: a milestone is evaluated while the next one trains."""
     env_vars: dict[str, str] = dataclasses.field(default_factory=dict)
     """Environment variables of every step."""
+    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Cluster that suites of nemo-evaluator-launcher run on: keys of `evaluator.harness.cluster.Cluster`."""
+
+    def evaluations(self) -> Mapping[str, Any]:
+        """As the site says it."""
+        return self.evaluation
 
     def check(self, run: Run, *, dryrun: bool, detach: bool) -> None:
         """Raise `UserError` for what takes a cluster."""

@@ -17,7 +17,7 @@ from nemo_distill.launch.executors import site_settings
 from nemo_distill.launch.slurm.commands import Tunnel
 from nemo_distill.launch.slurm.limits import seconds_of
 from nemo_distill.launch.slurm.options import JobOptions
-from nemo_distill.launch.slurm.site import Site
+from nemo_distill.launch.slurm.site import Site, waits
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.ranks import Processes
 
@@ -68,6 +68,8 @@ class SlurmExecutor(Site):
         most = max(shapes, key=lambda shape: len(shapes[shape]))
         words = [f"{', '.join(names)} on {shape}" for shape, names in shapes.items() if shape != most]
         words.append(f"{'the others' if words else 'all'} on {most}")
+        if any(map(waits, run.specs.values())):
+            words.append("evaluations on a core of a node, to wait for those of nemo-evaluator-launcher")
         where = f"account {self.account}, partition {self.partition}, {self.time} a job"
         image, code = self.container_image, self.code
         if not image:

@@ -88,7 +88,7 @@ def prepared(
         runs: The runs folder, which a container has at the same path, as it has the teacher's, if it lies in one.
         code: The folder of the code to run (`snapshot`).
     """
-    job = site.of_step(spec.name)
+    job = site.of(spec)
     values = {key: str(value) for key, value in job.env_vars.items()}
     changes: dict[str, Any] = {
         "nodes": processes.nodes,

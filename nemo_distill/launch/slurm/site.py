@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,6 +10,15 @@ from nemo_distill.launch.slurm.commands import Tunnel
 from nemo_distill.launch.slurm.facts import ClusterFacts, Image
 from nemo_distill.launch.slurm.options import JobOptions
 from nemo_distill.launch.slurm.snapshot import Code
+from nemo_distill.run.step import Spec
+
+WAITING_MEMORY, WAITING_REQUEUES = "4G", 1_000
+"""Of a job that does no more than wait for others, which have limits of their own."""
+
+
+def waits(spec: Spec) -> bool:
+    """Whether the step does no work itself: an evaluation that nemo-evaluator-launcher sends to jobs of its own."""
+    return "launcher" in spec.config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +39,18 @@ class Site(JobOptions):
     """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
     poll_seconds: float = 3.0
     """How often the queue is asked about."""
+    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Where and how suites of nemo-evaluator-launcher run: keys of `evaluator.harness.cluster.Cluster`."""
+
+    def evaluations(self) -> Mapping[str, Any]:
+        """As the site says it; where it does not, the account, partition and host of all other jobs."""
+        here = {
+            "account": self.account,
+            "partition": self.partition,
+            "hostname": self.tunnel.host if self.tunnel else None,
+            "username": self.tunnel.user if self.tunnel else None,
+        }
+        return {**here, **{key: value for key, value in self.evaluation.items() if value is not None or key == "gres"}}
 
     def of_step(self, name: str) -> Self:
         """With what `steps` says of the step `name`: its whole name, or the part before a dash, counts."""
@@ -37,6 +59,22 @@ class Site(JobOptions):
             if name == key or name.startswith(f"{key}-"):
                 said |= self.steps[key]
         return dataclasses.replace(self, **said)
+
+    def of(self, spec: Spec) -> Self:
+        """What the job of a step is told: one that only waits has a core, no GPU and no node of its own, and is begun
+        again however long it takes, unless `steps` says otherwise."""
+        if not waits(spec):
+            return self.of_step(spec.name)
+        waiting = dataclasses.replace(
+            self,
+            exclusive=None,
+            gpus_per_node=None,
+            gres=None,
+            cpus_per_task=1,
+            mem=WAITING_MEMORY,
+            requeues=max(self.requeues, WAITING_REQUEUES),
+        )
+        return waiting.of_step(spec.name)
 
     @functools.cached_property
     def code(self) -> Code:

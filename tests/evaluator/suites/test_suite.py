@@ -8,6 +8,7 @@ import yaml
 
 import core_evals.nemo_distill
 import evaluator
+from evaluator.harness.cluster import Cluster
 from evaluator.harness.launcher import launcher_command
 from evaluator.harness.launcher_config import render
 from evaluator.suites.catalogue import HARNESS_CODE, OFFLINE, STUDY, get_suite
@@ -76,27 +77,38 @@ def test_nemo_evaluator_yaml_is_rendered_from_the_suite():
     assert YAML.read_text() == render(STUDY)
 
 
+SITE = Cluster(
+    hostname="login.cluster",
+    account="an_account",
+    partition="gpu",
+    gres="gpu:h100:8",
+    sbatch={"qos": "high"},
+    walltime="02:00:00",
+    hf_home="/shared/hf",
+    judge_url="http://judge/v1",
+    judge_model="judge",
+    engine_args="--seed 1",
+    overrides=("++execution.sbatch_comment=ours",),
+)
+
+
 @pytest.fixture
 def launcher_environment(tmp_path) -> dict:
-    judge = {"JUDGE_URL": "http://judge/v1", "JUDGE_MODEL_ID": "judge"}
     home = {"HOME": str(tmp_path), "USER": "somebody", "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0"}
-    return os.environ | judge | home
+    return os.environ | home
 
 
 def dry_run(config: Path, environment: dict) -> subprocess.CompletedProcess:
     """The launcher's dry run of the command that starts it for one checkpoint."""
-    site = {"EVALUATOR_HOSTNAME": "login.cluster", "EVALUATOR_ACCOUNT": "an_account"}
-    site["EVALUATOR_OVERRIDES"] = "execution.walltime=02:00:00 '++execution.partition=batch'"
-    command = launcher_command(
-        Path("/lustre/hf"), suite=STUDY, folder=config.parent, label="a_blend-80B", environment=site
-    )
+    command = launcher_command(Path("/lustre/hf"), STUDY.benchmarks[1], STUDY, config.parent, "80B-0123", SITE)
+    del command[command.index("-t") : command.index("-t") + 2]  # all benchmarks at once
     return subprocess.run([*command, "--dry-run"], env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow
 def test_the_launchers_dry_run_takes_the_yaml_offline_and_uses_all_of_it(tmp_path, launcher_environment):
     config = tmp_path / "nemo_evaluator.yaml"
-    config.write_text(render(STUDY))
+    config.write_text(render(STUDY, SITE))
     offline = launcher_environment | {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     done = dry_run(config, offline)
     output = done.stdout + done.stderr
@@ -105,13 +117,20 @@ def test_the_launchers_dry_run_takes_the_yaml_offline_and_uses_all_of_it(tmp_pat
     assert "skipping param validation" not in output
     for benchmark in STUDY.benchmarks:
         assert benchmark.task in output
-    for word in ("a_blend-80B", "/lustre/hf", "02:00:00", "batch", "an_account", f"{tmp_path}/nemo_evaluator"):
-        assert word in output
-    assert "--data-parallel-size=8" in output
-    assert "--mamba-ssm-cache-dtype float32" in output
+    told = (
+        "80B-0123", "/lustre/hf:/checkpoint:ro", f"{tmp_path}/nemo_evaluator",
+        "SBATCH --partition gpu", "SBATCH --account an_account", "SBATCH --gres gpu:h100:8", "SBATCH --qos high",
+        "SBATCH --exclusive", "SBATCH --comment='ours'",
+        "SBATCH --time 02:00:00", '_max_walltime="06:00:00"',  # the site's longest job, MMLU Pro's budget
+        "/shared/hf:/hf-home", "HF_HOME", "ADAPTER_PORT",
+        "--data-parallel-size=8", "--no-enable-prefix-caching", "--mamba-ssm-cache-dtype float32",
+        "--seed 1",
+        "mcq-10choices-boxed", "mcq-4choices", "url: http://judge/v1",
+    )  # fmt: skip
+    assert [word for word in told if word not in output] == []
 
     # The check above can fail: a misspelt parameter is told.
-    config.write_text(render(STUDY).replace("num_repeats: 32", "num_repeat: 32"))
+    config.write_text(render(STUDY, SITE).replace("num_repeats: 32", "num_repeat: 32"))
     done = dry_run(config, offline)
     assert "not used" in done.stdout + done.stderr
 

@@ -92,3 +92,53 @@ def test_every_field_of_a_suite_decides_its_identity(name):
 def test_a_suite_that_is_not_there_is_named_with_the_nearest():
     with pytest.raises(UserError, match="'ofline'; did you mean 'offline'"):
         ask(Evaluation(suite="ofline"))
+
+
+SITE = {"hostname": "login", "account": "a", "partition": "p", "judge_url": "http://x/v1", "judge_model": "gpt-4o"}
+
+
+def protocol(**site) -> str:
+    return ask(Evaluation(suite="study"), SITE | site).protocol
+
+
+def test_the_protocol_of_a_launchers_suite_holds_judge_image_engine_and_overrides_and_nothing_of_the_queue():
+    one = protocol()
+    assert protocol(partition="q", gres=None, walltime="12:00:00", parallelism=8, judge_url="http://y/v1") == one
+    others = {
+        protocol(judge_model="tiny-judge"),
+        protocol(image="vllm/vllm-openai:v0.9.0"),
+        protocol(engine_args="--kv-cache-dtype fp8"),
+        protocol(overrides=["evaluation.nemo_evaluator_config.config.params.temperature=0"]),
+        ask(Evaluation(suite="study_published"), SITE).protocol,
+    }
+    assert len(others) == 5 and one not in others
+
+
+def test_what_a_site_says_that_decides_a_score_is_in_the_config_of_an_evaluation():
+    from nemo_distill.config.scale import get_scale
+    from nemo_distill.experiment import steps_of
+    from tests.nemo_distill.test_experiment import recipe
+
+    site = SITE | {"image": "x@sha256:1", "overrides": ["++execution.cpu_partition=cpu", "deployment.port=1"]}
+    steps = {step.name: step.config for step in steps_of(recipe("full"), site)[0]}
+    told = {"image": "x@sha256:1", "judge_model": "gpt-4o", "overrides": ["deployment.port=1"]}
+    assert steps["evaluate-80B"]["launcher"] == told == steps["evaluate-teacher"]["launcher"]
+    assert "tasks" not in steps["evaluate-80B"]
+    assert steps["evaluate-pruned"]["tasks"] == ["lm-evaluation-harness.mmlu", "ns_ifeval"]
+    assert "launcher" not in {step.name: step.config for step in steps_of(recipe())[0]}["evaluate-pruned"]
+    assert get_scale("debug").evaluate.pruned == "all"
+
+
+def test_the_judge_of_the_environment_is_the_launchers_too(monkeypatch):
+    said = {name: value for name, value in SITE.items() if not name.startswith("judge")}
+    monkeypatch.setenv("JUDGE_MODEL_ID", "gpt-4o")
+    assert ask(Evaluation(suite="study"), said).protocol == protocol()
+    assert ask(Evaluation(suite="study"), said).unready == ""
+    monkeypatch.delenv("JUDGE_MODEL_ID")
+    assert "MATH-500 is judged by a model" in ask(Evaluation(suite="study"), said).unready
+    assert "say executor.evaluation.hostname" in ask(Evaluation(suite="study")).unready
+
+
+def test_what_a_site_cannot_say_is_refused():
+    with pytest.raises(UserError, match="executor.evaluation has no setting 'gress'; did you mean 'gres'"):
+        ask(Evaluation(suite="study"), SITE | {"gress": "gpu:8"})

@@ -161,3 +161,18 @@ def test_a_line_of_squeue_is_a_job():
     assert str(job) == "17 on node[1-2], requeued 2x" and job.live and job.running
     job = job_of("18|PENDING|DependencyNeverSatisfied|(null)|0|ann|(null)|")
     assert not job.live and job.comment == ""
+
+
+def test_a_job_that_only_waits_takes_a_core_and_no_node_of_its_own(tmp_path):
+    waiting = dataclasses.replace(spec_of("evaluate", tmp_path), name="evaluate-80B", config={"launcher": {}})
+    whole = {"gpus_per_node": 8, "gres": "gpu:8", "exclusive": True, "requeues": 3}
+    job = prepared(waiting, tmp_path, **whole)
+    assert (job.gpus_per_node, job.gres, job.exclusive, job.cpus_per_task, job.mem) == (None, None, None, 1, "4G")
+    assert "-gt 1000 ]" in job.setup_lines  # its time limit ends none of those it waits for
+    assert prepared(waiting, tmp_path, **whole, steps={"evaluate": {"mem": "8G", "partition": "cpu"}}).mem == "8G"
+    here = dataclasses.replace(waiting, config={})
+    assert prepared(here, tmp_path, **whole).exclusive is True
+    executor = SlurmExecutor(account="a", partition="p", evaluation={"partition": "gpu", "gres": None})
+    assert executor.evaluations() == {
+        "account": "a", "partition": "gpu", "hostname": None, "username": None, "gres": None,
+    }  # fmt: skip
