@@ -36,6 +36,8 @@ from evaluator.text import valid_unicode
 
 ASKING = "asking"
 """Name of the adapter's interceptor that asks by these rules."""
+NOT_ANSWERED = "not_answered.txt"
+"""Where that interceptor says which question it gave up, in the evaluation's folder."""
 UNASKED = "unasked"
 """Finish reason of a question that could not be asked."""
 PASSING = {408, 409, 425, 429}

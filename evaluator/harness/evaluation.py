@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from evaluator.harness.asking import ASKING
+from evaluator.harness.asking import ASKING, NOT_ANSWERED
 from evaluator.harness.bubblewrap import endpoint_socket, limit, sandboxed
 from evaluator.harness.parameters import ANSWER_SECONDS, own_files, parameters
 from evaluator.serve.processes import die_with_parent
@@ -39,8 +39,6 @@ CONFIG = "asked_for.yml"
 """What nemo-evaluator was asked for, in the folder of an evaluation."""
 WORKING_FOLDER = "started_in"
 """Where a harness is started: links to the data sets, and whatever it writes there."""
-ENDED_BY_ADAPTER = ".nemo_evaluator_server_error"
-"""Why nemo-evaluator's adapter has ended an evaluation, in the evaluation's folder."""
 SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """A thread's stack counts as memory, and generated code runs in many processes at a time."""
 
@@ -187,7 +185,7 @@ def check_ended_well(evaluation: subprocess.Popen, config: dict) -> None:
     if not evaluation.poll():
         return
     folder, what = Path(config["output_dir"]), f"nemo-evaluator's {config['type']} ended"
-    if (folder / ENDED_BY_ADAPTER).is_file():
-        raise RuntimeError(f"{what}: {(folder / ENDED_BY_ADAPTER).read_text(errors='replace')}")
+    if (folder / NOT_ANSWERED).is_file():
+        raise RuntimeError(f"{what}: {(folder / NOT_ANSWERED).read_text(errors='replace')}")
     lines = (folder / "log.txt").read_text(errors="replace").splitlines()[-15:]
     raise RuntimeError(f"{what} with {evaluation.returncode}:\n" + "\n".join(lines))

@@ -20,6 +20,7 @@ import json
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -35,7 +36,7 @@ from nemo_evaluator.adapters.types import (
 from nemo_evaluator.logging import BaseLoggingParams
 from pydantic import Field
 
-from evaluator.harness.asking import ASKING, UNASKED, Asking, NotAnswered, Patience, is_final
+from evaluator.harness.asking import ASKING, NOT_ANSWERED, UNASKED, Asking, NotAnswered, Patience, is_final
 
 START_OF_THINKING = "<think>"
 NAMED = 60
@@ -77,6 +78,9 @@ class AskingInterceptor(RequestToResponseInterceptor, PostEvalHook):
         try:
             reply = self._ask(ar, context.url, body, asking)
         except NotAnswered as error:
+            with self._lock:  # of many at once the first, whole: nemo-evaluator's own note of it may be cut
+                if not (note := Path(context.output_dir, NOT_ANSWERED)).exists():
+                    note.write_text(str(error), encoding="utf-8")
             raise FatalErrorException(str(error)) from None
         with self._lock:
             self.again.update(reason.split()[0] for reason in asking.reasons)

@@ -45,8 +45,8 @@ def _positive(settings, *names: str) -> None:
 
 def _share(settings, name: str) -> None:
     value = getattr(settings, name)
-    if not 0 <= value <= 1:
-        raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be a share from 0 to 1.")
+    if value is not None and not 0 <= value <= 1:
+        raise UserError(f"{type(settings).__name__.lower()}.{name}={value} is no share: it lies between 0 and 1.")
 
 
 def _one_of(settings, name: str, choices: tuple[str, ...]) -> None:
@@ -109,8 +109,7 @@ class Prepare:
         if self.tokens is not None:
             parse_tokens(self.tokens)
         _one_of(self, "reasoning", REASONINGS)
-        if self.max_malformed is not None and not 0 <= self.max_malformed <= 1:
-            raise UserError(f"prepare.max_malformed={self.max_malformed} is no share: it lies between 0 and 1.")
+        _share(self, "max_malformed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ class Reply:
     """The status of HTTP."""
     headers: dict[str, str] = field(default_factory=dict)
     """Headers beside the type of the content."""
+    after: float = 0
+    """Seconds after which it is sent."""
 
 
 def said(text: object, finish_reason: str = "stop", *, model: str = "debug", **message) -> dict:
@@ -40,6 +42,7 @@ def replying(reply: Callable[[dict], Reply | None]) -> Iterator[str]:
             assert request.transport
             request.transport.abort()
             return web.Response()
+        await asyncio.sleep(sent.after)
         if isinstance(sent.content, bytes):
             return web.Response(body=sent.content, status=sent.status, headers=sent.headers)
         return web.json_response(sent.content, status=sent.status, headers=sent.headers)

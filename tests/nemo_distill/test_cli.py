@@ -159,6 +159,7 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "prepare.max_malformed=2"], "prepare.max_malformed=2.0 is no share"),
         ([RECIPE, "prepare.questions=nowhere"], "there is no folder nowhere of benchmark questions"),
         ([RECIPE, "evaluate.repeats=0"], "evaluate.repeats=0 has to be above 0"),
+        ([RECIPE, "evaluate.max_unasked=2"], "evaluate.max_unasked=2.0 is no share"),
         ([RECIPE, "scale=dbug"], "no scale 'dbug'. Did you mean 'debug'?"),
         ([RECIPE, "teacher=teachers"], "teacher=teachers: there is no such folder, and a model of the hub is ORG/NAME"),
         ([RECIPE, "teacher=recipes/small.py"], "teacher=recipes/small.py is a file; a teacher is a folder with config"),

@@ -6,7 +6,7 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.scale import get_scale
-from nemo_distill.config.settings import Health, Layout, Prune, Settings
+from nemo_distill.config.settings import Evaluate, Health, Layout, Prune, Settings
 from nemo_distill.run.facts import Beside, RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec
@@ -16,6 +16,7 @@ SETTINGS = Settings(
     layout=Layout(nodes=2, gpus_per_node=4, tensor_parallel=4, recompute="mlp"),
     health=Health(spikes=5),
     prune=Prune(chip_friendly="report"),
+    evaluate=Evaluate(max_unasked=0.2),
 )
 
 
@@ -39,6 +40,7 @@ def test_what_a_step_is_told_holds_the_whole_layout(tmp_path):
     told = spec.beside
     assert told.layout == Parallelism(gpu="H100", nodes=2, gpus_per_node=4, tensor_parallel=4, recompute="mlp")
     assert told.health.spikes == 5 and told.second_search and told.command == ("nemo-run", "x.py")
+    assert told.max_unasked == 0.2 and facts(Settings(blend=Blend("mine", {"stem": 100}))).beside.max_unasked == 0.05
 
 
 def test_the_second_search_is_off_unless_it_is_asked_for():
