@@ -107,14 +107,15 @@ class AskingInterceptor(RequestToResponseInterceptor, PostEvalHook):
             time.sleep(outcome)
 
     def _close_reasoning(self, reply: dict, body: Any) -> None:
-        message = reply["choices"][0].get("message")
-        if not self.end or not message or message.get("reasoning_content") is not None:  # which `reasoning` looks at
-            return
         limits = [body.get(name) for name in ("max_completion_tokens", "max_tokens")] if isinstance(body, dict) else []
         limit = next((one for one in limits if isinstance(one, int)), None)
-        tagged = self.end in message["content"] or START_OF_THINKING in message["content"]
-        if message["content"] and not tagged and is_final(reply, max_tokens=limit):
-            message["content"] = self.end + message["content"]
+        for choice in reply["choices"] if self.end else ():
+            message = choice.get("message") if isinstance(choice, dict) else None
+            if not message or message.get("reasoning_content") is not None:  # which `reasoning` looks at by itself
+                continue
+            tagged = self.end in message["content"] or START_OF_THINKING in message["content"]
+            if message["content"] and not tagged and is_final(reply | {"choices": [choice]}, max_tokens=limit):
+                message["content"] = self.end + message["content"]
 
     def post_eval_hook(self, context: AdapterGlobalContext) -> None:
         """Write the counts into eval_factory_metrics.json, beside what others write there."""

@@ -17,7 +17,7 @@ ANSWER_SECONDS = 3_600
 """The adapter (`evaluator.harness.interceptor`) waits so long for an answer, and asks no more after as long."""
 REQUEST_TIMEOUT_SECONDS = 2 * ANSWER_SECONDS + 600
 """A harness waits until the adapter has given up: it would ask beside it otherwise."""
-MAX_RETRIES = 3
+MAX_RETRIES = 10
 """Times that a harness asks the adapter again, and a judge."""
 SHARED = ("temperature", "top_p", "max_new_tokens", "parallelism", "max_retries", "request_timeout")
 """Parameters that all harnesses share; the others are a harness's own and go under `extra`."""

@@ -180,6 +180,15 @@ def test_cut_while_thinking_is_no_answer_and_a_plain_answer_that_ended_is_one(wa
         assert (record["score"], record["empty"], times) == (score, score == 0.0, 1), name
 
 
+def test_every_choice_of_a_reply_is_looked_at_by_itself():
+    reply = said("cut", "length")
+    reply["choices"] += said("ended")["choices"] + said("so</think>ended")["choices"]
+    with replying(lambda body: Reply(reply)) as url:
+        answered, _ = intercepted(f"{url}/chat/completions", HURRIED)
+    texts = [choice["message"]["content"] for choice in answered["choices"]]
+    assert texts == ["cut", "</think>ended", "so</think>ended"]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_null_is_an_empty_answer_where_the_endpoint_keeps_to_it(way):
     record, times = ask(way, Reply(said(None)))
