@@ -6,6 +6,7 @@ suite's), `datasets` (folder of the hub's data sets, or None), `execute_generate
 (a hash, see `nemo_distill.outcome.suites`), `seed`, `threads` (CPU threads of the model); where they are not all,
 `tasks` (those of the suite's that are asked); of a suite of nemo-evaluator-launcher `launcher` (what the site says that
 decides a score, see `evaluator.harness.cluster`). Upstream: the step that exported the checkpoint, if one did.
+Beside it, in no fingerprint: `max_unasked`, the share of a benchmark's answers that may be missing.
 Output: `results.json` (every score by question and repeat), `answers.jsonl` (what was answered) and `nemo_evaluator/`
 (its own output and logs). `evaluator.harness.run` is the single entry point: whether the suite runs on this machine or
 on a cluster, the suite says.
