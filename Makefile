@@ -17,9 +17,10 @@ DOCS_VENV ?= $(VENV)-docs
 # What `make check` leaves to `make test`: what starts clusters, launches, ranks, servers or browsers, or takes long.
 LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.py \
 	evaluator/report/test_browser.py evaluator/serve/test_server.py nemo_distill/data/test_tokenise.py \
-	nemo_distill/data/test_tokenizer.py nemo_distill/debug/test_teacher.py nemo_distill/launch/slurm \
-	nemo_distill/launch/test_launch.py nemo_distill/launch/test_secrets.py nemo_distill/run/test_forkserver.py \
-	nemo_distill/run/test_ranks.py nemo_distill/steps/test_prepare.py nemo_distill/steps/test_prepare_hub.py
+	nemo_distill/data/test_tokenizer.py nemo_distill/debug/test_teacher.py nemo_distill/kd/test_divergence.py \
+	nemo_distill/launch/slurm nemo_distill/launch/test_launch.py nemo_distill/launch/test_secrets.py \
+	nemo_distill/outcome/test_damaged_runs.py nemo_distill/run/test_forkserver.py nemo_distill/run/test_ranks.py \
+	nemo_distill/steps/test_prepare.py nemo_distill/steps/test_prepare_hub.py nemo_distill/steps/test_prepare_rows.py
 
 # Tests that train share their steps, and those on a cluster share that and mostly wait. All others run beside both.
 TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/train \
