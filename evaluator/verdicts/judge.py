@@ -29,7 +29,7 @@ from evaluator.verdicts.contrasts import (
     family,
     seen_from,
 )
-from evaluator.verdicts.failures import failure_flags, find_failures
+from evaluator.verdicts.failures import Failures, failure_flags, find_failures
 from evaluator.verdicts.finding import Finding, repeated_sources
 from evaluator.verdicts.gate import Pair, explored, gated
 from evaluator.verdicts.seeds import Blend, Scatters, scatter_between_runs
@@ -230,7 +230,7 @@ def _last_common(shared: Mapping[int, Mapping[str, Row]]) -> int:
     return max(shared.items(), key=lambda item: (len(item[1]), item[0]))[0]
 
 
-def _flags(reports: Mapping[str, Report], within: Mapping, failures: Mapping[str, Mapping]) -> Iterator[Finding]:
+def _flags(reports: Mapping[str, Report], within: Mapping, failures: Mapping[str, Failures]) -> Iterator[Finding]:
     yield from failure_flags(reports, failures)
     for name, report in reports.items():
         yield from _unsteady(name, report, within[name], failures[name])

@@ -179,11 +179,16 @@ def _average_rows(rows: Sequence[Row]) -> Row:
 
 def _average_tasks(tasks: Sequence[TaskResult]) -> TaskResult:
     """All answers of several runs to one benchmark, as of one that was asked more often."""
-    first = tasks[0]
-    shares = {name: float(np.mean([getattr(one, name) for one in tasks])) for name in _MEANS}
+    first = replace(
+        tasks[0],
+        mean_tokens=float(np.mean([one.mean_tokens for one in tasks])),
+        cut_share=float(np.mean([one.cut_share for one in tasks])),
+        empty_share=float(np.mean([one.empty_share for one in tasks])),
+        failed_requests=sum(one.failed_requests for one in tasks),
+    )
     if all(task.has_answers for task in tasks):
         scores = tuple(map(tuple, np.hstack([task.table for task in tasks]).tolist()))
-        return replace(first, scores=scores, **shares)
+        return replace(first, scores=scores)
     summaries = [task.summary for task in tasks]
     # Over the same questions the errors go together, how closely is not known: they are taken to be one.
     reported = Summary(
@@ -193,11 +198,7 @@ def _average_tasks(tasks: Sequence[TaskResult]) -> TaskResult:
         questions=summaries[0].questions,
         repeats=sum(one.repeats for one in summaries),
     )
-    return replace(first, questions=(), scores=(), clusters=(), reported=reported, **shares)
-
-
-_MEANS = ("mean_tokens", "cut_share", "empty_share")
-"""Fields of a result that are averaged over runs."""
+    return replace(first, questions=(), scores=(), clusters=(), reported=reported)
 
 
 def _scatters(
