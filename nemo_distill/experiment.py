@@ -42,7 +42,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     """Preview the run that `settings` describe and, unless it is a dry one, make it."""
     scale = get_scale(settings.scale or ctx.executor.scale)
     name = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
-    site = ctx.executor.evaluations()
+    site, trackers = ctx.executor.evaluations(), chosen(settings.track)
     recipe, console = Recipe.of(name, settings, scale, at_once=True), Console()
     steps, asked = steps_of(recipe, site)
     folder = Path(settings.runs).resolve()
@@ -57,7 +57,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         specs = place(steps, runs=folder)
     facts = RunFacts.of(recipe, executor=ctx.executor.name, evaluation=asked.site)
     run = Run(name=recipe.name, runs=folder, specs=specs, facts=facts)
-    run = dataclasses.replace(run, facts=run.facts.tracked_as(tracked(run, chosen(settings.track))))
+    run = dataclasses.replace(run, facts=run.facts.tracked_as(tracked(run, trackers)))
     check(run)
     ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs

@@ -177,7 +177,7 @@ def _segments(recipe: Recipe) -> list[Step]:
             "first": first,
             "until": milestone.iteration,
             "shares": recipe.blend.shares,
-            "intermediate_layers": [],
+            "intermediate_layers": [list(pair) for pair in distill.intermediate_layers],
             "save_interval": scale.save_interval,
         }
         upstream = ("import-teacher", "prune", "prepare", "index", *before)
@@ -189,7 +189,9 @@ def _segments(recipe: Recipe) -> list[Step]:
 def _kd_config(recipe: Recipe) -> dict:
     """The fields of `kd.options.Options`; the loss is named where it is not the study's."""
     distill = recipe.distill
-    other = {} if distill.loss == FORWARD_KL else {"loss": distill.loss}
+    other: dict = {} if distill.loss == FORWARD_KL else {"loss": distill.loss}
+    if distill.temperature != 1:
+        other["temperature"] = distill.temperature
     return {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8, **other}
 
 

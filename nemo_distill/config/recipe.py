@@ -128,6 +128,11 @@ def _check(recipe: Recipe) -> None:
         )
     if distill.loss != FORWARD_KL and not distill.fused_loss:
         raise UserError(f"distill.loss={distill.loss} takes hidden states: say distill.fused_loss=true.")
+    if distill.temperature != 1 and not distill.fused_loss:
+        raise UserError(
+            f"distill.temperature={distill.temperature:g} is for our own loss, and the framework's has 1: "
+            "say distill.fused_loss=true."
+        )
     if distill.gradients != "float32" and scale.precision == "32":
         raise UserError(
             f"distill.gradients={distill.gradients} needs parameters in bf16, and those of the {scale.name} "

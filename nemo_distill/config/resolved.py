@@ -77,6 +77,10 @@ class Distillation:
     """Learning-rate schedule: a name in `nemo_distill.config.schedule.SCHEDULES`."""
     loss: str = FORWARD_KL
     """What the student is distilled by: a name in `nemo_distill.kd.losses.LOSSES`."""
+    temperature: float = 1.0
+    """What both models' logits are divided by before they are compared."""
+    intermediate_layers: tuple[tuple[str, str], ...] = ()
+    """Pairs of a student's and a teacher's layer whose outputs are compared as well."""
     fused_loss: bool
     """Whether the loss is taken from hidden states, chunk by chunk."""
     fused_kernels: bool

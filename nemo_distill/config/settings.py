@@ -8,6 +8,7 @@ a `nemo_distill.config.recipe.Recipe`.
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from nemo_distill.config.blend import Blend
@@ -22,6 +23,9 @@ FP8 = ("none", "teacher", "both")
 """Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
 FORWARD_KL = "forward_kl"
 """The study's loss, which the framework has as well; others take hidden states (`nemo_distill.kd.losses`)."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 100.0
+"""Beyond these a softmax of logits is one token or all of them alike."""
+_LAYER = re.compile(r"decoder\.(final_norm|layers\.\d+)")
 GRADIENTS = ("float32", "bfloat16")
 """What gradients can be kept in."""
 PRUNED = ("all", "cheap")
@@ -137,6 +141,12 @@ class Distill:
     """How the learning rate changes, a name in `nemo_distill.config.schedule.SCHEDULES`: `cosine`, as in the study."""
     loss: str | None = None
     """What the student is distilled by, a name in `nemo_distill.kd.losses.LOSSES`: `forward_kl`, as in the study."""
+    temperature: float | None = None
+    """What both models' logits are divided by before they are compared, 1 in the study; the loss is multiplied by its
+    square, so that gradients keep their size (Hinton et al., arXiv:1503.02531)."""
+    intermediate_layers: tuple[tuple[str, str], ...] | None = None
+    """Pairs of a student's and a teacher's layer, `decoder.final_norm` or `decoder.layers.N` from 0, whose outputs are
+    compared as well (NeMo: cosine distance, through a trained projection where widths differ); none in the study."""
     fused_loss: bool | None = None
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""
@@ -152,6 +162,16 @@ class Distill:
     def __post_init__(self):
         _one_of(self, "gradients", GRADIENTS)
         _one_of(self, "fp8", FP8)
+        for pair in self.intermediate_layers or ():
+            if len(pair) != 2 or not all(_LAYER.fullmatch(str(name)) for name in pair):
+                raise UserError(
+                    f"distill.intermediate_layers cannot have {pair!r}: a pair is a layer of the student and one of "
+                    "the teacher, each 'decoder.final_norm' or 'decoder.layers.N'."
+                )
+        if self.temperature is not None and not MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
+            raise UserError(
+                f"distill.temperature={self.temperature} has to lie from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}."
+            )
         _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
 
 

@@ -13,6 +13,8 @@ class Options:
     """Whether the loss takes hidden states; otherwise the framework's own, which takes logits."""
     loss: str = FORWARD_KL
     """What the student is distilled by: a name in `losses.LOSSES`; the framework's own loss is `forward_kl`."""
+    temperature: float = 1.0
+    """What logits of both models are divided by before they are compared; the loss is multiplied by its square."""
     fused_kernels: bool = True
     """Whether Mamba layers and norms compute on a GPU in our own kernels (`nemotron_h.kernels.mixer` and `.norm`);
     otherwise in mamba-ssm's and Transformer Engine's."""

@@ -34,7 +34,19 @@ def check(recipe: Recipe, teacher: Shape, loads: Sequence[Load], *, context: int
         export_config=recipe.prune.export_config,
         divisors=recipe.scale.divisors,
     )
+    _check_pairs(recipe, teacher)
     _check_answers(recipe, loads, context or teacher.max_position_embeddings)
+
+
+def _check_pairs(recipe: Recipe, teacher: Shape) -> None:
+    """Neither model has more layers than the teacher; how many a searched student has is seen once it is built."""
+    for name in (name for pair in recipe.distill.intermediate_layers for name in pair):
+        number = name.rpartition(".")[2]
+        if number.isdigit() and int(number) >= teacher.num_layers:
+            raise UserError(
+                f"distill.intermediate_layers names {name}, and the teacher's last layer is "
+                f"decoder.layers.{teacher.num_layers - 1}."
+            )
 
 
 def check_attention(teacher: Shape) -> None:

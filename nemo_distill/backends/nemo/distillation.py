@@ -76,7 +76,7 @@ class DistillationModel(DistillationGPTModel):
             mixer.install()
             norm.install()
         if self.options.fused_loss:
-            fuse_loss(self.module, loss=self.options.loss)
+            fuse_loss(self.module, loss=self.options.loss, temperature=self.options.temperature)
         if self.options.fp8 != "none":
             precision.teacher_in_fp8(self.module.teacher_model)
         if self.options.fp8 == "both":
@@ -128,18 +128,20 @@ class _LossReduction(_DistillationLossReduction):
 class LogitsKLLossFromHidden(BaseLoss):
     """A loss of two output layers' inputs, in the place of NeMo's `LogitsKLLoss`; NeMo knows it by its name's start."""
 
-    def __init__(self, config, *, student_layer, teacher_layer, loss: str):
+    def __init__(self, config, *, student_layer, teacher_layer, loss: str, temperature: float):
         super().__init__(config)
         assert config.context_parallel_size == 1, "the mean over a sequence would need the other ranks' tokens"
         # Not as attributes, which would make them modules of the loss and store them in checkpoints twice.
         self._weights = lambda: (student_layer.weight, teacher_layer.weight)
-        self._loss = find_loss(loss)
+        self._loss, self._temperature = find_loss(loss), temperature
         self.loss_mask: Tensor | None = None
         """Of the microbatch at hand, (batch, tokens)."""
 
     def forward(self, predictions, targets) -> _MaskedSum:
         """Hidden states in, (tokens, batch, width), of which sequence-parallel ranks have a part each."""
         student, teacher = predictions[0], targets[0].detach()
+        if self._temperature != 1:  # logits are linear in hidden states, so this serves every loss
+            student, teacher = student / self._temperature, teacher / self._temperature
         group = None
         if self._config.tensor_model_parallel_size > 1:
             group = parallel_state.get_tensor_model_parallel_group()
@@ -151,13 +153,14 @@ class LogitsKLLossFromHidden(BaseLoss):
         student_weight, teacher_weight = self._weights()
         assert self.loss_mask is not None, "the reduction gives it beforehand"
         mask, self.loss_mask = self.loss_mask.transpose(0, 1).flatten(), None
-        return _MaskedSum(
-            self._loss(student.flatten(0, 1), student_weight, teacher.flatten(0, 1), teacher_weight, mask, group=group)
-        )
+        given = (student.flatten(0, 1), student_weight, teacher.flatten(0, 1), teacher_weight, mask)
+        return _MaskedSum(self._temperature**2 * self._loss(*given, group=group))
 
 
-def fuse_loss(model, *, loss: str = FORWARD_KL) -> None:
+def fuse_loss(model, *, loss: str = FORWARD_KL, temperature: float = 1.0) -> None:
     """Make ModelOpt's distillation `model` compare hidden states by `loss` where it compared logits."""
     student, teacher = model.output_layer, model.teacher_model.output_layer
-    criterion = LogitsKLLossFromHidden(model.config, student_layer=student, teacher_layer=teacher, loss=loss)
+    criterion = LogitsKLLossFromHidden(
+        model.config, student_layer=student, teacher_layer=teacher, loss=loss, temperature=temperature
+    )
     distillation.set_criterion(model, student, teacher, criterion)

@@ -1,5 +1,7 @@
 """How the student is changed once it stands."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -51,3 +53,29 @@ def test_the_loss_of_a_microbatch_is_nemo_s_mean_over_the_tokens_that_count(back
         summed = distillation._MaskedSum((per_token * mask).sum())
         ours = distillation._LossReduction(None)._masked_token_loss(summed, mask)
     assert ours.item() == pytest.approx(theirs.item()) == (per_token * mask).sum().item() / 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0])
+def test_a_temperature_gives_nemo_s_loss_at_it_times_its_square_and_its_gradients(backend, temperature):
+    from nemo.collections.llm.modelopt.distill.loss import LogitsKLLoss
+
+    from nemo_distill.backends.nemo.distillation import LogitsKLLossFromHidden
+
+    draw = torch.Generator().manual_seed(0)
+    config = SimpleNamespace(context_parallel_size=1, tensor_model_parallel_size=1)
+    hidden, others = (torch.randn(8, 2, width, generator=draw) for width in (24, 32))
+    layers = [SimpleNamespace(weight=torch.randn(301, width, generator=draw) / 4) for width in (24, 32)]
+    mask = (torch.arange(16).view(2, 8) % 3 > 0).float()
+    parameters = [hidden.requires_grad_(), layers[0].weight.requires_grad_()]
+    ours = LogitsKLLossFromHidden(
+        config, student_layer=layers[0], teacher_layer=layers[1], loss="forward_kl", temperature=temperature
+    )
+    ours.loss_mask = mask
+    value = ours((hidden, None), (others, None)).value
+    logits = [part @ layer.weight.t() for part, layer in ((hidden, layers[0]), (others, layers[1]))]
+    per_token, _, _ = LogitsKLLoss(config, temperature=temperature)(*[(part, None) for part in logits])
+    theirs = temperature**2 * (per_token * mask).sum()
+    assert value.item() == pytest.approx(theirs.item(), rel=1e-5)
+    for made, wanted in zip(*(torch.autograd.grad(one, parameters) for one in (value, theirs)), strict=True):
+        torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-6)
