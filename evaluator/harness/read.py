@@ -13,7 +13,6 @@ give. Requests that failed and were answered when they were made again are menti
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,8 @@ from evaluator.stats.scores import Summary, binomial_stderr
 from evaluator.suites.suite import Benchmark, Suite
 
 EXIT_CODE = Path("logs", "stage.exit")
+LEAST_ERROR = 0.1
+"""A reported error below so much of the largest that there can be is one on another scale, or none."""
 logger = logging.getLogger(__name__)
 
 
@@ -246,14 +247,14 @@ def _stderr(written: Written, benchmark: Benchmark) -> float:
     """Standard error over questions of a score whose answers are not known.
 
     What a harness reports is that only where it asks once: of repeats, simple-evals and NeMo-Skills report the error
-    over runs, which says nothing of the questions. Elsewhere it is the largest that a mean of scores from 0 to 1 has.
+    over runs, which says nothing of the questions. Elsewhere, and where what it reports is no error of such a score,
+    it is the largest that a mean of scores from 0 to 1 has.
     """
     most = binomial_stderr(written.share, questions=benchmark.independent, repeats=benchmark.repeats).most
-    if benchmark.repeats > 1 or not math.isfinite(written.stderr):
-        return most
-    if not 0 <= written.stderr_share <= benchmark.most * most + 1e-3:
+    if written.stderr < 0:
         raise ValueError(f"{RESULTS} says {benchmark.key} is {written.value} ± {written.stderr}, which cannot be.")
-    return written.stderr_share
+    plausible = LEAST_ERROR * most <= written.stderr_share <= benchmark.most * most
+    return written.stderr_share if benchmark.repeats == 1 and plausible else most
 
 
 def _table(

@@ -210,6 +210,15 @@ def test_where_an_executor_leaves_no_exit_code_the_launchers_state_counts(left):
         read(left)
 
 
+@pytest.mark.parametrize(("written", "error"), [(20.0, 0.2), (0.2, (0.24 / 3) ** 0.5), (2000.0, (0.24 / 3) ** 0.5)])
+def test_an_error_is_on_the_scale_of_its_score_and_the_largest_where_it_cannot_be(left, written, error):
+    (left / IFEVAL / "eval-results/ifeval/output.jsonl").unlink()
+    edit_yaml(left / IFEVAL / "results.yml", lambda record: record["results"]["groups"]["ifeval"]["metrics"]["pass@1"][
+        "scores"]["average_score"].update(stats={"stderr": written}))  # fmt: skip
+    summary = read(left)["IFEval"].result.summary
+    assert (summary.mean, summary.stderr) == (0.6, pytest.approx(error))
+
+
 def test_an_error_over_runs_is_not_taken_for_one_over_questions(left):
     for file in (left / "ns_livecodebench.3").rglob("output*.jsonl"):
         file.unlink()
