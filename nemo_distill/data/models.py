@@ -17,6 +17,7 @@ from typing import Any
 
 from nemo_distill.data.hub import mirrored
 from nemo_distill.data.hub_errors import MIRROR, MODEL, endpoint, refusals
+from nemo_distill.data.vocabulary import refuse_pointer
 from nemo_distill.errors import UserError
 
 CONFIG = "config.json"
@@ -102,7 +103,9 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder} has no {CONFIG}{_instead(folder)}.")
-    return _parsed(path.read_bytes(), str(folder))
+    content = path.read_bytes()
+    refuse_pointer(path, content)
+    return _parsed(content, str(folder))
 
 
 def _parsed(text: bytes, name: str) -> dict[str, Any]:

@@ -12,18 +12,29 @@ from pathlib import Path
 from nemo_distill.errors import UserError
 
 FILE = "tokenizer.json"
+_POINTER = b"version https://git-lfs"
+
+
+def refuse_pointer(path: Path, content: bytes) -> None:
+    """Raise `UserError` where a file's `content` is what Git LFS puts in the place of a large one."""
+    if content.startswith(_POINTER):
+        raise UserError(f"'{path}' is a pointer of Git LFS, not the file itself: run `git lfs pull` in its folder.")
 
 
 def ids_used(folder: Path) -> int:
     """One more than the largest id of the tokenizer in `folder`."""
     path = Path(folder) / FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        refuse_pointer(path, content)
+        record = json.loads(content.decode("utf-8"))
         known = record["model"]["vocab"]
         ids = known.values() if isinstance(known, dict) else range(len(known))
         return 1 + max([*ids, *(token["id"] for token in record.get("added_tokens") or ())], default=-1)
     except FileNotFoundError:
-        raise UserError(f"{folder} has no {FILE}.") from None
+        raise UserError(f"the checkpoint lacks the file '{path}'.") from None
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is cut short, or no tokenizer ({type(error).__name__}: {error}).") from None
 

@@ -17,6 +17,9 @@ DEBUG = Path(nemo_distill.__file__).parent / "debug" / "teacher"
 SHAPE = Shape.from_hf_config(json.loads((DEBUG / "config.json").read_text()))
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 55591\n"
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """The debug teacher without its weights, which nothing here reads."""
@@ -74,8 +77,13 @@ def test_a_folder_that_cannot_be_a_teacher_is_refused_by_what_is_wrong(folder, t
         ({"adapter_config.json": b"{}"}, "has no config.json: it holds an adapter"),
         ({"q4.gguf": b""}, "has no config.json: q4.gguf is llama.cpp's"),
         ({"config.json": b"[]"}, "holds no JSON object"),
+        ({"config.json": POINTER}, "config.json' is a pointer of Git LFS"),
+        (
+            {"config.json": (DEBUG / "config.json").read_bytes(), "tokenizer.json": POINTER},
+            "tokenizer.json' is a pointer of Git LFS",
+        ),
         ({"config.json": b'{"a'}, "is cut short or no JSON"),
-        ({"config.json": (DEBUG / "config.json").read_bytes()}, "has no tokenizer.json"),
+        ({"config.json": (DEBUG / "config.json").read_bytes()}, "lacks the file"),
         (
             {
                 "config.json": (DEBUG / "config.json").read_bytes(),
