@@ -7,6 +7,7 @@ Checked in the preview, and by the step `prune` for a teacher whose config.json 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nemo_distill import families
 from nemo_distill.config.recipe import Recipe
@@ -130,7 +131,7 @@ def smallest(teacher: Shape, choices: Mapping[str, list[int]]) -> tuple[int, int
 
     Which layers a candidate keeps, the cheap ones or the dear ones, is known once they have been ranked.
     """
-    least = {}
+    least: dict[str, Any] = {}
     for name, values in choices.items():
         if name not in SKIPPED:
             removed = MAX_DEPTH_PRUNING if name == "num_layers" else MAX_WIDTH_PRUNING

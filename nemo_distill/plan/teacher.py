@@ -52,8 +52,8 @@ def look(teacher: Teacher, *, imported: Path) -> Known:
         return Known(name=teacher.path if teacher.checkpoint == FOLDER else teacher.checkpoint, shape=shape)
     if (imported / "shape.json").is_file():
         return Known(name=teacher.path, shape=Shape.load(imported / "shape.json"))
-    if shape := families.published(teacher.path):
-        return Known(name=teacher.path, shape=shape)
+    if known := families.published(teacher.path):
+        return Known(name=teacher.path, shape=known)
     try:
         config = model_config(teacher.path)
     except PassingError as error:
