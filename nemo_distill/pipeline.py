@@ -116,6 +116,7 @@ def _prepare_config(recipe: Recipe) -> dict:
         "max_malformed": recipe.prepare.max_malformed,
         "seed": recipe.seed if recipe.prepare.tokens else None,
         **({} if recipe.prepare.join_newlines else {"join_newlines": False}),
+        **({} if recipe.distill.loss_on == "all" else {"loss_on": recipe.distill.loss_on}),
     }
 
 

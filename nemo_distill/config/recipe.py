@@ -133,6 +133,14 @@ def _check(recipe: Recipe) -> None:
             f"distill.temperature={distill.temperature:g} is for our own loss, and the framework's has 1: "
             "say distill.fused_loss=true."
         )
+    if distill.loss_on != "all" and not distill.fused_loss:
+        raise UserError(f"distill.loss_on={distill.loss_on} is a mask of hidden states: say distill.fused_loss=true.")
+    if distill.loss_on != "all" and distill.intermediate_layers:
+        # The framework divides theirs by the tokens of a micro batch that have a loss, of which there may be none.
+        raise UserError(
+            f"distill.loss_on={distill.loss_on} is of the output alone: say distill.intermediate_layers=() or "
+            "distill.loss_on=all."
+        )
     if distill.gradients != "float32" and scale.precision == "32":
         raise UserError(
             f"distill.gradients={distill.gradients} needs parameters in bf16, and those of the {scale.name} "

@@ -81,6 +81,8 @@ class Distillation:
     """What both models' logits are divided by before they are compared."""
     intermediate_layers: tuple[tuple[str, str], ...] = ()
     """Pairs of a student's and a teacher's layer whose outputs are compared as well."""
+    loss_on: str = "all"
+    """Tokens that the loss is taken on: a name in `settings.LOSS_ON`."""
     fused_loss: bool
     """Whether the loss is taken from hidden states, chunk by chunk."""
     fused_kernels: bool

@@ -26,6 +26,8 @@ FORWARD_KL = "forward_kl"
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 100.0
 """Beyond these a softmax of logits is one token or all of them alike."""
 _LAYER = re.compile(r"decoder\.(final_norm|layers\.\d+)")
+LOSS_ON = ("all", "answers")
+"""Tokens that the loss can be taken on (`nemo_distill.data.answers`)."""
 GRADIENTS = ("float32", "bfloat16")
 """What gradients can be kept in."""
 PRUNED = ("all", "cheap")
@@ -147,6 +149,9 @@ class Distill:
     intermediate_layers: tuple[tuple[str, str], ...] | None = None
     """Pairs of a student's and a teacher's layer, `decoder.final_norm` or `decoder.layers.N` from 0, whose outputs are
     compared as well (NeMo: cosine distance, through a trained projection where widths differ); none in the study."""
+    loss_on: str | None = None
+    """What the loss is taken on: `all` tokens, as in the study, or in chats the assistant's `answers` alone; all of a
+    plain text counts either way."""
     fused_loss: bool | None = None
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""
@@ -161,6 +166,7 @@ class Distill:
 
     def __post_init__(self):
         _one_of(self, "gradients", GRADIENTS)
+        _one_of(self, "loss_on", LOSS_ON)
         _one_of(self, "fp8", FP8)
         for pair in self.intermediate_layers or ():
             if len(pair) != 2 or not all(_LAYER.fullmatch(str(name)) for name in pair):

@@ -266,11 +266,15 @@ def _call(call) -> dict:
 
 def _tell_reasoning(message: dict) -> None:
     """Make the content of `message` a text, and its reasoning `reasoning_content`."""
+    content = message.get("content")
+    if isinstance(content, str) and not any(message.get(name) for name in REASONING_NAMES):
+        for name in REASONING_NAMES:
+            message.pop(name, None)
+        return
     told = {}
     for name in REASONING_NAMES:
         if value := message.pop(name, None):
             told[_reasoning(value, name).strip()] = _reasoning(value, name)
-    content = message.get("content")
     parts = [content] if isinstance(content, dict) else content
     if isinstance(parts, list):
         for part in parts:

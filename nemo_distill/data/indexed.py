@@ -1,5 +1,7 @@
 """Megatron's token files, a `.bin` of all tokens and an `.idx` of where each document lies, written with numpy alone.
 
+Beside them may be a `.loss`, a byte for each token of the .bin: 1 where the loss is taken on it (`data.answers`).
+
     with IndexedWriter(Path("runs/math"), vocab_size=131_072) as writer:
         position = writer.state or {"row": 0}          # what the last checkpoint of an attempt that was cut says
         writer.add(ids, lengths)
@@ -42,16 +44,20 @@ def token_type(vocab_size: int) -> np.dtype:
 
 
 class IndexedWriter:
-    """Writes documents, one sequence each, to `PREFIX.bin` and `PREFIX.idx`; both appear at `finish`."""
+    """Writes documents, one sequence each, to `PREFIX.bin` and `PREFIX.idx`; all appear at `finish`.
 
-    def __init__(self, prefix: Path, *, vocab_size: int):
+    With `loss` there is a `PREFIX.loss` as well.
+    """
+
+    def __init__(self, prefix: Path, *, vocab_size: int, loss: bool = False):
         self.prefix = prefix
         self.dtype = token_type(vocab_size)
         self.documents = 0
         self.tokens = 0
         self.state: dict | None = None
         """What the last checkpoint was given; None: there is none, writing starts at the beginning."""
-        scratch = {part: prefix.with_name(f".{prefix.name}.{part}.tmp") for part in ("bin", "lengths", "marks", "idx")}
+        parts = ("bin", "lengths", "marks", "idx", *(["loss"] if loss else []))
+        scratch = {part: prefix.with_name(f".{prefix.name}.{part}.tmp") for part in parts}
         self._checkpoint = prefix.with_name(f".{prefix.name}.checkpoint.tmp")
         self._index = scratch.pop("idx")
         self._scratch = scratch
@@ -68,11 +74,24 @@ class IndexedWriter:
         self._sure = sizes
         return self
 
-    def add(self, ids: np.ndarray, lengths: np.ndarray, marks: np.ndarray | None = None) -> None:
-        """Append documents: their token ids end to end, the length of each, and a `MARK` of each (zeros if None)."""
+    def add(
+        self, ids: np.ndarray, lengths: np.ndarray, marks: np.ndarray | None = None, loss: np.ndarray | None = None
+    ) -> None:
+        """Append documents.
+
+        Args:
+            ids: Their token ids, end to end.
+            lengths: Tokens of each.
+            marks: A `MARK` of each; None: zeros.
+            loss: A byte for each token, where there is a `PREFIX.loss`.
+        """
         assert lengths.sum() == len(ids), (lengths.sum(), len(ids))
         marks = np.zeros(len(lengths), MARK) if marks is None else marks
-        for part, array in (("bin", ids.astype(self.dtype)), ("lengths", lengths.astype(_LENGTH)), ("marks", marks)):
+        arrays = {"bin": ids.astype(self.dtype), "lengths": lengths.astype(_LENGTH), "marks": marks}
+        if "loss" in self._files:
+            assert loss is not None and len(loss) == len(ids)
+            arrays["loss"] = loss.astype(np.uint8)
+        for part, array in arrays.items():
             self._files[part].write(array.tobytes())
         self.documents += len(lengths)
         self.tokens += len(ids)
@@ -93,15 +112,16 @@ class IndexedWriter:
         """
         for file in self._files.values():
             file.flush()
-        source = self._scratch["bin"]
+        sources = {part: self._scratch[part] for part in ("loss", "bin") if part in self._scratch}
         if keep is not None:
-            source = self._select(keep)
+            sources = {part: self._select(keep, part) for part in sources}
         kept = np.zeros(2, np.int64)
         self._write_index(lambda: self._lengths(keep))
         for _, marks in self._chunks(keep):
             kept += [len(marks), int(marks["cut"].sum())]
         self.documents = int(kept[0])
-        os.replace(source, f"{self.prefix}.bin")
+        for part, source in sources.items():
+            os.replace(source, f"{self.prefix}.{part}")
         os.replace(self._index, f"{self.prefix}.idx")
         self._finished = True
         return kept
@@ -118,13 +138,12 @@ class IndexedWriter:
 
     def discard(self) -> None:
         """Remove what an attempt to write has left; files that carry their names stay."""
-        for path in (self._checkpoint, self._index, *self._scratch.values(), self._selected):
+        for path in (self._checkpoint, self._index, *self._scratch.values(), *map(self._selected, ("bin", "loss"))):
             path.unlink(missing_ok=True)
         self._finished = True
 
-    @property
-    def _selected(self) -> Path:
-        return self.prefix.with_name(f".{self.prefix.name}.selected.tmp")
+    def _selected(self, part: str) -> Path:
+        return self.prefix.with_name(f".{self.prefix.name}.selected.{part}.tmp")
 
     def _read_checkpoint(self) -> tuple[int, int, dict | None]:
         try:
@@ -138,11 +157,13 @@ class IndexedWriter:
         return record["documents"], record["tokens"], record["state"]
 
     def _sizes(self, documents: int, tokens: int) -> dict[str, int]:
-        return {
+        sizes = {
             "bin": tokens * self.dtype.itemsize,
             "lengths": documents * _LENGTH.itemsize,
             "marks": documents * MARK.itemsize,
+            "loss": tokens,
         }
+        return {part: sizes[part] for part in self._scratch}
 
     def _chunks(self, keep) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Lengths and marks of the documents that stay, some at a time."""
@@ -158,14 +179,15 @@ class IndexedWriter:
     def _lengths(self, keep) -> Iterator[np.ndarray]:
         return (lengths for lengths, _ in self._chunks(keep))
 
-    def _select(self, keep) -> Path:
-        """Copy the tokens of the documents that stay, run by run, inside the kernel."""
-        with open(self._scratch["bin"], "rb") as source, open(self._selected, "wb") as target:
+    def _select(self, keep, part: str) -> Path:
+        """Copy what `part` has of the tokens of the documents that stay, run by run, inside the kernel."""
+        size = self.dtype.itemsize if part == "bin" else 1
+        with open(self._scratch[part], "rb") as source, open(self._selected(part), "wb") as target:
             offset, tokens = 0, 0
             for lengths, marks in self._all_chunks():
                 stays = keep(marks)
-                ends = offset + np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
-                starts = ends - lengths.astype(np.int64) * self.dtype.itemsize
+                ends = offset + np.cumsum(lengths, dtype=np.int64) * size
+                starts = ends - lengths.astype(np.int64) * size
                 edges = np.flatnonzero(np.diff(np.concatenate([[False], stays, [False]]).astype(np.int8)))
                 for first, after in edges.reshape(-1, 2).tolist():
                     _copy(source, target, int(starts[first]), int(ends[after - 1]))
@@ -173,7 +195,7 @@ class IndexedWriter:
                 tokens += int(lengths[stays].sum(dtype=np.int64))
             _sync(target)
         self.tokens = tokens
-        return self._selected
+        return self._selected(part)
 
     def _write_index(self, lengths: Callable[[], Iterator[np.ndarray]]) -> None:
         documents = sum(map(len, lengths()))

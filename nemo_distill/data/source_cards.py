@@ -18,6 +18,7 @@ NOTES = {
     "reasoning_stripped": "messages whose reasoning was left out, as prepare.reasoning=stripped says",
     "reasoning_unread": "messages whose reasoning the chat template leaves out",
     "tool_calls_unread": "tool calls whose name the chat template leaves out",
+    "answers_without_loss": "answers that have no loss, since the chat template writes them otherwise later on",
     "control_tokens": "rows that spell a control token of the tokenizer, which it has become",
     "repeated_files": "files whose content another file of the source has as well",
 }

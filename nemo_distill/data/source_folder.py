@@ -30,8 +30,8 @@ from nemo_distill.run.process import locked
 from nemo_distill.run.provenance import provenance
 from nemo_distill.run.step import SUCCESS, Spec, damage, mark_done
 
-ENDINGS = (".bin", ".idx")
-"""Endings of Megatron's two files."""
+ENDINGS = (".bin", ".idx", ".loss")
+"""Endings of Megatron's two files, and of the one that says which tokens the loss is taken on, where there is one."""
 MAX_DOCUMENT_TOKENS = 256_000
 """Tokens at which a document is cut, where the step's config does not say."""
 MAX_MALFORMED = 0.01
@@ -111,6 +111,8 @@ def place(spec: Spec, source: Mapping | Entry, located: Located, tokenizer: Toke
         treatment["join_newlines"] = spec.config.get("join_newlines", True)
     else:
         treatment["reasoning"] = spec.config.get("reasoning", "inline")
+        if spec.config.get("loss_on", "all") != "all":  # a text has no answers
+            treatment["loss_on"] = spec.config["loss_on"]
     if entry.reading > 1:  # version 0.1 had no other, and said nothing of it
         treatment["reading"] = entry.reading
     if entry.column:
@@ -147,7 +149,7 @@ def _tokenise(placed: Spec, source: Mapping | Entry, located: Located, workers: 
         prefix,
         say=say,
     )
-    outputs = {ending: Path(f"{prefix}{ending}") for ending in ENDINGS}
+    outputs = {ending: path for ending in ENDINGS if (path := Path(f"{prefix}{ending}")).exists()}
     return {
         "source": placed.name,
         "documents": made.documents,

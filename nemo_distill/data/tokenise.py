@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from nemo_distill.data import chats
+from nemo_distill.data.answers import loss_on
 from nemo_distill.data.chats import MalformedError
 from nemo_distill.data.documents import Batch, Document, Tally, batches, parse, reason
 from nemo_distill.data.draw import Draw
@@ -56,6 +57,8 @@ class Treatment:
     """Column that holds the document; None: the one called like the field, or any schema of a chat."""
     reading: int = 1
     """Version of the reading (`documents.READING`)."""
+    loss_on: str = "all"
+    """Tokens of `messages` that the loss is taken on: `all`, or those of `answers`, which are written beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,8 @@ class Tokens:
     """`indexed.MARK` of each document."""
     tally: Tally
     """Rows read and dropped."""
+    loss: np.ndarray | None = None
+    """1 for each token that the loss is taken on, else 0; None: it is taken on all."""
 
 
 @dataclass
@@ -149,7 +154,8 @@ def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, 
     Raises `UserError` when too many rows are malformed, or no document fits the budget; then nothing is left.
     """
     draw = Draw(budget=job.budget, seed=job.seed, source=job.source)
-    with IndexedWriter(prefix, vocab_size=workers.tokenizer.vocab_size) as writer:
+    loss = job.treatment.loss_on == "answers"
+    with IndexedWriter(prefix, vocab_size=workers.tokenizer.vocab_size, loss=loss) as writer:
         at = _Position()
         if writer.state:
             at = _Position(writer.state["file"], writer.state["row"], _tally(writer.state["tally"]))
@@ -165,7 +171,7 @@ def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, 
                 at.file, at.row = file, 0
                 checkpoint()
                 sure = writer.tokens
-            writer.add(tokens.ids, tokens.lengths, tokens.marks)
+            writer.add(tokens.ids, tokens.lengths, tokens.marks, tokens.loss)
             draw.add(tokens.marks["bin"], tokens.lengths)
             at.tally.add(tokens.tally)
             at.row = batch.numbers[-1]
@@ -259,17 +265,19 @@ def _work(batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) 
 def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) -> Tokens:
     """What `batch` is tokenised to; its rows in bins from `threshold` on are checked, counted and left out."""
     plain, limit, tally = treatment.field == "text", treatment.max_document_tokens, Tally()
-    texts, marks, places = [], [], []
+    some = treatment.loss_on == "answers"
+    texts, marks, places, spans = [], [], [], []
     found = parse(batch, field=treatment.field, tally=tally, column=treatment.column, reading=treatment.reading)
     for document in found:
         if bins[document.index] >= threshold:
             continue
         where = batch.place(document.index)
         try:
-            text = tokenizer.text(document, reasoning=treatment.reasoning, join_newlines=treatment.join_newlines)
+            text, said = _rendered(tokenizer, document, treatment)
             text.encode()
             if not text and treatment.reading > 1:  # before a tokenizer puts a token in front of it
                 raise MalformedError("empty")
+            answered, lost = tokenizer.answers(said, document.tools, text) if some else ([], 0)
         except UnicodeEncodeError:
             tally.drop("half a surrogate pair", where)  # JSON can escape what UTF-8 cannot hold
         except MemoryError:
@@ -277,13 +285,21 @@ def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: i
         except Exception as error:
             tally.drop(reason(error), where)
         else:
-            tally.noted += notes_of(tokenizer, document, text, reasoning=treatment.reasoning)
+            _note(tally.noted, tokenizer, document, text, reasoning=treatment.reasoning)
+            if lost:
+                tally.noted["answers_without_loss"] += lost
             short = text[: limit * _CHARACTERS_PER_TOKEN]
             texts.append(short)
             marks.append((bins[document.index], len(short) < len(text)))
             places.append(where)
-    kept = []
-    for at, ids in enumerate(tokenizer.encode(texts, special=plain)):
+            spans.append(answered)
+    if some:
+        encoded, offsets = tokenizer.encode_with_offsets(texts)
+        losses = [loss_on(spans[at], offsets[at]) for at in range(len(texts))]
+    else:
+        encoded, losses = tokenizer.encode(texts, special=plain), []
+    kept, kept_losses = [], [np.zeros(0, np.uint8)]
+    for at, ids in enumerate(encoded):
         if not ids:
             tally.drop("empty", places[at])
             continue
@@ -292,24 +308,36 @@ def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: i
         if plain:
             ids.append(tokenizer.end_of_document)
         kept.append((ids, mark))
+        kept_losses += [losses[at][:limit]] if some else []
     lengths, all_ids = lengths_and_ids([ids for ids, _ in kept])
-    return Tokens(all_ids, lengths, np.array([mark for _, mark in kept], dtype=MARK), tally)
+    all_marks = np.array([mark for _, mark in kept], dtype=MARK)
+    return Tokens(all_ids, lengths, all_marks, tally, np.concatenate(kept_losses) if some else None)
 
 
-def notes_of(tokenizer: Tokenizer, document: Document, text: str, *, reasoning: str) -> collections.Counter:
-    """What is to be known of a document that has become `text`, by the names of `source_cards.NOTES`."""
-    noted: collections.Counter = collections.Counter()
+def _rendered(tokenizer: Tokenizer, document: Document, treatment: Treatment) -> tuple[str, list[dict]]:
+    """What `document` is tokenised as, and the messages it is made of, if it is."""
     if isinstance(document.value, str):
-        noted["control_tokens"] = int(tokenizer.holds_control(text))
-        return +noted
+        return tokenizer.text(document, join_newlines=treatment.join_newlines), []
+    return tokenizer.chat(document, reasoning=treatment.reasoning)
+
+
+def _note(noted: collections.Counter, tokenizer: Tokenizer, document: Document, text: str, *, reasoning: str) -> None:
+    """Count in `noted`, by the names of `source_cards.NOTES`, what is to be known of a document that became `text`."""
+    if isinstance(document.value, str):
+        if tokenizer.holds_control(text):
+            noted["control_tokens"] += 1
+        return
     stripped = reasoning == "stripped"
     for thought in chats.thoughts(document.value):
         there = thought in text and not (stripped and document.reading > 1)
         noted["reasoning_kept" if there else "reasoning_stripped" if stripped else "reasoning_unread"] += 1
-    noted["control_tokens"] = int(any(map(tokenizer.holds_control, chats.texts(document.value))))
-    calls = [call for message in document.value for call in message.get("tool_calls") or ()]
-    noted["tool_calls_unread"] = sum(not _is_named(call, text) for call in calls)
-    return +noted
+    if any(map(tokenizer.holds_control, chats.texts(document.value))):
+        noted["control_tokens"] += 1
+    for message in document.value:
+        calls = message.get("tool_calls")
+        unnamed = sum(not _is_named(call, text) for call in calls) if isinstance(calls, list) else 0
+        if unnamed:
+            noted["tool_calls_unread"] += unnamed
 
 
 def _is_named(call, text: str) -> bool:

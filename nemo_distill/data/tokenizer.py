@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from nemo_distill.data import chats
+from nemo_distill.data.answers import answers
 from nemo_distill.data.chats import MalformedError
 from nemo_distill.data.documents import Document, with_inline_reasoning, without_reasoning
 from nemo_distill.errors import UserError, nearest
@@ -36,6 +37,8 @@ REASONING: dict[str, Callable[[list[dict]], list[dict]]] = {
 left out."""
 _GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What `ByteLevel(use_regex=True)` cuts by."""
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""What a chat template marks the assistant's words by, if it does."""
 _REMEMBERED_CHARACTERS = 2_000_000
 """Pieces are forgotten when those remembered are this long together: about 100 MiB of Python objects."""
 
@@ -95,13 +98,16 @@ class Tokenizer:
 
     def holds_control(self, text: str) -> bool:
         """Whether `text` spells a control token of this tokenizer, which then is one; `<think>` is not counted."""
-        return self._control is not None and self._control.search(text) is not None
+        starts, control = self._control
+        # To look for a character is many times faster than to look for an expression.
+        return any(start in text for start in starts) and control.search(text) is not None
 
     @functools.cached_property
-    def _control(self) -> re.Pattern | None:
+    def _control(self) -> tuple[str, re.Pattern]:
+        """The characters that control tokens start with, and what finds one."""
         added = json.loads(self._backend.to_str())["added_tokens"]
         spelt = {token["content"] for token in added if token["special"]} - {"<think>", "</think>", ""}
-        return re.compile(_any_of(spelt)) if spelt else None
+        return "".join(sorted({word[0] for word in spelt})), re.compile(_any_of(spelt))
 
     @functools.cached_property
     def _arguments(self) -> str:
@@ -133,19 +139,52 @@ class Tokenizer:
         """
         if isinstance(document.value, str):
             return document.value.replace("\n", " ") if join_newlines else document.value
+        return self.chat(document, reasoning=reasoning)[0]
+
+    def chat(self, document: Document, *, reasoning: str) -> tuple[str, list[dict]]:
+        """What the messages of `document` are tokenised as, and these messages as the chat template was given them.
+
+        Raises `MalformedError` when it does not take them.
+        """
+        assert not isinstance(document.value, str)
         messages = REASONING[reasoning](document.value)
         if document.reading == 1:
-            return self._rendered(messages, document.tools)
+            return self._rendered(messages, document.tools), messages
         messages = chats.with_arguments(messages, self._arguments)
         if reasoning == "stripped":
             messages = chats.without_inline_reasoning(messages)
         try:
-            return self._rendered(messages, document.tools)
+            return self._rendered(messages, document.tools), messages
         except MalformedError:
             if all(isinstance(message.get("content"), str) for message in messages):
                 raise
             # Some templates take a call of a tool for one that says nothing, others for one whose content is missing.
-            return self._rendered([{"content": "", **_said(message)} for message in messages], document.tools)
+            messages = [{"content": "", **_said(message)} for message in messages]
+            return self._rendered(messages, document.tools), messages
+
+    def answers(self, messages: list[dict], tools: list | None, text: str) -> tuple[list[tuple[int, int]], int]:
+        """Where in `text`, which `messages` became, the assistant speaks, and how many of its turns have no place."""
+        template = self._tokenizer.get_chat_template(None, tools)
+        if _GENERATION.search(template):
+            from transformers.utils.chat_template_utils import render_jinja_template
+
+            given = [_said(message) for message in messages]
+            (rendered,), (spans,) = render_jinja_template(
+                conversations=[given],
+                tools=tools,
+                chat_template=template,
+                return_assistant_tokens_mask=True,
+                **self._tokenizer.special_tokens_map,
+            )
+            if rendered == text:
+                return [(start, end) for start, end in spans], 0
+        render = functools.partial(self._tokenizer.apply_chat_template, tools=tools, tokenize=False)
+        return answers(render, messages, text)
+
+    def encode_with_offsets(self, texts: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        """Token ids of each text as `encode` gives them, and the characters that each token begins and ends with."""
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings], [encoding.offsets for encoding in encodings]
 
     def _rendered(self, messages: list[dict], tools: list | None) -> str:
         try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemo_distill.data.chats import MalformedError
 from nemo_distill.data.documents import Tally, batches, parse
+from nemo_distill.data.entry import Entry
 from nemo_distill.data.find import find_files
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
@@ -31,17 +34,22 @@ def calibration_tokens(
     """
     import torch
 
+    entry = Entry.of(source)
     count, ids = sequences * seq_length, list[int]()
-    plain = source["field"] == "text"  # chat templates end a document themselves
+    plain = entry.field == "text"  # chat templates end a document themselves
     # A few million tokens of what may be terabytes on the hub: only what is needed is fetched.
-    for file in find_files(source, upstream, streaming=True).files:
-        for batch in batches(file, field=source["field"]):
-            texts = [tokenizer.text(document) for document in parse(batch, field=source["field"], tally=Tally())]
+    how: dict = {"field": entry.field, "column": entry.column, "reading": entry.reading}
+    for file in find_files(entry, upstream, streaming=True).files:
+        for batch in batches(file, **how):
+            texts = []
+            for found in parse(batch, tally=Tally(), **how):
+                with contextlib.suppress(MalformedError):  # a row that the chat template refuses
+                    texts.append(tokenizer.text(found))
             for document in tokenizer.encode(texts, special=plain):
                 ids += [*document, tokenizer.end_of_document] if plain else document
             if len(ids) >= count:
                 return torch.tensor(ids[:count]).view(sequences, seq_length)
     raise UserError(
-        f"calibration wants {count:,} tokens; source {source['name']!r} holds {len(ids):,}. "
+        f"calibration wants {count:,} tokens; source {entry.name!r} holds {len(ids):,}. "
         f"Lower prune.calibration_sequences to {len(ids) // seq_length} or fewer."
     )

@@ -7,6 +7,7 @@
               "max_document_tokens": 256000,     longer documents are cut there
               "join_newlines": true,             `text` only: newlines become spaces
               "reasoning": "inline",             `messages` only: inline, native or stripped
+              "loss_on": "all",                  `messages` only: all, or answers, marked in a .loss beside the .bin
               "max_malformed": 0.01,             share of a source's rows that may be malformed or empty
               "seed": 0}                         of the draws; null where no source has a budget
     folder:  sources.json    {source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to it

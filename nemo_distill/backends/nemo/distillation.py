@@ -119,7 +119,8 @@ class _LossReduction(_DistillationLossReduction):
     def _masked_token_loss(self, loss_output, mask: Tensor) -> Tensor:
         if not isinstance(loss_output, _MaskedSum):
             return super()._masked_token_loss(loss_output, mask)
-        loss = loss_output.value / mask.sum().float()
+        # A micro batch may hold no token that the loss is taken on.
+        loss = loss_output.value / mask.sum().float().clamp(min=1)
         if self._tp_size > 1:
             torch.distributed.all_reduce(loss, group=parallel_state.get_tensor_model_parallel_group())
         return loss

@@ -23,6 +23,7 @@ from nemo.lightning.pytorch.optim.base import LRSchedulerModule
 from nemo_distill.backends import Fresh, Training
 from nemo_distill.backends.nemo.distillation import distillation_model
 from nemo_distill.backends.nemo.events import Events
+from nemo_distill.backends.nemo.loss_masks import dataset_class
 from nemo_distill.backends.nemo.model import config, precision_plugin
 from nemo_distill.backends.nemo.rates import CourseRates
 from nemo_distill.compat import device
@@ -98,6 +99,7 @@ def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Pa
         split="99,1,0" if course.validation_interval else "100,0,0",
         seed=course.seed,
         index_mapping_dir=str(index_folder),
+        dataset_cls=dataset_class(blend),
         output_log=False,
     )
     # The module asks for masks where Transformer Engine is not installed; Nemotron-H's attention makes its own.
