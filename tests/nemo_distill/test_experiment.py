@@ -201,3 +201,15 @@ def test_a_run_can_end_at_a_step_and_has_only_what_that_needs(nemo_run, workplac
     assert not any(name in steps for name in ("prepare", "distill", "report"))
     code, _, err = nemo_run(recipe, "--executor", "local", "--until", "prun")
     assert code == 2 and "no step 'prun' to stop after. Did you mean 'prune'?" in err
+
+
+def test_a_loss_on_answers_prepares_anew_and_needs_hidden_states():
+    answers = recipe(distill=Distill(loss_on="answers"))
+    assert changed(recipe(), answers) == {"prepare", "index", "distill", "export", "evaluate", "report"}
+    assert changed(recipe(), recipe(distill=Distill(loss_on="all"))) == set()
+    with pytest.raises(
+        UserError, match="distill.loss_on=answers is a mask of hidden states: say distill.fused_loss=tru"
+    ):
+        recipe(distill=Distill(loss_on="answers", fused_loss=False))
+    with pytest.raises(UserError, match="distill.loss_on cannot be 'answer'. Did you mean 'answers'"):
+        Distill(loss_on="answer")
