@@ -211,5 +211,9 @@ def test_a_loss_on_answers_prepares_anew_and_needs_hidden_states():
         UserError, match="distill.loss_on=answers is a mask of hidden states: say distill.fused_loss=tru"
     ):
         recipe(distill=Distill(loss_on="answers", fused_loss=False))
+    with pytest.raises(
+        UserError, match="distill.loss_on=answers is of the output alone: say distill.intermediate_layer"
+    ):
+        recipe(distill=Distill(loss_on="answers", intermediate_layers=(("decoder.final_norm", "decoder.final_norm"),)))
     with pytest.raises(UserError, match="distill.loss_on cannot be 'answer'. Did you mean 'answers'"):
         Distill(loss_on="answer")
