@@ -4,8 +4,10 @@ The launcher's dry run is in test_suite.py. Its record and the states that it te
 elsewhere a stand-in submits, which leaves what the launcher leaves.
 """
 
+import dataclasses
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -210,3 +212,24 @@ def test_a_command_names_the_checkpoint_its_budget_and_ports_of_its_own(tmp_path
     ports = [words(task, name)["deployment.port"] for task in ("ns_gpqa", "ns_ifeval") for name in ("a-1", "b-2")]
     assert len(set(ports)) == 4 and all(20_000 <= int(port) < 30_000 and int(port) % 2 == 0 for port in ports)
     assert one["++evaluation.env_vars.ADAPTER_PORT"] == f"lit:{int(one['deployment.port']) + 1}"
+
+
+def test_what_a_launcher_had_no_time_to_record_is_cancelled_by_name_before_it_is_submitted_again(tmp_path, monkeypatch):
+    folder = tmp_path / "evaluate-80B" / "0123456789ab"
+    left = folder / "nemo_evaluator" / f"20260101_120000-{'a' * 16}"
+    (left / "ns_gpqa.0").mkdir(parents=True)
+    (left / "ns_gpqa.0" / "run.sub").touch()
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nexit "$(cat {tmp_path}/code)"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(ssh.parent), prepend=os.pathsep)
+    (tmp_path / "code").write_text("255")
+    site = dataclasses.replace(SITE, username="me")
+    with pytest.raises(RuntimeError, match="may be queued, and cannot be cancelled"):
+        Invocations(folder).cancel_unrecorded(site)
+    (tmp_path / "code").write_text("0")
+    Invocations(folder).cancel_unrecorded(site)
+    Invocations(folder).cancel_unrecorded(site)  # once is enough
+    told = "me@login scancel --user=me --name=a-evaluate-80B-0123456789ab.ns_gpqa.0\n"
+    assert (tmp_path / "said").read_text() == 2 * told
