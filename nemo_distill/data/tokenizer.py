@@ -19,6 +19,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -169,13 +170,14 @@ class Tokenizer:
             from transformers.utils.chat_template_utils import render_jinja_template
 
             given = [_said(message) for message in messages]
-            (rendered,), (spans,) = render_jinja_template(
+            written: Any = render_jinja_template(
                 conversations=[given],
                 tools=tools,
                 chat_template=template,
                 return_assistant_tokens_mask=True,
                 **self._tokenizer.special_tokens_map,
             )
+            (rendered,), (spans,) = written
             if rendered == text:
                 return [(start, end) for start, end in spans], 0
         render = functools.partial(self._tokenizer.apply_chat_template, tools=tools, tokenize=False)
