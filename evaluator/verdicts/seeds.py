@@ -32,6 +32,8 @@ curves: from 20B on, the averages of three blends lie 0.22 points (seven values)
 answers' part included. That is what training moves from one milestone to the next; what it moves a run's milestones
 together does not show in it. Half a point is above twice that, for the Average and so for single benchmarks, of which
 training moves each by more than their mean."""
+_FEW = 4
+"""Degrees of freedom below which the assumption finds more than replicates do."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ class Scatters:
         """What is known of another seed, in a sentence or two."""
         seen = self._seen()
         if seen and self.assumed is None:
-            return f"What another training seed changes is taken from blends trained more than once: {seen}."
+            few = " So few tell little; --seed-sd POINTS states an assumption in their place."
+            return (
+                f"What another training seed changes is taken from blends trained more than once: {seen}."
+                f"{few if self.of(AVERAGE).part.freedom < _FEW else ''}"
+            )
         assumed = f"{100 * self.of(AVERAGE).sd:g} points (standard deviation; --seed-sd)"
         reason = f"those trained more than once show {seen}" if seen else "no blend here was trained under two seeds"
         return f"Another training seed is assumed to move every score, the Average too, by {assumed}; {reason}."
@@ -184,6 +190,7 @@ def _average_tasks(tasks: Sequence[TaskResult]) -> TaskResult:
         mean_tokens=float(np.mean([one.mean_tokens for one in tasks])),
         cut_share=float(np.mean([one.cut_share for one in tasks])),
         empty_share=float(np.mean([one.empty_share for one in tasks])),
+        unasked_share=float(np.mean([one.unasked_share for one in tasks])),
         failed_requests=sum(one.failed_requests for one in tasks),
     )
     if all(task.has_answers for task in tasks):
