@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from evaluator.suites.catalogue import STUDY
+from evaluator.suites.catalogue import OFFLINE, STUDY
 
 DATA = Path(__file__).parents[1] / "data"
 NUMBERS = {
@@ -36,6 +36,36 @@ SMALL = dataclasses.replace(
         for benchmark in STUDY.benchmarks
     ),
 )
+
+
+OWN = dataclasses.replace(
+    OFFLINE, benchmarks=tuple(dataclasses.replace(one, questions=2, repeats=2) for one in OFFLINE.benchmarks[1:3])
+)
+"""Two of our own tasks, of two questions, asked twice."""
+
+
+def left_by_our_own_tasks(folder: Path) -> Path:
+    """nemo-evaluator's output folder of `OWN`, as our own tasks leave it: half of all answers are right."""
+    folder.mkdir()
+    tasks = [benchmark.task for benchmark in OWN.benchmarks]
+    score = {"value": 0.5, "stats": {"count": 4, "mean": 0.5, "stderr": 0.5}}
+    metrics = {"pass_at_1_avg-of-2": {"scores": {"symbolic_correct": score}}}
+    results = {"groups": {}, "tasks": {task: {"metrics": metrics} for task in tasks}}
+    record = {"config": {"params": {"limit_samples": None}}, "results": results}
+    target = {"target": {"api_endpoint": {"model_id": "80B"}}}
+    (folder / "results.yml").write_text(yaml.safe_dump(record | target))
+    counted = {"count": 9, "successful_count": 8, "finish_reason": {"stop": 8}, "avg_completion_tokens": 7.0}
+    statistics = {"evaluation": {"total_runs": 1}, "response_stats": counted}
+    (folder / "eval_factory_metrics.json").write_text(json.dumps(statistics))
+    answer = {"prompt": "What?", "reference": "1", "tokens": 7, "finish_reason": "stop", "empty": False, "not_taken": 0}
+    lines = [
+        {"task": task, "id": f"{task}-{place}", "repeat": repeat, "score": 1.0 - place, "response": f"{place}"} | answer
+        for task in tasks
+        for place in range(2)
+        for repeat in range(2)
+    ]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
 
 
 def left_behind(folder: Path) -> Path:

@@ -12,8 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from evaluator.harness.read import read_launcher
-from tests.evaluator.harness.left_for_tests import DATA, SMALL, edit_json, edit_line, edit_yaml, left_behind
+from evaluator.harness.read import read_direct, read_launcher
+from tests.evaluator.harness.left_for_tests import (
+    DATA,
+    OWN,
+    SMALL,
+    edit_json,
+    edit_line,
+    edit_yaml,
+    left_behind,
+    left_by_our_own_tasks,
+)
 
 MMLU, PRO, GPQA, LCB = "lm-evaluation-harness.mmlu.0", "ns_mmlu_pro.1", "ns_gpqa.2", "ns_livecodebench.3"
 AIME, MATH, IFEVAL, SCICODE = "ns_aime2025.4", "AA_math_test_500.5", "ns_ifeval.6", "ns_scicode.7"
@@ -277,6 +286,59 @@ DAMAGES = [
     (SCICODE, "logs", lambda path: shutil.rmtree(path.parent)),
     (SCICODE, "artifacts", shutil.rmtree),
 ]
+
+
+def both_percent(folder: Path) -> None:
+    every_line(score=100.0)(folder / "samples.jsonl")
+    edit_yaml(folder / "results.yml", lambda record: _score(record).update(value=100.0))
+
+
+def _score(record: dict) -> dict:
+    metrics = record["results"]["tasks"]["offline_math"]["metrics"]
+    return metrics["pass_at_1_avg-of-2"]["scores"]["symbolic_correct"]
+
+
+def in_samples(change):
+    return lambda folder: change(folder / "samples.jsonl")
+
+
+OWN_DAMAGES = [
+    both_percent,
+    *(in_samples(change) for change in (*FILES, blank, deep)),
+    *(in_samples(line(5, score=score)) for score in ("1.0", None, True, -1, 3, 0.5, float("nan"), [1.0])),
+    *(in_samples(line_without(5, name)) for name in ("score", "id", "repeat", "response", "task", "finish_reason")),
+    *(in_samples(line(5, repeat=repeat)) for repeat in (0, -1, 2, "1", None, 1.5)),
+    *(in_samples(line(5, id=name)) for name in ("", None, 7, "offline_math-9", "\ud800")),
+    *(in_samples(line(5, tokens=tokens)) for tokens in (-1, "7", 7.5, 10**30)),
+    *(in_samples(line(5, empty=empty)) for empty in ("no", 1)),
+    *(in_samples(line(5, not_taken=number)) for number in (-1, "1", True)),
+    in_samples(line(5, response=7)),
+    in_samples(line(5, finish_reason=["stop"])),
+    in_samples(line(5, task="offline_code")),
+    in_samples(every_line(task="offline_code")),
+    in_samples(every_line(response="")),
+    in_samples(every_line(finish_reason="unasked")),
+    in_samples(lines(slice(0, 4))),
+    in_samples(lines(slice(0, 7))),
+    in_samples(doubled),
+    lambda folder: edit_yaml(folder / "results.yml", lambda record: record["results"]["tasks"].pop("offline_math")),
+    lambda folder: edit_yaml(folder / "results.yml", lambda record: _score(record).update(value=0.75)),
+    lambda folder: edit_yaml(folder / "results.yml", lambda record: _score(record).pop("value")),
+    lambda folder: counts(successful_count=7)(folder / "eval_factory_metrics.json"),
+    lambda folder: counts(successful_count=9)(folder / "eval_factory_metrics.json"),
+    lambda folder: shutil.rmtree(folder),
+]
+"""What may be wrong with the folder of our own tasks."""
+
+
+@pytest.mark.parametrize("number", range(len(OWN_DAMAGES)))
+def test_damage_to_our_own_tasks_is_refused_alike(tmp_path, number):
+    folder = left_by_our_own_tasks(tmp_path / "left")
+    assert [one.result.summary.mean for one in read_direct(folder, OWN, model_id="80B", started=0)] == [0.5, 0.5]
+    OWN_DAMAGES[number](folder)
+    with pytest.raises(ValueError, match="^checkpoint '80B': ") as refused:
+        read_direct(folder, OWN, model_id="80B", started=0)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.fixture(scope="module")
