@@ -97,7 +97,8 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
     except ValueError as error:
         raise UserError(str(error)) from None
     asked_of_pruned = suite if settings.pruned == "all" else cheap(suite)
-    cluster = cluster_of(site or {}) if suite.runner == "launcher" else None
+    told = cluster_of(site or {})  # looked at where it is not needed yet, too
+    cluster = told if suite.runner == "launcher" else None
     loads = [
         Load(
             title=benchmark.title,

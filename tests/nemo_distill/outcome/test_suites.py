@@ -139,6 +139,7 @@ def test_the_judge_of_the_environment_is_the_launchers_too(monkeypatch):
     assert "say executor.evaluation.hostname" in ask(Evaluation(suite="study")).unready
 
 
-def test_what_a_site_cannot_say_is_refused():
+@pytest.mark.parametrize("suite", ["study", "offline"])
+def test_what_a_site_cannot_say_is_refused_before_it_is_needed(suite):
     with pytest.raises(UserError, match="executor.evaluation has no setting 'gress'; did you mean 'gres'"):
-        ask(Evaluation(suite="study"), SITE | {"gress": "gpu:8"})
+        ask(Evaluation(suite=suite), SITE | {"gress": "gpu:8"})
