@@ -16,7 +16,7 @@ from typing import Any
 from core_evals.nemo_distill import version
 from evaluator.harness import evaluation
 from evaluator.harness.budget import budget_of, cheap
-from evaluator.harness.cluster import Cluster, check_ready
+from evaluator.harness.cluster import HARNESSES, Cluster, check_ready
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.stats.power import detectable_difference
 from evaluator.suites import datasets
@@ -165,9 +165,9 @@ def _unready(suite: Suite, cluster: Cluster) -> str:
 def _remarks(cluster: Cluster) -> Iterator[str]:
     if os.environ.get("EVALUATOR_OVERRIDES"):
         yield "EVALUATOR_OVERRIDES is no longer read: executor.evaluation.overrides takes its place."
-    if cluster.unpinned:
-        names = ", ".join(cluster.unpinned)
-        yield f"Engine and harnesses: {names}, a name that may move to another image; @sha256:... would pin it."
+    tagged = [f"{harness} as the launcher tags it" for harness in HARNESSES if harness not in cluster.images]
+    if names := [*cluster.unpinned, *tagged]:
+        yield f"Names that may move to other images, which @sha256:... would pin: {', '.join(names)}."
 
 
 def _model_of(judge: Judge | None) -> str | None:

@@ -129,6 +129,13 @@ def test_what_a_site_says_that_decides_a_score_is_in_the_config_of_an_evaluation
     assert get_scale("debug").evaluate.pruned == "all"
 
 
+def test_images_that_may_move_are_named():
+    (sentence,) = ask(Evaluation(suite="study"), SITE | {"images": {"nemo-skills": "x@sha256:1"}}).remarks
+    assert "vllm/vllm-openai:v0.12.0, lm-evaluation-harness as the launcher tags it, simple-evals as" in sentence
+    pinned = {name: "x@sha256:1" for name in ("nemo-skills", "simple-evals", "lm-evaluation-harness")}
+    assert ask(Evaluation(suite="study"), SITE | {"image": "v@sha256:2", "images": pinned}).remarks == ()
+
+
 def test_the_judge_of_the_environment_is_the_launchers_too(monkeypatch):
     said = {name: value for name, value in SITE.items() if not name.startswith("judge")}
     monkeypatch.setenv("JUDGE_MODEL_ID", "gpt-4o")
