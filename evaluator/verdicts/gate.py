@@ -6,7 +6,8 @@
 The family is all pairs of one kind at one milestone: blend with blend, or blend with teacher. Every pair has its part
 of the level, 5 % over the number of pairs, for its Average; where that stands, the same part is the level of Holm's
 procedure over the pair's benchmarks. So at most 5 % of pages have even one verdict that chance made, whatever is true
-of the other pairs and benchmarks, and a pair's verdicts depend on its own answers and on the number of pairs alone.
+of the other pairs and benchmarks, and a pair's verdicts depend on its own answers, on the number of pairs and on what
+is known of another seed alone.
 What is not tested, benchmarks behind a gate that is closed and all other milestones, is exploration and has no verdict.
 
 Both verdicts are tested like this, each with its own gate. The one that includes another seed never claims more than
