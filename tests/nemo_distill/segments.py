@@ -168,10 +168,11 @@ def run_all(*chains: list[Spec]) -> None:
 
 
 def losses(spec: Spec) -> list[dict]:
-    """The lines of the step's log of losses, but for how long each took."""
+    """The lines of the step's log of losses, but for how long each took and what memory."""
     from nemo_distill.train.losses import read_losses
 
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_losses(spec.folder / "losses.jsonl")]
+    lines = read_losses(spec.folder / "losses.jsonl")
+    return [{name: value for name, value in line.items() if name not in ("seconds", "memory_gib")} for line in lines]
 
 
 def free_port() -> int:
