@@ -15,6 +15,7 @@ from nemo_distill.config.sources import Source
 from nemo_distill.data import local
 from nemo_distill.data.documents import READING
 from nemo_distill.data.entry import Entry
+from nemo_distill.errors import UserError
 
 
 @functools.cache  # two steps of a run are told the same
@@ -35,9 +36,14 @@ def _found(source: Source) -> dict:
     entry = {key: value for key, value in said.items() if value is not None}
     if source.path is None:
         return entry
-    located = local.locate(Entry.of(entry))
-    local.check_first_rows(Entry.of(entry), located)
-    return entry | {"sha256": local.identity(located)}
+    try:
+        located = local.locate(Entry.of(entry))
+        local.check_first_rows(Entry.of(entry), located)
+        return entry | {"sha256": local.identity(located)}
+    except OSError as error:
+        raise UserError(
+            f"source {source.name!r}: {error.filename or source.path} cannot be read: {error.strerror or error}."
+        ) from None
 
 
 def entry_of(source: Source) -> dict:
