@@ -160,11 +160,11 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
                 name = f"{inside}/{entry.name}" if inside else entry.name
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if os.path.isdir(entry.path):  # the entry's own raises for a link to itself
                     real = os.path.realpath(entry.path)
                     if real not in above:
                         enter(name, above | {real})
-                elif entry.is_file():
+                elif os.path.isfile(entry.path):
                     files.append(name)
                 elif entry.is_symlink():
                     dangling.append(name)
