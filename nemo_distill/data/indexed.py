@@ -223,6 +223,12 @@ def lengths_of(prefix: Path) -> Iterator[np.ndarray]:
             yield np.fromfile(index, _LENGTH, min(_CHUNK, documents - first))
 
 
+def marked_in(prefix: Path) -> int:
+    """Tokens that `PREFIX.loss` marks."""
+    marks = np.memmap(f"{prefix}.loss", np.uint8, mode="r")
+    return sum(int(np.count_nonzero(marks[first : first + (1 << 24)])) for first in range(0, len(marks), 1 << 24))
+
+
 def _copy(source, target, start: int, end: int) -> None:
     while start < end:
         start += os.sendfile(target.fileno(), source.fileno(), start, end - start)

@@ -88,6 +88,9 @@ def page(card: dict) -> str:
         lines += [f"First row dropped: {card['first_malformed']}.", ""]
     lines += [f"- {count:,} {NOTES[key]}" for key, count in notes(card).items()]
     lines += [""] if notes(card) else []
+    if card.get("loss_tokens", card["tokens"]) != card["tokens"]:
+        share = card["loss_tokens"] / card["tokens"]
+        lines += [f"The loss is taken on {card['loss_tokens']:,} tokens, {share:.1%} of them.", ""]
     if drawn["budget"] is not None:
         lines += [f"Drawn to a budget of {drawn['budget']:,} tokens with seed {drawn['seed']}.", ""]
     elif drawn["samples"] is not None:

@@ -22,7 +22,7 @@ from nemo_distill.config.plain import fingerprint
 from nemo_distill.data import source_cards
 from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import Located
-from nemo_distill.data.indexed import lengths_of
+from nemo_distill.data.indexed import lengths_of, marked_in
 from nemo_distill.data.tokenise import Job, Treatment, Workers, tokenise
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
@@ -154,6 +154,7 @@ def _tokenise(placed: Spec, source: Mapping | Entry, located: Located, workers: 
         "source": placed.name,
         "documents": made.documents,
         "tokens": made.tokens,
+        "loss_tokens": marked_in(prefix) if ".loss" in outputs else made.tokens,
         "lengths": source_cards.histogram(lengths_of(prefix)),
         "rows": made.tally.rows,
         "dropped": dict(made.tally.dropped),

@@ -135,6 +135,26 @@ def test_reasoning_becomes_what_the_setting_says_under_any_name_and_the_card_cou
     assert card["treatment"]["reading"] == 2
 
 
+def test_the_loss_on_answers_is_marked_beside_the_tokens_of_chats_and_of_no_text(tmp_path):
+    spec = step(tmp_path, written(tmp_path / "chats.jsonl", CHATS), field="messages", loss_on="answers")
+    prepare.main(spec)
+    source = read_sources(spec.folder)["mine"]
+    prefix = Path(source["prefix"])
+    marks, tokens = np.fromfile(f"{prefix}.loss", np.uint8), np.fromfile(f"{prefix}.bin", np.uint16)
+    assert len(marks) == len(tokens) == source["bytes"][".loss"]
+    said = Tokenizer(TEACHER)._backend.decode(tokens[marks == 1].tolist(), skip_special_tokens=False)
+    assert said == "one and one</think>2<|im_end|>\n" * len(CHATS)
+    card = json.loads((prefix.parent / "card.json").read_text())
+    assert card["loss_tokens"] == marks.sum() and "The loss is taken on" in (prefix.parent / "card.md").read_text()
+    texts = [
+        step(tmp_path, written(tmp_path / "texts.jsonl", PLAIN), loss_on=loss_on) for loss_on in ("answers", "all")
+    ]
+    for text in texts:
+        prepare.main(text)
+    one, other = (read_sources(text.folder)["mine"] for text in texts)
+    assert one == other and not Path(one["prefix"] + ".loss").exists()
+
+
 def test_a_list_as_reasoning_is_no_text_and_dropped(tmp_path):
     message = {"role": "assistant", "content": "2", "reasoning_content": ["a", "b"]}
     path = written(tmp_path / "rows.jsonl", [{"messages": [ASKED, message]}])
