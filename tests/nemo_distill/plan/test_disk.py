@@ -1,5 +1,7 @@
 """What a run will write, and whether there is room for it."""
 
+from types import SimpleNamespace
+
 from nemo_distill.plan import disk
 from nemo_distill.plan.calibration import STUDY
 from nemo_distill.plan.estimate import Estimate
@@ -29,8 +31,11 @@ def test_what_does_not_fit_is_said_in_red(tmp_path, monkeypatch):
     assert " 42 still to come" in sentence and not style  # three exports, and no checkpoint that is replaced
 
 
-def test_a_folder_that_is_not_there_yet_is_looked_for_above(tmp_path):
-    assert disk.free_bytes(tmp_path / "not" / "yet") == disk.free_bytes(tmp_path) > 0
+def test_a_folder_that_is_not_there_yet_is_looked_for_above(tmp_path, monkeypatch):
+    assert disk.free_bytes(tmp_path / "not" / "yet") > 0
+    asked = []
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=7))
+    assert disk.free_bytes(tmp_path / "not" / "yet") == 7 and asked == [tmp_path]
 
 
 def test_its_steps_are_those_of_the_run():
