@@ -166,7 +166,7 @@ def finish_reason(reply: dict, *, max_tokens: int | None = None) -> str:
     """
     said = reply["choices"][0].get("finish_reason")
     if isinstance(said, str) and said:
-        return "length" if said.lower() in CUT else said
+        return said
     tokens = completion_tokens(reply)
     return "" if tokens is None or max_tokens is None else "length" if tokens >= max_tokens else "stop"
 
@@ -225,9 +225,11 @@ def _fault(reply: Any, text: str) -> str | None:
 
 
 def _with_text(reply: dict) -> dict:
-    """The reply with a valid text as the content of every message."""
+    """The reply with a valid text as the content of every message, and one name for the end at the token limit."""
     for choice in reply["choices"]:
         message = choice.get("message") if isinstance(choice, dict) else None
+        if isinstance(choice, dict) and str(choice.get("finish_reason")).lower() in CUT:
+            choice["finish_reason"] = "length"
         if isinstance(message, dict):
             content = message.get("content") or ""
             if isinstance(content, list):

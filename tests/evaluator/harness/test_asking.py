@@ -178,6 +178,8 @@ def test_cut_while_thinking_is_no_answer_and_a_plain_answer_that_ended_is_one(wa
     for name, (reply, score) in counts.items():
         record, times = ask(way, Reply(reply))
         assert (record["score"], record["empty"], times) == (score, score == 0.0, 1), name
+        if name.startswith("cut, by"):
+            assert record["finish_reason"] == "length"
 
 
 def test_every_choice_of_a_reply_is_looked_at_by_itself():
