@@ -37,7 +37,7 @@ from evaluator.text import valid_unicode
 ASKING = "asking"
 """Name of the adapter's interceptor that asks by these rules."""
 NOT_ANSWERED = "not_answered.txt"
-"""Where that interceptor says which question it gave up, in the evaluation's folder."""
+"""Where it says which question was given up, as our own tasks do, in the evaluation's folder."""
 UNASKED = "unasked"
 """Finish reason of a question that could not be asked."""
 PASSING = {408, 409, 425, 429}
@@ -66,6 +66,8 @@ class Patience:
 
     retries: int = 10
     """Times it is asked again."""
+    malformed: int = 3
+    """Times it is asked again after a reply that is none, which seldom passes."""
     seconds: float = 3_600
     """Time in seconds, from when it is first asked, after which it is not asked again."""
     first_pause: float = 1
@@ -100,9 +102,10 @@ class Asking:
             reply = _read(text)
             if (reason := _fault(reply, text)) is None:
                 return _with_text(reply)
-            if reason == _NULL and len(self.reasons) == self.patience.retries:
+            none = sum(again.startswith("200") for again in self.reasons)
+            if reason == _NULL and none == self.patience.malformed:
                 return _with_text(reply)  # the endpoint means it: an empty answer, as which it is counted
-            return self._again(reason)
+            return self._again(reason, last=none >= self.patience.malformed)
         reason = f"{status} {_quoted(text)}".strip()
         if status == 413 or (status >= 400 and OVER_CONTEXT.search(text)):
             return unasked(reason)
@@ -114,11 +117,11 @@ class Asking:
         """The pause in seconds after which to ask again, when the connection failed or nothing came in time."""
         return self._again(f"{type(error).__name__} {_quoted(str(error))}".strip())
 
-    def _again(self, reason: str, retry_after: str | None = None) -> float:
+    def _again(self, reason: str, retry_after: str | None = None, *, last: bool = False) -> float:
         self.reasons.append(reason)
         patience, tries = self.patience, len(self.reasons)
         waited = (time.monotonic() - self.began) / patience.second
-        if tries > patience.retries:
+        if last or tries > patience.retries:
             raise NotAnswered(f"{self.name} was asked {tries} times, without an answer: {reason}")
         pause = min(patience.first_pause * 2 ** (tries - 1), patience.longest_pause)
         pause *= 1 - patience.jitter * random.random()

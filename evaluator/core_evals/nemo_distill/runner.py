@@ -23,7 +23,16 @@ from pathlib import Path
 import aiohttp
 
 from core_evals.nemo_distill.score import score, visible
-from evaluator.harness.asking import UNASKED, Asking, NotAnswered, Patience, completion_tokens, finish_reason, is_final
+from evaluator.harness.asking import (
+    NOT_ANSWERED,
+    UNASKED,
+    Asking,
+    NotAnswered,
+    Patience,
+    completion_tokens,
+    finish_reason,
+    is_final,
+)
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = "samples.jsonl"
@@ -133,7 +142,9 @@ def main() -> None:
         known, others = group.split(NotAnswered)
         if known is None or others is not None:
             raise
-        sys.exit(str(known.exceptions[0]))
+        sentence = str(known.exceptions[0])
+        (Path(arguments.out) / NOT_ANSWERED).write_text(sentence, encoding="utf-8")
+        sys.exit(sentence)
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (Path(arguments.out) / SAMPLES).write_text(lines, encoding="utf-8")
 

@@ -277,6 +277,15 @@ def test_asking_ends_after_its_number_and_after_its_time():
         late.judge(503, {}, b"")
 
 
+def test_a_reply_that_is_none_is_asked_for_again_a_few_times_only():
+    asking = Asking("q", Patience(malformed=2))
+    for _ in range(2):
+        asking.judge(503, {}, b"")
+        asking.judge(200, {}, b"a page")
+    with pytest.raises(NotAnswered, match="q was asked 5 times, without an answer: 200 with no JSON object: a page"):
+        asking.judge(200, {}, b"a page")
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_that_takes_too_long_is_asked_for_again(way):
     calls: list[dict] = []
