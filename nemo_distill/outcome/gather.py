@@ -9,10 +9,11 @@ Runs of earlier versions are read as well: what their steps did not record is le
 
 import dataclasses
 import functools
+import itertools
 import json
 from pathlib import Path
 
-from evaluator.results.answers import ANSWERS_FILE
+from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.results.files import (
     LARGEST,
     form,
@@ -41,6 +42,8 @@ SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
 )  # fmt: skip
 """Packages whose versions the report names."""
+COMPARED = 64
+"""Questions of an evaluation of which answers and results are compared: a file of another checkpoint shows in those."""
 AGAIN = "give the run's command again"
 """What mends a finished run."""
 LOSSES, LAYERS, CANDIDATES = "losses.jsonl", "layers.json", "candidates.json"
@@ -164,7 +167,22 @@ def _evaluated(evaluation: Spec, run: str) -> CheckpointResult:
     for name in ("label", "suite", "seed"):
         if name in config and getattr(result, name) != config[name]:
             raise UserError(f"{what}: '{path}' is of {name} {getattr(result, name)!r}, not {config[name]!r}.")
+    _check_answers(evaluation.folder / ANSWERS_FILE, result, what)
     return result
+
+
+def _check_answers(path: Path, result: CheckpointResult, what: str) -> None:
+    """Raise `UserError` where the first answers have other scores than the results beside them: one is a stranger's."""
+    if not path.is_file():
+        return
+    for question in itertools.islice(load_answers(path), COMPARED):
+        task = next((one for one in result.tasks if one.task == question.task), None)
+        row = task and dict(zip(task.questions[:COMPARED], task.scores)).get(question.question)
+        if row != tuple(answer.score for answer in question.answers):
+            raise UserError(
+                f"{what} is damaged: '{path}' has other scores of {question.question} than the {RESULTS_FILE} beside "
+                "it."
+            )
 
 
 @functools.cache

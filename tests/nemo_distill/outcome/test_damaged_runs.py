@@ -270,6 +270,20 @@ def test_a_swapped_checkpoint_is_found_though_every_size_is_right(runs, capsys):
             (last / name).write_bytes(content)
 
 
+def test_another_runs_results_of_the_same_milestone_and_size_are_told_by_the_answers_beside_them(runs, capsys):
+    mine = step_of(runs, LAST)
+    (theirs,) = (folder for folder in mine.parent.iterdir() if folder != mine)
+    kept = (mine / "results.json").read_bytes()
+    assert len(kept) == (theirs / "results.json").stat().st_size
+    try:
+        shutil.copy(theirs / "results.json", mine / "results.json")
+        for command in (["report", *NAMES], ["card", NAMES[0]]):
+            assert cli.main([*command, "--runs", str(runs)]) == 2
+            assert "than the results.json beside it" in capsys.readouterr().err
+    finally:
+        (mine / "results.json").write_bytes(kept)
+
+
 def test_an_evaluation_that_is_gone_is_named(runs, tmp_path, capsys):
     for name in (LAST, TEACHER):
         where = step_of(runs, name)
