@@ -1,7 +1,9 @@
 """Rows that the world writes, through the whole prepare step: what their tokens say, and what the card says of them."""
 
+import functools
 import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -41,6 +43,9 @@ def step(tmp_path: Path, *files: Path, field: str = "text", source: dict | None 
     return spec
 
 
+tokenizer_at = functools.cache(Tokenizer)
+
+
 def prepared(tmp_path: Path, *files: Path, **of) -> tuple[str, dict]:
     """The text of all tokens, and the card."""
     spec = step(tmp_path, *files, **of)
@@ -48,47 +53,41 @@ def prepared(tmp_path: Path, *files: Path, **of) -> tuple[str, dict]:
     prefix = Path(read_sources(spec.folder)["mine"]["prefix"])
     card = json.loads((prefix.parent / "card.json").read_text())
     assert (prefix.parent / "card.md").read_text().startswith("# mine")
-    text = Tokenizer(spec.config["tokenizer"])._backend.decode(
+    text = tokenizer_at(spec.config["tokenizer"])._backend.decode(
         np.fromfile(f"{prefix}.bin", np.uint16).tolist(), skip_special_tokens=False
     )
     return text, card
 
 
-@pytest.mark.parametrize(
-    ("rows", "field", "reason"),
-    [
-        ([*PLAIN, '{"text": "fine", "id": ' + HUGE + "}"], "text", "an integer of too many digits"),
-        (
-            [*CHATS, json.dumps(CHATS[0] | {"tools": f'[{{"name": "f", "x": {HUGE}}}]'})],
-            "messages",
-            "an integer of too many digits",
-        ),
-        (
-            [
-                *CHATS,
-                '{"messages": [{"role": "assistant", "content": "2", "tool_calls": '
-                '[{"function": {"name": "f", "arguments": ' + deep(700) + "}}]}]}",
-            ],
-            "messages",
-            "the chat template refuses them (maximum recursion depth exceeded",
-        ),
-        (
-            [*CHATS, {"messages": [{"role": "user", "content": "a", "deep": [[]]}], "tools": '{"a": 1}'}],
-            "messages",
-            "'tools'",
-        ),
-        ([*PLAIN, '{"text": null}'], "text", "'text' is null"),
-        ([*PLAIN, '{"text": "half \\ud83d"}'], "text", "half a surrogate pair"),
-        ([*PLAIN, '{"text": ""}'], "text", "empty"),
-    ],
-)
-def test_a_row_that_raises_is_dropped_counted_and_named_and_the_others_are_read(tmp_path, rows, field, reason):
-    path = written(tmp_path / "rows.jsonl", rows)
-    _, card = prepared(tmp_path, path, field=field)
-    assert (card["documents"], card["rows"]) == (150, 151)
-    ((found, count),) = card["dropped"].items()
-    assert count == 1 and found.startswith(reason)
-    assert card["first_malformed"] == f"{path}, line 151: {found}"
+BAD = {
+    "text": {
+        '{"text": "fine", "id": ' + HUGE + "}": "an integer of too many digits",
+        '{"text": null}': "'text' is null",
+        '{"text": "half \\ud83d"}': "half a surrogate pair",
+        '{"text": ""}': "empty",
+        deep(100_000): "nested too deep",
+    },
+    "messages": {
+        json.dumps(CHATS[0] | {"tools": f'[{{"name": "f", "x": {HUGE}}}]'}): "an integer of too many digits",
+        json.dumps(CHATS[0] | {"tools": '{"a": 1}'}): "'tools' is no list",
+        '{"messages": [{"role": "assistant", "content": "2", "tool_calls": [{"function": {"name": "f", "arguments": '
+        + deep(700) + "}}]}]}": "the chat template refuses them (maximum recursion depth exceeded",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", BAD)
+def test_a_row_that_raises_is_dropped_counted_and_named_and_the_others_are_read(tmp_path, field):
+    good = PLAIN if field == "text" else CHATS
+    path = written(tmp_path / "rows.jsonl", [*good, *BAD[field]])
+    with pytest.raises(UserError, match=f"{len(BAD[field])} of .* rows of source 'mine' are malformed.*, line 151: "):
+        prepare.main(step(tmp_path, path, field=field))
+    _, card = prepared(tmp_path, path, field=field, max_malformed=0.05)
+    assert (card["documents"], card["rows"]) == (150, 150 + len(BAD[field]))
+    assert sorted(card["dropped"].values()) == [1] * len(BAD[field])
+    for reason in BAD[field].values():
+        assert any(found.startswith(reason) for found in card["dropped"]), reason
+    assert re.match(rf"{path}, line 15[1-5]: ", card["first_malformed"])
 
 
 def test_empty_rows_are_refused_above_the_share_allowed_whatever_the_tokenizer_puts_in_front(tmp_path):
@@ -142,7 +141,7 @@ def test_the_loss_on_answers_is_marked_beside_the_tokens_of_chats_and_of_no_text
     prefix = Path(source["prefix"])
     marks, tokens = np.fromfile(f"{prefix}.loss", np.uint8), np.fromfile(f"{prefix}.bin", np.uint16)
     assert len(marks) == len(tokens) == source["bytes"][".loss"]
-    said = Tokenizer(TEACHER)._backend.decode(tokens[marks == 1].tolist(), skip_special_tokens=False)
+    said = tokenizer_at(str(TEACHER))._backend.decode(tokens[marks == 1].tolist(), skip_special_tokens=False)
     assert said == "one and one</think>2<|im_end|>\n" * len(CHATS)
     card = json.loads((prefix.parent / "card.json").read_text())
     assert card["loss_tokens"] == marks.sum() and "The loss is taken on" in (prefix.parent / "card.md").read_text()
