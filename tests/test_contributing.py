@@ -81,7 +81,7 @@ def test_the_statistic_of_the_example_passes_its_own_test(tmp_path):
 
 
 def test_the_executor_of_the_example_writes_its_script(tmp_path):
-    folder = changed("An executor", tmp_path)
+    folder = changed("An executor", folder=tmp_path)
     command = ("-m", "nemo_distill.cli", "recipes/distill_v1v3.py", "--executor", "script", "executor.python=python9")
     assert f"Script: {folder}/runs/distill_v1v3-debug.sh" in run(folder, *command).replace("\n", "")
     first, *lines = (folder / "runs/distill_v1v3-debug.sh").read_text().splitlines()
