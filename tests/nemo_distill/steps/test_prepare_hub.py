@@ -236,3 +236,26 @@ def test_a_model_with_another_tokenizer_is_refused_and_both_are_named(runs, tmp_
         read_sources(folder, tokenizer=tmp_path / "other")
     assert f"source 'stem' was tokenised with {TEACHER} (vocabulary " in str(refused.value)
     assert f"the model has the tokenizer {tmp_path / 'other'} (vocabulary " in str(refused.value)
+
+
+def test_a_data_set_that_a_recipe_declares_is_looked_at_before_any_source_is_tokenised(runs, local_hub):
+    from nemo_distill.config.sources import Source
+    from nemo_distill.data.declared import entry_of
+
+    chat = [{"conversations": [{"from": "human", "value": f"{n}?"}, {"from": "gpt", "value": "yes"}]} for n in range(9)]
+    local_hub.add("org/first", {"data/train.jsonl": lines([{"text": "a text"}] * 9)})
+    local_hub.add("org/chats", {"data/train.parquet": parquet(chat)})
+    first = entry_of(Source(name="first", dataset="org/first"))
+    assert first == {"name": "first", "field": "text", "dataset": "org/first", "reading": 2}
+    wrong = Source(name="chats", dataset="org/chats", field="text:conversation", files="data/*.parquet")
+    with pytest.raises(UserError, match=r"source 'chats': none of the first 9 rows of org/chats/.*no field 'conversat"):
+        prepared(runs, first, entry_of(wrong))
+    assert not (runs / "sources").exists()
+    right = entry_of(Source(name="chats", dataset="org/chats", field="messages"))
+    found = prepared(runs, first, right)
+    assert (found["first"]["documents"], found["chats"]["documents"]) == (9, 9)
+    assert len(card_of(found["chats"])["origin"]["revision"]) == 40
+    local_hub.requests.clear()
+    assert prepared(runs, right)["chats"]["prefix"] == found["chats"]["prefix"]  # found again, and not looked at
+    with pytest.raises(UserError, match="has no revision 'v9'"):
+        prepared(runs, entry_of(Source(name="chats", dataset="org/chats", field="messages", revision="v9")))
