@@ -70,9 +70,9 @@ def finished_report(run: Run) -> Spec:
         raise UserError(damaged)
     if _spec(spec.folder).config != spec.config:
         raise UserError(f"{run.path} says of the report what {spec.folder / SPEC_FILE} does not. {AGAIN.capitalize()}.")
-    for name, folder in spec.upstream.items():
-        if not is_done(folder):
-            raise UserError(f"{name} of {run.name} is not done: {folder} has no mark of success. {AGAIN.capitalize()}.")
+    for name in [name for name, folder in spec.upstream.items() if not is_done(folder)]:
+        where = spec.upstream[name]
+        raise UserError(f"{name} of {run.name} is not done: {where} has no mark of success. {AGAIN.capitalize()}.")
     for step in all_upstream(spec).values():
         what, read = f"{step.name} of {run.name}", READ.get(step.module.rpartition(".")[2], ())
         if damaged := why_damaged(what, step.folder, names=read, again=AGAIN):
