@@ -77,9 +77,12 @@ def finished_report(run: Run) -> Spec:
         what, read = f"{step.name} of {run.name}", READ.get(step.module.rpartition(".")[2], ())
         if damaged := why_damaged(what, step.folder, names=read, again=AGAIN):
             raise UserError(damaged)
-        of = read_mark(step.folder).get("fingerprint", step.fingerprint)
-        if of != step.fingerprint:
+        mark = read_mark(step.folder)
+        if (of := mark.get("fingerprint", step.fingerprint)) != step.fingerprint:
             raise UserError(f"{what} is damaged: the mark of success in {step.folder} is that of {of}.")
+        for name in read:
+            if (step.folder / name).exists() and name not in mark["files"]:
+                raise UserError(f"{what} is damaged: its mark of success knows nothing of {step.folder / name}.")
     return spec
 
 

@@ -199,6 +199,8 @@ OTHERS = [
     (LAST, "spec.json", edit(lambda record: record.pop("upstream"))),
     *((step, "_SUCCESS", change) for step in (LAST, "prune") for change in (cut, empty, gone, folder, zeros, a_list)),
     (LAST, "_SUCCESS", edit(lambda record: record.update(files=["results.json"]))),
+    (LAST, "_SUCCESS", edit(lambda record: record.update(files={}))),
+    ("prune", "_SUCCESS", edit(lambda record: record["files"].pop("layers.json"))),
     (LAST, "_SUCCESS", edit(lambda record: record["files"].update({"results.json": "16631"}))),
     (LAST, "_SUCCESS", edit(lambda record: record.update(fingerprint="0" * 12))),
     ("report", "_SUCCESS", zeros),
@@ -282,6 +284,21 @@ def test_another_runs_results_of_the_same_milestone_and_size_are_told_by_the_ans
             assert "than the results.json beside it" in capsys.readouterr().err
     finally:
         (mine / "results.json").write_bytes(kept)
+
+
+@pytest.mark.parametrize("damaged", [cut, empty, latin, zeros, a_list, folder])
+def test_a_damaged_file_of_the_run_itself_is_named(runs, capsys, damaged):
+    path = runs / f"{NAMES[0]}.json"
+    kept = path.read_bytes()
+    try:
+        damaged(path)
+        for command in (["report", *NAMES], ["card", NAMES[0]]):
+            assert cli.main([*command, "--runs", str(runs)]) == 2
+            assert f"{path} is no run's file" in capsys.readouterr().err
+    finally:
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(kept)
 
 
 def test_an_evaluation_that_is_gone_is_named(runs, tmp_path, capsys):
