@@ -22,6 +22,7 @@ from nemo_distill.contamination.questions import questions_for
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.kd.losses import find_loss
 from nemo_distill.launch.context import Context
+from nemo_distill.launch.executors import missing
 from nemo_distill.launch.launch import check, launch
 from nemo_distill.outcome.suites import Asked, ask
 from nemo_distill.pipeline import build_steps
@@ -75,9 +76,9 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     if estimate and (problem := misfit(estimate.job)):
         raise UserError(problem)
     if asked.unready and any(_asks(spec) and not spec.done for spec in wanted.values()):
-        if not ctx.dryrun:
+        if not (ctx.dryrun or missing(ctx.executor)):  # which is the first thing to fill in, and said by `launch`
             raise UserError(asked.unready)
-        console.print(f"Before it can run: {asked.unready}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(f"Before it can run: {asked.unready}", style="yellow", highlight=False)
     launch(ctx, dataclasses.replace(run, specs=wanted), console=console)
 
 

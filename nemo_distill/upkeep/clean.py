@@ -13,6 +13,7 @@ Nothing goes that a running or queued run refers to, that belongs to another use
 A removal that was cut is finished by the next.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -150,7 +151,7 @@ def _optimizers(known: Sequence[Run]) -> Iterator[Removable]:
             folder=folder,
             size=backends.of(checkpoint).optimizer_size(checkpoint) if checkpoint.exists() else 0,
             why=f"trained past: {', '.join(sorted({one.name for one in following}))}",
-            remove=lambda folder=folder: remove_optimizer(folder),
+            remove=functools.partial(remove_optimizer, folder),
         )
 
 
