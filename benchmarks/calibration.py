@@ -5,7 +5,7 @@
 Draws answers from chances (`made_up_answers.py`), gives them to `evaluator.verdicts` and counts what is said of them
 (`calibration_measures.py`). Prints a table of rates beside their goals, then the tables that it sums up
 (`calibration_page.py`), and ends with 1 if a goal is missed. Two processes; `--quick` takes a fiftieth of the pages,
-which shows that it runs and not much more.
+which shows that it runs and misses no goal, for so few pages say nothing of one.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main() -> None:
     print(page)
     if options.into:
         options.into.write_text(page, encoding="utf-8")
-    sys.exit(not all(goal.holds for goal in goals(counted)))
+    sys.exit(not options.quick and not all(goal.holds for goal in goals(counted)))
 
 
 if __name__ == "__main__":

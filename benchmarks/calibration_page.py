@@ -117,7 +117,10 @@ def page_of(counted: Counted, whole: bool, command: str, seconds: tuple[float, f
         "",
         *table(
             ("", "goal", "measured", ""),
-            [(goal.what, goal.goal, goal.measured, "" if goal.holds else "**missed**") for goal in goals(counted)],
+            [
+                (goal.what, goal.goal, goal.measured, "" if goal.holds or not whole else "**missed**")
+                for goal in goals(counted)
+            ],
         ),
     ]
     for part, write in {
