@@ -208,7 +208,7 @@ def test_a_loss_on_answers_prepares_anew_and_needs_hidden_states():
     assert changed(recipe(), answers) == {"prepare", "index", "distill", "export", "evaluate", "report"}
     assert changed(recipe(), recipe(distill=Distill(loss_on="all"))) == set()
     with pytest.raises(
-        UserError, match="distill.loss_on=answers is a mask of hidden states: say distill.fused_loss=tru"
+        UserError, match="distill.loss_on=answers is a mask of hidden states: say distill.fused_loss=true"
     ):
         recipe(distill=Distill(loss_on="answers", fused_loss=False))
     with pytest.raises(
