@@ -3,10 +3,10 @@
 >>> from nemo_distill.data.entry import Entry
 >>> Entry.of({"name": "mine", "field": "messages", "files": ["/data/mine.jsonl"], "samples": None}).files
 ('/data/mine.jsonl',)
->>> Entry.of({"name": "mine", "feild": "messages"})
+>>> Entry.of({"name": "mine", "fieldd": "messages"})
 Traceback (most recent call last):
     ...
-nemo_distill.errors.UserError: source 'mine' has the key 'feild' in its config. Did you mean 'field'?
+nemo_distill.errors.UserError: source 'mine' has the key 'fieldd' in its config. Did you mean 'field'?
 
 The config itself is plain data, and hashed as it is written; what is not said in it has a default here.
 """

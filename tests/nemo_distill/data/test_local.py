@@ -215,7 +215,7 @@ def test_a_large_file_is_hashed_once_for_as_long_as_it_stays(tmp_path, monkeypat
     assert digests.digest_of(path) == whole(path)
 
 
-@pytest.mark.parametrize("key", ["feild", "nmae"])
+@pytest.mark.parametrize("key", ["fieldd", "pathh"])
 def test_a_key_that_no_entry_has_is_named_with_the_nearest(key):
     with pytest.raises(UserError, match=f"source 'mine' has the key '{key}' in its config. Did you mean"):
         Entry.of({"name": "mine", "field": "text", key: "x"})
