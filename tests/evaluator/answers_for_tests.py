@@ -5,6 +5,7 @@ import json
 from evaluator.results.answers import ANSWERS_FILE
 from evaluator.results.scores import CheckpointResult
 from nemo_distill.run.manifest import Run
+from nemo_distill.run.step import read_mark, remark
 
 
 def keep_answers(run: Run, tasks: tuple[str, ...]) -> None:
@@ -25,3 +26,4 @@ def keep_answers(run: Run, tasks: tuple[str, ...]) -> None:
                         "prompt": f"Is {question} so? " + "Think. " * 300,
                     }
                     file.write(json.dumps(record | {"reference": "yes", "answers": answers}) + "\n")
+        remark(spec.folder, read_mark(spec.folder), files=True)
