@@ -24,12 +24,10 @@ LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/h
 	evaluator/harness/test_asking.py nemo_distill/backends nemo_distill/test_own_sources.py nemo_distill/track \
 	nemo_distill/upkeep
 
-# Tests that train share their steps, and those on a cluster share that and mostly wait, so that those of the harnesses'
-# programs go with them. All others run beside both; the three take about as long.
+# Tests that train share their steps, and those on a cluster share that and mostly wait. All others run beside both.
 TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/train \
 	tests/nemo_distill/run/test_ranks.py tests/nemo_distill/steps/test_distill.py
-CLUSTER := tests/nemo_distill/launch/slurm tests/nemo_distill/launch/test_secrets.py tests/evaluator/harness \
-	tests/evaluator/suites
+CLUSTER := tests/nemo_distill/launch/slurm tests/nemo_distill/launch/test_secrets.py
 
 .DELETE_ON_ERROR:
 .PHONY: demo test test-training test-cluster test-others check lint types layers fast docs setup lock clean

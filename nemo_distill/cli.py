@@ -13,12 +13,13 @@
 NeMo-Run, and the torch it imports, are loaded only to launch a run: help, refusals and previews answer at once.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -231,9 +232,7 @@ def clean(
     if not runs.is_dir():
         raise UserError(f"there is no folder {runs}.")
     console = Console()
-    with warnings.catch_warnings():  # of what is imported to read a checkpoint
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
+    with _quiet():  # what is imported to read a checkpoint
         from nemo_distill.upkeep.clean import RULES, look
         from nemo_distill.upkeep.show import print_found, print_removed
 
@@ -245,6 +244,18 @@ def clean(
         for item in found.removable if delete else ():
             item.remove()
             print_removed(item, console)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither warnings nor logs, which are those of others' packages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _recipe_command(path: Path, command: list[str]) -> Callable:
