@@ -2,6 +2,7 @@
 
     unhashed(files)                  # bytes of those whose digest is not known
     digests_of(files)                # {path: 64 hex digits}; what is not known is hashed now, several files at once
+    digest_of(file)                  # of one
 
 `python -m nemo_distill.config.digests FOLDER` hashes the files of a folder beforehand.
 
@@ -34,12 +35,13 @@ def unhashed(files: Iterable[Path]) -> int:
 
 def digests_of(files: Iterable[Path]) -> dict[Path, str]:
     """The SHA-256 of each of the `files`, in hex."""
-    listed = list(files)
+    listed = list(dict.fromkeys(files))
     with ThreadPoolExecutor(max_workers=min(_FILES_AT_ONCE, os.cpu_count() or 1)) as pool:
-        return dict(zip(listed, pool.map(_digest, listed), strict=True))
+        return dict(zip(listed, pool.map(digest_of, listed), strict=True))
 
 
-def _digest(file: Path) -> str:
+def digest_of(file: Path) -> str:
+    """The SHA-256 of a file, in hex."""
     if noted := _noted(file):
         return noted
     before = _times(file)

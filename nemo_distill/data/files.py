@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from nemo_distill.data.digests import digest_of
+from nemo_distill.config.digests import digest_of
 from nemo_distill.data.hub_errors import endpoint, refusals
 
 
@@ -57,7 +57,7 @@ class LocalFile:
     @functools.cached_property
     def content(self) -> str:
         """What stands for its bytes: their SHA-256."""
-        return digest_of(self.path)
+        return f"sha256:{digest_of(self.path)}"
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """The file, to read."""

@@ -12,8 +12,8 @@ import os
 import re
 from pathlib import Path
 
+from nemo_distill.config.digests import digests_of
 from nemo_distill.config.plain import fingerprint
-from nemo_distill.data.digests import digests_of
 from nemo_distill.data.documents import batches, parse
 from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import ENDINGS, LocalFile, Located, walk
@@ -53,7 +53,9 @@ def locate(entry: Entry) -> Located:
 
 def identity(located: Located) -> str:
     """Twelve hex digits for the content of all files, in their order."""
-    return fingerprint(digests_of([file.path for file in located.files if isinstance(file, LocalFile)]))
+    paths = [file.path for file in located.files if isinstance(file, LocalFile)]
+    digests = digests_of(paths)
+    return fingerprint([f"sha256:{digests[path]}" for path in paths])
 
 
 def check_first_rows(entry: Entry, located: Located) -> None:

@@ -1,6 +1,7 @@
 """Sources that a recipe declares on this machine: what is read of a path, and what is said of one that cannot be."""
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nemo_distill.config import digests
 from nemo_distill.config.sources import Source
-from nemo_distill.data import digests, local
+from nemo_distill.data import local
 from nemo_distill.data.declared import entry_of
 from nemo_distill.data.documents import rows
 from nemo_distill.data.entry import Entry
@@ -194,17 +196,17 @@ def test_other_content_is_another_entry_and_files_that_changed_since_the_launch_
 
 
 def test_a_large_file_is_hashed_once_for_as_long_as_it_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(digests, "_SMALL", 10)
+    monkeypatch.setattr(digests, "SMALL", 10)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    hashed: list[Path] = []
-    whole = digests._hashed
-    monkeypatch.setattr(digests, "_hashed", lambda path: hashed.append(path) or whole(path))
+    hashed: list[str] = []
+    whole = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: hashed.append(file.name) or whole(file, kind))
     path = tmp_path / "a.jsonl"
     path.write_bytes(lines("a text of some length"))
     recent = digests.digest_of(path)
     assert digests.digest_of(path) == recent and len(hashed) == 2  # changed a moment ago: it may be changed again
-    os.utime(path, ns=(10**18, 10**18))
-    assert digests.digests_of([path, path]) == [recent, recent]
+    monkeypatch.setattr(digests, "_SETTLED_SECONDS", 0.0)
+    assert digests.digests_of([path, path]) == {path: recent}
     hashed.clear()
     assert digests.digest_of(path) == recent and not hashed
     path.write_bytes(lines("another of that length"))
@@ -212,7 +214,7 @@ def test_a_large_file_is_hashed_once_for_as_long_as_it_stays(tmp_path, monkeypat
     assert digests.digest_of(path) != recent and hashed
     (record,) = (tmp_path / "cache").rglob("*.json")
     record.write_text("{")
-    assert digests.digest_of(path) == whole(path)
+    assert digests.digest_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("key", ["fieldd", "pathh"])
