@@ -204,17 +204,18 @@ def is_done(folder: Path) -> bool:
 
 def mark_done(folder: Path, **facts) -> None:
     """Write the mark of success: `facts`, the time, and the size of every file in `folder`, for `damage` to check."""
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in _outputs(folder)}
     (folder / FAILED).unlink(missing_ok=True)
-    write_atomically(folder / SUCCESS, json.dumps({**facts, "finished": time.time(), "files": files}, indent=1))
+    remark(folder, {**facts, "finished": time.time(), "files": sizes_of(folder)})
 
 
-def remark(folder: Path, mark: dict, *, files: bool = False) -> None:
-    """Replace the mark of success by `mark`; with `files` it lists what is in the folder now."""
-    listed = (
-        {str(path.relative_to(folder)): path.stat().st_size for path in _outputs(folder)} if files else mark["files"]
-    )
-    write_atomically(folder / SUCCESS, json.dumps(mark | {"files": listed}, indent=1))
+def remark(folder: Path, mark: dict) -> None:
+    """Write or replace the mark of success."""
+    write_atomically(folder / SUCCESS, json.dumps(mark, indent=1))
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Size in bytes of every output in `folder`, by its path in it: the `files` of a mark of success."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in _outputs(folder)}
 
 
 def why_not_resumable(name: str, folder: Path) -> str | None:

@@ -126,11 +126,7 @@ class TrackedRun:
 
     def news(self, sent: Sent) -> tuple[Sent, list[Point]]:
         """What came after `sent`, and the mark for when that is sent as well."""
-        points = [
-            Point(line["iteration"], modified, _values(line))
-            for modified, line in self._lines(after=sent.iteration)
-            if line["iteration"] > sent.iteration
-        ]
+        points = [Point(line["iteration"], time, _values(line)) for time, line in self._lines(after=sent.iteration)]
         iteration = max([sent.iteration, *(point.iteration for point in points)])
         done = {
             label: self.runs / folder
@@ -151,7 +147,7 @@ class TrackedRun:
         return page if self.report and page.is_file() else None
 
     def _lines(self, *, after: int) -> Iterator[tuple[float, dict]]:
-        """(time, line) of every iteration that may be new; times are counted back from when the file was written."""
+        """(time, line) of every iteration `after` that one; times are counted back from when the file was written."""
         for name, folder in self.segments.items():
             path = self.runs / folder / "losses.jsonl"
             if self.iterations[name.removeprefix("distill-")] <= after or not path.exists():
@@ -160,7 +156,8 @@ class TrackedRun:
             left = sum(line["seconds"] for line in lines)
             for line in lines:
                 left -= line["seconds"]
-                yield time - left, line
+                if line["iteration"] > after:
+                    yield time - left, line
 
 
 def tracked(run: Run, kinds: tuple[str, ...]) -> Tracked | None:

@@ -28,7 +28,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.launch.executors import follow
 from nemo_distill.run.manifest import Run, State, is_locked, state_of
 from nemo_distill.run.process import locked
-from nemo_distill.run.step import LOCK_FILE, OPTIMIZER, SPEC_FILE, Spec, read_mark, remark
+from nemo_distill.run.step import LOCK_FILE, OPTIMIZER, SPEC_FILE, Spec, read_mark, remark, sizes_of
 
 RULES = ("optimizer", "unreferenced")
 CHECKPOINT = "checkpoint"
@@ -179,7 +179,7 @@ def remove_optimizer(folder: Path) -> None:
         for left in (old, smaller):
             shutil.rmtree(left, ignore_errors=True)
         removed = mark.get("removed", {}) | {OPTIMIZER: {"bytes": size, "seconds": mark.get("seconds")}}
-        remark(folder, mark | {"removed": removed}, files=True)
+        remark(folder, mark | {"removed": removed, "files": sizes_of(folder)})
 
 
 def _unreferenced(runs: Path, known: Sequence[Run]) -> Iterator[Removable]:

@@ -5,7 +5,7 @@ import json
 from evaluator.results.answers import ANSWERS_FILE
 from evaluator.results.scores import CheckpointResult
 from nemo_distill.run.manifest import Run
-from nemo_distill.run.step import read_mark, remark
+from nemo_distill.run.step import read_mark, remark, sizes_of
 
 
 def keep_answers(run: Run, tasks: tuple[str, ...]) -> None:
@@ -26,4 +26,4 @@ def keep_answers(run: Run, tasks: tuple[str, ...]) -> None:
                         "prompt": f"Is {question} so? " + "Think. " * 300,
                     }
                     file.write(json.dumps(record | {"reference": "yes", "answers": answers}) + "\n")
-        remark(spec.folder, read_mark(spec.folder), files=True)
+        remark(spec.folder, read_mark(spec.folder) | {"files": sizes_of(spec.folder)})
