@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from evaluator.harness.read import read_direct, read_launcher
+from tests.damage_for_tests import deep, empty, folder, gone, zeros
 from tests.evaluator.harness.left_for_tests import (
     DATA,
     OWN,
@@ -44,37 +45,16 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
 def blank(path: Path) -> None:
     path.write_bytes(b"\n")
-
-
-def gone(path: Path) -> None:
-    path.unlink()
-
-
-def folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
 
 
 def latin(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"a", b"\xe4", 1))
 
 
-def zeros(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
 def a_list(path: Path) -> None:
     path.write_text("[1, 2, 3]\n")
-
-
-def deep(path: Path) -> None:
-    path.write_text("[" * 100_000)
 
 
 def yaml_value(value):

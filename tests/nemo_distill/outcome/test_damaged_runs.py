@@ -15,6 +15,7 @@ import pytest
 from nemo_distill import cli
 from nemo_distill.run.step import SUCCESS, mark_done
 from tests import old_runs
+from tests.damage_for_tests import deep, empty, folder, gone, zeros
 
 NAMES = ("distill_v1v3-debug", "distill_v3-debug")
 LAST, TEACHER, PRUNED = "evaluate-0.61M", "evaluate-teacher", "evaluate-pruned"
@@ -73,34 +74,13 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def gone(path: Path) -> None:
-    path.unlink()
-
-
-def folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 def latin(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:60] + b"\xe9" + content[61:])
 
 
-def zeros(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
 def a_list(path: Path) -> None:
     path.write_text("[[1]]")
-
-
-def deep(path: Path) -> None:
-    path.write_text("[" * 100_000)
 
 
 def every_line(change: Callable[[dict], object]):

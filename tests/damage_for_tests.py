@@ -1,0 +1,24 @@
+"""Ways to damage a file that others wrote, whatever is in it."""
+
+from pathlib import Path
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def deep(path: Path) -> None:
+    path.write_text("[" * 100_000)
