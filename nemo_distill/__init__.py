@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nemo_distill.config.benchmarks import Benchmark, Questions
     from nemo_distill.config.blend import PUBLISHED, Blend, reconstructed
     from nemo_distill.config.settings import Distill, Evaluate, Health, Layout, Prepare, Prune, Settings
     from nemo_distill.config.sources import Source
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "PUBLISHED",
+    "Benchmark",
     "Blend",
     "Context",
     "Distill",
@@ -29,6 +31,7 @@ __all__ = [
     "Layout",
     "Prepare",
     "Prune",
+    "Questions",
     "Settings",
     "Source",
     "UserError",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 _HOME = {
+    **dict.fromkeys(("Benchmark", "Questions"), "config.benchmarks"),
     **dict.fromkeys(("PUBLISHED", "Blend", "reconstructed"), "config.blend"),
     **dict.fromkeys(("Distill", "Evaluate", "Health", "Layout", "Prepare", "Prune", "Settings"), "config.settings"),
     **dict.fromkeys(("Context", "entrypoint", "main"), "launch.context"),

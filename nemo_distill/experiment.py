@@ -89,8 +89,8 @@ def steps_of(recipe: Recipe, site: Mapping[str, Any] | None = None) -> tuple[lis
     """
     find_score(recipe.prune.score)
     find_loss(recipe.distill.loss)
-    questions = questions_for(recipe.evaluate.suite, recipe.prepare.questions)
     asked = ask(recipe.evaluate, site)
+    questions = questions_for(asked.own, recipe.prepare.questions)
     return build_steps(recipe, asked=asked, questions=questions), asked
 
 

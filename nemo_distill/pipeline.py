@@ -211,8 +211,11 @@ def _evaluation(recipe: Recipe, label: str, asked: Asked) -> Step:
     }
     if asked.site is not None:
         config["launcher"] = dict(asked.launcher)
-    if label == PRUNED and asked.pruned is not None:
-        config["tasks"] = list(asked.pruned)
+    if asked.declared:
+        config["benchmarks"] = [dict(entry) for entry in asked.declared]
+    tasks = asked.pruned if label == PRUNED and asked.pruned is not None else asked.tasks
+    if tasks is not None:
+        config["tasks"] = list(tasks)
     if label == TEACHER:
         return Step(f"evaluate-{label}", _module("evaluate"), config | _teacher(recipe))
     export = f"export-{label}"

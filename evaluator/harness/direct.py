@@ -2,8 +2,8 @@
 
     result = run_direct(Path("hf"), suite=suite, folder=Path("out"), label="pruned", seed=0, means=Means())
 
-Our own tasks are asked in one evaluation: batches fill, and nemo-evaluator starts once, not five times; every other
-harness asks its benchmark in an evaluation of its own. All of them run at the same time.
+Our own tasks are asked in one evaluation, and so are a user's own questions that are asked alike; every other harness
+asks its benchmark in an evaluation of its own (`Suite.evaluations`). All of them run at the same time.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evaluator.harness.evaluation import CONFIG, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.evaluation import CONFIG, QUESTIONS, check_ended_well, evaluating, free_ports, run_config
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means
 from evaluator.results.answers import save_answers
@@ -26,6 +26,7 @@ from evaluator.results.scores import CheckpointResult
 from evaluator.serve.server import Server, serving
 from evaluator.suites.datasets import question_ids
 from evaluator.suites.judge import judge_of
+from evaluator.suites.own import write_own
 from evaluator.suites.suite import Benchmark, Suite
 
 OUTPUT = "nemo_evaluator"
@@ -54,7 +55,7 @@ def run_direct(
     work.mkdir()
     log = work / "server.log"
     with serving(checkpoint, model_id=model_id, log=log, threads=means.threads, context=suite.context) as server:
-        asked = _configurations(suite, work, url=server.url, model_id=model_id, seed=seed)
+        asked = _configurations(suite, work, means, url=server.url, model_id=model_id, seed=seed)
         _evaluate(server, asked, means, progress=lambda done: progress(min(done, suite.answers), suite.answers))
     ids = question_ids(means.datasets, suite)
     readings = read_direct(work, suite, model_id=model_id, started=began, ids=ids)
@@ -63,7 +64,8 @@ def run_direct(
     shutil.rmtree(folder / OUTPUT, ignore_errors=True)
     os.replace(work, folder / OUTPUT)
     _remove_cut_attempts(folder)
-    asked_for = f"{OUTPUT}/{CONFIG}" if suite.evaluation else f"{OUTPUT}/TASK/{CONFIG}"
+    together = suite.evaluation and "" in map(suite.folder, suite.evaluations)
+    asked_for = f"{OUTPUT}/{CONFIG}" if together else f"{OUTPUT}/TASK/{CONFIG}"
     return CheckpointResult(
         label=label,
         suite=suite.name,
@@ -75,22 +77,23 @@ def run_direct(
 
 
 def _configurations(
-    suite: Suite, work: Path, *, url: str, model_id: str, seed: int
-) -> list[tuple[dict, Benchmark | None]]:
-    """Configuration and benchmark of each evaluation; no benchmark where one evaluation asks all of them."""
-    found: list[tuple[dict, Benchmark | None]] = []
-    for benchmark in (None,) if suite.evaluation else suite.benchmarks:
-        where = work / benchmark.task if benchmark else work
+    suite: Suite, work: Path, means: Means, *, url: str, model_id: str, seed: int
+) -> list[tuple[dict, Benchmark]]:
+    """Configuration and first benchmark of each evaluation."""
+    found: list[tuple[dict, Benchmark]] = []
+    judge = judge_of(suite)
+    for asked in suite.evaluations:
+        where = work / suite.folder(asked)
         where.mkdir(exist_ok=True)
-        judge = judge_of(suite)
-        config = run_config(suite, benchmark, url=url, model_id=model_id, folder=where, seed=seed, judge=judge)
-        found.append((config, benchmark))
+        write_own(suite.with_benchmarks(asked), means.questions, where / QUESTIONS)
+        config = run_config(suite, asked, url=url, model_id=model_id, folder=where, seed=seed, judge=judge)
+        found.append((config, asked[0]))
     return found
 
 
 def _evaluate(
     server: Server,
-    asked: Sequence[tuple[dict, Benchmark | None]],
+    asked: Sequence[tuple[dict, Benchmark]],
     means: Means,
     *,
     progress: Callable[[int], None],
@@ -103,8 +106,8 @@ def _evaluate(
                 evaluating(
                     config,
                     adapter_port=port,
-                    datasets=means.datasets if benchmark else None,
-                    sandbox=benchmark is not None and benchmark.executes_code,
+                    datasets=None if benchmark.harness == "offline" else means.datasets,
+                    sandbox=benchmark.executes_code,
                 )
             )
             for (config, benchmark), port in zip(asked, free_ports(len(asked)), strict=True)

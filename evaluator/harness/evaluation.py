@@ -1,6 +1,6 @@
 """Runs one evaluation: nemo-evaluator with its configuration, in a process group of its own, in a sandbox if need be.
 
-    config = run_config(suite, benchmark, url=server.url, model_id="pruned", folder=where, seed=0, judge=None)
+    config = run_config(suite, [benchmark], url=server.url, model_id="pruned", folder=where, seed=0, judge=None)
     with evaluating(config, adapter_port=free_ports(1)[0], datasets=Path("datasets")) as process:
         process.wait()
 
@@ -18,12 +18,13 @@ import socket
 import subprocess
 import sys
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from core_evals.nemo_distill.program import SANDBOX
 from evaluator.harness.asking import ASKING, NOT_ANSWERED
 from evaluator.harness.bubblewrap import endpoint_socket, limit, sandboxed
 from evaluator.harness.parameters import ANSWER_SECONDS, own_files, parameters
@@ -37,6 +38,10 @@ VERSION = 2
 is no answer; before, the reasoning was scored."""
 CONFIG = "asked_for.yml"
 """What nemo-evaluator was asked for, in the folder of an evaluation."""
+QUESTIONS = "questions"
+"""Folder with a user's own questions, in that of an evaluation."""
+OWN = "nemo_distill.own"
+"""What nemo-evaluator calls an evaluation of them."""
 WORKING_FOLDER = "started_in"
 """Where a harness is started: links to the data sets, and whatever it writes there."""
 SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -44,21 +49,33 @@ SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def run_config(
-    suite: Suite, benchmark: Benchmark | None, *, url: str, model_id: str, folder: Path, seed: int, judge: Judge | None
+    suite: Suite,
+    benchmarks: Sequence[Benchmark],
+    *,
+    url: str,
+    model_id: str,
+    folder: Path,
+    seed: int,
+    judge: Judge | None,
 ) -> dict:
-    """nemo-evaluator's configuration of one evaluation: of `benchmark`, or of our own tasks together."""
-    if benchmark is None:
-        (repeats,) = {benchmark.repeats for benchmark in suite.benchmarks}
-        task = suite.evaluation
+    """nemo-evaluator's configuration of one evaluation (`Suite.evaluations`)."""
+    (benchmark, *others) = benchmarks
+    ours = benchmark.harness == "offline"
+    if ours:
+        (repeats,) = {benchmark.repeats for benchmark in benchmarks}
+        task = OWN if benchmark.own else suite.evaluation
         params = {
-            "task": ",".join(benchmark.task for benchmark in suite.benchmarks),
+            "task": ",".join(benchmark.task for benchmark in benchmarks),
             "temperature": suite.temperature,
             "top_p": suite.top_p,
-            "max_new_tokens": suite.max_new_tokens,
+            "max_new_tokens": benchmark.params.get("max_new_tokens", suite.max_new_tokens),
             "parallelism": suite.parallelism,
             "extra": {"num_repeats": repeats, "seed": seed},
         }
+        if benchmark.own:  # they lie in the evaluation's folder, and it is started in one beside them
+            params["extra"] |= {"data": f"../{QUESTIONS}"}
     else:
+        assert not others, f"{benchmark.harness} asks one benchmark at a time"
         task = benchmark.task
         params = parameters(benchmark, suite, seed=seed, judge=judge)
     statistics = {
@@ -68,15 +85,15 @@ def run_config(
     }
     adapter: dict[str, Any] = {}
     sends: dict[str, Any] = {"name": "endpoint"}  # our own tasks ask again by themselves, by the same rules
-    if benchmark:
+    if not ours:
         adapter["discovery"] = {"modules": ["evaluator.harness.interceptor"]}
         patience = {"seconds": ANSWER_SECONDS}
         asking = {"timeout": ANSWER_SECONDS, "end_of_thinking": suite.reasoning_end, "patience": patience}
         sends = {"name": ASKING, "config": asking}
     interceptors = [sends, {"name": "response_stats", "config": statistics}]
-    if benchmark and benchmark.harness == "lm_eval":  # asks every question with the seed 1234
+    if benchmark.harness == "lm_eval":  # asks every question with the seed 1234
         interceptors.insert(0, {"name": "payload_modifier", "config": {"params_to_add": {"seed": seed}}})
-    if suite.reasoning_end:
+    if suite.reasoning_end and not ours:  # which look after that themselves
         reasoning = {
             "end_reasoning_token": suite.reasoning_end,
             "include_if_not_finished": False,  # what was cut while thinking is no answer
@@ -127,6 +144,7 @@ def evaluating(
         if sandbox:
             url = urllib.parse.urlsplit(config["target"]["api_endpoint"]["url"])
             inside = environment | {"HOME": "/tmp", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "LANG": "C.UTF-8"}
+            inside |= {SANDBOX: "1"}
             command = sandboxed(
                 command,
                 writable=folder,

@@ -46,18 +46,17 @@ class Reading:
 def read_direct(
     folder: Path, suite: Suite, *, model_id: str, started: float, ids: Mapping[str, Sequence[str]] | None = None
 ) -> list[Reading]:
-    """The suite's benchmarks as nemo-evaluator left them in `folder`: together, or each in a folder of its task's name.
+    """The suite's benchmarks as nemo-evaluator left them in `folder`, each evaluation in its own (`Suite.folder`).
 
     `started` is when the evaluation began, in seconds since 1970; `ids` are the questions' ids by task, in the order
     in which they are asked, where the harness keeps no ids. Raises ValueError with the reason not to believe it.
     """
-    if suite.evaluation:
-        return read_artifacts(folder, suite.benchmarks, suite, model_id=model_id, started=started, ids=ids or {})
     readings = []
-    for benchmark in suite.benchmarks:
-        artifacts = folder / benchmark.task
-        readings += read_artifacts(artifacts, [benchmark], suite, model_id=model_id, started=started, ids=ids or {})
-    return readings
+    for asked in suite.evaluations:
+        artifacts = folder / suite.folder(asked)
+        readings += read_artifacts(artifacts, asked, suite, model_id=model_id, started=started, ids=ids or {})
+    order = [benchmark.task for benchmark in suite.benchmarks]
+    return sorted(readings, key=lambda reading: order.index(reading.result.task))
 
 
 def read_launcher(

@@ -6,13 +6,15 @@ suite = prepare_suite(get_suite("harness"), means)      # ValueError, in one sen
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluator.harness.bubblewrap import check_sandbox
 from evaluator.harness.parameters import check_installed
 from evaluator.suites.datasets import check_datasets, count_problems, count_questions
 from evaluator.suites.judge import judge_of
+from evaluator.suites.own import checked
 from evaluator.suites.suite import Suite
 
 
@@ -28,11 +30,16 @@ class Means:
     """Whether what the model writes may be executed, in a sandbox (`evaluator.harness.bubblewrap`)."""
     max_unasked: float = 0.05
     """Most of a benchmark's answers, as a share from 0 to 1, that may be missing (`Suite.max_unasked`)."""
+    questions: Mapping[str, Path] = field(default_factory=dict)
+    """Files of a user's own questions, by task."""
 
 
 def prepare_suite(suite: Suite, means: Means) -> Suite:
     """`suite` with the number of questions that there are. Raises ValueError, in one sentence, for what is lacking."""
     suite = dataclasses.replace(suite, max_unasked=means.max_unasked)
+    for benchmark in suite.benchmarks:
+        if benchmark.own:
+            checked(benchmark.task, benchmark.own, means.questions)
     if suite.runner != "direct":
         return suite
     if suite.executes_code and not means.execute_generated_code:
@@ -48,7 +55,7 @@ def prepare_suite(suite: Suite, means: Means) -> Suite:
     if not any(benchmark.dataset for benchmark in suite.benchmarks):
         return suite
     if means.datasets is None:
-        if suite.executes_code:
+        if any(benchmark.executes_code and benchmark.dataset for benchmark in suite.benchmarks):
             raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: a sandbox has no way to the hub.")
         if os.environ.get("HF_HUB_OFFLINE") == "1":
             raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: the hub is not to be asked.")

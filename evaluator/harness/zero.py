@@ -42,7 +42,7 @@ def check_zero(benchmark: Benchmark, suite: Suite, result: TaskResult, samples: 
     if samples and all(sample.is_blank for sample in samples) and result.cut_share < MOSTLY:
         raise ValueError(f"{benchmark.title} is 0 and all its {len(samples)} answers are empty: it did not work.")
     if not benchmark.lowest:
-        if not suite.may_score_zero:
+        if not suite.may_score_zero and not benchmark.declared:
             raise ValueError(f"{benchmark.title} is 0: of the suite '{suite.name}' that is a failed evaluation.")
         return result
     chance = chance_of_zero(benchmark.lowest, judged)

@@ -35,6 +35,18 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Own:
+    """What makes a benchmark of a file of questions (`evaluator.suites.own`)."""
+
+    kind: str
+    """How answers are judged: a name in `evaluator.suites.own.KINDS`."""
+    digest: str
+    """SHA-256, in hex, of the questions as they are asked and judged."""
+    prompt: str = ""
+    """What is asked, with `{question}` in it; empty: the kind's own."""
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """One column of the tables."""
 
@@ -83,6 +95,10 @@ class Benchmark:
     lowest: float = 0.0
     """Lowest score, from 0 to 1, that a checkpoint which answers is known to have; 0 where none is known. The study's
     are those of its pruned student, as published."""
+    declared: bool = False
+    """Whether a recipe declares it; of such a benchmark nobody knows how low a score can be."""
+    own: Own | None = None
+    """Whose file its questions are from; None where they come with their harness."""
 
     @property
     def independent(self) -> int:
@@ -148,6 +164,27 @@ class Suite:
     def answers(self) -> int:
         """Questions x repeats, over all benchmarks."""
         return sum(benchmark.questions * benchmark.repeats for benchmark in self.benchmarks)
+
+    @property
+    def evaluations(self) -> tuple[tuple[Benchmark, ...], ...]:
+        """The benchmarks that one evaluation of nemo-evaluator asks, of each evaluation on this machine.
+
+        Those that our own runner asks alike are asked together: batches fill, and nemo-evaluator starts once.
+        """
+        groups: dict[Any, list[Benchmark]] = {}
+        for benchmark in self.benchmarks:
+            key: Any = benchmark.task
+            if benchmark.own:
+                key = (benchmark.repeats, benchmark.executes_code, benchmark.params.get("max_new_tokens"))
+            elif self.evaluation and not benchmark.declared:
+                key = None
+            groups.setdefault(key, []).append(benchmark)
+        return tuple(map(tuple, groups.values()))
+
+    def folder(self, evaluation: tuple[Benchmark, ...]) -> str:
+        """The folder of one of the `evaluations`, under that of all: its first task; none of the suite's own."""
+        first = evaluation[0]
+        return first.task if first.own or first.declared or not self.evaluation else ""
 
     @property
     def datasets(self) -> dict[str, Dataset]:

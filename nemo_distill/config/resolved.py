@@ -10,6 +10,7 @@ A field that may still be None means something by it, which its docstring says.
 
 from dataclasses import dataclass
 
+from nemo_distill.config.benchmarks import Declared
 from nemo_distill.config.schedule import COSINE
 from nemo_distill.config.settings import FORWARD_KL
 
@@ -111,6 +112,10 @@ class Evaluation:
     """Most of a benchmark's answers, as a share from 0 to 1, that may be missing since they could not be asked for."""
     pruned: str = "all"
     """Benchmarks of the pruned student: a name in `settings.PRUNED`."""
+    benchmarks: tuple[Declared, ...] = ()
+    """Benchmarks that the recipe declares."""
+    tasks: tuple[str, ...] | None = None
+    """The part of suite and declared benchmarks that is asked; None: all."""
 
 
 @dataclass(frozen=True, kw_only=True)

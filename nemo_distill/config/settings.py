@@ -11,6 +11,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
+from nemo_distill.config.benchmarks import Declared, check_declared
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.schedule import parse_tokens
 from nemo_distill.errors import UserError, nearest
@@ -202,8 +203,18 @@ class Evaluate:
     pruned: str | None = None
     """What the pruned student is asked before it is distilled: `all`, or what is `cheap` even where it never ends an
     answer (`evaluator.harness.budget`)."""
+    benchmarks: tuple[Declared, ...] = ()
+    """What is asked beside the suite: `Questions(...)` of the recipe's own and nemo-evaluator's tasks,
+    `Benchmark(...)` (`nemo_distill.config.benchmarks`)."""
+    tasks: tuple[str, ...] | None = None
+    """The part of all these that is asked, by task, title or name, e.g. `ifeval,my_quiz`; None: all."""
 
     def __post_init__(self):
+        if isinstance(self.benchmarks, list):
+            object.__setattr__(self, "benchmarks", tuple(self.benchmarks))
+        if isinstance(self.tasks, str):
+            object.__setattr__(self, "tasks", (self.tasks,))
+        check_declared(self.benchmarks)
         _positive(self, "repeats", "max_new_tokens")
         _share(self, "max_unasked")
         _one_of(self, "pruned", PRUNED)

@@ -12,11 +12,11 @@ a run reads one of its sources from, the hub or files at hand, is a matter of it
 the names are the same at every scale. A recipe's own source is read from where the recipe says, at any scale.
 """
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_distill.config.arguments import check_arguments, check_count
 from nemo_distill.config.schedule import parse_tokens
 from nemo_distill.errors import UserError, nearest
 
@@ -57,14 +57,7 @@ class Source:
 
     def __new__(cls, **given: object) -> "Source":
         """Raises `UserError` for an argument that there is not, with the nearest, and where there is no name."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in given:
-            if name not in known:
-                raise UserError(f"a source has no argument {name!r}. {nearest(name, known)}")
-        if given and "name" not in given:
-            raise UserError(
-                f"the source {next(iter(given))}={next(iter(given.values()))!r} has no name: give it name=."
-            )
+        check_arguments(cls, "source", given, name="name")
         return super().__new__(cls)
 
     def __post_init__(self):
@@ -111,12 +104,9 @@ class Source:
 
     def _check_count(self, name: str) -> None:
         value = getattr(self, name)
-        if value is None:
-            return
         if name == "tokens" and not isinstance(value, bool) and isinstance(value, int) and not value > 0:
             raise UserError(f"source {self.name!r} holds {value} tokens: nothing can be drawn from it.")
-        if isinstance(value, bool) or not isinstance(value, int) or not value > 0:
-            raise UserError(f"source {self.name!r}: {name}={value!r} has to be a whole number above 0.")
+        check_count(self, f"source {self.name!r}", name)
 
     @property
     def kind(self) -> str:

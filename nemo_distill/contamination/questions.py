@@ -8,7 +8,7 @@ An entry is plain data for the config of a step, with a hash of its file: other 
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,13 @@ class Question:
     """All that is asked."""
 
 
-def questions_for(suite: str, folder: str | None) -> list[dict]:
-    """An entry for each benchmark whose questions there are: of our offline suite, if it is asked, and of a folder.
+def questions_for(asked: Mapping[str, Path | None], folder: str | None) -> list[dict]:
+    """An entry for each benchmark whose questions there are: of those that are asked, and of a folder.
 
+    `asked` are benchmarks by name, each with the file of a recipe's own questions, or None for an offline task of ours.
     Raises `UserError` for a folder that holds none, and for two of one name.
     """
-    own = offline_questions() if suite == "offline" else []
+    own = [_offline_entry(name) if path is None else _own_entry(name, path) for name, path in sorted(asked.items())]
     entries = own + (questions_in(Path(folder)) if folder else [])
     check_names(entries)
     return entries
@@ -46,8 +47,7 @@ def questions_for(suite: str, folder: str | None) -> list[dict]:
 
 def offline_questions() -> list[dict]:
     """An entry for each of our offline tasks."""
-    files = sorted(_offline_folder().glob("*.jsonl"))
-    return [_entry(path, file=OFFLINE + path.name, field="messages") for path in files]
+    return [_offline_entry(path.stem) for path in sorted(_offline_folder().glob("*.jsonl"))]
 
 
 def questions_in(folder: Path) -> list[dict]:
@@ -111,10 +111,19 @@ def _offline_folder() -> Path:
     return Path(found.origin).parent / "data"
 
 
-def _entry(path: Path, *, file: str, field: str) -> dict:
-    name = path.name.removesuffix(next(ending for ending in ENDINGS if path.name.endswith(ending)))
+def _offline_entry(task: str) -> dict:
+    path = _offline_folder() / f"{task}.jsonl"
+    return _entry(path, file=OFFLINE + path.name, field="messages")
+
+
+def _own_entry(name: str, path: Path) -> dict:
+    return _entry(path, file=str(path), field=_field_of(path), name=name)
+
+
+def _entry(path: Path, *, file: str, field: str, name: str = "") -> dict:
+    named = name or path.name.removesuffix(next(ending for ending in ENDINGS if path.name.endswith(ending)))
     return {
-        "benchmark": name,
+        "benchmark": named,
         "file": file,
         "field": field,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

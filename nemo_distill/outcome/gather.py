@@ -28,13 +28,13 @@ from evaluator.results.files import (
 )
 from evaluator.results.run import PRUNED_SIZES, BlendPart, Pruning, Report, Row, StepRecord, check_rows
 from evaluator.results.scores import RESULTS_FILE, CheckpointResult, TaskResult
-from evaluator.suites.catalogue import get_suite
 from evaluator.suites.suite import Suite
 from nemo_distill.config.schedule import Schedule
 from nemo_distill.config.teacher import path_of
 from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
 from nemo_distill.data.prepared import SOURCES_FILE, tokens_counted
 from nemo_distill.errors import UserError
+from nemo_distill.outcome.suites import suite_of_config
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import SPEC_FILE, Spec, is_done, read_mark, why_damaged
 
@@ -106,12 +106,8 @@ def _gather(spec: Spec) -> Report:
     steps = all_upstream(spec)
     with form(f"the config of {_short(spec.folder)}"):
         config = spec.config
-        suite = get_suite(config["suite"])
-        if config["repeats"] is not None:
-            suite = suite.with_repeats(config["repeats"])
         evaluation = steps[config["checkpoints"][-1]["step"]].config
-        if evaluation.get("max_new_tokens") is not None:
-            suite = suite.with_max_new_tokens(evaluation["max_new_tokens"])
+        suite = suite_of_config({**evaluation, "suite": config["suite"], "repeats": config["repeats"]})
         course = steps[config["distill"][-1]].config.get("course", {})
         evaluated = [steps[checkpoint["step"]] for checkpoint in config["checkpoints"]]
         segments = [steps[name] for name in config["distill"]]

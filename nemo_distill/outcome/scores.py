@@ -7,12 +7,15 @@ from pathlib import Path
 
 from evaluator.results.run import AVERAGE, Row
 from evaluator.results.scores import CheckpointResult
-from evaluator.suites.catalogue import get_suite
+from nemo_distill.outcome.suites import suite_of
+from nemo_distill.run.step import SPEC_FILE, Spec
 
 
 def scores_of(evaluation: Path) -> dict[str, float]:
     """Means from 0 to 100 by benchmark, as tables call it, and their average."""
     row = Row("", CheckpointResult.load(evaluation))
-    titles = {benchmark.task: benchmark.title for benchmark in get_suite(row.result.suite).benchmarks}
+    declared = Spec.load(evaluation / SPEC_FILE).config.get("benchmarks", ())
+    suite = suite_of(row.result.suite, None, declared=declared)
+    titles = {benchmark.task: benchmark.title for benchmark in suite.benchmarks}
     scores = {titles.get(task, task): 100 * summary.mean for task, summary in row.summaries.items()}
     return {AVERAGE: 100 * row.average.mean, **scores}

@@ -22,10 +22,13 @@ from evaluator.stats.power import detectable_difference
 from evaluator.suites import datasets
 from evaluator.suites.catalogue import get_suite
 from evaluator.suites.judge import Judge, judge_of
+from evaluator.suites.own import checked
 from evaluator.suites.suite import Suite, identity_of
+from nemo_distill.config.benchmarks import files_of
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
+from nemo_distill.outcome.benchmarks import entry_of, with_declared, with_tasks
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ class Asked:
     """The sentence on what has to be said before a checkpoint can be asked; empty where nothing is lacking."""
     remarks: tuple[str, ...] = ()
     """What to know of the engine before anything is spent, in sentences."""
+    declared: tuple[Mapping[str, Any], ...] = ()
+    """Entries of the benchmarks that the recipe declares (`nemo_distill.outcome.benchmarks`)."""
+    tasks: tuple[str, ...] | None = None
+    """Tasks that are asked of all that there are; None: all."""
+    own: Mapping[str, Path | None] = field(default_factory=dict)
+    """Benchmarks whose questions are at hand, each with the recipe's file, None where they ship with this package."""
 
 
 def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
@@ -89,9 +98,14 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
 
     Raises `UserError` for a suite that is not there, that lacks something it needs, and for what `site` cannot say.
     """
-    suite = suite_of(settings.suite, settings.repeats, settings.max_new_tokens)
+    suite, declared = asked_suite(settings)
+    files = {task: file for task, file in paths(files_of(settings.benchmarks)).items() if task in declared}
     folder = Path(settings.datasets) if settings.datasets else None
-    means = Means(datasets=folder, execute_generated_code=settings.execute_generated_code)
+    means = Means(
+        datasets=folder,
+        execute_generated_code=settings.execute_generated_code,
+        questions=files,
+    )
     try:
         suite = prepare_suite(suite, means)  # with the number of questions that there are
     except ValueError as error:
@@ -122,7 +136,7 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         identity["launcher"] = launcher_config.identity(suite, cluster)
     if folder and any(benchmark.dataset for benchmark in suite.benchmarks):
         identity["datasets"] = datasets.hash_datasets(folder, suite)
-    if any(benchmark.task.startswith("offline") for benchmark in suite.benchmarks):
+    if any(benchmark.harness == "offline" for benchmark in suite.benchmarks):
         identity["tasks"] = version.identity()
     if not suite.evaluation:
         identity["harness"] = {"version": evaluation.VERSION}
@@ -135,15 +149,42 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         pruned=None if asked_of_pruned == suite else tuple(one.task for one in asked_of_pruned.benchmarks),
         unready=_unready(suite, cluster) if cluster else "",
         remarks=tuple(_remarks(cluster)) if cluster else (),
+        declared=tuple(declared.values()),
+        tasks=tuple(one.task for one in suite.benchmarks) if settings.tasks else None,
+        own={one.task: files.get(one.task) for one in suite.benchmarks if one.harness == "offline"},
     )
 
 
+def asked_suite(settings: Evaluation) -> tuple[Suite, dict[str, dict[str, Any]]]:
+    """The benchmarks that `settings` ask, and the entries of those that the recipe declares, by task.
+
+    Raises `UserError` for a suite or a task that is not there, and for questions that cannot be asked.
+    """
+    declared = {one.task: entry_of(one) for one in settings.benchmarks}
+    suite = suite_of(settings.suite, settings.repeats, settings.max_new_tokens, declared=tuple(declared.values()))
+    if settings.tasks:
+        suite = with_tasks(suite, settings.tasks)
+    asked = {benchmark.task for benchmark in suite.benchmarks}
+    return suite, {task: entry for task, entry in declared.items() if task in asked}
+
+
 def own_questions(settings: Evaluation) -> list[list[dict]]:
-    """The conversations that a model is to continue, of the suite's benchmarks that ship with this package."""
-    folder = Path(version.__file__).parent / "data"
-    tasks = [one.task for one in suite_of(settings.suite, settings.repeats).benchmarks if one.harness == "offline"]
-    lines = [line for task in tasks for line in (folder / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [json.loads(line)["messages"] for line in lines]
+    """The conversations that a model is to continue, of questions that ship with this package or are a recipe's own."""
+    suite, _ = asked_suite(settings)
+    folder, files = Path(version.__file__).parent / "data", files_of(settings.benchmarks)
+    found: list[list[dict]] = []
+    for benchmark in suite.benchmarks:
+        if benchmark.own:
+            found += [one["messages"] for one in checked(benchmark.task, benchmark.own, paths(files))]
+        elif benchmark.harness == "offline":
+            lines = (folder / f"{benchmark.task}.jsonl").read_text(encoding="utf-8").splitlines()
+            found += [json.loads(line)["messages"] for line in lines]
+    return found
+
+
+def paths(files: Mapping[str, str]) -> dict[str, Path]:
+    """Files of questions, by task."""
+    return {task: Path(file) for task, file in files.items()}
 
 
 def cluster_of(site: Mapping[str, Any]) -> Cluster:
@@ -175,16 +216,33 @@ def _model_of(judge: Judge | None) -> str | None:
 
 
 def suite_of(
-    name: str, repeats: int | None, max_new_tokens: int | None = None, *, tasks: Sequence[str] | None = None
+    name: str,
+    repeats: int | None,
+    max_new_tokens: int | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    declared: Sequence[Mapping[str, Any]] = (),
 ) -> Suite:
-    """The suite called `name`, with these numbers in place of its own, and of its `tasks` those named.
+    """The suite called `name` and what is `declared` beside it, with these numbers in place of their own.
 
-    Raises `UserError` when there is none.
+    Of all that, `tasks` are what is asked; None: all. Raises `UserError` when there is no such suite.
     """
     try:
         suite = get_suite(name)
     except ValueError as error:
         raise UserError(str(error)) from None
+    suite = with_declared(suite, declared) if declared else suite
     suite = suite if repeats is None else suite.with_repeats(repeats)
     suite = suite if max_new_tokens is None else suite.with_max_new_tokens(max_new_tokens)
     return suite if tasks is None else suite.with_benchmarks(one for one in suite.benchmarks if one.task in tasks)
+
+
+def suite_of_config(config: Mapping[str, Any]) -> Suite:
+    """The suite that the config of an evaluation says, with the part of it that this checkpoint was asked."""
+    return suite_of(
+        config["suite"],
+        config["repeats"],
+        config.get("max_new_tokens"),
+        tasks=config.get("tasks"),
+        declared=config.get("benchmarks", ()),
+    )

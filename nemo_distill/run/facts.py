@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_distill.config.benchmarks import files_of
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.settings import Health
@@ -55,6 +56,8 @@ class Beside:
     """Most of a benchmark's answers, as a share from 0 to 1, that could not be asked for, in an evaluation."""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     """Site's settings of the cluster that evaluations are sent to (`evaluator.harness.cluster`)."""
+    questions: Mapping[str, str] = field(default_factory=dict)
+    """Files of the recipe's own questions, by task."""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Beside":
@@ -71,6 +74,7 @@ class Beside:
             teacher=record.get("teacher", ""),
             max_unasked=record.get("max_unasked", 0.05),
             evaluation=record.get("evaluation") or {},
+            questions=record.get("questions") or {},
         )
 
     def record(self) -> dict[str, Any]:
@@ -128,6 +132,7 @@ class RunFacts:
                 teacher=recipe.teacher.path if recipe.teacher.checkpoint == FOLDER else "",
                 max_unasked=recipe.evaluate.max_unasked,
                 evaluation=evaluation or {},
+                questions=files_of(recipe.evaluate.benchmarks),
             ),
         )
 

@@ -4,9 +4,11 @@ Config: `checkpoint` (name of the upstream step that exported it, or what `data.
 (what tables call it), `suite`, `repeats` (per question; None: the suite's), `max_new_tokens` (of an answer; None: the
 suite's), `datasets` (folder of the hub's data sets, or None), `execute_generated_code` (whether it may be), `protocol`
 (a hash, see `nemo_distill.outcome.suites`), `seed`, `threads` (CPU threads of the model); where they are not all,
-`tasks` (those of the suite's that are asked); of a suite of nemo-evaluator-launcher `launcher` (what the site says that
-decides a score, see `evaluator.harness.cluster`). Upstream: the step that exported the checkpoint, if one did.
-Beside it, in no fingerprint: `max_unasked`, the share of a benchmark's answers that may be missing.
+`tasks` (those that are asked); where a recipe declares any, `benchmarks` (`nemo_distill.outcome.benchmarks`); of a
+suite of nemo-evaluator-launcher `launcher` (what the site says that decides a score, see `evaluator.harness.cluster`).
+Upstream: the step that exported the checkpoint, if one did.
+Beside it, in no fingerprint: `max_unasked`, the share of a benchmark's answers that may be missing, and `questions`,
+the files of a recipe's own questions.
 Output: `results.json` (every score by question and repeat), `answers.jsonl` (what was answered) and `nemo_evaluator/`
 (its own output and logs). `evaluator.harness.run` is the single entry point: whether the suite runs on this machine or
 on a cluster, the suite says.
@@ -26,7 +28,7 @@ from nemo_distill.config.teacher import path_of
 from nemo_distill.data.models import without_links
 from nemo_distill.errors import UserError
 from nemo_distill.families.checkpoint import fetched
-from nemo_distill.outcome.suites import cluster_of, suite_of
+from nemo_distill.outcome.suites import cluster_of, paths, suite_of_config
 from nemo_distill.run.step import Spec
 
 VERSION = 1
@@ -36,13 +38,14 @@ logger = logging.getLogger(__name__)
 def main(spec: Spec) -> None:
     """Serve the checkpoint, ask, score, write results.json."""
     config = spec.config
-    suite = suite_of(config["suite"], config["repeats"], config.get("max_new_tokens"), tasks=config.get("tasks"))
+    suite = suite_of_config(config)
     datasets = config.get("datasets")
     means = Means(
         threads=config["threads"],
         datasets=Path(datasets) if datasets else None,
         execute_generated_code=config.get("execute_generated_code", False),
         max_unasked=spec.beside.max_unasked,
+        questions=paths(spec.beside.questions),
     )
     exported = spec.upstream.get(config["checkpoint"])
     checkpoint = exported / "hf" if exported else fetched(path_of(config["checkpoint"], spec.beside.teacher))

@@ -5,10 +5,10 @@ nemo-evaluator starts it with the command in framework.yml:
     python -m core_evals.nemo_distill.runner --task offline_math --model pruned --url http://127.0.0.1:3825 \
         --out results --num-repeats 4 --seed 0 --temperature 0.6 --top-p 0.95 --max-tokens 48
 
-`--task a,b` asks the questions of both. All requests are in flight at once, up to `--parallelism`, so that a server
-that batches can. What comes out is samples.jsonl, one line per question and repeat, in order. What passes is asked
-again (`evaluator.harness.asking`), a prompt longer than the context is counted as unasked, and what else fails, fails
-it all, in one sentence.
+`--task a,b` asks the questions of both, a user's own of `--data FOLDER`. All requests are in flight at once, up to
+`--parallelism`, so that a server that batches can. What comes out is samples.jsonl, one line per question and repeat,
+in order. What passes is asked again (`evaluator.harness.asking`), a prompt longer than the context is counted as
+unasked, and what else fails, fails it all, in one sentence.
 """
 
 import argparse
@@ -38,9 +38,9 @@ DATA = Path(__file__).parent / "data"
 SAMPLES = "samples.jsonl"
 
 
-def read_questions(task: str, *, limit: int | None = None) -> list[dict]:
-    """The questions of `task`, the first `limit` of them; ids are distinct."""
-    lines = (DATA / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()
+def read_questions(task: str, *, folder: Path | None = None, limit: int | None = None) -> list[dict]:
+    """The questions of `task`, the first `limit` of them, of its file in `folder` (None: ours); ids are distinct."""
+    lines = ((folder or DATA) / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line) for line in lines if line.strip()][:limit]
     assert len({question["id"] for question in questions}) == len(questions), f"{task} has a question id twice"
     return questions
@@ -65,6 +65,7 @@ async def ask_all(
     timeout = aiohttp.ClientTimeout(total=arguments.timeout)
     connector = aiohttp.TCPConnector(limit=arguments.parallelism)
     asked_again: Counter[str] = Counter()
+    judging = asyncio.Semaphore(os.cpu_count() or 1)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
 
         async def ask(task: str, question: dict, repeat: int) -> dict:
@@ -85,11 +86,13 @@ async def ask_all(
                 finish_reason(reply, max_tokens=body["max_tokens"]),
             )
             ended = is_final(reply, max_tokens=body["max_tokens"])
+            async with judging:  # a pattern and a program take their time, in which others are asked
+                judged = await asyncio.to_thread(score, question, response, ended=ended)
             return {
                 "task": task,
                 "id": question["id"],
                 "repeat": repeat,
-                "score": float(score(question, response, ended=ended)),
+                "score": judged,
                 "prompt": "\n".join(message["content"] for message in question["messages"]),
                 "reference": question["answer"] or json.dumps(question["checks"]),
                 "response": response,
@@ -134,8 +137,10 @@ def main() -> None:
     for name in ("max-tokens", "parallelism", "max-retries", "num-repeats", "seed"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
-    questions = {task: read_questions(task, limit=arguments.limit) for task in arguments.task.split(",")}
+    tasks = arguments.task.split(",")
+    questions = {task: read_questions(task, folder=arguments.data, limit=arguments.limit) for task in tasks}
     try:
         records = asyncio.run(ask_all(arguments, questions))
     except ExceptionGroup as group:

@@ -1,9 +1,10 @@
-r"""Judges a response to one question of the offline tasks; pure standard library.
+r"""Judges a response to one question of the offline tasks, or of a user's own; pure standard library.
 
 A question's ``kind`` says how: "choice" reads the last letter announced, "boxed" the last ``\boxed{}``,
-"instruction" verifies rules about form, "code" runs a small function against test cases.  A response is what the
-model wrote, with or without its reasoning: only what follows the last ``</think>`` is judged.  A response that was cut
-while thinking is no answer, whatever stands in it; one without tags counts if it ended by itself.
+"instruction" verifies rules about form, "code" runs a small function against test cases.  Questions of a user's own may
+be "letter", "exact", "regex", "form" (`instructions`) and "program" (`program`) as well.  A response is what the model
+wrote, with or without its reasoning: only what follows the last ``</think>`` is judged.  A response that was cut while
+thinking is no answer, whatever stands in it; one without tags counts if it ended by itself.
 
 >>> score({"kind": "boxed", "answer": "62"}, r"7+5=12, 3+2+1=6</think>\boxed{62}")
 1.0
@@ -14,9 +15,13 @@ while thinking is no answer, whatever stands in it; one without tags counts if i
 import re
 from fractions import Fraction
 
+from core_evals.nemo_distill.instructions import followed
 from core_evals.nemo_distill.interpreter import Refused, call
+from core_evals.nemo_distill.program import passes
 
 THINK, END_THINK = "<think>", "</think>"
+REGEX_SECONDS = 2
+"""Longest that a pattern may search an answer; what takes longer is not found."""
 
 
 def visible(response: str, *, ended: bool = False) -> str:
@@ -126,14 +131,66 @@ _RULES = {
 
 def _code(question: dict, text: str) -> bool:
     checks = question["checks"]
-    fenced = re.findall(r"```[^\n`]*\n(.*?)```", text, re.DOTALL)
-    # A block that calls the function may follow the one that defines it.
-    defining = [block for block in fenced if re.search(rf"^\s*def\s+{checks['function']}\b", block, re.MULTILINE)]
-    source = (defining or fenced or [text])[-1].replace("\r\n", "\n")
+    source = _source(text, checks["function"])
     try:
         return all(call(source, checks["function"], arguments) == expected for arguments, expected in checks["cases"])
     except (Refused, SyntaxError, ArithmeticError, TypeError, ValueError, IndexError, RecursionError):
         return False  # a program that fails is a wrong answer, not a failed evaluation
 
 
-_JUDGES = {"choice": _choice, "boxed": _boxed, "instruction": _instruction, "code": _code}
+def _source(text: str, function: str) -> str:
+    """The program in an answer: its last fenced block, of those that define `function` where any does."""
+    fenced = re.findall(r"```[^\n`]*\n(.*?)```", text, re.DOTALL)
+    # A block that calls the function may follow the one that defines it.
+    defining = [block for block in fenced if re.search(rf"^\s*def\s+{function}\b", block, re.MULTILINE)]
+    return (defining or fenced or [text])[-1].replace("\r\n", "\n")
+
+
+def _letter(question: dict, text: str) -> bool:
+    """Whether the last letter that is announced, boxed or, of an answer that begins with or is one, there is right."""
+    letters = re.findall(r"(?i:answer)(?:\s+is)?\W*([A-Z])\b", text) or re.findall(r"^\W*([A-Z])(?:\W*$|[).:])", text)
+    box = last_box(text)
+    return (letters[-1] if box is None and letters else plain(box or "")) == question["answer"]
+
+
+def _exact(question: dict, text: str) -> bool:
+    """Whether the answer is one of those accepted: all of it, or what its last line has after `Answer:`."""
+    announced = re.findall(r"(?i:answer)[\s*]*:[\s*]*(.+?)\s*$", text, re.MULTILINE)
+    given = {bare(text), bare(announced[-1] if announced else text)}
+    return any(bare(accepted) in given for accepted in question["checks"]["accepted"])
+
+
+def bare(text: str) -> str:
+    """A text without letter case, punctuation around it and differences of white space.
+
+    >>> bare(" **New  York.** ")
+    'new york'
+    """
+    line = " ".join(text.split()).casefold()
+    return re.sub(r"^[^\w+-]+|[^\w%]+$", "", line) or line
+
+
+def _regex(question: dict, text: str) -> bool:
+    import regex  # which can be told when to give up
+
+    try:
+        return regex.search(question["checks"]["pattern"], text, timeout=REGEX_SECONDS) is not None
+    except TimeoutError:
+        return False
+
+
+def _program(question: dict, text: str) -> bool:
+    return passes(_source(text, question["checks"].get("function") or r"\w+"), question["checks"]["tests"])
+
+
+_JUDGES = {
+    "choice": _choice,
+    "boxed": _boxed,
+    "instruction": _instruction,
+    "code": _code,
+    "letter": _letter,
+    "exact": _exact,
+    "regex": _regex,
+    "form": lambda question, text: followed(question["checks"], text),
+    "program": _program,
+}

@@ -304,7 +304,7 @@ def test_the_adapter_asks_in_the_place_of_nemo_evaluators_own(tmp_path):
     from evaluator.harness.evaluation import run_config
     from evaluator.suites.catalogue import HARNESS
 
-    config = run_config(HARNESS, HARNESS.benchmarks[1], url="u", model_id="m", folder=Path("f"), seed=0, judge=None)
+    config = run_config(HARNESS, HARNESS.benchmarks[1:2], url="u", model_id="m", folder=Path("f"), seed=0, judge=None)
     adapter = config["target"]["api_endpoint"]["adapter_config"]
     assert adapter["discovery"] == {"modules": ["evaluator.harness.interceptor"]}
     asking, _, reasoning = adapter["interceptors"]

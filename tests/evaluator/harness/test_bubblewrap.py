@@ -129,7 +129,7 @@ def test_livecodebench_runs_in_the_sandbox_and_its_answers_are_read_back(tmp_pat
 
         with answering(reply) as endpoint:
             url = f"{endpoint}/chat/completions"
-            config = run_config(suite, benchmark, url=url, model_id="debug", folder=where, seed=0, judge=None)
+            config = run_config(suite, [benchmark], url=url, model_id="debug", folder=where, seed=0, judge=None)
             (port,) = free_ports(1)
             with evaluating(config, adapter_port=port, datasets=HUB, sandbox=True) as evaluation:
                 code = evaluation.wait()

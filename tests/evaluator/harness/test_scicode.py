@@ -82,7 +82,7 @@ def evaluated(tmp_path_factory, datasets, suite, bubblewrap) -> Path:
 
         with answering(reply) as endpoint:
             url = f"{endpoint}/chat/completions"
-            config = run_config(suite, benchmark, url=url, model_id="debug", folder=where, seed=0, judge=None)
+            config = run_config(suite, [benchmark], url=url, model_id="debug", folder=where, seed=0, judge=None)
             (port,) = free_ports(1)
             with evaluating(config, adapter_port=port, datasets=datasets, sandbox=True) as evaluation:
                 code = evaluation.wait()

@@ -41,7 +41,7 @@ def aime_config(folder: Path, url: str, suite=AIME) -> dict:
     where = folder / benchmark.task
     where.mkdir(exist_ok=True)
     url = f"{url}/chat/completions"
-    return run_config(suite, benchmark, url=url, model_id="debug", folder=where, seed=0, judge=None)
+    return run_config(suite, [benchmark], url=url, model_id="debug", folder=where, seed=0, judge=None)
 
 
 def run(config: dict, **more) -> int:
@@ -67,7 +67,9 @@ def test_two_evaluations_that_share_an_adapter_port_are_not_both_believed(tmp_pa
             folder.mkdir()
             url = together.enter_context(answering(lambda body, number=number: f"\\boxed{{{number}}}"))
             url = f"{url}/chat/completions"
-            config = run_config(MATH, None, url=url, model_id=f"model-{number}", folder=folder, seed=0, judge=None)
+            config = run_config(
+                MATH, MATH.benchmarks, url=url, model_id=f"model-{number}", folder=folder, seed=0, judge=None
+            )
             evaluations.append(together.enter_context(evaluating(config, adapter_port=port)))
         for evaluation in evaluations:
             evaluation.wait()

@@ -12,7 +12,17 @@ from nemo_distill.config.settings import Distill, Prepare, Prune, Settings
 from nemo_distill.errors import UserError
 from nemo_distill.experiment import steps_of
 
-MAY_BE_NONE = {"parameters", "export_config", "tokens", "questions", "repeats", "max_new_tokens", "datasets", "gpu"}
+MAY_BE_NONE = {
+    "tasks",
+    "parameters",
+    "export_config",
+    "tokens",
+    "questions",
+    "repeats",
+    "max_new_tokens",
+    "datasets",
+    "gpu",
+}
 """Fields of a resolved part to which None means something."""
 
 

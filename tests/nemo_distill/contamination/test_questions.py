@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from nemo_distill.contamination.questions import Question, offline_path, offline_questions, questions_in, read_questions
+from nemo_distill.contamination.questions import (
+    Question,
+    offline_path,
+    offline_questions,
+    questions_for,
+    questions_in,
+    read_questions,
+)
 from nemo_distill.debug import questions as debug_questions
 from nemo_distill.errors import UserError
 
@@ -17,12 +24,26 @@ def write(path, *rows):
 
 def test_our_offline_tasks_are_at_hand_wherever_they_are_installed():
     entries = offline_questions()
+    assert entries == questions_for(dict.fromkeys(debug_questions.TASKS), None)
     assert {entry["benchmark"] for entry in entries} == set(debug_questions.TASKS)
     for entry in entries:
         questions = read_questions(offline_path(entry["file"]), field=entry["field"])
         exercises = debug_questions.exercises(entry["benchmark"])
         assert [question.text for question in questions] == [exercise.prompt for exercise in exercises]
         assert questions[7].identity == f"{entry['benchmark']}-007"
+
+
+def test_questions_of_a_recipes_own_are_searched_for_by_the_name_of_their_benchmark(tmp_path):
+    own = write(tmp_path / "quiz.jsonl", {"question": "Which?", "answer": "A"})
+    folder = tmp_path / "more"
+    folder.mkdir()
+    write(folder / "exam.jsonl", {"question": "Where?"})
+    entries = questions_for({"offline_math": None, "my_quiz": own}, str(folder))
+    assert [entry["benchmark"] for entry in entries] == ["my_quiz", "offline_math", "exam"]
+    assert read_questions(own, field=entries[0]["field"]) == [Question("1", "Which?")]
+    write(folder / "my_quiz.jsonl", {"question": "Where?"})
+    with pytest.raises(UserError, match="'my_quiz' is there twice"):
+        questions_for({"my_quiz": own}, str(folder))
 
 
 def test_a_folder_has_a_benchmark_per_file_whatever_its_field_is_called(tmp_path):

@@ -1,0 +1,96 @@
+"""A user's own questions, asked of the debug world's teacher through nemo-evaluator, programs in the sandbox."""
+
+import json
+import shutil
+
+import pytest
+
+from evaluator.harness.requirements import Means, prepare_suite
+from evaluator.harness.run import run_suite
+from evaluator.results.answers import ANSWERS_FILE, load_answers
+from evaluator.suites.catalogue import OFFLINE
+from evaluator.suites.own import digest_of, read_own
+from evaluator.suites.suite import Benchmark, Own, Suite
+from tests.evaluator.conftest import TEACHER
+
+CHOICES = "A) shallow B) narrow C) weak D) sour"
+ROWS = {
+    "quiz": (
+        "choice",
+        [
+            {"question": f"What is the opposite of strong?\n{CHOICES}", "answer": "C", "id": "strong"},
+            {"question": "Find a gas.\nA) Saturn B) helium C) moth D) gold", "answer": "B", "id": "gas"},
+        ],
+    ),
+    "sums": (
+        "boxed",
+        [
+            {"question": "Compute 465 + 111.", "answer": 576},
+            {"question": "Tom has 742 pens and loses 186. How many pens now?", "answer": "556.0"},
+        ],
+    ),
+    "programs": (
+        "code",
+        [
+            {
+                "question": "Write a Python function calc that returns x plus 8 minus 2.",
+                "tests": "assert [calc(x) for x in (-3, 0, 40)] == [3, 6, 46]",
+            },
+            {
+                "question": "Give me a Python function g that returns x minus 6 if x is above 3, else x plus 7.",
+                "tests": "assert g(10) == 4 and g(1) == 8",
+            },
+        ],
+    ),
+}
+
+
+def own_suite(folder, *names: str) -> tuple[Suite, Means]:
+    """The suite of these benchmarks, and where their files are."""
+    benchmarks, files = [], {}
+    for name in names:
+        kind, rows = ROWS[name]
+        files[name] = folder / f"{name}.jsonl"
+        files[name].write_text("".join(json.dumps(row) + "\n" for row in rows))
+        questions = read_own(files[name], Own(kind, "", "{question}"))
+        benchmarks.append(
+            Benchmark(
+                title=name.title(),
+                task=name,
+                repeats=2,
+                metric="pass_at_1_avg-of-{n}",
+                score="symbolic_correct",
+                questions=len(rows),
+                protocol="own",
+                repeats_key="num_repeats",
+                harness="offline",
+                executes_code=kind == "code",
+                declared=True,
+                own=Own(kind, digest_of(questions), "{question}"),
+            )
+        )
+    return OFFLINE.with_benchmarks(benchmarks), Means(questions=files, execute_generated_code=True)
+
+
+def test_a_program_of_the_models_needs_leave_and_a_suite_its_files(tmp_path):
+    suite, means = own_suite(tmp_path, "sums", "programs")
+    with pytest.raises(ValueError, match=r"executes what the model writes \(Programs\).*execute_generated_code=true"):
+        prepare_suite(suite, Means(questions=means.questions))
+    with pytest.raises(ValueError, match="the file of the questions of 'sums' is not said"):
+        prepare_suite(suite, Means(execute_generated_code=True))
+
+
+@pytest.mark.slow
+def test_own_questions_are_asked_and_judged_as_the_suites_are(tmp_path):
+    names = [*ROWS] if shutil.which("bwrap") else ["quiz", "sums"]
+    suite, means = own_suite(tmp_path, *names)
+    assert [len(asked) for asked in suite.evaluations] == [2, 1][: len(names) - 1]
+    folder = tmp_path / "out with 'a space"
+    folder.mkdir()
+    result = run_suite(TEACHER, suite=suite, folder=folder, label="teacher", seed=0, means=means)
+    assert [task.task for task in result.tasks] == names
+    assert result.tasks[0].questions == ("gas", "strong") and len(result.tasks[0].scores[0]) == 2
+    assert [task.summary.mean for task in result.tasks] == [1.0] * len(names), result.tasks
+    kept = {question.question: question for question in load_answers(folder / ANSWERS_FILE) if question.task == "quiz"}
+    assert kept["strong"].prompt.endswith(CHOICES) and kept["strong"].reference == "C"
+    assert (folder / "nemo_evaluator" / "quiz" / "questions" / "sums.jsonl").is_file()

@@ -1,0 +1,170 @@
+"""A recipe with benchmarks of its own: what its steps are told, what they depend on, and what is refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nemo_distill import Benchmark, Blend, Evaluate, Questions, Settings, UserError
+from nemo_distill.config.overrides import override
+from nemo_distill.config.recipe import Recipe
+from nemo_distill.config.scale import get_scale
+from nemo_distill.experiment import steps_of
+from nemo_distill.outcome.suites import suite_of_config
+from nemo_distill.run.facts import RunFacts
+from nemo_distill.run.step import place
+
+GAS = {"question": "Find a gas.", "choices": ["Saturn", "helium"], "answer": "helium"}
+FISH = {"question": "Find a fish.", "choices": ["cod", "oak"], "answer": "A"}
+SUM = {"question": "Compute 465 + 111.", "answer": 576}
+
+
+@pytest.fixture
+def quiz(tmp_path, monkeypatch) -> Path:
+    """The file of a quiz, in a folder in which commands are given."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "questions").mkdir()
+    (tmp_path / "questions" / "sums.jsonl").write_text(f"{json.dumps(SUM)}\n" * 2)
+    file = tmp_path / "questions" / "quiz.jsonl"
+    write(file, GAS, FISH)
+    return file
+
+
+def write(file: Path, *rows: dict) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def own(**changes) -> tuple[Questions, ...]:
+    quiz = Questions(name="my_quiz", path="questions/quiz.jsonl", kind="choice", repeats=4)
+    sums = Questions(name="my_sums", path="questions/sums.jsonl", kind="boxed", title="Sums", max_new_tokens=20)
+    return dataclasses.replace(quiz, **changes), sums
+
+
+def recipe(*words: str, benchmarks=()) -> Recipe:
+    settings = Settings(blend=Blend("mine", {"stem": 100}), evaluate=Evaluate(benchmarks=benchmarks))
+    changed = override({"settings": settings}, [f"settings.{word}" for word in words])["settings"]
+    return Recipe.of("mine", changed, get_scale("debug"))
+
+
+def placed(*words: str, benchmarks=()):
+    return place(steps_of(recipe(*words, benchmarks=benchmarks))[0], runs=Path("runs"))
+
+
+def changed(before, after) -> set[str]:
+    return {name.partition("-")[0] for name, spec in after.items() if before[name].fingerprint != spec.fingerprint}
+
+
+EVALUATION = {"evaluate", "contamination", "report"}
+
+
+def test_an_evaluation_is_told_what_is_asked_and_nothing_else_depends_on_it(quiz):
+    plain, specs = placed(), placed(benchmarks=own())
+    assert changed(plain, specs) == EVALUATION
+    assert not {"benchmarks", "tasks"} & set(plain["evaluate-teacher"].config)
+    config = specs["evaluate-teacher"].config
+    assert [entry["name"] for entry in config["benchmarks"]] == ["my_quiz", "my_sums"] and "tasks" not in config
+    assert config["benchmarks"] == specs["evaluate-pruned"].config["benchmarks"]
+    suite = suite_of_config(json.loads(json.dumps(config)))
+    assert [one.title for one in suite.benchmarks[-2:]] == ["my_quiz", "Sums"]
+    assert [one.questions for one in suite.benchmarks[-2:]] == [2, 2]
+    assert suite.benchmarks[-1].params == {"max_new_tokens": 20}
+    asked = [entry["benchmark"] for entry in specs["contamination"].config["questions"]]
+    assert {"my_quiz", "my_sums", "offline_math"} < set(asked)
+
+
+def test_other_questions_are_another_evaluation_and_moved_ones_are_not(quiz):
+    before = placed(benchmarks=own())
+    write(quiz, GAS | {"note": "easy"}, FISH)
+    assert changed(before, placed(benchmarks=own())) <= {"contamination", "report"}, "the same is asked"
+    write(quiz, GAS | {"answer": "Saturn"}, FISH)
+    after = placed(benchmarks=own())
+    assert changed(before, after) == EVALUATION
+    moved = Path(shutil.move(quiz, quiz.with_name("moved.jsonl")))
+    benchmarks = own(path=moved)
+    elsewhere = placed(benchmarks=benchmarks)
+    assert changed(after, elsewhere) == {"contamination", "report"}
+    told = RunFacts.of(recipe(benchmarks=benchmarks), executor="local").beside.questions
+    assert told == {"my_quiz": str(moved), "my_sums": str(quiz.with_name("sums.jsonl"))}
+    assert changed(elsewhere, placed(benchmarks=own(path=moved, prompt="{question} {choices}"))) == {
+        "evaluate",
+        "report",
+    }
+
+
+def test_a_part_is_asked_by_task_title_or_name(quiz):
+    specs = placed("evaluate.tasks=ifeval,MATH,my_quiz", benchmarks=own())
+    config = specs["evaluate-0.2M" if "evaluate-0.2M" in specs else "evaluate-teacher"].config
+    assert config["tasks"] == ["offline_math", "offline_ifeval", "my_quiz"]
+    assert [entry["name"] for entry in config["benchmarks"]] == ["my_quiz"]
+    assert [one.task for one in suite_of_config(config).benchmarks] == config["tasks"]
+    asked = {entry["benchmark"] for entry in specs["contamination"].config["questions"]}
+    assert asked == {"offline_math", "offline_ifeval", "my_quiz"}
+    (only,) = steps_of(recipe("evaluate.tasks=my_quiz", "evaluate.repeats=2", benchmarks=own()))[1].loads
+    assert (only.title, only.questions, only.repeats) == ("my_quiz", 2, 2)
+    for word, sentence in {
+        "evaluate.tasks=ifevl": "names 'ifevl', which is not asked. Did you mean 'ifeval'?",
+        "evaluate.tasks=my_quizz": "Did you mean 'my_quiz'?",
+    }.items():
+        with pytest.raises(UserError, match=sentence):
+            placed(word, benchmarks=own())
+
+
+def test_what_cannot_be_declared_is_one_sentence(quiz):
+    for arguments, sentence in (
+        ({"nme": "x"}, "a benchmark has no argument 'nme'. Did you mean 'name'?"),
+        ({"path": "x"}, "the benchmark path='x' has no name"),
+        ({"name": "my quiz", "path": "x", "kind": "choice"}, "cannot be called 'my quiz'. Did you mean 'my-quiz'?"),
+        ({"name": "q", "path": "x", "kind": "choices"}, "has the kind 'choices'. Did you mean 'choice'?"),
+        ({"name": "q", "path": "", "kind": "choice"}, "path='', which has to be text"),
+        ({"name": "q", "path": "x", "kind": "exact", "repeats": 0}, "repeats=0 has to be a whole number above 0"),
+        ({"name": "q", "path": "x", "kind": "exact", "prompt": "hm"}, "prompt='hm' has no {question} in it"),
+        (
+            {"name": "q", "path": "x", "kind": "choice", "prompt": "{question} {choice}"},
+            "prompt has {choice} in it. Did you mean 'choices'?",
+        ),
+    ):
+        with pytest.raises(UserError) as raised:
+            Questions(**arguments)
+        assert sentence in str(raised.value)
+    for arguments, sentence in (
+        ({"tsk": "x"}, "a benchmark has no argument 'tsk'. Did you mean 'task'?"),
+        ({"task": "a b", "questions": 9, "metric": "m", "score": "s", "scale": "unit"}, "TASK or HARNESS.TASK"),
+        ({"task": "a", "questions": 9, "metric": "m", "score": "s", "scale": "percnt"}, "Did you mean 'percent'?"),
+        ({"task": "a", "questions": 0, "metric": "m", "score": "s", "scale": "unit"}, "questions=0 has to be a whole"),
+        (
+            {"task": "a", "questions": 9, "metric": "m", "score": "s", "scale": "unit", "repeats": 4},
+            "'a' is asked 4 times, by a parameter that is not named",
+        ),
+    ):
+        with pytest.raises(UserError) as raised:
+            Benchmark(**arguments)
+        assert sentence in str(raised.value)
+    quiz_, sums = own()
+    for benchmarks, sentence in (
+        ((quiz_, quiz_), "has the task 'my_quiz' twice"),
+        ((quiz_, dataclasses.replace(sums, title="my_quiz")), "has the title 'my_quiz' twice"),
+        (("my_quiz",), "has to be a tuple of Questions"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            Evaluate(benchmarks=benchmarks)
+    with pytest.raises(UserError, match="the suite 'offline' has a benchmark 'IFEval'; call yours 'my_IFEval'"):
+        placed(benchmarks=own(name="IFEval"))
+    with pytest.raises(UserError, match=r"executes what the model writes .my_quiz., in a sandbox"):
+        placed(benchmarks=(dataclasses.replace(quiz_, kind="code", path=code(quiz)),))
+    write(quiz, GAS, GAS | {"answer": "neon"})
+    with pytest.raises(UserError, match=r"benchmark 'my_quiz': .*quiz.jsonl, line 2: its answer is 'neon'"):
+        placed(benchmarks=own())
+    write(quiz, GAS)
+    with pytest.raises(UserError, match="quiz.jsonl has one question; no difference"):
+        placed(benchmarks=own())
+    quiz.unlink()
+    with pytest.raises(UserError, match=r"benchmark 'my_quiz': .*quiz.jsonl cannot be read: No such file"):
+        placed(benchmarks=own())
+
+
+def code(quiz: Path) -> Path:
+    path = quiz.with_name("code.jsonl")
+    write(path, *[{"question": "Double x.", "tests": "assert f(2) == 4"}] * 2)
+    return path
