@@ -57,6 +57,10 @@ class InTransformers:
         """Of the mean loss of the next token (the first one after the last), by the names in the file."""
         return self._asked(folder, tokens, backward=True)[1]
 
+    def both(self, folder: Path, tokens: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Logits and gradients at once."""
+        return self._asked(folder, tokens, backward=True)
+
     def _asked(self, folder: Path, tokens: torch.Tensor, *, backward: bool) -> tuple:
         assert self._process.stdin and self._process.stdout
         with tempfile.TemporaryDirectory() as scratch:

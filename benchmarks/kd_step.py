@@ -1,6 +1,7 @@
 """A distillation microbatch at the study's shapes on one GPU: NeMo's path and ours, in turn, in one process.
 
-    python benchmarks/kd_step.py [--seq-length 8192] [--micro-batch-size 1] [--breakdown] [--train 5]
+    python benchmarks/kd_step.py [--seq-length 8192] [--micro-batch-size 1] [--breakdown] [--documents 8]
+        [--train 5]
 
 Teacher forward, student forward and backward; random weights, bf16, Transformer Engine's layers. Needs an H100 or H200;
 what does not fit its memory is said to. Each line changes one thing more than the line above:
@@ -16,6 +17,9 @@ what does not fit its memory is said to. Each line changes one thing more than t
 
 No optimizer runs, but with `--train`: then the last line's model is trained on its one microbatch for so many
 iterations, Adam and its float32 weights and moments on the host (84 GB), since no single card has room for them.
+
+With `--documents N` every line is measured again beside steps whose sequences are N documents kept apart
+(`distill.reset_at_documents`), which begin at random, at other places in each step; the two kinds take turns.
 
 Medians of `--times` steps after two others, of microbatches that follow another of their iteration: the first, for
 which a student in FP8 quantises its weights, takes longer. Rates count 2 FLOPs per parameter and token for a forward
@@ -34,7 +38,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from gpu_time import median
+from gpu_time import in_turn, median
 
 from nemo_distill.compat import device, registry
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
@@ -68,6 +72,7 @@ def main() -> None:
         help="drop gradients before every step: on 80 GB, 13 GiB of them leave no room for a student in FP8",
     )
     parser.add_argument("--train", type=int, default=0, metavar="ITERATIONS", help="of the last line, with Adam")
+    parser.add_argument("--documents", type=int, default=0, metavar="N", help="of each sequence, kept apart")
     parser.add_argument("--lines", default=",".join(LINES), help="which lines are measured, separated by commas")
     options = parser.parse_args()
     if unknown := set(options.lines.split(",")) - set(LINES):
@@ -85,15 +90,22 @@ def main() -> None:
     print(f"matrix product: {bench.peak / 1e12:.0f} TFLOP/s in bf16, {bench.peak_fp8 / 1e12:.0f} in FP8\n")
     print("| | ms | tokens/s | TFLOP/s | of the matrix product | peak GiB | loss |\n|---|---|---|---|---|---|---|")
     wanted = options.lines.split(",")
-    breakdowns = {}
+    breakdowns, overheads = {}, []
     for name, title, change in bench.lines():
         change()
         if name in wanted:
             print(bench.line(title), flush=True)
+            if options.documents:
+                overheads.append(bench.overhead(title))
             if options.breakdown:
                 breakdowns[title] = bench.breakdown()
     for title, parts in breakdowns.items():
         print(f"\n{title}, ms of GPU time: " + ", ".join(f"{kind} {ms:.1f}" for kind, ms in parts.items()))
+    if overheads:
+        print(
+            f"\n| {options.documents} documents a sequence | as one, ms | kept apart, ms | ratio |\n|---|---|---|---|"
+        )
+        print("\n".join(overheads), flush=True)
     bench.loss_alone()
     if options.train:
         bench.train(options.train)
@@ -202,6 +214,31 @@ class Bench:
             f"| {title} | {1e3 * seconds:.0f} | {self.tokens / seconds:,.0f} | {rate / 1e12:.0f} | "
             f"{rate / self.peak:.0%} | {torch.cuda.max_memory_allocated() / GIB:.1f} | {loss.item():.5f} |"
         )
+
+    def overhead(self, title: str) -> str:
+        """A row of the table of documents kept apart."""
+        from nemo_distill.nemotron_h import documents
+
+        documents.install()
+        rows, length = self.batch.shape
+        draw = torch.Generator().manual_seed(0)
+
+        def kept_apart():
+            with documents.kept_apart(documents.Documents.of(starts.pop(), length=length)):
+                self.step()
+
+        def begins() -> torch.Tensor:
+            inside = 1 + torch.randperm(length - 1, generator=draw)[: self.options.documents - 1].sort().values
+            return torch.cat([torch.zeros(1, dtype=inside.dtype), inside]).cuda()
+
+        starts = [[begins() for _ in range(rows)] for _ in range(2 + self.options.times)]
+        self._clear()
+        try:
+            as_one, apart = in_turn([self.step, kept_apart], self.options.times, before=self._drop_gradients)
+        except torch.OutOfMemoryError:
+            self._clear()
+            return f"| {title} | does not fit | | |"
+        return f"| {title} | {1e3 * as_one:.1f} | {1e3 * apart:.1f} | {apart / as_one:.4f} |"
 
     def breakdown(self) -> dict[str, float]:
         """Milliseconds of a step's kernels by what they are for, most first, and how long the GPU waited for work."""

@@ -188,11 +188,13 @@ def _segments(recipe: Recipe) -> list[Step]:
 
 
 def _kd_config(recipe: Recipe) -> dict:
-    """The fields of `kd.options.Options`; the loss is named where it is not the study's."""
+    """The fields of `kd.options.Options`; what is not the study's is named where it is chosen."""
     distill = recipe.distill
     other: dict = {} if distill.loss == FORWARD_KL else {"loss": distill.loss}
     if distill.temperature != 1:
         other["temperature"] = distill.temperature
+    if distill.reset_at_documents:
+        other["reset_at_documents"] = True
     return {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8, **other}
 
 

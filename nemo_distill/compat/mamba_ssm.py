@@ -33,13 +33,15 @@ def chunk_scan(
     dt_softplus: bool = False,
     dt_limit: tuple[float, float] = (0.0, float("inf")),
     return_final_states: bool = False,
+    seq_idx: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """y of the recurrence `h_t = exp(A dt_t) h_{t-1} + dt_t B_t x_t`, `y_t = C_t h_t + D x_t`, gated by silu(z).
 
     Shapes: x (batch, length, heads, head dim); dt (batch, length, heads); A (heads); B and C (batch, length, groups,
     state); D (heads) or (heads, head dim); z as x. Computes in float32 and returns y in x's type; with
-    `return_final_states` also the state after the last token, (batch, heads, head dim, state).
-    `chunk_size` bounds the chunk. (upstream: `mamba_ssm.ops.triton.ssd_combined.mamba_chunk_scan_combined`)
+    `return_final_states` also the state after the last token, (batch, heads, head dim, state). Where `seq_idx` (batch,
+    length) changes from one token to the next, the state begins anew. `chunk_size` bounds the chunk.
+    (upstream: `mamba_ssm.ops.triton.ssd_combined.mamba_chunk_scan_combined`)
     """
     batch, length, heads, head_dim = x.shape
     groups, state = B.shape[2:]
@@ -67,18 +69,27 @@ def chunk_scan(
 
     causal = torch.ones(q, q, dtype=torch.bool, device=x.device).tril()
     span = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, float("-inf"))
+    to_end = log_decay[..., -1:] - log_decay  # decay from each token to the end of its chunk
+    from_start, whole_chunk = log_decay, log_decay[..., -1]
+    if seq_idx is not None:
+        numbers = torch.cat([seq_idx, seq_idx[:, -1:].expand(-1, pad)], 1).view(batch, chunks, 1, 1, q)
+        last = numbers[..., -1:]
+        before = F.pad(last[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0), value=-1)
+        span = span.masked_fill(numbers[..., :, None] != numbers[..., None, :], float("-inf"))
+        to_end = to_end.masked_fill(numbers != last, float("-inf"))
+        from_start = from_start.masked_fill(numbers != before, float("-inf"))
+        whole_chunk = whole_chunk.masked_fill((last != before).squeeze(-1), float("-inf"))
     scores = (Cc @ Bc.transpose(-1, -2)).unsqueeze(3) * span.exp()
     y = scores @ xdt
 
-    to_end = (log_decay[..., -1:] - log_decay).exp()  # decay from each token to the end of its chunk
-    states = (xdt * to_end[..., None]).transpose(-1, -2) @ Bc.unsqueeze(3)
-    whole_chunk = log_decay[..., -1].exp()[..., None, None]
+    states = (xdt * to_end.exp()[..., None]).transpose(-1, -2) @ Bc.unsqueeze(3)
+    whole_chunk = whole_chunk.exp()[..., None, None]
     carried = torch.zeros_like(states[:, 0])
     entering = []
     for c in range(chunks):
         entering.append(carried)
         carried = carried * whole_chunk[:, c] + states[:, c]
-    y = y + (Cc.unsqueeze(3) @ torch.stack(entering, 1).transpose(-1, -2)) * log_decay.exp()[..., None]
+    y = y + (Cc.unsqueeze(3) @ torch.stack(entering, 1).transpose(-1, -2)) * from_start.exp()[..., None]
 
     y = y.flatten(2, 3).transpose(2, 3).reshape(batch, chunks * q, heads, head_dim)[:, :length]
     if D is not None:
@@ -87,6 +98,26 @@ def chunk_scan(
         y = y * F.silu(z.float())
     y = y.to(x.dtype)
     return (y, carried.flatten(1, 2)) if return_final_states else y
+
+
+def causal_conv(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, seq_idx: Tensor | None = None, activation: str | None = None
+) -> Tensor:
+    """Each channel of x (batch, channels, length) convolved with its weight (channels, width), up to the token itself.
+
+    With `seq_idx` (batch, length), of the tokens of the same number only. (upstream: `causal_conv1d.causal_conv1d_fn`)
+    """
+    (channels, width), length = weight.shape, x.shape[2]
+    if seq_idx is None:
+        y = F.conv1d(x, weight[:, None], bias, padding=width - 1, groups=channels)[..., :length]
+    else:
+        y = x * weight[:, -1:]
+        for back in range(1, min(width, length)):
+            same = (seq_idx[:, back:] == seq_idx[:, :-back])[:, None]
+            y = y + F.pad(x[..., :-back] * same * weight[:, -1 - back, None], (back, 0))
+        if bias is not None:
+            y = y + bias[:, None]
+    return F.silu(y) if activation in ("silu", "swish") else y
 
 
 def gated_rms_norm(

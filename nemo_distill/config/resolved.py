@@ -84,6 +84,8 @@ class Distillation:
     """Pairs of a student's and a teacher's layer whose outputs are compared as well."""
     loss_on: str = "all"
     """Tokens that the loss is taken on: a name in `settings.LOSS_ON`."""
+    reset_at_documents: bool = False
+    """Whether documents of a sequence are kept apart."""
     fused_loss: bool
     """Whether the loss is taken from hidden states, chunk by chunk."""
     fused_kernels: bool

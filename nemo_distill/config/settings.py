@@ -153,6 +153,9 @@ class Distill:
     loss_on: str | None = None
     """What the loss is taken on: `all` tokens, as in the study, or in chats the assistant's `answers` alone; all of a
     plain text counts either way."""
+    reset_at_documents: bool | None = None
+    """Whether attention, convolution and Mamba's state begin anew at each document of a sequence, in teacher and
+    student; in the study they go on."""
     fused_loss: bool | None = None
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""

@@ -3,6 +3,7 @@
 import torch
 
 from nemo_distill.compat import distillation
+from nemo_distill.nemotron_h.documents import Documents, kept_apart
 
 SAMPLES, SAMPLE_TOKENS, CHUNK = 4, 1024, 256
 """Sequences of the course that the teacher is asked about, tokens of each, and tokens whose logits are held at once."""
@@ -30,7 +31,8 @@ def teacher_loss(teacher, dataset) -> float:
                 sample[name][:SAMPLE_TOKENS].to(weight.device) for name in ("tokens", "labels", "loss_mask")
             )
             position_ids = torch.arange(len(tokens), device=weight.device)
-            teacher(tokens[None], position_ids[None], None)
+            with kept_apart(Documents.in_sample(sample, length=len(tokens), device=weight.device)):
+                teacher(tokens[None], position_ids[None], None)
             hidden = entered.pop()
             if teacher.config.sequence_parallel:
                 hidden = gather_from_sequence_parallel_region(hidden)

@@ -63,6 +63,7 @@ def print_preview(
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))
     console.print()
     console.print(milestone_table(recipe.schedule, milestones, estimate))
+    _print_remarks(console, distillation_remarks(recipe))
     if estimate:
         console.print()
         console.print(cost_table(estimate))
@@ -170,6 +171,17 @@ def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimat
             row += [f"{estimate.segment_gpu_hours(milestone.label):,.0f}", duration_in_words(hours)]
         table.add_row(*row)
     return table
+
+
+def distillation_remarks(recipe: Recipe) -> list[tuple[str, str]]:
+    """(sentence, style) of how the student learns otherwise than in the study."""
+    if not recipe.distill.reset_at_documents:
+        return []
+    sentence = (
+        "Documents of a sequence are kept apart in teacher and student: attention, convolution and Mamba's state begin "
+        "anew at each (distill.reset_at_documents=true)."
+    )
+    return [(sentence, "")]
 
 
 def step_table(run: Run, steps: Iterable[str], unsettled: Collection[str] = ()) -> Table:

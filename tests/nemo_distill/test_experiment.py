@@ -12,6 +12,7 @@ from nemo_distill.config.settings import Distill, Evaluate, Prepare, Prune, Sett
 from nemo_distill.errors import UserError
 from nemo_distill.experiment import steps_of
 from nemo_distill.kd import losses
+from nemo_distill.plan.preview import distillation_remarks
 from nemo_distill.run.step import place
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -217,3 +218,11 @@ def test_a_loss_on_answers_prepares_anew_and_needs_hidden_states():
         recipe(distill=Distill(loss_on="answers", intermediate_layers=(("decoder.final_norm", "decoder.final_norm"),)))
     with pytest.raises(UserError, match="distill.loss_on cannot be 'answer'. Did you mean 'answers'"):
         Distill(loss_on="answer")
+
+
+def test_documents_kept_apart_are_another_distillation_of_the_same_tokens():
+    apart = recipe(distill=Distill(reset_at_documents=True))
+    assert changed(recipe(), apart) == {"distill", "export", "evaluate", "report"}
+    assert changed(recipe(), recipe(distill=Distill(reset_at_documents=False))) == set()
+    ((sentence, _),) = distillation_remarks(apart)
+    assert "begin anew at each" in sentence and not distillation_remarks(recipe())

@@ -28,6 +28,8 @@ from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.kd import precision
 from nemo_distill.kd.losses import find_loss
 from nemo_distill.kd.options import Options
+from nemo_distill.nemotron_h import documents
+from nemo_distill.nemotron_h.documents import Documents
 from nemo_distill.nemotron_h.model import recompute_mlp
 
 
@@ -70,6 +72,8 @@ class DistillationModel(DistillationGPTModel):
         if hasattr(self, "module"):
             return
         super().configure_model()
+        if self.options.reset_at_documents:
+            documents.install()
         if self.options.fused_kernels and device.on_gpu():
             from nemo_distill.nemotron_h.kernels import mixer, norm
 
@@ -83,6 +87,12 @@ class DistillationModel(DistillationGPTModel):
             precision.student_in_fp8(self.module)
         if self.recompute == "mlp":
             recompute_mlp(self.module)
+
+    def forward_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """Of teacher and student, which both keep documents apart where they are told of any."""
+        told = Documents.in_batch(batch) if self.options.reset_at_documents else None
+        with documents.kept_apart(told):
+            return super().forward_step(batch)
 
     @property
     def training_loss_reduction(self) -> _DistillationLossReduction:

@@ -14,11 +14,17 @@ import numpy as np
 import torch
 from megatron.core.datasets.gpt_dataset import GPTDataset
 
+from nemo_distill.backends.nemo.documents import with_documents
 
-def dataset_class(blend: list[str]) -> type[GPTDataset]:
-    """The class for Megatron's weighted blend: its own where no source has marks, so that indices keep their names."""
+
+def dataset_class(blend: list[str], *, documents: bool = False) -> type[GPTDataset]:
+    """The class for Megatron's weighted blend: its own where no source has marks, so that indices keep their names.
+
+    With `documents`, sequences say where these begin.
+    """
     marked = any(Path(f"{prefix}.loss").exists() for prefix in blend[1::2])
-    return MarkedDataset if marked else GPTDataset
+    chosen = MarkedDataset if marked else GPTDataset
+    return with_documents(chosen) if documents else chosen
 
 
 class MarkedDataset(GPTDataset):

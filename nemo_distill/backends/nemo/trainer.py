@@ -60,7 +60,13 @@ def train(training: Training) -> None:
     events = Events(training.listeners, course=course, until=training.until, context=context)
     llm.train(
         model,
-        data_module(course, training.blend, tokenizer=model.tokenizer, index_folder=training.index_folder),
+        data_module(
+            course,
+            training.blend,
+            tokenizer=model.tokenizer,
+            index_folder=training.index_folder,
+            documents=training.kd.reset_at_documents,
+        ),
         trainer=trainer(course, events=events, ranks=training.ranks),
         log=nl.NeMoLogger(
             log_dir=str(training.folder / "nemo"),
@@ -85,8 +91,13 @@ def _pairs_file(training: Training) -> Path | None:
     return file
 
 
-def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Path) -> llm.PreTrainingDataModule:
-    """NeMo's data module over Megatron's weighted blend `[weight, prefix, weight, prefix, ...]`."""
+def data_module(
+    course: Course, blend: list[str], *, tokenizer, index_folder: Path, documents: bool = False
+) -> llm.PreTrainingDataModule:
+    """NeMo's data module over Megatron's weighted blend `[weight, prefix, weight, prefix, ...]`.
+
+    With `documents`, sequences say where these begin.
+    """
     index_folder.mkdir(parents=True, exist_ok=True)
     data = llm.PreTrainingDataModule(
         paths=blend,
@@ -99,7 +110,7 @@ def data_module(course: Course, blend: list[str], *, tokenizer, index_folder: Pa
         split="99,1,0" if course.validation_interval else "100,0,0",
         seed=course.seed,
         index_mapping_dir=str(index_folder),
-        dataset_cls=dataset_class(blend),
+        dataset_cls=dataset_class(blend, documents=documents),
         output_log=False,
     )
     # The module asks for masks where Transformer Engine is not installed; Nemotron-H's attention makes its own.

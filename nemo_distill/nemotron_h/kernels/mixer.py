@@ -14,6 +14,7 @@ from megatron.core.ssm.mamba_mixer import MambaMixer
 from torch import Tensor
 
 from nemo_distill.compat.kernels import MIXER
+from nemo_distill.nemotron_h import documents
 from nemo_distill.nemotron_h.kernels import amax, norm, ssd
 
 
@@ -39,7 +40,7 @@ def _train(mixer: MambaMixer, zxbcdt: Tensor) -> Tensor:
     for module in (mixer.conv1d, mixer.norm):  # neither is called, and the hooks may wait for their weights to arrive
         for hook in module._forward_pre_hooks.values():
             hook(module, ())
-    zxbcdt = zxbcdt.transpose(0, 1)
+    zxbcdt, packed = zxbcdt.transpose(0, 1), documents.current()
     y, found = MixerFunction.apply(
         zxbcdt if zxbcdt.shape[0] == 1 else zxbcdt.contiguous(),  # rows may lie apart, as those of an FP8 `in_proj` do
         mixer.conv1d.weight.squeeze(1),
@@ -51,6 +52,7 @@ def _train(mixer: MambaMixer, zxbcdt: Tensor) -> Tensor:
         mixer.norm.eps,
         mixer.cp.ngroups_local_tpcp,
         mixer.headdim,
+        *((packed.numbers, packed.decay) if packed else ()),
     )
     return amax.attach_amax(y.transpose(0, 1).contiguous(), found)
 
@@ -61,21 +63,26 @@ class MixerFunction(torch.autograd.Function):
     Differentiable once. (upstream: `MambaSplitConv1dScanCombinedFn`)
 
     Shapes: `conv_weight` (x | B | C, width), `conv_bias` (x | B | C); `dt_bias`, `A`, `D` (heads); `norm_weight` and
-    the last dimension of what is returned (heads x head dim).
+    the last dimension of what is returned (heads x head dim). Documents are kept apart by their `numbers` (batch,
+    length) and what `ssd.apart` makes of these.
     """
 
     @staticmethod
-    def forward(ctx, zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, eps, groups, head_dim):
+    def forward(
+        ctx, zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, eps, groups, head_dim, numbers=None, apart=None
+    ):
         ctx.sizes = D.shape[0], head_dim, groups
         z, xbc, dt = _split(zxbcdt, *ctx.sizes[:2])
-        x, B, C = _heads(_convolved(xbc, conv_weight, conv_bias), *ctx.sizes)
+        x, B, C = _heads(_convolved(xbc, conv_weight, conv_bias, numbers), *ctx.sizes)
         cumulative, steps = _chunk_cumsum_fwd(dt, A, ssd.CHUNK, dt_bias=dt_bias, dt_softplus=True)
+        if apart is not None:
+            cumulative -= apart
         y, entering = ssd.forward(x, steps, cumulative, B, C, D)
         out, scale, found = norm.forward(
             y.flatten(0, 1).flatten(1), z.flatten(0, 1), norm_weight, group_size=z.shape[-1] // groups, eps=eps
         )
         ctx.save_for_backward(
-            zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, cumulative, steps, y, entering, scale
+            zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, cumulative, steps, y, entering, scale, numbers
         )
         ctx.mark_non_differentiable(found)
         return out.view(z.shape), found
@@ -83,10 +90,10 @@ class MixerFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient, _):
         (zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight,
-         cumulative, steps, y, entering, scale) = ctx.saved_tensors  # fmt: skip
+         cumulative, steps, y, entering, scale, numbers) = ctx.saved_tensors  # fmt: skip
         made = torch.empty(zxbcdt.shape, dtype=zxbcdt.dtype, device=zxbcdt.device)
         (z, xbc, dt), (dz, dxbc, ddt) = _split(zxbcdt, *ctx.sizes[:2]), _split(made, *ctx.sizes[:2])
-        convolved = _convolved(xbc, conv_weight, conv_bias)
+        convolved = _convolved(xbc, conv_weight, conv_bias, numbers)
         x, B, C = _heads(convolved, *ctx.sizes)
         grad_convolved = torch.empty_like(convolved)
         dx, dB, dC = _heads(grad_convolved, *ctx.sizes)
@@ -101,12 +108,12 @@ class MixerFunction(torch.autograd.Function):
         grad_steps, grad_decay, dD = ssd.backward(dy.view_as(y), x, steps, cumulative, B, C, D, entering, dx, dB, dC)
         _, dA, ddt_bias = _chunk_cumsum_bwd(grad_decay, grad_steps, dt, A, dt_bias=dt_bias, dt_softplus=True, ddt=ddt)
         found, dconv_weight, dconv_bias, *_ = causal_conv1d_bwd_function(
-            _channels_first(xbc), conv_weight, conv_bias, grad_convolved.transpose(1, 2), None, None, None,
+            _channels_first(xbc), conv_weight, conv_bias, grad_convolved.transpose(1, 2), numbers, None, None,
             _channels_first(dxbc), False, True,
         )  # fmt: skip
         if found.data_ptr() != dxbc.data_ptr():  # rows of a width that the kernel wants copied
             dxbc.copy_(found.transpose(1, 2))
-        return made, dconv_weight, dconv_bias, ddt_bias, dA, dD.to(D.dtype), dnorm_weight, None, None, None
+        return made, dconv_weight, dconv_bias, ddt_bias, dA, dD.to(D.dtype), dnorm_weight, *[None] * 5
 
 
 def _split(zxbcdt: Tensor, heads: int, head_dim: int) -> tuple[Tensor, ...]:
@@ -123,9 +130,9 @@ def _heads(convolved: Tensor, heads: int, head_dim: int, groups: int) -> tuple[T
     return x.unflatten(-1, (heads, head_dim)), B.unflatten(-1, (groups, -1)), C.unflatten(-1, (groups, -1))
 
 
-def _convolved(xbc: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _convolved(xbc: Tensor, weight: Tensor, bias: Tensor | None, numbers: Tensor | None) -> Tensor:
     """(batch, length, channels), with silu behind."""
-    return causal_conv1d_fwd_function(_channels_first(xbc), weight, bias, None, None, None, True).transpose(1, 2)
+    return causal_conv1d_fwd_function(_channels_first(xbc), weight, bias, numbers, None, None, True).transpose(1, 2)
 
 
 def _channels_first(xbc: Tensor) -> Tensor:

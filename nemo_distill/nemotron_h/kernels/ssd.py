@@ -23,15 +23,21 @@ gradient of a is made from float32 products alone: it is a sum of differences th
 Shapes: x, y (batch, length, heads, head dim); dt and `cumulative`, which is a, (batch, heads, chunks, chunk), float32;
 B, C (batch, length, groups, state); D (heads); `entering`, the states before all chunks, (batch, chunks, heads, state,
 head dim). Heads of a group lie side by side. Where nothing else is said, the last dimension alone is contiguous.
+
+All that passes from one token to another does so by exp of a difference of a. Where `apart` is taken off a, it leaps so
+far down between two documents that exp of what spans the leap is 0: no state, and no gradient, gets across.
 """
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn import functional as F
 
 CHUNK = 128
 """Tokens per chunk. It is no part of the result but for rounding; what a model's config says is for mamba-ssm."""
+APART = 104.0
+"""What is taken off a at the first token of a document: the least of which exp is 0 in float32, as a's digits go by."""
 STATES = {"num_warps": 8, "num_stages": 3}
 OUTPUT = {"num_warps": 8, "num_stages": 3}
 INPUT = {"ROWS": 64, "num_warps": 4, "num_stages": 1, "maxnreg": 168}
@@ -49,6 +55,17 @@ PROGRAMS = 256
 def fits(length: int, head_dim: int, state: int) -> bool:
     """Whether this scan computes sequences of `length` tokens with heads and states of these sizes."""
     return length % CHUNK == 0 and state in (64, 128) and head_dim <= 128
+
+
+def apart(numbers: Tensor) -> Tensor:
+    """What `cumulative` has too much where documents are kept apart, to be taken off in place.
+
+    Of the number of each token's document (batch, length), which counts up from one token to another by at most one;
+    (batch, 1, chunks, chunk), float32.
+    """
+    within = numbers.unflatten(1, (-1, CHUNK))
+    before = F.pad(within[:, :-1, -1], (1, 0))  # of the state that enters
+    return (APART * (within - before[..., None])).unsqueeze(1)
 
 
 def forward(x: Tensor, dt: Tensor, cumulative: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:

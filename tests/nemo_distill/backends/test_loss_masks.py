@@ -69,6 +69,45 @@ def test_a_blend_without_marks_is_megatrons_own_and_keeps_its_indices(prefixes):
     assert dataset_class(["50.0", prefixes[1], "50.0", prefixes[0]]) is MarkedDataset
 
 
+def test_a_sequence_tells_where_its_documents_begin_and_is_otherwise_the_same_by_the_same_indices(prefixes, tmp_path):
+    """Each token says its document and its place in it; documents are cut where a sequence ends, and begin anew."""
+    from nemo.collections.common.tokenizers import AutoTokenizer
+    from torch.utils.data import default_collate
+
+    from nemo_distill.backends.nemo.indices import build, one_process
+    from nemo_distill.backends.nemo.trainer import data_module
+    from nemo_distill.nemotron_h.documents import Documents
+
+    with IndexedWriter(tmp_path / "placed", vocab_size=60_000) as writer:
+        for number, length in enumerate(np.random.default_rng(0).integers(1, 90, 300).tolist()):
+            writer.add(100 * number + np.arange(length), np.array([length]))
+        writer.finish()
+    tokenizer, count = AutoTokenizer(str(TEACHER)), COURSE.max_iterations * COURSE.global_batch_size
+
+    def sequences(blend: list[str], folder: Path, *, documents: bool) -> list[dict]:
+        data = data_module(COURSE, blend, tokenizer=tokenizer, index_folder=folder, documents=documents)
+        with one_process():
+            build(data, COURSE)
+            return [data._train_ds[index] for index in range(count)]
+
+    for blend, folder in ((["100.0", str(tmp_path / "placed")], "one"), (["70.0", *prefixes[:1]], "marked")):
+        plain = sequences(blend, tmp_path / folder, documents=False)
+        files = {path: path.stat().st_mtime_ns for path in (tmp_path / folder).iterdir()}
+        told = sequences(blend, tmp_path / folder, documents=True)
+        assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / folder).iterdir()}
+        for before, after in zip(plain, told, strict=True):
+            assert all((after[name] == before[name]).all() for name in before)
+            if folder == "one":
+                count_of_starts = int(after["cu_seqlens_argmin"]) - 1
+                begins = (after["tokens"] % 100 == 0).numpy()
+                begins[0] = True
+                assert after["cu_seqlens"][:count_of_starts].tolist() == np.flatnonzero(begins).tolist()
+                assert after["cu_seqlens"][count_of_starts:].tolist() == [32] + [-1] * (33 - count_of_starts)
+        batch = default_collate(told[:3])
+        numbers = Documents.in_batch(batch).numbers
+        assert [len(row.unique()) for row in numbers] == (batch["cu_seqlens_argmin"].flatten() - 1).tolist()
+
+
 def test_a_micro_batch_without_a_marked_token_has_no_loss_and_not_no_number():
     import torch
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nemo_distill.compat.mamba_ssm import GatedRMSNorm, chunk_scan
+from nemo_distill.compat.mamba_ssm import GatedRMSNorm, causal_conv, chunk_scan
 
 
 def recurrence(x, dt, A, B, C, D=None, z=None, dt_bias=None):
@@ -68,6 +68,53 @@ def test_its_gradients_are_the_recurrence_s():
     expected = torch.autograd.grad((recurrence(**given)[0] * weights).sum(), list(given.values()))
     for name, ours, theirs in zip(names, got, expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs.double(), atol=5e-4, rtol=1e-3, msg=name)
+
+
+DOCUMENTS = ([1, 2, 61, 32, 4], [33, 3, 64])
+"""Tokens of each, in two sequences: some shorter than the convolution is wide, some as long as chunks, most neither."""
+NUMBERS = torch.stack([torch.arange(len(row)).repeat_interleave(torch.tensor(row)) for row in DOCUMENTS]).int()
+
+
+def one_by_one(compute, along: dict[str, torch.Tensor], dim: int) -> torch.Tensor:
+    """`compute` of every document by itself, as sequences; `along` has the tokens in the dimension `dim`."""
+    return torch.cat(
+        [
+            torch.cat([compute(dict(zip(along, part, strict=True))) for part in documents], dim)
+            for row, sizes in enumerate(DOCUMENTS)
+            for documents in [zip(*(tensor[row : row + 1].split(sizes, dim) for tensor in along.values()), strict=True)]
+        ]
+    )
+
+
+def test_the_state_begins_anew_at_every_document_and_no_gradient_gets_across():
+    given = inputs(100)
+    for t in given.values():
+        t.requires_grad_()
+    along = {name: given[name] for name in ("x", "dt", "B", "C", "z")}
+    fixed = {name: given[name] for name in ("A", "D", "dt_bias")}
+    weights = torch.randn(2, 100, 6, 5, generator=torch.Generator().manual_seed(1))
+    made = chunk_scan(**given, chunk_size=32, dt_softplus=True, seq_idx=NUMBERS)
+    wanted = one_by_one(lambda part: chunk_scan(**part, **fixed, chunk_size=32, dt_softplus=True), along, 1)
+    torch.testing.assert_close(made, wanted, atol=2e-5, rtol=1e-4)
+    results = (torch.autograd.grad((y * weights).sum(), list(given.values())) for y in (made, wanted))
+    for name, ours, theirs in zip(given, *results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=5e-4, rtol=1e-3, msg=name)
+    alone = chunk_scan(**given, chunk_size=32, dt_softplus=True)
+    assert (alone - made).abs().max() > 0.1, "they are not apart by themselves"
+
+
+def test_the_convolution_s_window_ends_where_a_document_begins():
+    draw = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(size, generator=draw, dtype=torch.float64).requires_grad_() for size in ((2, 6, 100), (6, 4), (6,))
+    )
+    made = causal_conv(x, weight, bias, seq_idx=NUMBERS, activation="silu")
+    wanted = one_by_one(lambda part: causal_conv(part["x"], weight, bias, activation="silu"), {"x": x}, 2)
+    torch.testing.assert_close(made, wanted)
+    weights = torch.randn(made.shape, generator=draw, dtype=torch.float64)
+    results = (torch.autograd.grad((y * weights).sum(), (x, weight, bias)) for y in (made, wanted))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_transformers_own_torch_scan_agrees():

@@ -28,9 +28,10 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-again", until=CUT, save_interval=4),  # a name and a folder of its own
         segment("distill-nemo", until=CUT, kd={**KD, "fused_loss": False, "fused_kernels": False}),
         segment("distill-fresh", until=CUT, save_interval=5),
+        segment("distill-apart", until=2, kd={**KD, "reset_at_documents": True}),
         segment("distill-hidden", until=2, intermediate_layers=[["decoder.final_norm", "decoder.final_norm"]]),
     )
-    run_all([steps["distill-2"]], [steps["distill-hidden"], steps["distill-nemo"]])
+    run_all([steps["distill-2"], steps["distill-apart"]], [steps["distill-hidden"], steps["distill-nemo"]])
     return steps
 
 
@@ -66,7 +67,11 @@ def test_every_segment_reads_the_indices_that_were_built_beforehand(specs, whole
     built = set(json.loads((step.folder / SUCCESS).read_text())["files"])
     assert len([name for name in built if name.endswith(".npy")]) == 3 * 2 + 2  # of two sources, and of their blend
     assert {str(path.relative_to(step.folder)) for path in (step.folder / index.FOLDER).iterdir()} == built
-    assert not [path for name in ("distill-whole", "distill-2") for path in specs[name].folder.rglob("*_index.npy")]
+    assert not [
+        path
+        for name in ("distill-whole", "distill-2", "distill-apart")
+        for path in specs[name].folder.rglob("*_index.npy")
+    ]
 
 
 def test_the_learning_rate_is_the_schedule_s(whole):
@@ -114,6 +119,12 @@ def test_mlp_layers_that_are_computed_again_change_no_digit(specs, whole):
 
 def test_hidden_states_can_be_matched_too(specs, whole):
     assert losses(specs["distill-hidden"])[0]["loss"] > whole[0]["loss"]  # the logits' loss and the hidden states'
+
+
+def test_documents_kept_apart_are_the_same_tokens_and_another_loss(specs, whole):
+    made = losses(specs["distill-apart"])
+    assert [line["tokens"] for line in made] == [line["tokens"] for line in whole[:2]]
+    assert 1e-4 < abs(made[0]["loss"] / whole[0]["loss"] - 1) < 0.2
 
 
 def test_the_loss_from_hidden_states_trains_as_nemo_s_from_logits(specs, whole):

@@ -49,6 +49,32 @@ for heads, head_dim, state in ((4, 80, 64), (10, 64, 128)):
     both("dt", (by_dt + by_decay * rates[:, None, None]).flatten(2).transpose(1, 2), dt.grad)
     both("A", (by_decay * steps).sum((0, 2, 3)), rates.grad)
 
+    if state == 64:
+        # documents of one token, of fewer than a chunk has and of more, two of which begin where chunks do
+        sizes = [1, 2, 125, 70, 58], [127, 1, 128]
+        numbers = torch.stack([torch.arange(len(row)).repeat_interleave(torch.tensor(row)) for row in sizes]).int()
+        begins = [[sum(row[:at]) for at in range(len(row) + 1)] for row in sizes]
+        along = x, dt, b, c
+
+        def alone(row, first, end):
+            part = [tensor[row : row + 1, first:end] for tensor in along]
+            return scan.chunk_scan(part[0], part[1], rates, part[2], part[3], 64, D=d)
+
+        y = torch.cat([
+            torch.cat([alone(row, *bounds) for bounds in zip(places, places[1:])], 1)
+            for row, places in enumerate(begins)
+        ])
+        wanted = torch.autograd.grad(y, [x, b, c, d, dt, rates], dy)
+        given[2] = given[2] - ssd.apart(numbers)
+        out, entering = ssd.forward(*given)
+        made = [torch.empty_like(tensor) for tensor in (x, b, c)]
+        by_dt, by_decay, by_skip = ssd.backward(dy, *given, entering, *made)
+        by_dt = (by_dt + by_decay * rates[:, None, None]).flatten(2).transpose(1, 2)
+        found = [*made, by_skip, by_dt, (by_decay * steps).sum((0, 2, 3))]
+        both("y of documents", out, y)
+        for name, one, two in zip(("x", "B", "C", "D", "dt", "A"), found, wanted):
+            both(f"{name} of documents", one, two)
+
     y, wide, weight = random(100, heads * head_dim), random(100, 2 * heads * head_dim), random(heads * head_dim)
     z = wide[:, heads * head_dim :]
     dout, dz = random(*y.shape).detach(), torch.empty_like(wide)[:, heads * head_dim :]
@@ -80,7 +106,7 @@ def test_in_triton_s_interpreter_scan_and_norm_are_pytorch_s_to_the_digits_of_fl
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     errors = json.loads(done.stdout)
-    assert len(errors) == 32 and max(errors.values()) < 2e-5, errors
+    assert len(errors) == 32 + 7 and max(errors.values()) < 2e-5, errors
 
 
 SIZES = {
@@ -124,6 +150,56 @@ def test_in_bf16_output_and_gradients_are_those_of_float32_within_its_rounding(s
         for name, one, two in zip(("output", *NAMES), found, wanted, strict=True)
     }
     assert all(error < 0.02 for error in errors.values()), errors
+
+
+DOCUMENTS = {
+    "the study's student": ([1, 2, 125, 3, 200, 181],),
+    "an eighth of it, two sequences": ([130, 1, 125], [256]),
+    "small": ([255, 1], [2, 3, 1, 250]),
+}
+"""Tokens of each document of each sequence."""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sizes", DOCUMENTS)
+def test_documents_that_are_kept_apart_are_those_documents_one_by_one(sizes):
+    from nemo_distill.nemotron_h.documents import Documents
+    from nemo_distill.nemotron_h.kernels.mixer import MixerFunction
+
+    given, (_, length, _, head_dim, groups, _) = random_mixer(*SIZES[sizes]), SIZES[sizes]
+    lengths = [torch.tensor(row, device="cuda") for row in DOCUMENTS[sizes]]
+    packed = Documents.of([row.cumsum(0) - row for row in lengths], length=length)
+    made, _ = MixerFunction.apply(*given, 1e-5, groups, head_dim, packed.numbers, packed.decay)
+    gradient = torch.randn_like(made)
+    found = [made, *torch.autograd.grad(made, given, gradient)]
+    exact = [tensor.detach().float().requires_grad_() for tensor in given]
+    wanted = torch.cat(
+        [
+            torch.cat([in_pytorch(part[None], *exact[1:], 1e-5, groups, head_dim) for part in row.split(sizes)], 1)
+            for row, sizes in zip(exact[0], DOCUMENTS[sizes], strict=True)
+        ]
+    )
+    wanted = [wanted, *torch.autograd.grad(wanted, exact, gradient.float())]
+    errors = {
+        name: ((one.float() - two).norm() / two.norm()).item()
+        for name, one, two in zip(("output", *NAMES), found, wanted, strict=True)
+    }
+    assert all(error < 0.02 for error in errors.values()), errors
+
+
+@pytest.mark.gpu
+def test_of_what_a_document_is_given_nothing_reaches_another():
+    from nemo_distill.nemotron_h.documents import Documents
+    from nemo_distill.nemotron_h.kernels.mixer import MixerFunction
+
+    given = random_mixer(*SIZES["small"])
+    packed = Documents.of([torch.tensor([0, 131], device="cuda")] * 2, length=256)
+    made, _ = MixerFunction.apply(*given, 1e-5, 2, 16, packed.numbers, packed.decay)
+    (of_the_second,) = torch.autograd.grad(made[:, 131:].float().sum(), given[:1], retain_graph=True)
+    (of_the_first,) = torch.autograd.grad(made[:, :131].float().sum(), given[:1])
+    dt = slice(-24, None)  # whose gradient is a sum of differences that all but cancel
+    assert of_the_second[:, :131, :-24].abs().max() == 0 == of_the_first[:, 131:, :-24].abs().max()
+    assert of_the_second[:, :131, dt].abs().max() < 1e-3 * of_the_first[:, :131, dt].abs().max()
 
 
 @pytest.mark.gpu
