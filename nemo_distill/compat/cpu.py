@@ -7,7 +7,6 @@ checkpoint code that run in the tests are the ones that run on a cluster.
 
 import contextlib
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ _RANDOM = "megatron.core.tensor_parallel.random"
 _MASKS = "megatron.core.transformer.utils:get_default_causal_mask"
 _FIX_DEVICE = "nemo.lightning.io.pl:_fix_tensors_device"
 _NOT_UPSTREAM = "none: CPU training is nobody's aim upstream (Megatron-LM pull requests 3853, 5313, 5317 were closed)"
-
-
-def choose_port() -> None:
-    """Let a process that trains by itself meet itself at whatever port is free when it listens.
-
-    Lightning would choose one seconds before, and an evaluation that runs beside may have taken it by then.
-    """
-    os.environ.setdefault("MASTER_PORT", "0")
 
 
 class _CpuRngTracker:

@@ -1,6 +1,7 @@
 """The device that training runs on here, and what it is told outside of any library."""
 
 import ctypes
+import os
 
 import torch
 
@@ -8,6 +9,13 @@ import torch
 def on_gpu() -> bool:
     """Whether training runs on CUDA here."""
     return torch.cuda.is_available()
+
+
+def store_of_one() -> torch.distributed.Store:
+    """Where a process that trains by itself meets itself; left to torch, it would open a port to every machine."""
+    for library in ("GLOO", "NCCL"):  # what these open is for this machine only
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+    return torch.distributed.HashStore()
 
 
 def release_local_memory() -> None:

@@ -40,8 +40,6 @@ def prepare() -> tuple[str, ...]:
 
     Once per process, before `megatron` or `nemo` is imported. Calling it again changes nothing.
     """
-    if not on_gpu():
-        cpu.choose_port()
     for change in CHANGES:
         if change.when != "on request" and not (change.when == "no GPU" and on_gpu()):
             change.apply()

@@ -1,7 +1,7 @@
 """The ranks of a step: the processes that torchrun starts for it, and how they agree.
 
-    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT \\
-        -m nemo_distill.step RUNS/distill-2.5B/FINGERPRINT/spec.json
+    python -m nemo_distill.run.torchrun --nodes 2 --ranks-per-node 8 --endpoint HOST:PORT \\
+        -- -m nemo_distill.step RUNS/distill-2.5B/FINGERPRINT/spec.json
 
 Every rank runs the same step. Rank 0 alone holds the folder's lock and writes marks; what it decides, or reads off a
 folder that another machine may see later than it does, the others are told through torchrun's own store. The first
@@ -161,19 +161,18 @@ class Processes:
 
 
 def torchrun(
-    step: list[str], *, nodes: int, ranks_per_node: int, endpoint: str | None = None, meeting: str = "none"
+    step: list[str], *, nodes: int, ranks_per_node: int, endpoint: str | None = None, node: int | None = None
 ) -> list[str]:
     """Arguments of the Python that starts `step`, itself such arguments, over several ranks; one such command per node.
 
-    `endpoint` (host:port, the port free) is where the nodes meet; one node needs none. `meeting` tells those who meet
-    there from others who come to the same port.
+    `endpoint` (host:port, the port free) is where the nodes meet, an address of the first; one node needs none. `node`
+    is which of them this is, from 0; Slurm tells where it is not given.
     """
     assert (endpoint is None) == (nodes == 1)
-    meet = ["--standalone"]
-    if endpoint:
-        meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", meeting]
     return [
-        *("-m", "torch.distributed.run", "--nnodes", str(nodes), "--nproc-per-node", str(ranks_per_node)),
-        *meet,
+        *("-m", "nemo_distill.run.torchrun", "--nodes", str(nodes), "--ranks-per-node", str(ranks_per_node)),
+        *(("--endpoint", endpoint) if endpoint else ()),
+        *(("--node", str(node)) if node is not None else ()),
+        "--",
         *step,
     ]

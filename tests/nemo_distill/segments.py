@@ -10,6 +10,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
+
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.settings import Health
 from nemo_distill.debug import corpora
@@ -127,19 +129,28 @@ def start(
         if fork and nodes * ranks_per_node == 1:
             inherited = inherited | forks()
     step = ["-m", "nemo_distill.step", path]
+    commands = [step]
     if nodes * ranks_per_node > 1:
         endpoint = f"127.0.0.1:{free_port()}" if nodes > 1 else None
-        step = torchrun(step, nodes=nodes, ranks_per_node=ranks_per_node, endpoint=endpoint)
+        spread_over = functools.partial(torchrun, step, nodes=nodes, ranks_per_node=ranks_per_node, endpoint=endpoint)
+        commands = [spread_over(node=node) for node in range(nodes)]
     return [
         subprocess.Popen(
-            [sys.executable, *step],
+            [sys.executable, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=inherited | {"OMP_NUM_THREADS": "1"},
         )
-        for _ in range(nodes)
+        for command in commands
     ]
+
+
+def listening(*pids: int) -> list:
+    """The address and port of every socket on which one of the processes, or one that it started, listens."""
+    processes = [one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+    ends = {end for one in processes for end in one.net_connections() if end.status == psutil.CONN_LISTEN}
+    return sorted({end.laddr for end in ends})
 
 
 def ended(processes: list[subprocess.Popen], *, seconds: float = 600) -> tuple[list[int], str]:

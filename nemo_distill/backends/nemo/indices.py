@@ -15,6 +15,7 @@ from nemo.collections import llm
 from nemo.collections.common.tokenizers import AutoTokenizer
 
 from nemo_distill.backends.nemo.trainer import data_module
+from nemo_distill.compat import device
 from nemo_distill.train.course import Course
 
 
@@ -41,7 +42,7 @@ def build(data: llm.PreTrainingDataModule, course: Course) -> None:
 @contextlib.contextmanager
 def one_process() -> Iterator[None]:
     """Torch's and Megatron's process groups for a process by itself; Megatron asks them which rank this is."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group("gloo", store=device.store_of_one(), rank=0, world_size=1)
     parallel_state.initialize_model_parallel()
     try:
         yield

@@ -137,6 +137,7 @@ def session(runtime: Runtime) -> Iterator[Session]:
         logger=False,
         enable_checkpointing=False,
     )
+    trainer.strategy.store = device.store_of_one()
     try:
         yield Session(trainer)
     finally:

@@ -170,7 +170,7 @@ def trainer(course: Course, *, events: Events, ranks: Ranks) -> nl.Trainer:
     all of `ranks`.
     """
     gpu = device.on_gpu()
-    return nl.Trainer(
+    made = nl.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=ranks.local_size,
         num_nodes=ranks.nodes,
@@ -199,3 +199,6 @@ def trainer(course: Course, *, events: Events, ranks: Ranks) -> nl.Trainer:
             ),
         ),
     )
+    if ranks.size == 1:
+        made.strategy.store = device.store_of_one()
+    return made

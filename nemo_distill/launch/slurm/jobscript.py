@@ -22,7 +22,7 @@ from nemo_distill.run.sharing import GROUP, is_shared
 from nemo_distill.run.step import SPEC_FILE, Spec
 
 PORTS = 10_000, 20_000
-"""Rendezvous of a job: the first of these many ports, plus the job's number modulo the second."""
+"""Where a job's nodes meet: the first of these many ports, plus the job's number modulo the second."""
 
 # A handler runs when bash is not waiting for a foreground command, so srun goes to the background; `wait` ends early
 # when the signal comes and is repeated. Requeuing ends the job's processes with SIGTERM.
@@ -69,7 +69,6 @@ def task_of(spec: Spec, processes: Processes) -> nemo_run.Script:
             nodes=processes.nodes,
             ranks_per_node=processes.per_node,
             endpoint=endpoint if processes.nodes > 1 else None,
-            meeting="$SLURM_JOB_ID",
         )
     _, module, *arguments = step
     return nemo_run.Script(path=module, m=True, entrypoint=_PYTHON, args=arguments)

@@ -4,11 +4,14 @@ Four ranks are two nodes of two here: a torchrun each, which meet on the loopbac
 they are a job of two nodes.
 """
 
+import base64
 import json
 import os
+import pickle
 import signal
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from nemo_distill.run.manifest import State, state_of
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.run.step import Spec, Step, place
 from tests.nemo_distill import segments
-from tests.nemo_distill.segments import CUT, ended, losses, placed, run, segment, start
+from tests.nemo_distill.segments import CUT, ended, listening, losses, placed, run, segment, start
 
 COURSE_RECIPE = Path(segments.__file__).with_name("course_recipe_for_tests.py")
 SUM_ORDER = 1e-5
@@ -105,12 +108,13 @@ def test_a_rank_that_is_killed_at_the_very_end_leaves_no_mark_of_success(one):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
-def test_the_ranks_end_with_the_torchrun_that_started_them(one, sent):
+def test_the_ranks_meet_on_the_loopback_and_end_with_the_torchrun_that_started_them(one, sent, tmp_path):
     spec = one(seconds=60)
     (agent,) = start(spec, ranks_per_node=2)
     while not all((spec.folder / name).exists() for name in ("progress.json", "log-1.txt")):
         assert agent.poll() is None, ended([agent])
         time.sleep(0.05)
+    assert not planted_in_stores_of(agent, tmp_path / "planted").exists()
     agent.send_signal(sent)
     ended([agent])  # its output is the ranks' too: it ends with the last of them
     assert state_of(spec) == State.CUT and "[one] terminated" in (spec.folder / "log.txt").read_text()
@@ -193,6 +197,34 @@ def test_a_job_of_two_nodes_with_two_ranks_each_has_the_losses_of_one_rank(nemo_
     record = json.loads((steps["distill-jobs"].folder / "spec.json").read_text())
     assert record["ranks"] == 4 and record["provenance"]["slurm"]["nodes"] == "node[1-2]"
     assert_same(losses(steps["distill-jobs"]), losses(steps["distill-1"]))
+
+
+class Planted:
+    """What runs a command where it is unpickled."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.file}",)
+
+
+def planted_in_stores_of(agent: subprocess.Popen, file: Path) -> Path:
+    """`file`, which appears if a torchrun or a rank of it unpickles what others can write into their stores."""
+    from torch.distributed import TCPStore
+
+    ((host, port),) = listening(agent.pid)
+    assert host == "127.0.0.1"
+    store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=5))
+    keys = store.list_keys()
+    assert keys
+    for key in [*keys, "torch.rendezvous.none"]:
+        for planted in (pickle.dumps(Planted(file)), base64.b64encode(pickle.dumps(Planted(file)))):
+            store.set(f"{key}/planted", planted)
+            if "nemo_distill" not in key:  # which end the step
+                store.set(key, planted)
+    time.sleep(1)
+    return file
 
 
 def last_rank_of(agent: subprocess.Popen) -> int:

@@ -11,7 +11,19 @@ from nemo_distill import backends
 from nemo_distill.run.step import SUCCESS, Spec
 from nemo_distill.steps import index
 from nemo_distill.train.losses import read_losses
-from tests.nemo_distill.segments import CUT, ITERATIONS, KD, ended, losses, placed, run, run_all, segment, start
+from tests.nemo_distill.segments import (
+    CUT,
+    ITERATIONS,
+    KD,
+    ended,
+    listening,
+    losses,
+    placed,
+    run,
+    run_all,
+    segment,
+    start,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +108,8 @@ def test_a_run_killed_mid_segment_resumes_to_the_same_losses(specs, whole):
     while len(read_losses(log)) < 5:  # past the checkpoints at 2 and 4, and far from its end
         assert process.poll() is None, ended([process])
         time.sleep(0.05)
+    trains = json.loads((spec.folder / "spec.json").read_text())["provenance"]["pid"]
+    assert {host for host, _ in listening(trains)} == {"127.0.0.1"}  # gloo's; of a store there is none
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not spec.done

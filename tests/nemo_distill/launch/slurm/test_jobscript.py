@@ -99,8 +99,9 @@ def test_only_a_step_whose_module_says_so_is_spread_over_nodes_whatever_its_name
 
 def test_several_processes_meet_at_a_port_of_their_job(spec):
     words = " ".join(jobscript.task_of(spec, Processes.of(spec, LAYOUT)).args)
-    assert words.startswith("--nnodes 96 --nproc-per-node 8 --rdzv-backend c10d")
-    assert "$((10000 + SLURM_JOB_ID % 20000)) --rdzv-id $SLURM_JOB_ID" in words
+    assert words.startswith(
+        "--nodes 96 --ranks-per-node 8 --endpoint ${head_node_ip%% *}:$((10000 + SLURM_JOB_ID % 20000))"
+    )
     assert words.endswith(f"-m nemo_distill.step {spec.folder}/spec.json")
 
 
