@@ -10,6 +10,7 @@ from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import Settings
 from nemo_distill.experiment import steps_of
 from nemo_distill.run.step import place
+from nemo_distill.study.tables import load_study
 
 RECIPES = {path.stem: path for path in sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.py"))}
 PUBLISHED_ROWS = {
@@ -39,8 +40,9 @@ def placed(recipe: str, scale: str) -> dict:
     return place(steps_of(Recipe.of("test", settings(recipe), get_scale(scale)))[0], runs=Path("runs"))
 
 
-def test_there_is_a_recipe_for_each_of_the_studys_blends(blends):
+def test_there_is_a_recipe_for_each_of_the_studys_blends_of_which_its_tables_say_the_same(blends):
     assert set(blends) == set(PUBLISHED_ROWS)
+    assert blends == {blend.name: blend.composition for blend in load_study().blends}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -1,7 +1,7 @@
 """Files of recipes: which there are, what they say of themselves, and what they hold.
 
     recipe_files()                                          # ./recipes/*.py
-    blend_of(Path("recipes/distill_v1v3.py")).shares["stem"]        # 10.0
+    load(Path("recipes/distill_v1v3.py")).BLEND             # whatever the recipe calls so
 
 A recipe is imported under a name of its own, so that one called datasets.py is nobody's `import datasets`.
 """
@@ -9,17 +9,15 @@ A recipe is imported under a name of its own, so that one called datasets.py is 
 import ast
 import importlib.util
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from types import ModuleType
 
-from nemo_distill.config.blend import Blend
 from nemo_distill.errors import UserError
 
 FOLDER = Path("recipes")
 """Where recipes are looked for."""
-BLEND = "BLEND"
-"""What a recipe calls its blend."""
 PREFIX = "_nemo_distill_recipe_"
 """Of the name of a recipe's module."""
 
@@ -39,7 +37,7 @@ def summary(path: Path) -> str:
 
 
 def load(path: Path) -> ModuleType:
-    """Import the recipe at `path`; what lies beside it can be imported, too. Raises `UserError` if it is no Python."""
+    """Import the recipe at `path`; what lies beside it can be imported, too. Raises `UserError` if it cannot be."""
     # torch says it of a package that NeMo depends on; a user can do nothing about it.
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     folder = str(path.resolve().parent)
@@ -56,19 +54,12 @@ def load(path: Path) -> ModuleType:
     except (SyntaxError, UnicodeDecodeError) as error:
         line = f":{error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f" cannot be read: {error}"
         raise UserError(f"{path}{line}.") from None
+    except UserError:  # of a blend or a setting that cannot be
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        here = next((f":{frame.lineno}" for frame in reversed(frames) if frame.filename == str(path)), "")
+        raise UserError(f"{path}{here} cannot be imported: {type(error).__name__}: {error}.") from None
     finally:
         sys.dont_write_bytecode = not writes_bytecode
     return module
-
-
-def blend_of(path: Path) -> Blend | None:
-    """The blend that the recipe at `path` assigns to `BLEND`; None when it has none.
-
-    Raises `UserError` when the recipe cannot be imported, or the blend cannot be.
-    """
-    try:
-        return getattr(load(path), BLEND, None)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from None

@@ -1,7 +1,6 @@
 """Writes the report of the study's own tables: as published, as curves, and what they show. It needs no run.
 
-    made_of = {"30pre_70post_v1v3": [("stem", 10, 20e9, "published"), ...]}
-    report = PublishedReport.of(load_study(), made_of)
+    report = PublishedReport.of(load_study())
     write_published(report, Path("runs/published"))     # report.md report.html learning_curves.png
     for table in terminal_tables(report):
         rich.print(table)
@@ -10,7 +9,6 @@ It is drawn and laid out by what draws and lays out the report of a run (`evalua
 `evaluator.report.pages`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from evaluator.report.panels import Curve, Line, fit_panel
 from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
 from evaluator.verdicts.finding import Finding
-from nemo_distill.config.blend import Blend
 from nemo_distill.study.claims import Checked, check_claim
 from nemo_distill.study.findings import Pair, detectable, findings, pairs
 from nemo_distill.study.tables import BlendTable, Checkpoint, Score, Study, common_benchmark, load_study, repeats_text
@@ -36,7 +33,7 @@ class PublishedReport:
     study: Study
     """The study's tables."""
     parts: dict[str, tuple[BlendPart, ...]]
-    """Composition at the last row, of each blend whose recipe was found."""
+    """Composition of each blend at its last row."""
     findings: tuple[Finding, ...]
     """What the tables do and do not show."""
     claims: tuple[Checked, ...]
@@ -45,26 +42,9 @@ class PublishedReport:
     """Every two blends after the same tokens."""
 
     @classmethod
-    def of(
-        cls, study: Study, compositions: Mapping[str, Sequence[tuple[str, float, int, str]]] | None = None
-    ) -> "PublishedReport":
-        """The report on `study`.
-
-        Args:
-            study: The tables.
-            compositions: Rows of a blend by its name: source, share of the tokens in percent, tokens available, and
-                where the share comes from (`published`, or `reconstructed: ` and why). A blend that is no table's is
-                left out.
-        """
-        parts = {}
-        for blend in study.blends:
-            tokens = study.schedule.tokens(blend.last.title)
-            rows = (compositions or {}).get(blend.name, ())
-            if rows:
-                parts[blend.name] = tuple(
-                    BlendPart(source, share, available, tokens * share / 100, provenance)
-                    for source, share, available, provenance in rows
-                )
+    def of(cls, study: Study) -> "PublishedReport":
+        """The report on `study`."""
+        parts = {blend.name: _parts(blend, study) for blend in study.blends}
         return cls(
             study=study,
             parts=parts,
@@ -126,19 +106,9 @@ class PublishedReport:
         return [(blend, recovered(means | {"milestone": blend.last.average.mean})) for blend in self.study.comparable]
 
 
-def write_tables(blends: Iterable[Blend], folder: Path) -> PublishedReport:
-    """Write the report of the study's own tables into `folder`, which is made, and return it.
-
-    Of `blends` those that are tables of the study are shown with what they are made of.
-    """
-    compositions = {
-        blend.name: [
-            (source, share, blend.source(source).available or 0, blend.provenance_of(source))
-            for source, share in blend.shares.items()
-        ]
-        for blend in blends
-    }
-    report = PublishedReport.of(load_study(), compositions)
+def write_tables(folder: Path) -> PublishedReport:
+    """Write the report of the study's own tables into `folder`, which is made, and return it."""
+    report = PublishedReport.of(load_study())
     folder.mkdir(parents=True, exist_ok=True)
     write_published(report, folder)
     return report
@@ -202,6 +172,14 @@ def terminal_tables(report: PublishedReport) -> list:
             table.add_row(name, *cells, style=None if milestone else "dim")
         tables.append(table)
     return tables
+
+
+def _parts(blend: BlendTable, study: Study) -> tuple[BlendPart, ...]:
+    made_of, drawn = blend.composition, blend.composition.tokens_drawn(study.schedule.tokens(blend.last.title))
+    return tuple(
+        BlendPart(source, share, made_of.source(source).available or 0, drawn[source], made_of.provenance_of(source))
+        for source, share in made_of.shares.items()
+    )
 
 
 def _panel(study: Study, column: Benchmark):

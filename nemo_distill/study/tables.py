@@ -28,9 +28,11 @@ import yaml
 from evaluator.stats.scores import ErrorRange, Estimate, average, binomial_stderr
 from evaluator.suites.catalogue import STUDY
 from evaluator.suites.suite import Benchmark
+from nemo_distill.config.blend import PUBLISHED, Blend, reconstructed
 from nemo_distill.config.schedule import Schedule
 
-PUBLISHED = Path(__file__).parent / "published.yaml"
+FILE = Path(__file__).parent / "published.yaml"
+"""The study's numbers."""
 CLEAR_ERRORS = 2
 """A difference is clear when it is more than this many standard errors from zero."""
 
@@ -143,6 +145,8 @@ class BlendTable:
     """Where the table was published."""
     columns: tuple[Benchmark, ...]
     """The benchmarks, with the repeats of this table."""
+    composition: Blend
+    """Its sources and their shares, published or reconstructed."""
     rows: tuple[Checkpoint, ...]
     """By tokens; one without scores was not evaluated."""
 
@@ -248,7 +252,7 @@ class Study:
         return f"{column.title}, {repeats_text(column.repeats)}" if self.is_split(column.title) else column.title
 
 
-def load_study(path: Path = PUBLISHED) -> Study:
+def load_study(path: Path = FILE) -> Study:
     """Read published.yaml. Raises ValueError with the table that cannot be."""
     record = yaml.safe_load(path.read_text(encoding="utf-8"))
     columns = {
@@ -272,6 +276,7 @@ def load_study(path: Path = PUBLISHED) -> Study:
             about=table["about"],
             source=table["source"],
             columns=columns[table["protocol"]],
+            composition=_composition(name, table["shares"]),
             rows=tuple(
                 row(title, points, table, iteration=schedule.milestones.get(title))
                 for title, points in table["scores"].items()
@@ -289,6 +294,11 @@ def load_study(path: Path = PUBLISHED) -> Study:
         if name not in study.sources:
             raise ValueError(f"published.yaml names the source {name!r}; it has {', '.join(study.sources)}.")
     return study
+
+
+def _composition(name: str, shares: dict[str, list]) -> Blend:
+    rows = ((source, share, why if why == PUBLISHED else reconstructed(why)) for source, (share, why) in shares.items())
+    return Blend.of(name, *rows)
 
 
 def _column(title: str, repeats: dict[str, int]) -> Benchmark:

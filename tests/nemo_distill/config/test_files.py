@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.config.files import blend_of, load
+from nemo_distill.config.files import load
 from nemo_distill.errors import UserError
 
 RECIPES = sorted((Path(__file__).resolve().parents[3] / "recipes").glob("*.py"))
@@ -19,16 +19,11 @@ BLEND = Blend(name="mine", shares=SHARES, provenance=WHY)
 '''
 
 
-def test_the_blend_is_read_with_what_it_rests_on(tmp_path):
+def test_the_blend_is_read_with_what_it_rests_on_and_nothing_is_left_beside_the_recipe(tmp_path):
     (tmp_path / "mine.py").write_text(RECIPE)
-    blend = blend_of(tmp_path / "mine.py")
+    blend = load(tmp_path / "mine.py").BLEND
     assert (blend.name, blend.shares, blend.provenance) == ("mine", {"stem": 60, "sft-code": 40}, "published")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py"]
-
-
-def test_a_recipe_without_a_blend_has_none(tmp_path):
-    (tmp_path / "none.py").write_text("BLENDS = 1\n")
-    assert blend_of(tmp_path / "none.py") is None
 
 
 def test_a_recipe_that_bears_a_librarys_name_shadows_none(tmp_path):
@@ -47,13 +42,13 @@ def test_a_recipe_that_bears_a_librarys_name_shadows_none(tmp_path):
     [
         ("BLEND = (", r"half\.py:1: .* was never closed"),
         (RECIPE.replace("40", "39"), "sum to 99 percent"),
-        ("import a_module_that_is_not_there", r"half\.py cannot be imported: ModuleNotFoundError"),
+        ("import a_module_that_is_not_there", r"half\.py:1 cannot be imported: ModuleNotFoundError"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_in_a_sentence(tmp_path, text, sentence):
     (tmp_path / "half.py").write_text(text)
     with pytest.raises(UserError, match=sentence):
-        blend_of(tmp_path / "half.py")
+        load(tmp_path / "half.py")
 
 
 def test_a_recipe_is_read_without_nemo_run_and_torch():

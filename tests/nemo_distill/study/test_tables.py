@@ -14,7 +14,7 @@ from nemo_distill.config.schedule import format_tokens
 from nemo_distill.study.claims import ABSENT, AGREES, CHECKS, DISAGREES, OPEN, check_claim
 from nemo_distill.study.findings import findings, pairs
 from nemo_distill.study.report import PublishedReport, panels
-from nemo_distill.study.tables import PUBLISHED, Checkpoint, Score, common_benchmark, load_study
+from nemo_distill.study.tables import FILE, Checkpoint, Score, common_benchmark, load_study
 
 LOG = Path(__file__).parent / "data" / "ablations.txt"
 HEADINGS = {
@@ -87,7 +87,7 @@ def test_the_row_that_was_not_evaluated_is_there_without_scores(study):
 
 
 def test_every_table_and_every_claim_names_a_source_that_is_described(study, tmp_path):
-    record = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    record = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     for table in (*record["blends"].values(), *record["references"].values(), *record["protocols"].values()):
         assert table["source"] in record["sources"]
     record["blends"]["pt_v1v2"]["source"] = "hearsay"
@@ -98,7 +98,7 @@ def test_every_table_and_every_claim_names_a_source_that_is_described(study, tmp
 
 @pytest.mark.parametrize("scores", [[70.0] * 7, [70.0] * 7 + [101.0]])
 def test_a_row_with_a_score_too_few_or_past_100_is_refused(tmp_path, scores):
-    record = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    record = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     record["blends"]["pt_v1v2"]["scores"]["5B"] = scores
     (tmp_path / "published.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
     with pytest.raises(ValueError, match="5B of 'Post-training data only"):
@@ -273,10 +273,9 @@ def test_the_findings_name_what_is_not_shown(study):
 
 
 def test_a_source_that_repeats_is_a_finding_once_the_composition_is_known(study):
-    rows = {"30pre_70post_v1v3": [("science-mcq", 3, 0.497e9, "published"), ("stem", 97, 200e9, "reconstructed: why")]}
-    report = PublishedReport.of(study, rows | {"another": [("stem", 100, 1e9, "published")]})
-    assert set(report.parts) == {"30pre_70post_v1v3"}
-    assert report.parts["30pre_70post_v1v3"][0].epochs == pytest.approx(0.03 * 12_800 * 6_291_456 / 0.497e9)
+    report = PublishedReport.of(study)
+    science = next(part for part in report.parts["30pre_70post_v1v3"] if part.source == "science-mcq")
+    assert science.epochs == pytest.approx(0.03 * 12_800 * 6_291_456 / 0.497e9)
     repeated = next(finding for finding in report.findings if "more than 4 epochs" in finding.title)
     assert "30pre_70post_v1v3 at 80B: science-mcq 4.9 epochs (published)" in repeated.text
     assert "stem" not in repeated.text
