@@ -11,6 +11,7 @@ files, so that a harness that lost some is found out.
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -85,12 +86,24 @@ def hash_datasets(folder: Path, suite: Suite) -> dict[str, str]:
     hashes = {}
     for name in sorted({dataset.name for dataset in suite.datasets.values()}):
         digest = hashlib.sha256()
-        for path in sorted(path for path in (folder / name).rglob("*") if path.is_file()):
+        for path in _files(folder / name):
             with open(path, "rb") as file:
                 head = file.read(HEAD_BYTES)
             digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode() + head)
         hashes[name] = digest.hexdigest()
     return hashes
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below `folder`, those of folders that are links, too; sorted."""
+    found, seen = [], set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(where)) in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [path for name in names if (path := Path(where, name)).is_file()]
+    return sorted(found)
 
 
 def _rows(path: Path) -> Iterator[dict]:
