@@ -1,6 +1,6 @@
 """Steps forked from a process that has imported their framework, so that a run imports it once.
 
-    with serving(["nemo_distill.backends:preload"], environment) as variables:       # by the command
+    with serving(["nemo_distill.backends:preload"], environment) as variables:       # by the command, or for several
         subprocess.run([sys.executable, "-m", "nemo_distill.step", spec], env=environment | variables)
 
 A step's module names in `IMPORTS` what takes seconds to import, as `module` or as `module:function to call`. The server

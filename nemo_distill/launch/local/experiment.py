@@ -114,8 +114,12 @@ class LocalExperiment(Experiment):
 def _forks_of(specs: Iterable[Spec], experiment: LocalExperiment) -> Iterator[dict[str, str]]:
     """Within the block, steps that import the same for seconds are forked from one process that has imported it.
 
-    Gives the variables that the tasks need for it: none where fewer than two steps do.
+    Gives the variables that the tasks need for it: none where fewer than two steps do, nor where whoever started this
+    command has such a process already, for this command and others.
     """
+    if forkserver.VARIABLE in os.environ:
+        yield {}
+        return
     wanted = [imports for spec in specs if (imports := forkserver.imports_of(spec.module))]
     names = dict.fromkeys(itertools.chain(*wanted)) if len(wanted) > 1 else ()
     # As torchx starts a task: in this process's environment, but for the executor's variables.
