@@ -1,5 +1,6 @@
 """The `nemo-run` command: recipes, and looking at the runs they made.
 
+    nemo-run new my_study
     nemo-run recipes/distill_v1v3.py --executor local
     nemo-run recipes/distill_v1v3.py --dryrun prune.parameters=0.7 blend.shares.stem=5 blend.shares.science-mcq=8
     nemo-run recipes/*.py --executor slurm --dryrun
@@ -17,6 +18,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +34,8 @@ from nemo_distill.config.settings import Settings
 from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
 
 RUNS_FOLDER = Path("runs")
+
+NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes some, with all that they need."
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
 
@@ -58,15 +62,18 @@ def command_line(arguments: list[str]) -> typer.Typer:
 
     Raises `UserError` when `arguments` begin with something that is neither.
     """
+    recipes = recipe_files()
     app = typer.Typer(
         name="nemo-run",
         help="Prune and distil Nemotron-H models, one data blend at a time.",
+        epilog=None if recipes else NO_RECIPE,
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.command("new", rich_help_panel="Recipes")(new)
     app.command("status", rich_help_panel="Runs")(status)
     app.command("report", rich_help_panel="Runs")(report)
     app.command("card", rich_help_panel="Runs")(card)
@@ -74,14 +81,14 @@ def command_line(arguments: list[str]) -> typer.Typer:
     app.command("push", rich_help_panel="Runs")(push)
     app.command("clean", rich_help_panel="Runs")(clean)
     app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
-    commands = ["status", "report", "card", "cancel", "push", "clean", "experiment"]
-    recipes = recipe_files()
+    commands = ["new", "status", "report", "card", "cancel", "push", "clean", "experiment"]
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
         chosen = Path(first)
         known = [*map(str, recipes), *commands]
         if chosen.suffix != ".py" or not chosen.is_file():
-            raise UserError(f"there is no recipe or command '{first}'. {nearest(first, known)}")
+            how = NO_RECIPE if chosen.suffix == ".py" and not recipes else nearest(first, known)
+            raise UserError(f"there is no recipe or command '{first}'. {how}")
         recipes = [chosen, *(path for path in recipes if path != chosen)]
     for path in recipes:
         add = app.command(
@@ -105,6 +112,21 @@ def setting_names() -> list[str]:
         else:
             dotted.append(field.name)
     return dotted
+
+
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes; there is nothing yet.")],
+) -> None:
+    """Write a study to start from: recipes, data, questions and a site file, which run as they are."""
+    from nemo_distill.starter import write_study
+
+    write_study(folder)
+    print(
+        f"{folder} holds two recipes, their data, questions and a README.md that says where yours go. To go on:",
+        f"    cd {shlex.quote(str(folder))}",
+        "    nemo-run recipes/balanced.py --dryrun",
+        sep="\n",
+    )
 
 
 def status(
@@ -154,7 +176,6 @@ def report(
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
-    from nemo_distill.config.files import blend_of
     from nemo_distill.outcome import compare, show
     from nemo_distill.outcome.gather import finished_report
     from nemo_distill.run.manifest import find
@@ -166,8 +187,7 @@ def report(
     if published and run:
         raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
     if published:
-        blends = [blend for blend in map(blend_of, recipe_files()) if blend]
-        show.print_published(write_tables(blends, runs / "published"), runs / "published", Console())
+        show.print_published(write_tables(runs / "published"), runs / "published", Console())
         return
     if not run:
         raise UserError("name a run, as nemo-run status does, or give --published for the study's own tables.")

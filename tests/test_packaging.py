@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,50 @@ def test_nemo_evaluator_lists_our_tasks():
     ours = listed.partition("nemo_distill:")[2]
     for task in ("knowledge", "science", "math", "ifeval", "code"):
         assert f"* offline_{task}\n" in ours
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """Programs of a new environment that holds a wheel of this tree, what it depends on, and not the checkout."""
+    root = tmp_path_factory.mktemp("installed")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "nemo_distill", "evaluator", "*.toml",
+         "README.md", "LICENSE"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, tracked.split("\0")):
+        (root / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / "tree" / name)
+    build = f"import setuptools.build_meta as build; build.build_wheel({str(root)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=root / "tree", capture_output=True, check=True)
+    venv.create(root / "env", with_pip=False)
+    python, (wheel,) = root / "env" / "bin" / "python", root.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "--no-deps", str(wheel)]
+    subprocess.run(pip, check=True)
+    (packages,) = root.glob("env/lib/python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    shutil.rmtree(root / "tree")
+    return root / "env" / "bin"
+
+
+@pytest.mark.slow
+def test_who_has_only_the_package_has_a_study_to_start_from_and_the_studys_whole_report(installed, tmp_path):
+    def nemo_run(*words: str, cwd: Path = tmp_path) -> str:
+        done = subprocess.run([installed / "nemo-run", *words], cwd=cwd, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = subprocess.run(
+        [installed / "python", "-c", "import nemo_distill; print(nemo_distill.__file__)"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert Path(where).is_relative_to(installed.parent)
+    assert "nemo-run new my_study" in nemo_run("--help")
+    nemo_run("new", "my_study")
+    assert "Blend balanced" in nemo_run("recipes/balanced.py", "--dryrun", cwd=tmp_path / "my_study")
+    nemo_run("report", "--published")
+    report = (tmp_path / "runs/published/report.md").read_text(encoding="utf-8")
+    assert report.count("Made of, up to ") == 5 and "| science-rqa | 2% | 1.61B | 0.278B | 5.79 | published |" in report
 
 
 def test_nemo_run_is_the_console_script():
