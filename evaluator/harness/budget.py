@@ -56,5 +56,5 @@ def _most(benchmark: Benchmark, suite: Suite) -> int:
     """Tokens that the benchmark takes where every answer is as long as it may be."""
     limit = benchmark.params.get("max_new_tokens", suite.max_new_tokens)
     if limit is None:  # the task's own, a word or two
-        limit = MEAN_TOKENS[benchmark.task]
+        limit = MEAN_TOKENS.get(benchmark.task, suite.max_new_tokens)
     return benchmark.questions * benchmark.repeats * limit

@@ -31,6 +31,8 @@ REQUIRED = ("hostname", "account", "partition")
 HEAD_BYTES = 2**20
 """Bytes at the start of an image file that are hashed, beside its size."""
 _WALLTIME = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
+_IMAGES = {"nemo_skills": "nemo-skills", "simple_evals": "simple-evals", "lm_eval": "lm-evaluation-harness"}
+"""The launcher's name of a harness, of `HARNESSES`, by `Benchmark.harness`."""
 _CONTAINERS_HOME = "/hf-home"
 
 
@@ -194,7 +196,9 @@ def check_ready(suite: Suite, cluster: Cluster) -> None:
 
 
 def harness_of(benchmark: Benchmark) -> str:
-    """The launcher's name of the harness of one of the study's benchmarks."""
+    """The launcher's name of the harness of a benchmark; empty for one whose image no site names."""
+    if benchmark.declared:
+        return _IMAGES.get(benchmark.harness, "")
     prefix, dot, _ = benchmark.task.partition(".")
     return prefix if dot else "nemo-skills" if benchmark.task.startswith("ns_") else "simple-evals"
 

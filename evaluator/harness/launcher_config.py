@@ -97,7 +97,7 @@ def _task(suite: Suite, benchmark: Benchmark, cluster: Cluster) -> dict[str, Any
         "top_p": suite.top_p,
         "max_new_tokens": suite.max_new_tokens,
     }
-    plain = benchmark.task.startswith("lm-evaluation-harness.")
+    plain = benchmark.endpoint == "completions"
     if plain or benchmark.judged:  # NeMo-Skills is told neither: its client has its own
         given |= {"max_retries": MAX_RETRIES, "request_timeout": REQUEST_TIMEOUT_SECONDS}
     given = {name: value for name, value in (given | dict(benchmark.params)).items() if value is not None}

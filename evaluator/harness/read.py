@@ -117,11 +117,13 @@ def read_artifacts(
             raise ValueError(
                 f"'{artifacts}' was used for {statistics.runs} evaluations: the harness scores what it finds there."
             )
-        may_lack = any(benchmark.harness in ("offline", "nemo_skills") for benchmark in benchmarks)
+        may_lack = any(
+            benchmark.harness in ("offline", "nemo_skills") or _foreign(benchmark) for benchmark in benchmarks
+        )
         if not may_lack:
             _check_asked(artifacts, benchmarks, statistics)
         samples = {
-            benchmark.task: read_samples(benchmark, artifacts, _ids(benchmark, ids)) if benchmark.harness else []
+            benchmark.task: _samples(benchmark, artifacts, _ids(benchmark, ids), scores) if benchmark.harness else []
             for benchmark in benchmarks
         }
         unasked = sum(not sample.asked for kept in samples.values() for sample in kept)
@@ -136,6 +138,27 @@ def read_artifacts(
                 f"{statistics.count + statistics.again:,}",
             )
         return [_read(benchmark, suite, scores, statistics, samples[benchmark.task]) for benchmark in benchmarks]
+
+
+def _foreign(benchmark: Benchmark) -> bool:
+    """Whether it is a task that a recipe declares: what its harness keeps of it has been seen by nobody here."""
+    return benchmark.declared and benchmark.own is None
+
+
+def _samples(benchmark: Benchmark, artifacts: Path, ids: Sequence[str], scores: Scores) -> list[Sample]:
+    """The answers that were kept. Of a declared task there are none unless they are whole and give its score."""
+    if not _foreign(benchmark):
+        return read_samples(benchmark, artifacts, ids)
+    written = scores.of(benchmark)
+    try:
+        samples = read_samples(benchmark, artifacts, ids)
+        _table(benchmark, samples, TaskResult(benchmark.task, (), (), 0.0, 0.0))
+        if not written.says(mean := reported_mean(benchmark, samples)):
+            raise ValueError(f"they give {mean:.6g}, and {RESULTS} says {written.value}.")
+    except ValueError as error:
+        logger.warning("%s: its answers are not read, so that its score alone is known: %s", benchmark.title, error)
+        return []
+    return samples
 
 
 @contextlib.contextmanager
@@ -166,9 +189,10 @@ def _check_asked(
     under way when a job met its time limit are asked for again, so that more are counted than kept; that is all
     right where a `whole` table of them shows what was kept.
     """
-    wanted = sum(benchmark.questions * benchmark.repeats * benchmark.requests for benchmark in benchmarks) - unasked
+    wanted = sum(one.questions * one.repeats * max(one.requests, 1) for one in benchmarks) - unasked
     resumed = statistics.runs > 1 and whole and statistics.successful >= wanted
-    if not wanted <= statistics.successful <= wanted + not_taken and not resumed:
+    varies = any(one.requests == 0 for one in benchmarks) and statistics.successful >= wanted
+    if not varies and not wanted <= statistics.successful <= wanted + not_taken and not resumed:
         but = f", but for {unasked:,} that could not be asked" if unasked else ""
         raise ValueError(
             f"the evaluation in '{artifacts}' made {statistics.count:,} requests, {statistics.successful:,} of them "
@@ -211,7 +235,7 @@ def _read(
         if result.summary.mean and all(sample.is_blank for sample in samples if sample.score):
             raise ValueError(f"{benchmark.title} is {100 * expected:.1f}, and no answer that is right has any text.")
     else:
-        if benchmark.harness:
+        if benchmark.harness and not _foreign(benchmark):
             logger.warning("%s: no answers were kept, so that its score alone is known.", benchmark.title)
         stderr = _stderr(written, benchmark)
         reported = Summary(written.share, stderr, None, benchmark.questions, benchmark.repeats)

@@ -61,7 +61,7 @@ def _simple_evals(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> 
     simple-evals gathers answers as they come in and then cuts the list as if it were in order, so that its standard
     error over repeats is one of groups made by chance.
     """
-    database = artifacts / benchmark.task / "cache" / "cache.sqlite" / "cache.db"
+    database = artifacts / benchmark.task.rpartition(".")[2] / "cache" / "cache.sqlite" / "cache.db"
     try:
         with closing(sqlite3.connect(f"file:{_existing(database)}?mode=ro", uri=True)) as connection:
             rows = connection.execute("SELECT key, value, filename FROM Cache").fetchall()
@@ -87,7 +87,8 @@ def _simple_evals(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> 
 
 def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Iterator[Sample]:
     """From the file of samples that it logs per task or, where the benchmark is a group of tasks, from all of them."""
-    task, _, score = benchmark.written
+    task, _, written = benchmark.written
+    score, _, kept = written.partition("__")  # behind which lm-evaluation-harness has a task's filter of answers
     for file in sorted(artifacts.glob(f"*/samples_{task}_*.jsonl")):
         named = re.fullmatch(rf"samples_{task}(?:_(.+?))?_\d{{4}}-.*", file.stem)
         if named is None:
@@ -95,6 +96,8 @@ def _lm_eval(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> Itera
         part = named[1]
         for where, record in json_lines(file):
             with form(where):
+                if kept and record.get("filter") != kept:
+                    continue
                 doc, asked = record["doc"], record["arguments"]["gen_args_0"]["arg_0"]
                 if isinstance(asked, list):  # chat messages, as JSON
                     asked = "\n".join(message["content"] for message in json.loads(asked[0]))

@@ -52,10 +52,11 @@ def prepare_suite(suite: Suite, means: Means) -> Suite:
         check_sandbox()
     check_installed(suite)
     judge_of(suite)
-    if not any(benchmark.dataset for benchmark in suite.benchmarks):
+    fetching = [one for one in suite.benchmarks if one.dataset or (one.declared and not one.own)]
+    if not fetching:
         return suite
     if means.datasets is None:
-        if any(benchmark.executes_code and benchmark.dataset for benchmark in suite.benchmarks):
+        if any(benchmark.executes_code for benchmark in fetching):
             raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: a sandbox has no way to the hub.")
         if os.environ.get("HF_HUB_OFFLINE") == "1":
             raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: the hub is not to be asked.")

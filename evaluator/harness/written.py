@@ -79,6 +79,10 @@ class Scores:
             scores = {metric: mapping(values["scores"], metric) for metric, values in metrics.items()}
         older = metric.replace("avg-of-", "")  # NeMo-Skills before July 2025
         found = next((of for known, of in scores.items() if _flat(known) in (_flat(metric), _flat(older))), {})
+        if task not in self.tasks:
+            raise ValueError(
+                f"{RESULTS} has no task {task!r} for {benchmark.title}; it has {sorted(self.tasks)[:MOST_NAMED]}."
+            )
         if found.get(name) is None:
             have = sorted(f"{metric}/{score}" for metric, of in scores.items() for score in of)
             more = f" and {len(have) - MOST_NAMED} more" if len(have) > MOST_NAMED else ""

@@ -66,6 +66,7 @@ STUDY = Suite(
             written_as=("mmlu_str", "exact_match", "exact_match"),
             harness="lm_eval",
             params={"temperature": None, "top_p": None, "max_new_tokens": None, "num_fewshot": 5},
+            endpoint="completions",
             scale=UNIT,
             split="test",
             lowest=0.678,

@@ -79,7 +79,7 @@ class Benchmark:
     dataset: Dataset | None = None
     """Where the questions come from, for the harnesses that run on this machine."""
     requests: int = 1
-    """Requests that one answer takes."""
+    """Requests that one answer takes; 0 where it is not always the same number."""
     judged: bool = False
     """Whether a model judges the answers (`evaluator.suites.judge`)."""
     executes_code: bool = False
@@ -97,6 +97,8 @@ class Benchmark:
     are those of its pruned student, as published."""
     declared: bool = False
     """Whether a recipe declares it; of such a benchmark nobody knows how low a score can be."""
+    endpoint: str = "chat"
+    """What the launcher's task asks: `chat`, or `completions`, which take no chat template and no reasoning."""
     own: Own | None = None
     """Whose file its questions are from; None where they come with their harness."""
 
@@ -239,7 +241,7 @@ _FIRST_FIELDS: dict[type, tuple[str, ...]] = {
     Dataset: ("name", "files", "fields", "between", "parts", "given", "by_hand"),
 }  # fmt: skip
 """Fields that protocols have held since evaluations were first made. It stays as it is when a field is added."""
-_READING = {Benchmark: ("scale", "split", "most", "lowest"), Suite: ("max_unasked",)}
+_READING = {Benchmark: ("scale", "split", "most", "lowest", "endpoint"), Suite: ("max_unasked",)}
 """Fields that say how results are read and believed, or name what others decide: protocols hold none of them."""
 
 

@@ -4,9 +4,12 @@ r"""What a recipe declares to be asked beside a suite: questions of its own, and
 >>> quiz = Questions(name="my_quiz", path="questions/quiz.jsonl", kind="choice", repeats=4)
 >>> quiz.title
 'my_quiz'
->>> gsm8k = Benchmark(task="ns_gsm8k", questions=1319, metric="pass@1", score="symbolic_correct", scale="percent")
+>>> hmmt = Benchmark(
+...     task="ns_hmmt_feb2025", questions=30, repeats=16, repeats_key="num_repeats",
+...     metric="pass@1[avg-of-{n}]", score="symbolic_correct", scale="percent",
+... )
 
-    Settings(blend=BLEND, evaluate=Evaluate(benchmarks=(quiz, gsm8k)))
+    Settings(blend=BLEND, evaluate=Evaluate(benchmarks=(quiz, hmmt)))
     nemo-run recipes/mine.py evaluate.tasks=ifeval,my_quiz
 
 A file of questions is JSONL, an object a line, with an `id` where it has one (else its line is its id), the `question`
@@ -106,7 +109,7 @@ class Benchmark:
     """A task that nemo-evaluator knows by name, with the score in results.yml that is its own."""
 
     task: str
-    """What nemo-evaluator calls it: `ns_gsm8k`, or `lm-evaluation-harness.gsm8k` where harnesses share a name."""
+    """What nemo-evaluator calls it: `ns_hmmt_feb2025`, or `lm-evaluation-harness.mmlu` where harnesses share a name."""
     questions: int
     """Number of its questions."""
     metric: str
@@ -118,13 +121,17 @@ class Benchmark:
     title: str = ""
     """Heading of its column in tables; empty: the task."""
     result: str = ""
-    """Name of the task in results.yml; empty: the task, without its harness."""
+    """Name of the task in results.yml; empty: what its harness is told to ask."""
     repeats: int = 1
     """Times every question is asked, in a task that has a parameter for it (`repeats_key`)."""
     repeats_key: str = ""
     """The task's parameter for the repeats: `num_repeats`, `n_samples`; empty where it asks once."""
-    requests: int = 1
-    """Number of requests that one answer takes."""
+    requests: int | None = 1
+    """Number of requests that one answer takes; None where it is not always the same."""
+    judged: bool = False
+    """Whether a model judges the answers (`evaluator.suites.judge`)."""
+    executes_code: bool = False
+    """Whether what the model writes is executed: on this machine such a task is run in the sandbox."""
     params: dict[str, Any] = field(default_factory=dict)
     """Parameters of the task that differ from the suite's; None leaves the task's own default."""
 

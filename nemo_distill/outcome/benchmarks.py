@@ -11,11 +11,17 @@ another evaluation; where the file lies is told beside the config. What is left 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluator.harness.parameters import SHARED
+from evaluator.suites.known import find_task
 from evaluator.suites.own import PROMPTS, digest_of, read_own
 from evaluator.suites.suite import Benchmark, Own, Suite
 from nemo_distill.config import benchmarks as config
 from nemo_distill.errors import UserError, nearest
 
+ASKED = {"direct": ("chat",), "launcher": ("chat", "completions")}
+"""What a task may ask, by `Suite.runner`."""
+_EXECUTING = ("livecodebench", "scicode")
+"""Harnesses all of whose tasks execute what the model writes."""
 _JUDGED = {
     "choice": "multiple choice",
     "boxed": "boxed answer",
@@ -27,20 +33,28 @@ _JUDGED = {
 """How a benchmark of each kind is described in half a sentence."""
 
 
-def entry_of(declared: config.Declared) -> dict[str, Any]:
-    """What the config of a step says of a benchmark, as plain data.
+def entry_of(declared: config.Declared, suite: Suite) -> dict[str, Any]:
+    """What the config of a step says of a benchmark that is asked beside `suite`, as plain data.
 
-    Raises `UserError`, with file and line, for questions that cannot be asked.
+    Raises `UserError` for questions that cannot be asked, with file and line, and for a task that there is not.
     """
-    if isinstance(declared, config.Benchmark):
-        raise UserError(f"benchmark {declared.task!r}: tasks of nemo-evaluator cannot be declared yet.")
+    said = _own(declared, suite) if isinstance(declared, config.Questions) else _known(declared, suite)
+    return {key: value for key, value in said.items() if value not in (None, "", {}, False)}
+
+
+def _own(declared: config.Questions, suite: Suite) -> dict[str, Any]:
+    if declared.kind == "code" and suite.runner != "direct":
+        raise UserError(
+            f"benchmark {declared.name!r}: programs are executed in the sandbox of this machine, and the suite "
+            f"'{suite.name}' is asked in containers on a cluster: take another evaluate.suite."
+        )
     try:
         questions = read_own(declared.file, Own(declared.kind, "", declared.prompt))
     except ValueError as error:
         raise UserError(f"benchmark {declared.name!r}: {error}") from None
     if len(questions) < config.LEAST_QUESTIONS:
         raise UserError(f"benchmark {declared.name!r}: {declared.file} has one question; {config.WHY_SO_MANY}.")
-    said: dict[str, Any] = {
+    return {
         "name": declared.name,
         "kind": declared.kind,
         "title": declared.title if declared.title != declared.name else None,
@@ -50,11 +64,69 @@ def entry_of(declared: config.Declared) -> dict[str, Any]:
         "questions": len(questions),
         "digest": digest_of(questions),
     }
-    return {key: value for key, value in said.items() if value not in (None, "")}
+
+
+def _known(declared: config.Benchmark, suite: Suite) -> dict[str, Any]:
+    what = f"benchmark {declared.task!r}"
+    try:
+        task = find_task(declared.task, runner=suite.runner)
+        task.check_parameters(name for name in declared.params if name not in SHARED)
+        task.check_parameters([declared.repeats_key] if declared.repeats_key else [])
+        task.check_parameters(["judge"] if declared.judged else [])
+    except ValueError as error:
+        raise UserError(f"{what}: {error}") from None
+    if task.endpoint not in ASKED[suite.runner]:
+        raise UserError(
+            f"{what} asks {task.endpoint}, and the suite '{suite.name}' {' or '.join(ASKED[suite.runner])}."
+        )
+    return {
+        "task": declared.task,
+        "title": declared.title if declared.title != declared.task else None,
+        "questions": declared.questions,
+        "repeats": declared.repeats,
+        "repeats_key": declared.repeats_key,
+        "metric": declared.metric,
+        "score": declared.score,
+        "scale": declared.scale,
+        "result": declared.result or (task.result if task.result != declared.task else None),
+        "params": dict(declared.params),
+        "requests": declared.requests or 0,
+        "judged": declared.judged,
+        "executes_code": declared.executes_code or (suite.runner == "direct" and task.reader in _EXECUTING),
+        "harness": task.reader,
+        "endpoint": task.endpoint if task.endpoint != "chat" else None,
+    }
 
 
 def benchmark_of(entry: Mapping[str, Any]) -> Benchmark:
     """The benchmark that an entry says."""
+    return _benchmark_of_questions(entry) if "kind" in entry else _benchmark_of_task(entry)
+
+
+def _benchmark_of_task(entry: Mapping[str, Any]) -> Benchmark:
+    repeats_key = entry.get("repeats_key", "")
+    return Benchmark(
+        title=entry.get("title", entry["task"]),
+        task=entry["task"],
+        repeats=entry["repeats"],
+        metric=entry["metric"],
+        score=entry["score"],
+        questions=entry["questions"],
+        protocol="declared by the recipe, nemo-evaluator's own",
+        result=entry.get("result", ""),
+        params=entry.get("params", {}),
+        repeats_key=repeats_key,
+        harness=entry.get("harness", ""),
+        requests=entry.get("requests", 0),
+        judged=entry.get("judged", False),
+        executes_code=entry.get("executes_code", False),
+        scale=entry["scale"],
+        endpoint=entry.get("endpoint", "chat"),
+        declared=True,
+    )
+
+
+def _benchmark_of_questions(entry: Mapping[str, Any]) -> Benchmark:
     kind, limit = entry["kind"], entry.get("max_new_tokens")
     return Benchmark(
         title=entry.get("title", entry["name"]),
@@ -77,6 +149,8 @@ def with_declared(suite: Suite, entries: Sequence[Mapping[str, Any]]) -> Suite:
     """`suite` with what a recipe declares behind its benchmarks. Raises `UserError` for a name that is the suite's."""
     declared = [benchmark_of(entry) for entry in entries]
     for one in declared:
+        if not one.own and one.task in _names(suite).values():
+            raise UserError(f"evaluate.benchmarks declares the task {one.task!r}, which the suite '{suite.name}' asks.")
         for name in (one.task, one.title):
             if _slug(name) in _names(suite):
                 raise UserError(f"the suite '{suite.name}' has a benchmark {name!r}; call yours 'my_{name}'.")
@@ -92,14 +166,14 @@ def with_tasks(suite: Suite, tasks: Sequence[str]) -> Suite:
     chosen = set()
     for task in tasks:
         if _slug(task) not in names:
-            raise UserError(f"evaluate.tasks names {task!r}, which is not asked. {nearest(task, _known(suite))}")
+            raise UserError(f"evaluate.tasks names {task!r}, which is not asked. {nearest(task, _short_names(suite))}")
         chosen.add(names[_slug(task)])
     if not chosen:
-        raise UserError(f"evaluate.tasks names nothing to ask. {nearest('', _known(suite))}")
+        raise UserError(f"evaluate.tasks names nothing to ask. {nearest('', _short_names(suite))}")
     return suite.with_benchmarks(one for one in suite.benchmarks if one.task in chosen)
 
 
-def _known(suite: Suite) -> list[str]:
+def _short_names(suite: Suite) -> list[str]:
     """A short name of each benchmark."""
     return [one.task if one.declared else _slug(one.title) for one in suite.benchmarks]
 

@@ -138,7 +138,7 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         identity["datasets"] = datasets.hash_datasets(folder, suite)
     if any(benchmark.harness == "offline" for benchmark in suite.benchmarks):
         identity["tasks"] = version.identity()
-    if not suite.evaluation:
+    if any(benchmark.harness != "offline" for benchmark in suite.benchmarks):
         identity["harness"] = {"version": evaluation.VERSION}
     return Asked(
         loads=tuple(loads),
@@ -160,7 +160,8 @@ def asked_suite(settings: Evaluation) -> tuple[Suite, dict[str, dict[str, Any]]]
 
     Raises `UserError` for a suite or a task that is not there, and for questions that cannot be asked.
     """
-    declared = {one.task: entry_of(one) for one in settings.benchmarks}
+    beside = suite_of(settings.suite, settings.repeats)
+    declared = {one.task: entry_of(one, beside) for one in settings.benchmarks}
     suite = suite_of(settings.suite, settings.repeats, settings.max_new_tokens, declared=tuple(declared.values()))
     if settings.tasks:
         suite = with_tasks(suite, settings.tasks)

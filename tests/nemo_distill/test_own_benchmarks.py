@@ -6,7 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
+from evaluator.harness import launcher_config
+from evaluator.harness.cluster import Cluster
+from evaluator.suites.catalogue import STUDY
 from nemo_distill import Benchmark, Blend, Evaluate, Questions, Settings, UserError
 from nemo_distill.config.overrides import override
 from nemo_distill.config.recipe import Recipe
@@ -162,6 +166,58 @@ def test_what_cannot_be_declared_is_one_sentence(quiz):
     quiz.unlink()
     with pytest.raises(UserError, match=r"benchmark 'my_quiz': .*quiz.jsonl cannot be read: No such file"):
         placed(benchmarks=own())
+
+
+HMMT = Benchmark(
+    task="ns_hmmt_feb2025",
+    title="HMMT",
+    questions=30,
+    repeats=16,
+    repeats_key="num_repeats",
+    metric="pass@1[avg-of-{n}]",
+    score="symbolic_correct",
+    scale="percent",
+)
+SITE = {"hostname": "login", "account": "a", "partition": "p", "judge_url": "http://x/v1", "judge_model": "gpt-4o"}
+
+
+def test_a_task_of_nemo_evaluators_is_asked_with_the_studys(quiz):
+    def evaluations(*words, **changes):
+        chosen = recipe("evaluate.suite=study", *words, benchmarks=(dataclasses.replace(HMMT, **changes),))
+        return steps_of(chosen, SITE)
+
+    steps, asked = evaluations("evaluate.tasks=gpqa,hmmt")
+    config = next(step.config for step in steps if step.name == "evaluate-teacher")
+    assert config["tasks"] == ["ns_gpqa", "ns_hmmt_feb2025"] and "mmlu" not in json.dumps(config["launcher"])
+    (gpqa, hmmt) = suite_of_config(json.loads(json.dumps(config))).benchmarks
+    assert gpqa == next(one for one in STUDY.benchmarks if one.title == "GPQA Diamond")
+    assert hmmt.written == ("hmmt_feb25", "pass@1[avg-of-16]", "symbolic_correct")
+    assert [(load.title, load.answers, load.hours) for load in asked.loads] == [
+        ("GPQA Diamond", 8 * 198, 3),
+        ("HMMT", 16 * 30, 2),
+    ]
+    rendered = yaml.safe_load(launcher_config.render(STUDY.with_benchmarks([hmmt]), Cluster(**SITE)))
+    (task,) = rendered["evaluation"]["tasks"]
+    assert task["name"] == "ns_hmmt_feb2025"
+    assert task["nemo_evaluator_config"]["config"]["params"]["extra"] == {"num_repeats": 16}
+    assert evaluations("evaluate.tasks=gpqa,hmmt", params={"prompt_config": "x"})[1].protocol != asked.protocol
+    for changes, sentence in (
+        (
+            {"task": "ns_hmmt_feb25"},
+            "nemo-evaluator-launcher knows no task 'ns_hmmt_feb25'. Did you mean 'ns_hmmt_feb2025'",
+        ),
+        ({"task": "mmlu"}, "several harnesses have a task 'mmlu': lm-evaluation-harness.mmlu and simple_evals.mmlu"),
+        ({"task": "ns_gpqa"}, "declares the task 'ns_gpqa', which the suite 'study' asks"),
+        ({"repeats_key": "num_repeat"}, "nemo_skills has no parameter 'num_repeat'. Did you mean 'num_repeats'?"),
+        ({"params": {"promt_config": "x"}}, "has no parameter 'promt_config'. Did you mean 'prompt_config'?"),
+    ):
+        with pytest.raises(UserError) as raised:
+            evaluations(**changes)
+        assert sentence in str(raised.value)
+    with pytest.raises(UserError, match="harnesses of this machine know no task 'ns_hmmt_feb2025'. It is asked in a"):
+        placed(benchmarks=(HMMT,))
+    with pytest.raises(UserError, match="programs are executed in the sandbox of this machine, and the suite 'study'"):
+        steps_of(recipe("evaluate.suite=study", benchmarks=(dataclasses.replace(own()[0], kind="code"),)), SITE)
 
 
 def code(quiz: Path) -> Path:

@@ -1,5 +1,6 @@
 """The study's harness packages themselves, against a served checkpoint, on small data sets in the hub's format."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,13 +8,16 @@ import numpy as np
 import pytest
 import yaml
 
-from evaluator.harness.read import read_launcher
+from evaluator.harness.read import read_direct, read_launcher
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import run_suite
 from evaluator.recount import main as recount
 from evaluator.results.answers import ANSWERS_FILE, load_answers
-from evaluator.suites.catalogue import HARNESS
+from evaluator.results.scores import TaskResult
+from evaluator.suites.catalogue import HARNESS, OFFLINE
 from evaluator.suites.datasets import count_questions, question_ids
+from nemo_distill.config import benchmarks as config
+from nemo_distill.outcome.benchmarks import benchmark_of, entry_of
 from tests.evaluator.conftest import TEACHER
 from tests.evaluator.endpoints import answering
 
@@ -104,6 +108,57 @@ def test_the_launchers_layout_holds_the_same_and_is_read_alike(evaluated, tmp_pa
     ids = question_ids(HUB, suite)
     readings = read_launcher(tmp_path, suite, model_id="debug", started=0, ids=ids)
     assert tuple(reading.result for reading in readings) == result.tasks
+
+
+DECLARED = (
+    config.Benchmark(
+        task="aime_2025_nemo",
+        title="My AIME",
+        questions=5,
+        repeats=4,
+        repeats_key="n_samples",
+        metric="score",
+        score="micro_avg_of_{n}",
+        scale="unit",
+    ),
+    config.Benchmark(
+        task="lm-evaluation-harness.ifeval",
+        title="My IFEval",
+        questions=3,
+        metric="prompt_level_strict_acc",
+        score="prompt_level_strict_acc",
+        scale="unit",
+    ),
+)
+"""Tasks of the suite, as a recipe would declare them."""
+
+
+@pytest.mark.slow
+def test_a_task_that_a_recipe_declares_is_read_as_one_of_the_suites(evaluated, tmp_path, caplog):
+    result, folder = evaluated
+
+    def read(**changes) -> list[TaskResult]:
+        declared = (dataclasses.replace(DECLARED[0], **changes), DECLARED[1])
+        asked = HARNESS.with_benchmarks(benchmark_of(entry_of(one, OFFLINE)) for one in declared)
+        assert [len(group) for group in asked.evaluations] == [1, 1]
+        readings = read_direct(tmp_path, asked, model_id="debug", started=0)
+        return [reading.result for reading in readings]
+
+    for benchmark in DECLARED:
+        shutil.copytree(folder / "nemo_evaluator" / benchmark.task, tmp_path / benchmark.task)
+    of_the_suite = {task.task: task.scores for task in result.tasks}
+    assert {task.task: task.scores for task in read()} == {one.task: of_the_suite[one.task] for one in DECLARED}
+    with pytest.raises(ValueError, match="made 20 requests, 20 of them answered; its questions x repeats are 24"):
+        read(questions=6)
+    with pytest.raises(ValueError, match=r"no score aime_2025_nemo_score_micr: .* 'score/micro_avg_of_4'"):
+        read(score="micr")
+    with pytest.raises(ValueError, match="no task 'aime' for My AIME; it has .'aime_2025_nemo'"):
+        read(result="aime")
+    assert not caplog.records
+    shutil.rmtree(tmp_path / "aime_2025_nemo" / "aime_2025_nemo" / "cache")
+    aime = read()[0]
+    assert "My AIME: its answers are not read, so that its score alone is known: the evaluation left no" in caplog.text
+    assert not aime.has_answers and aime.summary.mean == np.mean(of_the_suite["aime_2025_nemo"])
 
 
 def test_a_data_set_that_is_not_there_is_named_with_how_to_fetch_it(tmp_path, monkeypatch):

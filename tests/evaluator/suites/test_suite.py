@@ -53,7 +53,7 @@ def test_the_offline_suite_is_what_the_plugin_declares():
     framework = Path(core_evals.nemo_distill.__file__).with_name("framework.yml")
     declared = yaml.safe_load(framework.read_text())
     tasks = [benchmark.task for benchmark in OFFLINE.benchmarks]
-    assert [evaluation["name"] for evaluation in declared["evaluations"]] == ["offline", *tasks]
+    assert [evaluation["name"] for evaluation in declared["evaluations"]] == ["offline", *tasks, "own"]
     assert declared["evaluations"][0]["defaults"]["config"]["params"]["task"] == ",".join(tasks)
     assert OFFLINE.evaluation == f"{declared['framework']['name']}.offline"
     params = declared["defaults"]["config"]["params"]
