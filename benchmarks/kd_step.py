@@ -38,6 +38,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from converted import converted
 from gpu_time import in_turn, median
 
 from nemo_distill.compat import device, registry
@@ -116,14 +117,8 @@ class Bench:
 
     def __init__(self, teacher: Shape, student: Shape, options: argparse.Namespace):
         registry.prepare()
-        import modelopt.torch.distill as mtd
         from megatron.core import parallel_state
         from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
-        from nemo.collections.llm.modelopt.distill.loss import LogitsAndIntermediatesLossBalancer, LogitsKLLoss
-        from nemo.collections.llm.modelopt.distill.utils import (
-            DistillationConfig,
-            adjust_distillation_model_for_mcore,
-        )
 
         from nemo_distill.backends.nemo.model import config
         from nemo_distill.nemotron_h.model import Runtime
@@ -143,12 +138,7 @@ class Bench:
 
         made = built(student)
         self.student_parameters = sum(weight.numel() for weight in made.parameters())
-        criterion = {("output_layer", "output_layer"): LogitsKLLoss(made.config)}
-        balancer = LogitsAndIntermediatesLossBalancer(skip_original_loss=True)
-        kd = {"teacher_model": (built, [teacher], {}), "criterion": criterion, "loss_balancer": balancer}
-        self.model = mtd.convert(made, mode=[("kd_loss", kd)])
-        plan = DistillationConfig(criterion=criterion, loss_balancer=balancer)
-        adjust_distillation_model_for_mcore(self.model, distill_cfg=plan)
+        self.model = converted(made, lambda: built(teacher))
         self.model.train()
         self.teacher_parameters = sum(weight.numel() for weight in self.model.teacher_model.parameters())
         draw = torch.Generator("cuda").manual_seed(0)
@@ -161,6 +151,7 @@ class Bench:
         """Name, title and the change to the model of every line, each to be made after those before."""
         from nemo_distill.backends.nemo.distillation import fuse_loss
         from nemo_distill.kd import precision
+        from nemo_distill.kd.options import Options
         from nemo_distill.nemotron_h.activation import squared_relu
         from nemo_distill.nemotron_h.kernels import mixer, norm
         from nemo_distill.nemotron_h.model import recompute_mlp
@@ -171,7 +162,7 @@ class Bench:
                     module.activation_func = function
 
         def hidden():
-            fuse_loss(self.model)
+            fuse_loss(self.model, Options())
             self.reduction = None
 
         return [
@@ -193,7 +184,7 @@ class Bench:
             self.reduction = loss_reduction(self.model)
         positions = torch.arange(self.batch.shape[1], device="cuda").expand_as(self.batch)
         output = self.model(self.batch, positions, None, labels=self.batch)
-        loss, _ = self.reduction.forward({"loss_mask": self.mask}, output)
+        loss, _ = self.reduction.forward({"loss_mask": self.mask, "labels": self.batch}, output)
         loss.backward()
         return loss.detach()
 

@@ -15,6 +15,11 @@ class Options:
     """What the student is distilled by: a name in `losses.LOSSES`; the framework's own loss is `forward_kl`."""
     temperature: float = 1.0
     """What logits of both models are divided by before they are compared; the loss is multiplied by its square."""
+    cross_entropy: float = 0.0
+    """Weight of next-token cross-entropy beside the loss, which has the rest, from 0 to 1."""
+    per_token: bool = False
+    """Whether the loss is the mean over all tokens of the global batch that it is taken on, rather than the mean of the
+    microbatches' means; where it is taken on all tokens the two are one."""
     fused_kernels: bool = True
     """Whether Mamba layers and norms compute on a GPU in our own kernels (`nemotron_h.kernels.mixer` and `.norm`);
     otherwise in mamba-ssm's and Transformer Engine's."""

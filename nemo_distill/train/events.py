@@ -10,6 +10,8 @@ Every rank tells its own listeners, in the order in which they were given: `star
 listener acts on the training through its `view`.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -33,6 +35,9 @@ class Iteration:
     """Duration in seconds."""
     grad_norm: float | None = None
     """Norm of the global batch's gradient before clipping; None where the framework does not say."""
+    loss_parts: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What the loss was mixed of: means over the global batch in nats, before their shares, by name; empty for a loss
+    that is not mixed."""
     memory: int | None = None
     """Peak memory of this rank so far in bytes, the GPU's where there is one; None where it is not known."""
 

@@ -14,9 +14,10 @@ class LossLog(Listener):
     """Appends a line per iteration and keeps the step's progress.
 
     A line: iteration (1-based, of the course), loss, learning_rate, tokens (since the start of the course), seconds
-    (of this iteration), grad_norm (of the whole batch, before clipping) and memory_gib (peak of the first rank). Lines
-    past the iteration that a resumed process starts from are cut first: they belong to an attempt whose weights are
-    lost. Of several ranks, which all know the loss of the whole batch, the first writes.
+    (of this iteration), grad_norm (of the whole batch, before clipping), memory_gib (peak of the first rank) and, of a
+    loss that is mixed, its parts by name (`kd_loss`, `cross_entropy`). Lines past the iteration that a resumed process
+    starts from are cut first: they belong to an attempt whose weights are lost. Of several ranks, which all know the
+    loss of the whole batch, the first writes.
     """
 
     def __init__(self, path: Path, course: Course, progress: Progress | None = None, *, first: int = 0, until: int = 0):
@@ -42,6 +43,7 @@ class LossLog(Listener):
             "tokens": iteration.tokens,
             "seconds": round(iteration.seconds, 4),
         }
+        line |= iteration.loss_parts
         if iteration.grad_norm is not None:
             line["grad_norm"] = iteration.grad_norm
         if iteration.memory is not None:

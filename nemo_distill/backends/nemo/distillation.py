@@ -26,6 +26,7 @@ from torch import Tensor
 from nemo_distill.compat import device, distillation
 from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.kd import precision
+from nemo_distill.kd.divergence import Mixture, masked_mixture
 from nemo_distill.kd.losses import find_loss
 from nemo_distill.kd.options import Options
 from nemo_distill.nemotron_h import documents
@@ -46,7 +47,10 @@ def distillation_model(
         recompute: Activation recomputation of the student, a name in `settings.RECOMPUTE`.
     """
     precision.check(options.fp8, fused_kernels=options.fused_kernels)
+    assert options.fused_loss or not (options.per_token or options.cross_entropy), "the framework's loss has neither"
     contexts = [nl.io.load_context(checkpoint / "context", subpath="model") for checkpoint in (student, teacher)]
+    # Megatron then adds up gradients and tokens over microbatches and ranks, and divides once.
+    contexts[0].config.calculate_per_token_loss = options.per_token
     model = DistillationModel(
         contexts[0].config,
         contexts[1].config,
@@ -80,7 +84,7 @@ class DistillationModel(DistillationGPTModel):
             mixer.install()
             norm.install()
         if self.options.fused_loss:
-            fuse_loss(self.module, loss=self.options.loss, temperature=self.options.temperature)
+            fuse_loss(self.module, self.options)
         if self.options.fp8 != "none":
             precision.teacher_in_fp8(self.module.teacher_model)
         if self.options.fp8 == "both":
@@ -100,6 +104,11 @@ class DistillationModel(DistillationGPTModel):
             self._training_loss_reduction = loss_reduction(self.core_module)
         return self._training_loss_reduction
 
+    @property
+    def loss_parts(self) -> dict[str, float]:
+        """What the last iteration's loss was mixed of, by name; empty where it was not mixed."""
+        return getattr(self._training_loss_reduction, "parts", {})
+
 
 def loss_reduction(model) -> _DistillationLossReduction:
     """What makes ModelOpt's distillation `model`'s output for a microbatch a loss, by the loss that the model has."""
@@ -118,19 +127,54 @@ class _MaskedSum(NamedTuple):
 
 
 class _LossReduction(_DistillationLossReduction):
-    """Gives the loss the mask beforehand, since it makes its gradient in the forward pass."""
+    """Gives the loss mask and labels beforehand, since it makes its gradient in the forward pass.
+
+    Where Megatron's `calculate_per_token_loss` is set, a microbatch's loss is the sum over its tokens, to be divided by
+    the tokens of the whole batch.
+    """
 
     criterion: "LogitsKLLossFromHidden"
+    parts: dict[str, float]
+    """Means over the tokens of the last batch, of what its loss was mixed of; empty for a loss that is not mixed."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.parts = {}
 
     def forward(self, batch: dict[str, Tensor], forward_out: Tensor):
-        self.criterion.loss_mask = batch["loss_mask"]
-        return super().forward(batch, forward_out)
+        criterion, mask = self.criterion, batch["loss_mask"]
+        criterion.loss_mask, criterion.labels = mask, batch["labels"]
+        loss, report = super().forward(batch, forward_out)
+        if criterion.per_token or criterion.share:
+            tokens = mask.sum()
+            assert criterion.sums is not None, "it has just been asked"
+            report["sums"] = torch.cat([criterion.sums.float(), tokens.float().view(1)])
+        if criterion.per_token:
+            return loss, tokens.to(torch.int), report
+        return loss, report
+
+    def reduce(self, losses_reduced_per_micro_batch: list[dict[str, Tensor]]) -> Tensor:
+        """The loss of the whole batch."""
+        criterion = self.criterion
+        if not (criterion.per_token or criterion.share):
+            return super().reduce(losses_reduced_per_micro_batch)
+        sums = torch.stack([report["sums"] for report in losses_reduced_per_micro_batch]).sum(0)
+        if self._tp_size > 1:  # each rank has what its part of the vocabulary adds, and all tokens
+            torch.distributed.all_reduce(sums[:2], group=parallel_state.get_tensor_model_parallel_group())
+        torch.distributed.all_reduce(sums, group=parallel_state.get_data_parallel_group())
+        divergence, cross_entropy = (sums[:2] / sums[2].clamp(min=1)).unbind()
+        if criterion.share:
+            self.parts = {"kd_loss": divergence.item(), "cross_entropy": cross_entropy.item()}
+        if criterion.per_token:
+            return (1 - criterion.share) * divergence + criterion.share * cross_entropy
+        return super().reduce(losses_reduced_per_micro_batch)
 
     def _masked_token_loss(self, loss_output, mask: Tensor) -> Tensor:
         if not isinstance(loss_output, _MaskedSum):
             return super()._masked_token_loss(loss_output, mask)
-        # A micro batch may hold no token that the loss is taken on.
-        loss = loss_output.value / mask.sum().float().clamp(min=1)
+        loss = loss_output.value
+        if not self.criterion.per_token:
+            loss = loss / mask.sum().float().clamp(min=1)
         if self._tp_size > 1:
             torch.distributed.all_reduce(loss, group=parallel_state.get_tensor_model_parallel_group())
         return loss
@@ -139,24 +183,31 @@ class _LossReduction(_DistillationLossReduction):
 class LogitsKLLossFromHidden(BaseLoss):
     """A loss of two output layers' inputs, in the place of NeMo's `LogitsKLLoss`; NeMo knows it by its name's start."""
 
-    def __init__(self, config, *, student_layer, teacher_layer, loss: str, temperature: float):
+    def __init__(self, config, *, student_layer, teacher_layer, options: Options):
         super().__init__(config)
         assert config.context_parallel_size == 1, "the mean over a sequence would need the other ranks' tokens"
         # Not as attributes, which would make them modules of the loss and store them in checkpoints twice.
         self._weights = lambda: (student_layer.weight, teacher_layer.weight)
-        self._loss, self._temperature = find_loss(loss), temperature
+        self._loss, self._temperature = find_loss(options.loss), options.temperature
+        assert options.loss == FORWARD_KL or not options.cross_entropy, "it is made of the divergence's own logits"
+        self.share, self.per_token = options.cross_entropy, options.per_token
         self.loss_mask: Tensor | None = None
         """Of the microbatch at hand, (batch, tokens)."""
+        self.labels: Tensor | None = None
+        """Of the microbatch at hand, (batch, tokens)."""
+        self.sums: Tensor | None = None
+        """Of the last microbatch: this rank's part of the masked sums of the loss and of the cross-entropy, (2,)."""
 
     def forward(self, predictions, targets) -> _MaskedSum:
         """Hidden states in, (tokens, batch, width), of which sequence-parallel ranks have a part each."""
         student, teacher = predictions[0], targets[0].detach()
-        if self._temperature != 1:  # logits are linear in hidden states, so this serves every loss
+        if self._temperature != 1 and not self.share:  # logits are linear in hidden states: this serves every loss
             student, teacher = student / self._temperature, teacher / self._temperature
         group = None
         if self._config.tensor_model_parallel_size > 1:
             group = parallel_state.get_tensor_model_parallel_group()
             if self._config.sequence_parallel:
+                # Every rank computes with all tokens and its part of the vocabulary; gradients are added up on the way.
                 student = gather_from_sequence_parallel_region(student, tensor_parallel_output_grad=True)
                 teacher = gather_from_sequence_parallel_region(teacher)
             else:
@@ -164,14 +215,25 @@ class LogitsKLLossFromHidden(BaseLoss):
         student_weight, teacher_weight = self._weights()
         assert self.loss_mask is not None, "the reduction gives it beforehand"
         mask, self.loss_mask = self.loss_mask.transpose(0, 1).flatten(), None
+        labels, self.labels = self.labels, None
         given = (student.flatten(0, 1), student_weight, teacher.flatten(0, 1), teacher_weight, mask)
-        return _MaskedSum(self._temperature**2 * self._loss(*given, group=group))
+        if not self.share:
+            value = self._temperature**2 * self._loss(*given, group=group)
+            self.sums = torch.stack([value.detach(), torch.zeros_like(value)])
+            return _MaskedSum(value)
+        assert labels is not None, "the reduction gives them beforehand"
+        mixture = Mixture(
+            labels=labels.transpose(0, 1).flatten(),
+            share=self.share,
+            temperature=self._temperature,
+            first=student_weight.shape[0] * (group.rank() if group else 0),
+        )
+        value, self.sums = masked_mixture(*given, mixture, group=group)
+        return _MaskedSum(value)
 
 
-def fuse_loss(model, *, loss: str = FORWARD_KL, temperature: float = 1.0) -> None:
-    """Make ModelOpt's distillation `model` compare hidden states by `loss` where it compared logits."""
+def fuse_loss(model, options: Options) -> None:
+    """Make ModelOpt's distillation `model` compare hidden states by the loss that `options` name, not logits."""
     student, teacher = model.output_layer, model.teacher_model.output_layer
-    criterion = LogitsKLLossFromHidden(
-        model.config, student_layer=student, teacher_layer=teacher, loss=loss, temperature=temperature
-    )
+    criterion = LogitsKLLossFromHidden(model.config, student_layer=student, teacher_layer=teacher, options=options)
     distillation.set_criterion(model, student, teacher, criterion)

@@ -94,6 +94,7 @@ class Events(Checkpoint):
             tokens=trainer.global_step * self.course.tokens_per_iteration,
             seconds=seconds,
             grad_norm=float(metrics["grad_norm"]) if "grad_norm" in metrics else None,
+            loss_parts=getattr(module, "loss_parts", {}),
             memory=_peak_memory(),
         )
         for listener in self.listeners:

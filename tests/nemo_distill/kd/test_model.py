@@ -51,7 +51,9 @@ def test_the_loss_of_a_microbatch_is_nemo_s_mean_over_the_tokens_that_count(back
         backend.build(session, SHAPE, tokenizer=tokenizer_folder, runtime=runtime)  # for Megatron's groups
         theirs = distillation._DistillationLossReduction(None)._masked_token_loss(per_token, mask)
         summed = distillation._MaskedSum((per_token * mask).sum())
-        ours = distillation._LossReduction(None)._masked_token_loss(summed, mask)
+        reduction = distillation._LossReduction(None)
+        reduction.criterion = SimpleNamespace(per_token=False)
+        ours = reduction._masked_token_loss(summed, mask)
     assert ours.item() == pytest.approx(theirs.item()) == (per_token * mask).sum().item() / 10
 
 
@@ -61,6 +63,7 @@ def test_a_temperature_gives_nemo_s_loss_at_it_times_its_square_and_its_gradient
     from nemo.collections.llm.modelopt.distill.loss import LogitsKLLoss
 
     from nemo_distill.backends.nemo.distillation import LogitsKLLossFromHidden
+    from nemo_distill.kd.options import Options
 
     draw = torch.Generator().manual_seed(0)
     config = SimpleNamespace(context_parallel_size=1, tensor_model_parallel_size=1)
@@ -69,7 +72,7 @@ def test_a_temperature_gives_nemo_s_loss_at_it_times_its_square_and_its_gradient
     mask = (torch.arange(16).view(2, 8) % 3 > 0).float()
     parameters = [hidden.requires_grad_(), layers[0].weight.requires_grad_()]
     ours = LogitsKLLossFromHidden(
-        config, student_layer=layers[0], teacher_layer=layers[1], loss="forward_kl", temperature=temperature
+        config, student_layer=layers[0], teacher_layer=layers[1], options=Options(temperature=temperature)
     )
     ours.loss_mask = mask
     value = ours((hidden, None), (others, None)).value
