@@ -23,7 +23,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,6 +38,19 @@ RUNS_FOLDER = Path("runs")
 NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes some, with all that they need."
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
+SeedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--seed-sd",
+        metavar="POINTS",
+        help="What another training seed moves any score, the Average too (standard deviation). Without it: what runs "
+        "of one blend under several seeds show, where several are compared, else 0.5, twice what the study's own "
+        "averages scatter about their curves.",
+    ),
+]
+MarginOption = Annotated[
+    float, typer.Option("--margin", metavar="POINTS", help="What stopping early may cost of the Average.")
+]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -163,16 +176,8 @@ def cancel(
 def report(
     run: Annotated[list[str] | None, typer.Argument(help="Names or files of runs; two or more are compared.")] = None,
     published: Annotated[bool, typer.Option("--published", help="The study's own tables, which need no run.")] = False,
-    seed_sd: Annotated[
-        float | None,
-        typer.Option(
-            metavar="POINTS",
-            help="What another training seed moves any score, the Average too (standard deviation). Without it: what "
-            "runs of one blend under several seeds show, else 0.5, twice what the study's own averages scatter about "
-            "their curves.",
-        ),
-    ] = None,
-    margin: Annotated[float, typer.Option(metavar="POINTS", help="What stopping early may cost of the Average.")] = 1.0,
+    seed_sd: SeedOption = None,
+    margin: MarginOption = 1.0,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
@@ -181,9 +186,7 @@ def report(
     from nemo_distill.run.manifest import find
     from nemo_distill.study.report import write_tables
 
-    for option, points in (("--seed-sd", seed_sd), ("--margin", margin)):
-        if points is not None and not 0 <= points <= 100:
-            raise UserError(f"{option} {points:g} is no number of points from 0 to 100.")
+    assumed = _in_shares(seed_sd, margin)
     if published and run:
         raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
     if published:
@@ -198,9 +201,16 @@ def report(
         show.print_outcome(found[0], Console())
     else:
         elsewhere = "" if runs == RUNS_FOLDER else f" --runs {runs}"
-        assumed = None if seed_sd is None else seed_sd / 100
-        made = compare.write_comparison_report(found, runs, elsewhere, seed_sd=assumed, margin=margin / 100)
+        made = compare.write_comparison_report(found, runs, elsewhere, **assumed)
         show.print_comparison(*made, Console())
+
+
+def _in_shares(seed_sd: float | None, margin: float) -> dict[str, Any]:
+    """Both from 0 to 1. Raises `UserError` for what is no number of points."""
+    for option, points in (("--seed-sd", seed_sd), ("--margin", margin)):
+        if points is not None and not 0 <= points <= 100:
+            raise UserError(f"{option} {points:g} is no number of points from 0 to 100.")
+    return {"seed_sd": None if seed_sd is None else seed_sd / 100, "margin": margin / 100}
 
 
 def card(
@@ -208,13 +218,16 @@ def card(
     milestone: Annotated[str | None, typer.Option(help="Of the checkpoint, e.g. 80B; else where to stop.")] = None,
     output: Annotated[Path | None, typer.Option(help="The file, or its folder; else in RUNS/cards.")] = None,
     license: Annotated[str, typer.Option(help="The hub's name for it.")] = "other",
+    seed_sd: SeedOption = None,
+    margin: MarginOption = 1.0,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Write the model card of a checkpoint, for the Hugging Face hub."""
     from nemo_distill.outcome.card import write_card
     from nemo_distill.run.manifest import find
 
-    print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license))
+    assumed = _in_shares(seed_sd, margin)
+    print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license, **assumed))
 
 
 def push(
@@ -226,6 +239,8 @@ def push(
     license: Annotated[str, typer.Option(help="The hub's name for it.")] = "other",
     public: Annotated[bool, typer.Option("--public", help="A repository that is made is public, not private.")] = False,
     dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be sent; send nothing.")] = False,
+    seed_sd: SeedOption = None,
+    margin: MarginOption = 1.0,
     runs: RunsOption = RUNS_FOLDER,
 ) -> None:
     """Put a checkpoint and its model card on the Hugging Face hub."""
@@ -234,7 +249,9 @@ def push(
     from nemo_distill.upkeep.show import print_parcel
 
     check_repository(to)
-    parcel, console = pack(find(run, runs=runs), milestone=milestone, license=license), Console()
+    assumed = _in_shares(seed_sd, margin)
+    parcel = pack(find(run, runs=runs), milestone=milestone, license=license, **assumed)
+    console = Console()
     print_parcel(parcel, to, console, dryrun=dryrun)
     if not dryrun:
         console.print(parcel.send(to, private=not public), highlight=False, soft_wrap=True)

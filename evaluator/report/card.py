@@ -47,6 +47,8 @@ class Card:
     """Trained on synthetic text, at the debug or middle scale, which shows the pipeline and nothing else."""
     layout: str = ""
     """What the training was spread over."""
+    seed_sd: float = SEED_SD
+    """What another training seed is assumed to move a score (standard deviation, from 0 to 1)."""
 
     @property
     def recovered(self) -> float | None:
@@ -56,7 +58,7 @@ class Card:
     @property
     def stderr_with_seed(self) -> float:
         """Standard error of the average, from 0 to 1, with what another training seed is assumed to change."""
-        return math.hypot(self.row.average.stderr, SEED_SD)
+        return math.hypot(self.row.average.stderr, self.seed_sd)
 
     @property
     def pruning(self) -> Pruning | None:
@@ -77,7 +79,7 @@ class Card:
 
 def render(card: Card) -> str:
     """The text of README.md."""
-    text = render_page("card.md.j2", card=card, report=card.report, row=card.row, seed_sd=SEED_SD)
+    text = render_page("card.md.j2", card=card, report=card.report, row=card.row, seed_sd=card.seed_sd)
     return f"---\n{metadata(card)}\n---\n\n{text}"
 
 

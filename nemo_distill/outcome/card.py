@@ -7,10 +7,13 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evaluator.report.card import Card, render
 from evaluator.results.files import form
 from evaluator.verdicts.judge import judge_alone
+from evaluator.verdicts.seeds import SEED_SD
+from evaluator.verdicts.stopping import MARGIN
 from nemo_distill.data.models import split_revision
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.outcome.gather import finished_report, gather
@@ -33,13 +36,13 @@ class MilestoneCard:
     """Markdown with the hub's metadata before it."""
 
 
-def write_card(run: Run, *, milestone: str | None = None, output: Path | None = None, license: str = "other") -> Path:
+def write_card(run: Run, *, output: Path | None = None, **chosen: Any) -> Path:
     """Write the card and return its path, RUNS/cards/RUN-MILESTONE/README.md unless `output` says otherwise.
 
-    `output` is a file, or a folder that takes it as README.md; the rest is as `card_of` has it. Where that raises,
-    nothing is written.
+    `output` is a file, or a folder that takes it as README.md; what is `chosen` is as `card_of` has it. Where that
+    raises, nothing is written.
     """
-    card = card_of(run, milestone=milestone, license=license)
+    card = card_of(run, **chosen)
     path = output or run.runs / CARDS / f"{run.name}-{card.title}" / FILE
     if path.is_dir():
         path = path / FILE
@@ -48,19 +51,28 @@ def write_card(run: Run, *, milestone: str | None = None, output: Path | None = 
     return path
 
 
-def card_of(run: Run, *, milestone: str | None = None, license: str = "other") -> MilestoneCard:
+def card_of(
+    run: Run,
+    *,
+    milestone: str | None = None,
+    license: str = "other",
+    seed_sd: float | None = None,
+    margin: float = MARGIN,
+) -> MilestoneCard:
     """The card of a milestone.
 
     Args:
         run: A run whose report stands.
         milestone: Title of the checkpoint, as the report's tables have it; None: the recommended stopping point.
         license: The hub's identifier.
+        seed_sd: What another training seed is assumed to move a score, from 0 to 1; None: `seeds.SEED_SD`.
+        margin: What stopping early may cost of the Average, from 0 to 1.
 
     Raises `UserError` for a run that has no report, or no such milestone.
     """
     report = gather(finished_report(run))
     blend = run.facts.blend or run.name
-    stop, findings = judge_alone(blend, report)
+    stop, findings = judge_alone(blend, report, margin=margin)
     rows = {row.title: row for row in report.milestones}
     if milestone is not None and milestone not in rows:
         raise UserError(f"{run.name} has no milestone '{milestone}'. {nearest(milestone, rows)}")
@@ -86,6 +98,7 @@ def card_of(run: Run, *, milestone: str | None = None, license: str = "other") -
             datasets=datasets,
             synthetic="world" in run.specs,  # which made the text that it was trained on
             layout=layout,
+            seed_sd=SEED_SD if seed_sd is None else seed_sd,
         )
     )
     return MilestoneCard(row.title, text)

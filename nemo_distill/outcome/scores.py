@@ -11,11 +11,11 @@ from nemo_distill.outcome.suites import suite_of
 from nemo_distill.run.step import SPEC_FILE, Spec
 
 
-def scores_of(evaluation: Path) -> dict[str, float]:
-    """Means from 0 to 100 by benchmark, as tables call it, and their average."""
+def scores_of(evaluation: Path, *, average: bool = True) -> dict[str, float]:
+    """Means from 0 to 100 by benchmark, as tables call it, and their average unless that is of a part of them."""
     row = Row("", CheckpointResult.load(evaluation))
     declared = Spec.load(evaluation / SPEC_FILE).config.get("benchmarks", ())
     suite = suite_of(row.result.suite, None, declared=declared)
     titles = {benchmark.task: benchmark.title for benchmark in suite.benchmarks}
     scores = {titles.get(task, task): 100 * summary.mean for task, summary in row.summaries.items()}
-    return {AVERAGE: 100 * row.average.mean, **scores}
+    return {AVERAGE: 100 * row.average.mean, **scores} if average else scores

@@ -69,6 +69,8 @@ class TrackedRun:
     """Iteration of each milestone by its label."""
     report: str = ""
     """Folder of the report; empty where the run has none."""
+    partly_asked: tuple[str, ...] = ()
+    """Those of `evaluations` that ask less than the teacher's: they have no average that compares, as on the pages."""
 
     @property
     def folder(self) -> Path:
@@ -86,6 +88,7 @@ class TrackedRun:
             return None
         config = {"executor": run.facts.executor, "scale": run.facts.scale, "seed": run.facts.seed, **run.facts.recipe}
         report = [folders[name] for name in run.specs if modules[name] == _REPORT]
+        asked = {s.config["label"]: s.config.get("tasks") for s in run.specs.values() if s.module == _EVALUATE}
         return cls(
             runs=run.runs,
             about=About(id=segments[0].fingerprint, name=run.name, config=config),
@@ -95,6 +98,7 @@ class TrackedRun:
             },
             iterations={spec.name.removeprefix("distill-"): spec.config["until"] for spec in segments},
             report=report[0] if report else "",
+            partly_asked=tuple(label for label, tasks in asked.items() if tasks != asked.get(TEACHER)),
         )
 
     def save(self) -> None:
@@ -116,6 +120,8 @@ class TrackedRun:
             evaluations=known.evaluations | self.evaluations,
             iterations=known.iterations | self.iterations,
             report=self.report or known.report,
+            partly_asked=self.partly_asked
+            + tuple(label for label in known.partly_asked if label not in self.evaluations),
         )
 
     @classmethod
@@ -135,7 +141,8 @@ class TrackedRun:
         }
         for label, folder in done.items():
             group = TEACHER if label == TEACHER else "scores"
-            values = {f"{group}/{title}": score for title, score in scores_of(folder).items()}
+            scores = scores_of(folder, average=label not in self.partly_asked)
+            values = {f"{group}/{title}": score for title, score in scores.items()}
             points.append(Point(self.iterations.get(label, 0), folder.stat().st_mtime, values))
         evaluations, report = (*sent.evaluations, *done), sent.report or self.page is not None
         return Sent(iteration, evaluations, report), points
@@ -191,6 +198,7 @@ def _values(line: dict) -> dict[str, float]:
         "speed/tokens_per_second": per_iteration / line["seconds"],
         "speed/seconds_per_iteration": line["seconds"],
     }
+    values |= {f"train/{part}": line[part] for part in ("kd_loss", "cross_entropy") if part in line}
     if "grad_norm" in line:
         values["train/gradient_norm"] = line["grad_norm"]
     if "memory_gib" in line:

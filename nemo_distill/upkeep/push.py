@@ -10,6 +10,7 @@ All files arrive in one commit, or none. What the hub has already, of an upload 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
@@ -63,12 +64,12 @@ class Parcel:
         return done.commit_url
 
 
-def pack(run: Run, *, milestone: str | None, license: str = "other") -> Parcel:
-    """The exported checkpoint of a milestone, by default where to stop, and its card.
+def pack(run: Run, **chosen: Any) -> Parcel:
+    """The exported checkpoint of a milestone, by default where to stop, and its card, as `chosen` by `card_of`.
 
     Raises `UserError` for a run without report, a milestone that there is not, and an export that is damaged.
     """
-    card = card_of(run, milestone=milestone, license=license)
+    card = card_of(run, **chosen)
     export = run.specs[f"export-{card.title}"]
     if not export.done:
         raise UserError(f"{export.name} of {run.name} is not done: give the run's command again.")

@@ -64,6 +64,15 @@ def test_the_checkpoint_is_the_recommended_one_and_its_weaknesses_are_said(write
     assert "degrades in blend_a." in limitations and "The sources were not searched" in limitations
 
 
+def test_margin_and_seed_are_those_of_the_report(write):
+    text = ModelCard.load(write("--margin", "100", "--seed-sd", "3")).text
+    assert text.strip().startswith("# blend_a 2.5B"), "within a hundred points of what follows is the first of all"
+    answers, both = map(
+        float, re.search(r"scores \*\*[\d.]+ ± ([\d.]+)\*\* in these answers, ± ([\d.]+) with", text).groups()
+    )
+    assert both == pytest.approx(math.hypot(answers, 3), abs=0.1) and "by 3 points (standard deviation)" in text
+
+
 def test_another_checkpoint_is_written_where_it_is_wanted_with_its_own_blend_and_rate(write, tmp_path):
     path = write("--milestone", "5B", "--output", str(tmp_path), "--license", "apache-2.0")
     assert path == str(tmp_path / "README.md")
@@ -104,6 +113,7 @@ def report_with_teacher(tmp_path):
     [
         (["a", "--milestone", "6B"], "a has no milestone '6B'. Did you mean '"),
         (["b"], "there is no run 'b'"),
+        (["a", "--margin", "101"], "--margin 101 is no number of points from 0 to 100."),
     ],
 )
 def test_what_is_not_there_is_refused_in_a_sentence_and_nothing_is_written(runs, tmp_path, capsys, words, sentence):

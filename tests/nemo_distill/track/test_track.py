@@ -206,6 +206,20 @@ def test_what_steps_are_told_and_a_longer_run_keep_the_tracked_run(run, tmp_path
     assert list(known.evaluations) == ["0.1M", "0.2M"] and known.report
 
 
+def test_a_checkpoint_that_was_asked_a_part_has_no_average_as_on_the_pages(run, tmp_path):
+    part = Step("evaluate-pruned", f"{MODULE}evaluate", {"label": "pruned", "tasks": ["offline_math"]})
+    teacher = Step("evaluate-teacher", f"{MODULE}evaluate", {"label": "teacher"})
+    more = Run(**{**vars(run), "specs": place([*steps(("0.1M", 3), ("0.2M", 6)), part, teacher], runs=tmp_path)})
+    declare(more)
+    evaluate(more, "pruned", 0.25)
+    whole(more)
+    assert send(more, "tensorboard").returncode == 0
+    assert curves(more)["scores/Average"] == [(3, 50.0), (6, 100.0)]
+    assert [sorted(score) for score in curves(more).values() if (0, 25.0) in score] == [
+        [(0, 25.0), (3, 50.0), (6, 100.0)]
+    ]
+
+
 def test_a_damaged_mark_is_no_mark(tmp_path):
     for text in ("", "{", "[]", '{"iteration": "x", "evaluations": [], "report": true}'):
         (tmp_path / "mark").write_text(text)
