@@ -16,7 +16,7 @@ from rich.console import Console
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
-from nemo_distill.config.settings import Settings
+from nemo_distill.config.settings import BOILERPLATE, NGRAM, Settings
 from nemo_distill.config.teacher import STAND_IN
 from nemo_distill.contamination.questions import questions_for
 from nemo_distill.errors import UserError, nearest
@@ -91,6 +91,12 @@ def steps_of(recipe: Recipe, site: Mapping[str, Any] | None = None) -> tuple[lis
     find_loss(recipe.distill.loss)
     asked = ask(recipe.evaluate, site)
     questions = questions_for(asked.own, recipe.prepare.questions)
+    if not questions and (recipe.prepare.ngram, recipe.prepare.boilerplate) != (NGRAM, BOILERPLATE):
+        raise UserError(
+            f"prepare.ngram={recipe.prepare.ngram} and prepare.boilerplate={recipe.prepare.boilerplate:g} say how "
+            f"questions are looked for, and evaluate.suite={recipe.evaluate.suite} brings none: say prepare.questions="
+            "FOLDER."
+        )
     return build_steps(recipe, asked=asked, questions=questions), asked
 
 

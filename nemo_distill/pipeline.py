@@ -13,12 +13,13 @@ follows from them, never the pruning.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import Scale
-from nemo_distill.config.settings import FORWARD_KL
+from nemo_distill.config.settings import BOILERPLATE, FORWARD_KL, MAX_DEPTH, MAX_WIDTH, NGRAM, SKIP
 from nemo_distill.config.sources import Source
 from nemo_distill.data.declared import entry_of
 from nemo_distill.outcome.suites import Asked
@@ -77,13 +78,16 @@ def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[
 
 
 def _prune_config(recipe: Recipe) -> dict:
-    scale, prune = recipe.scale, recipe.prune
+    scale, prune, calibration = recipe.scale, recipe.prune, _entries(recipe, recipe.calibration)
     return {
         "request": {
             "parameters": prune.parameters,
             "export_config": prune.export_config,
             "candidates": prune.candidates,
-            "divisors": scale.divisors,
+            "divisors": prune.divisors,
+            **({} if prune.max_width == MAX_WIDTH else {"max_width": prune.max_width}),
+            **({} if prune.max_depth == MAX_DEPTH else {"max_depth": prune.max_depth}),
+            **({} if set(prune.skip) == set(SKIP) else {"skip": sorted(set(prune.skip))}),
             # Whether FP8-aligned shapes are searched for beside the student changes none: it is told beside the config.
             "chip_friendly": "require" if prune.chip_friendly == "require" else "report",
             "chip_multiple": prune.chip_multiple,
@@ -92,7 +96,7 @@ def _prune_config(recipe: Recipe) -> dict:
         "score": prune.score,
         "mmlu_fraction": scale.mmlu_fraction,
         "calibration": {
-            "source": _source(recipe.calibration, scale),
+            **({"source": calibration[0]} if len(calibration) == 1 else {"sources": calibration}),
             "sequences": prune.calibration_sequences,
             "seq_length": scale.calibration_seq_length,
         },
@@ -110,7 +114,7 @@ def _prepare_config(recipe: Recipe) -> dict:
     return {
         "tokenizer": recipe.teacher.checkpoint,
         "tokenizer_sha256": recipe.teacher.sha256,
-        "sources": _budgeted(_sources(recipe), recipe),
+        "sources": _budgeted(_entries(recipe, recipe.sources), recipe),
         "max_document_tokens": scale.max_document_tokens,
         "reasoning": recipe.prepare.reasoning,
         "max_malformed": recipe.prepare.max_malformed,
@@ -120,11 +124,10 @@ def _prepare_config(recipe: Recipe) -> dict:
     }
 
 
-def _sources(recipe: Recipe) -> list[dict]:
-    """The blend's sources, as the steps that read them take them."""
+def _entries(recipe: Recipe, sources: Sequence[Source]) -> list[dict]:
+    """The sources, as the steps that read them take them."""
     return [
-        entry_of(source) if recipe.blend.is_own(source.name) else _source(source, recipe.scale)
-        for source in recipe.sources
+        entry_of(source) if recipe.blend.is_own(source.name) else _source(source, recipe.scale) for source in sources
     ]
 
 
@@ -137,7 +140,14 @@ def _budgeted(sources: list[dict], recipe: Recipe) -> list[dict]:
 
 
 def _contamination_config(recipe: Recipe, questions: list[dict]) -> dict:
-    return {"sources": _sources(recipe), "questions": questions, "max_malformed": recipe.prepare.max_malformed}
+    prepare = recipe.prepare
+    return {
+        "sources": _entries(recipe, recipe.sources),
+        "questions": questions,
+        "max_malformed": prepare.max_malformed,
+        **({} if prepare.ngram == NGRAM else {"words": prepare.ngram}),
+        **({} if prepare.boilerplate == BOILERPLATE else {"boilerplate": prepare.boilerplate}),
+    }
 
 
 def _index_config(recipe: Recipe) -> dict:
@@ -195,6 +205,10 @@ def _kd_config(recipe: Recipe) -> dict:
         other["temperature"] = distill.temperature
     if distill.reset_at_documents:
         other["reset_at_documents"] = True
+    if distill.cross_entropy:
+        other["cross_entropy"] = distill.cross_entropy
+    if distill.loss_on != "all":
+        other["per_token"] = True  # a mean of means would give a token more say where few count beside it
     return {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8, **other}
 
 

@@ -14,9 +14,9 @@ from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, 
 from nemo_distill.config.scale import Scale
 from nemo_distill.config.schedule import Milestone, Schedule, parse_tokens
 from nemo_distill.config.settings import FORWARD_KL, Health, Settings
-from nemo_distill.config.sources import Source, find
+from nemo_distill.config.sources import SOURCES, Source
 from nemo_distill.config.teacher import Teacher
-from nemo_distill.errors import UserError
+from nemo_distill.errors import UserError, nearest
 
 T = TypeVar("T")
 
@@ -47,8 +47,8 @@ class Recipe:
     """The checkpoint that is pruned and learnt from."""
     sources: tuple[Source, ...]
     """The blend's sources, by name."""
-    calibration: Source
-    """The source whose text ranks activations for pruning."""
+    calibration: tuple[Source, ...]
+    """The sources whose text ranks activations for pruning, as much of each."""
     seed: int
     """Seed of the sample order and of the answers."""
 
@@ -68,6 +68,7 @@ class Recipe:
             how = {name: getattr(scale.prune, name) for name in how}
             if another and how["parameters"] and how["parameters"] > 1:
                 how["parameters"] = scale.student_share  # a number of parameters is the scale's own teacher's
+        how["divisors"] = scale.divisors | {f"{name}_divisor": step for name, step in (prune.divisors or {}).items()}
         if another:
             teacher = Teacher.chosen(settings.teacher, at_once=at_once)
         else:
@@ -86,7 +87,7 @@ class Recipe:
             scale=scale,
             teacher=teacher,
             sources=tuple(settings.blend.source(name) for name in sorted(settings.blend.shares)),
-            calibration=find(scale.calibration_source),
+            calibration=_calibration(settings.blend, prune.calibration, scale),
             seed=settings.seed,
         )
         _check(recipe)
@@ -101,6 +102,18 @@ class Recipe:
     def milestones(self) -> tuple[Milestone, ...]:
         """Where the distillation is cut, in order."""
         return self.schedule.milestones(self.distill.milestones)
+
+
+def _calibration(blend: Blend, name: str | None, scale: Scale) -> tuple[Source, ...]:
+    """What ranks activations. Shares have no say in it, so that blends of the same sources have the same student."""
+    if name is None and blend.sources:
+        return tuple(blend.source(name) for name in sorted(blend.shares))
+    name = name or scale.calibration_source
+    if name in blend.sources:
+        return (blend.sources[name],)
+    if name not in SOURCES:
+        raise UserError(f"prune.calibration={name} is no source. {nearest(name, [*blend.sources, *SOURCES])}")
+    return (SOURCES[name],)
 
 
 def _filled(default: T, given: object) -> T:
@@ -132,6 +145,16 @@ def _check(recipe: Recipe) -> None:
         raise UserError(
             f"distill.temperature={distill.temperature:g} is for our own loss, and the framework's has 1: "
             "say distill.fused_loss=true."
+        )
+    if distill.cross_entropy and not distill.fused_loss:
+        raise UserError(
+            f"distill.cross_entropy={distill.cross_entropy:g} is a part of our own loss, and the framework's has none: "
+            "say distill.fused_loss=true."
+        )
+    if distill.cross_entropy and distill.loss != FORWARD_KL:
+        raise UserError(
+            f"distill.cross_entropy={distill.cross_entropy:g} is made of the logits of {FORWARD_KL}: say "
+            f"distill.loss={FORWARD_KL} or distill.cross_entropy=0."
         )
     if distill.loss_on != "all" and not distill.fused_loss:
         raise UserError(f"distill.loss_on={distill.loss_on} is a mask of hidden states: say distill.fused_loss=true.")

@@ -8,11 +8,11 @@ Every part has the fields of its settings, so a scale is written in these types 
 A field that may still be None means something by it, which its docstring says.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nemo_distill.config.benchmarks import Declared
 from nemo_distill.config.schedule import COSINE
-from nemo_distill.config.settings import FORWARD_KL
+from nemo_distill.config.settings import BOILERPLATE, FORWARD_KL, MAX_DEPTH, MAX_WIDTH, NGRAM, SKIP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,18 @@ class Pruning:
     """What ranks the candidates: a name in `nemo_distill.prune.scores.SCORES`."""
     candidates: int
     """Number of candidates, the largest first, that are scored."""
+    calibration: str | None = None
+    """Source over whose text activations are ranked; None: that of the scale, or the blend's where it has its own."""
     calibration_sequences: int
     """Sequences over which activations are ranked."""
+    max_width: float = MAX_WIDTH
+    """Largest share of the choices of a width, from 0 to 1, that the search goes down."""
+    max_depth: float = MAX_DEPTH
+    """Largest share of the choices of the number of layers, from 0 to 1, that the search goes down."""
+    skip: tuple[str, ...] = SKIP
+    """Sizes that the search leaves as the teacher's."""
+    divisors: dict[str, int] = field(default_factory=dict)
+    """Step along an axis, by ModelOpt's names for it, e.g. `hidden_size_divisor`; ModelOpt's own where not given."""
     chip_friendly: str
     """What is done about FP8-aligned shapes: a name in `settings.CHIP_FRIENDLY`."""
     chip_multiple: int
@@ -52,6 +62,10 @@ class Preparation:
     """Share of a source's rows, from 0 to 1, above which unusable ones fail the step."""
     questions: str | None = None
     """Folder of benchmark questions to search the sources for; None: those of the suite only."""
+    ngram: int = NGRAM
+    """Words of the n-grams by which questions are looked for."""
+    boilerplate: float = BOILERPLATE
+    """Share of a benchmark's questions, from 0 to 1, above which an n-gram is its prompt template."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +96,8 @@ class Distillation:
     """What both models' logits are divided by before they are compared."""
     intermediate_layers: tuple[tuple[str, str], ...] = ()
     """Pairs of a student's and a teacher's layer whose outputs are compared as well."""
+    cross_entropy: float = 0.0
+    """Weight of next-token cross-entropy in the loss, from 0 to 1."""
     loss_on: str = "all"
     """Tokens that the loss is taken on: a name in `settings.LOSS_ON`."""
     reset_at_documents: bool = False

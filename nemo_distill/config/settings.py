@@ -24,6 +24,10 @@ FP8 = ("none", "teacher", "both")
 """Whose matrix products can be in FP8 (`nemo_distill.kd.precision`)."""
 FORWARD_KL = "forward_kl"
 """The study's loss, which the framework has as well; others take hidden states (`nemo_distill.kd.losses`)."""
+NGRAM, BOILERPLATE = 13, 0.01
+"""Words of an n-gram, and share of a benchmark's questions in which one is boilerplate, where nothing else is said."""
+MIN_NGRAM, MAX_NGRAM = 3, 50
+"""Words of an n-gram, at least and at most, by which a question can be told from other text."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 100.0
 """Beyond these a softmax of logits is one token or all of them alike."""
 _LAYER = re.compile(r"decoder\.(final_norm|layers\.\d+)")
@@ -37,6 +41,12 @@ RECOMPUTE = ("none", "mlp")
 """Activation recomputation that a student can have (`nemo_distill.nemotron_h.model`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
 """What ModelOpt can make smaller in a Nemotron-H."""
+DIVISIBLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_head_dim")
+"""Those of which it takes multiples of a number that can be said; heads go by the groups that share them."""
+MAX_WIDTH, MAX_DEPTH, SKIP = 0.40, 0.20, ("num_attention_heads",)
+"""How far the search goes, and what it leaves alone, where nothing else is said: ModelOpt's limits and the study's."""
+MIN_LIMIT = 0.01
+"""Least of such limits: at 0 ModelOpt lists no candidate, rather than the teacher's size alone."""
 
 
 MAX_SEED = 2**32 - 1
@@ -76,8 +86,20 @@ class Prune:
     or `next_token_loss` on held-out text."""
     candidates: int | None = None
     """How many candidates, the largest first, are scored."""
+    calibration: str | None = None
+    """The source over whose text activations are ranked, by its name in the blend or the catalogue; None: that of the
+    scale or, for a blend with sources of its own, as much of each of its sources, whatever their shares."""
     calibration_sequences: int | None = None
     """Sequences over which activations are ranked."""
+    max_width: float | None = None
+    """Largest share of the choices of a width that the search goes down, of 1 (ModelOpt's `max_width_pruning`)."""
+    max_depth: float | None = None
+    """Largest share of the choices of the number of layers that it goes down, of 1 (`max_depth_pruning`)."""
+    skip: tuple[str, ...] | None = None
+    """Sizes that the search leaves as the teacher's (`hparams_to_skip`): `num_attention_heads` in the study."""
+    divisors: dict[str, int] | None = None
+    """Of what a size is a multiple, by the names in `DIVISIBLE`; one that is not named goes by the scale's or
+    ModelOpt's."""
     chip_friendly: str | None = None
     """What is done about FP8-aligned shapes: `ignore` them, `report` the best beside the student, or `require` one
     (`nemo_distill.prune.fp8_shapes`)."""
@@ -93,6 +115,25 @@ class Prune:
         for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
+        for setting in ("max_width", "max_depth", "skip"):
+            if self.export_config is not None and getattr(self, setting) is not None:
+                raise UserError(f"prune.{setting} is of a search, and prune.export_config names the sizes: say one.")
+        for setting in ("max_width", "max_depth"):
+            value = getattr(self, setting)
+            if value is not None and not MIN_LIMIT <= value <= 1:
+                near = 1 if value > 1 else MIN_LIMIT  # or no number
+                raise UserError(
+                    f"prune.{setting}={value:g} has to lie from {MIN_LIMIT:g} to 1, the share of the choices that the "
+                    f"search may go down: the nearest is prune.{setting}={near:g}, and prune.skip leaves a size alone."
+                )
+        for name in self.skip or ():
+            if name not in PRUNABLE:
+                raise UserError(f"prune.skip cannot have '{name}'. {nearest(name, PRUNABLE)}")
+        for name, divisor in (self.divisors or {}).items():
+            if name not in DIVISIBLE:
+                raise UserError(f"prune.divisors cannot have '{name}'. {nearest(name, DIVISIBLE)}")
+            if divisor < 1:
+                raise UserError(f"prune.divisors {name}={divisor} has to be above 0; the nearest is 1.")
         _one_of(self, "chip_friendly", CHIP_FRIENDLY)
         _positive(self, "parameters", "candidates", "calibration_sequences", "chip_multiple", "tensor_parallel")
 
@@ -111,8 +152,24 @@ class Prepare:
     """Share of a source's rows that may be unusable, of 1; above it the step fails."""
     questions: str | None = None
     """Folder of benchmark questions to search the sources for (`nemo_distill.contamination.questions`)."""
+    ngram: int | None = None
+    """Words of the n-grams by which questions are looked for, 13 as in GPT-3's appendix C; a question of fewer, but of
+    8 or as many as that, is one n-gram."""
+    boilerplate: float | None = None
+    """Share of a benchmark's questions, of 1; n-grams in more of them, and in more than two, are its prompt template
+    and are not looked for: 0.01."""
 
     def __post_init__(self):
+        if self.ngram is not None and not MIN_NGRAM <= self.ngram <= MAX_NGRAM:
+            near = min(max(self.ngram, MIN_NGRAM), MAX_NGRAM)
+            raise UserError(
+                f"prepare.ngram={self.ngram} has to be {MIN_NGRAM} to {MAX_NGRAM} words: fewer are in any text, and "
+                f"more in few questions; the nearest is prepare.ngram={near}."
+            )
+        if self.boilerplate is not None and not 0 < self.boilerplate <= 1:
+            raise UserError(
+                f"prepare.boilerplate={self.boilerplate:g} has to be above 0 and up to 1, at which nothing is left out."
+            )
         if self.tokens is not None:
             parse_tokens(self.tokens)
         _one_of(self, "reasoning", REASONINGS)
@@ -150,6 +207,9 @@ class Distill:
     intermediate_layers: tuple[tuple[str, str], ...] | None = None
     """Pairs of a student's and a teacher's layer, `decoder.final_norm` or `decoder.layers.N` from 0, whose outputs are
     compared as well (NeMo: cosine distance, through a trained projection where widths differ); none in the study."""
+    cross_entropy: float | None = None
+    """Weight of next-token cross-entropy in the loss, from 0 to 1, with the rest for what the student is distilled by;
+    0 in the study."""
     loss_on: str | None = None
     """What the loss is taken on: `all` tokens, as in the study, or in chats the assistant's `answers` alone; all of a
     plain text counts either way."""
@@ -172,6 +232,7 @@ class Distill:
         _one_of(self, "gradients", GRADIENTS)
         _one_of(self, "loss_on", LOSS_ON)
         _one_of(self, "fp8", FP8)
+        _share(self, "cross_entropy")
         for pair in self.intermediate_layers or ():
             if len(pair) != 2 or not all(_LAYER.fullmatch(str(name)) for name in pair):
                 raise UserError(

@@ -17,17 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from nemo_distill.config.settings import BOILERPLATE, NGRAM
 from nemo_distill.contamination.ngrams import NEXT, Hashed, batches, normalised
 from nemo_distill.contamination.overlap import Benchmark, Example, Overlap
 from nemo_distill.contamination.questions import Question
 from nemo_distill.errors import UserError
 
-WORDS = 13
-"""Words of an n-gram."""
 MINIMUM_WORDS = 8
 """Questions of fewer words are not judged."""
-BOILERPLATE = 0.01
-"""An n-gram in more than this share of a benchmark's questions, and in more than two, is dropped."""
 EXAMPLES = 3
 """Touched questions shown with their words, per source and benchmark."""
 
@@ -39,18 +36,19 @@ class Index:
         self,
         benchmarks: Mapping[str, Sequence[Question]],
         *,
-        words: int = WORDS,
-        minimum: int = MINIMUM_WORDS,
+        words: int = NGRAM,
+        minimum: int | None = None,
         boilerplate: float = BOILERPLATE,
     ):
         """Args:
             benchmarks: Questions by the name of their benchmark.
             words: Words of an n-gram.
-            minimum: Questions of fewer words are not judged.
+            minimum: Questions of fewer words are not judged; None: `MINIMUM_WORDS`, or `words` where that is fewer.
             boilerplate: Share of a benchmark's questions; n-grams in more of them, and in more than two, are dropped.
 
         Raises `UserError` for numbers that make no sense.
         """
+        minimum = min(MINIMUM_WORDS, words) if minimum is None else minimum
         if not 1 <= minimum <= words:
             raise UserError(f"n-grams are of {words} words and of no fewer than {minimum}; that leaves none.")
         if not 0 < boilerplate <= 1:

@@ -20,6 +20,7 @@ from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import Asked
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate
+from nemo_distill.plan.limits import pruning_in_words
 from nemo_distill.plan.tables import (
     cost_remarks,
     cost_table,
@@ -58,6 +59,7 @@ def print_preview(
     console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
+    console.print(pruning_in_words(recipe, teacher.shape), style="dim", highlight=False, soft_wrap=True)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,25 +19,46 @@ if TYPE_CHECKING:
 
 
 def calibration_tokens(
-    source: dict, tokenizer: Tokenizer, upstream: Mapping[str, Path], *, sequences: int, seq_length: int
+    sources: Sequence[dict], tokenizer: Tokenizer, upstream: Mapping[str, Path], *, sequences: int, seq_length: int
 ) -> torch.Tensor:
-    """Token ids over which activations are ranked, (sequences, tokens): documents of `source`, end to end.
+    """Token ids over which activations are ranked, (sequences, tokens): documents of a source, end to end.
 
     Args:
-        source: An entry of the step's config, as `find_files` takes it.
+        sources: Entries of the step's config, as `find_files` takes them. Each gives a sequence in turn, as long as it
+            holds one.
         tokenizer: The teacher's.
         upstream: Folder of each upstream step by its name.
         sequences: Number of sequences.
         seq_length: Tokens per sequence.
 
-    Raises `UserError` for a source that holds fewer tokens.
+    Raises `UserError` for sources that hold fewer.
     """
     import torch
 
-    entry = Entry.of(source)
-    count, ids = sequences * seq_length, list[int]()
+    entries = [Entry.of(source) for source in sources]
+    turns = [_sequences_of(entry, tokenizer, upstream, seq_length) for entry in entries]
+    found: list[list[int]] = []
+    while turns and len(found) < sequences:
+        for turn in list(turns):
+            if (sequence := next(turn, None)) is None:
+                turns.remove(turn)
+            elif len(found) < sequences:
+                found.append(sequence)
+    if len(found) == sequences:
+        return torch.tensor(found)
+    names = " and ".join(repr(entry.name) for entry in entries)
+    raise UserError(
+        f"calibration wants {sequences:,} sequences of {seq_length:,} tokens, and there are {len(found):,} in {names}. "
+        f"Lower prune.calibration_sequences to {len(found)} or fewer."
+    )
+
+
+def _sequences_of(
+    entry: Entry, tokenizer: Tokenizer, upstream: Mapping[str, Path], seq_length: int
+) -> Iterator[list[int]]:
+    """The source's tokens in sequences; of one on the hub no more is fetched than is asked for."""
+    ids: list[int] = []
     plain = entry.field == "text"  # chat templates end a document themselves
-    # A few million tokens of what may be terabytes on the hub: only what is needed is fetched.
     how: dict = {"field": entry.field, "column": entry.column, "reading": entry.reading}
     for file in find_files(entry, upstream, streaming=True).files:
         for batch in batches(file, **how):
@@ -47,9 +68,6 @@ def calibration_tokens(
                     texts.append(tokenizer.text(found))
             for document in tokenizer.encode(texts, special=plain):
                 ids += [*document, tokenizer.end_of_document] if plain else document
-            if len(ids) >= count:
-                return torch.tensor(ids[:count]).view(sequences, seq_length)
-    raise UserError(
-        f"calibration wants {count:,} tokens; source {entry.name!r} holds {len(ids):,}. "
-        f"Lower prune.calibration_sequences to {len(ids) // seq_length} or fewer."
-    )
+            while len(ids) >= seq_length:
+                yield ids[:seq_length]
+                ids = ids[seq_length:]

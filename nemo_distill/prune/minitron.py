@@ -17,7 +17,7 @@ from modelopt.torch.prune.plugins.mcore_minitron import get_mcore_minitron_confi
 from torch import Tensor
 
 from nemo_distill import families
-from nemo_distill.config.settings import CHIP_FRIENDLY, PRUNABLE
+from nemo_distill.config.settings import CHIP_FRIENDLY, MAX_DEPTH, MAX_WIDTH, PRUNABLE, SKIP
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.plan.limits import check_attention, check_pruning, target_of
@@ -40,6 +40,12 @@ class Request:
     """Number of candidates, the largest first, that are scored."""
     divisors: dict[str, int] = field(default_factory=dict)
     """Step of the search along an axis, e.g. `hidden_size_divisor`; ModelOpt's defaults where not given."""
+    max_width: float = MAX_WIDTH
+    """Largest share of the choices of a width, from 0 to 1, that the search goes down."""
+    max_depth: float = MAX_DEPTH
+    """Largest share of the choices of the number of layers, from 0 to 1, that the search goes down."""
+    skip: tuple[str, ...] = SKIP
+    """Sizes that the search leaves as the teacher's."""
     chip_friendly: str = "ignore"
     """`report`: the best FP8-aligned candidate is found and scored too; `require`: it becomes the student."""
     chip_multiple: int = 16
@@ -100,7 +106,7 @@ def prune(
     activations and scores, so that a search that was cut goes on where it stopped.
     """
     check_attention(shape)
-    check_pruning(shape, parameters=request.parameters, export_config=request.export_config, divisors=request.divisors)
+    check_pruning(shape, request)
     device = next(module.parameters()).device
 
     def calibrate(m) -> None:
@@ -117,6 +123,9 @@ def prune(
         config |= {
             "score_func": score,
             "top_k": request.candidates,
+            "max_width_pruning": request.max_width,
+            "max_depth_pruning": request.max_depth,
+            "hparams_to_skip": list(request.skip),
             "scores_path": str(state_file),
             "shape": shape,
             "alignment": None if request.chip_friendly == "ignore" else request.alignment,

@@ -22,7 +22,6 @@ from modelopt.torch.prune.plugins.mcore_minitron import (
 from nemo_distill.compat.upstream_fixes import PRUNING_MODE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.plan.limits import MAX_DEPTH_PRUNING, MAX_WIDTH_PRUNING, SKIPPED
 from nemo_distill.prune.fp8_shapes import Alignment, resized
 
 MODE = "mcore_minitron_counted"
@@ -63,7 +62,7 @@ class Search(MCoreMinitronSearcher):
         every = largest_under(target, self.grid(), self.config["shape"], self.sorted_layers)
         every = [one for one in every if self._has_attention(one)]
         if not every:
-            raise UserError(none_under(target, self.config["shape"]))
+            raise UserError(none_under(target, self.config))
         largest, aligned = every[:count], self._aligned(every, target)[:count]
         listed = largest + [candidate for candidate in aligned if candidate not in largest]
         for before in self.top_k_candidates_per_constraint.values():  # of an attempt that was cut
@@ -81,9 +80,9 @@ class Search(MCoreMinitronSearcher):
         choices = {name.split(".")[-1]: hp.choices for name, hp in named_hparams(self.model, configurable=True)}
         return self._generate_search_space_combos(
             choices,
-            MAX_WIDTH_PRUNING,
-            MAX_DEPTH_PRUNING,
-            [name for name in SKIPPED if name in choices],
+            self.config["max_width_pruning"],
+            self.config["max_depth_pruning"],
+            [name for name in self.config["hparams_to_skip"] or () if name in choices],
         )
 
     def _has_attention(self, candidate: CandidateSubnet) -> bool:
@@ -107,12 +106,13 @@ class Search(MCoreMinitronSearcher):
         return found
 
 
-def none_under(target: float, teacher: Shape) -> str:
+def none_under(target: float, config: SearchConfig) -> str:
     """The sentence for a target under which there is no candidate."""
     return (
-        f"no candidate has at most {target:,.0f} parameters; the teacher has {teacher.parameters():,}. "
-        f"The search removes at most {MAX_WIDTH_PRUNING:.0%} of a width's choices and {MAX_DEPTH_PRUNING:.0%} of the "
-        "layers: raise prune.parameters, or name the sizes with prune.export_config."
+        f"no candidate has at most {target:,.0f} parameters; the teacher has {config['shape'].parameters():,}. "
+        f"The search removes at most {config['max_width_pruning']:.0%} of a width's choices and "
+        f"{config['max_depth_pruning']:.0%} of the layers: raise prune.parameters, prune.max_width or prune.max_depth, "
+        "or name the sizes with prune.export_config."
     )
 
 

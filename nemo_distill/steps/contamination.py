@@ -2,7 +2,8 @@
 
     config:  {"sources": [{"name": "stem", "field": "messages", "files": ["world:corpora/stem.jsonl"]}, ...],
               "questions": [{"benchmark": "gpqa", "file": "/data/gpqa.jsonl", "field": "Question"}, ...],
-              "max_malformed": 0.01}             share of a source's rows that may be malformed
+              "max_malformed": 0.01,             share of a source's rows that may be malformed
+              "words": 8, "boilerplate": 0.02}   `Index`'s; 13 and 0.01 where they are left out
     folder:  contamination.json    a `nemo_distill.contamination.overlap.Contamination`
 
 `sources` are those of `prepare`, on the hub or on this machine. The file of questions is a path, STEP:PATH inside the
@@ -33,7 +34,8 @@ def main(spec: Spec) -> None:
                 offline_path(entry["file"]) or resolve_file(entry["file"], spec.upstream), field=entry["field"]
             )
             for entry in spec.config["questions"]
-        }
+        },
+        **{name: spec.config[name] for name in ("words", "boilerplate") if name in spec.config},
     )
     total, done = sum(found.bytes for found in located.values()), 0
     readings: list[Reading] = []

@@ -1,14 +1,16 @@
 """Step: the teacher, pruned to the student's shape.
 
 Config: `request` (fields of `minitron.Request`), `score` (a name in `prune.scores.SCORES`; `mmlu` in the study),
-`mmlu_fraction`, `calibration` (`source`, as `prepare` takes them; `sequences`; `seq_length` in tokens), `precision`,
+`mmlu_fraction`, `calibration` (`source`, or several `sources`, as `prepare` takes them; `sequences`; `seq_length` in
+tokens), `precision`,
 `student_runtime` (fields of `nemotron_h.model.Runtime`: how the student will be trained).
 Upstream: `import-teacher`, and the step whose folder the calibration's files are in.
 Output: `checkpoint/` (the backend's), `shape.json`, `candidates.json` (the scored ones, `minitron.Result.candidates`,
 each with the modelled milliseconds of its training in FP8), `layers.json` (importance of each layer, which were
 dropped, and what an FP8-aligned student would cost in score and win in speed).
 
-Pruning does not depend on a blend: every blend starts from the same student.
+Pruning does not depend on a blend's shares: all blends of the study start from the same student, and all blends of the
+same own sources from another.
 """
 
 import dataclasses
@@ -36,7 +38,8 @@ def main(spec) -> None:
     tokenizer = backends.of(teacher / "checkpoint").tokenizer_of(teacher / "checkpoint")
     spec.progress.update(done=0, total=4, unit="phases", note="tokenising the calibration text")
     calibration = dict(config["calibration"])
-    tokens = calibration_tokens(calibration.pop("source"), Tokenizer(tokenizer), spec.upstream, **calibration)
+    sources = calibration.pop("sources", None) or [calibration.pop("source")]
+    tokens = calibration_tokens(sources, Tokenizer(tokenizer), spec.upstream, **calibration)
 
     backend = backends.prepared()
     from nemo_distill.prune import minitron as pruning

@@ -174,7 +174,10 @@ def test_a_layout_that_cannot_be_had_is_refused_before_anything_is_written(nemo_
 def test_every_scale_leaves_nothing_open(name):
     scale = get_scale(name)
     assert (scale.prune.parameters is None) != (scale.prune.export_config is None)
-    for settings, may_be_open in ((scale.prune, {"parameters", "export_config"}), (scale.distill, set())):
+    for settings, may_be_open in (
+        (scale.prune, {"parameters", "export_config", "calibration"}),
+        (scale.distill, set()),
+    ):
         left_open = {key for key, value in dataclasses.asdict(settings).items() if value is None}
         assert left_open <= may_be_open
     assert scale.evaluate.suite is not None

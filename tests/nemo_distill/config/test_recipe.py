@@ -9,6 +9,7 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import SCALES, get_scale
 from nemo_distill.config.settings import Distill, Prepare, Prune, Settings
+from nemo_distill.config.sources import Source
 from nemo_distill.errors import UserError
 from nemo_distill.experiment import steps_of
 
@@ -16,6 +17,7 @@ MAY_BE_NONE = {
     "tasks",
     "parameters",
     "export_config",
+    "calibration",
     "tokens",
     "questions",
     "repeats",
@@ -72,8 +74,54 @@ def test_what_the_loss_compares_can_be_set_and_enters_a_config_only_where_it_is_
     study = _distill_config(recipe("debug"))
     assert "temperature" not in study["kd"] and study["intermediate_layers"] == []
     pair = ("decoder.final_norm", "decoder.layers.3")
-    other = _distill_config(recipe("debug", distill=Distill(temperature=2.0, intermediate_layers=(pair,))))
+    chosen = Distill(temperature=2.0, cross_entropy=0.1, intermediate_layers=(pair,))
+    other = _distill_config(recipe("debug", distill=chosen))
     assert other["kd"]["temperature"] == 2.0 and other["intermediate_layers"] == [list(pair)]
+    assert other["kd"]["cross_entropy"] == 0.1
+    assert not {"cross_entropy", "per_token"} & set(study["kd"])
+    assert _distill_config(recipe("debug", distill=Distill(loss_on="answers")))["kd"]["per_token"] is True
+
+
+def test_activations_are_ranked_over_the_scales_source_or_the_one_that_is_named_or_all_of_a_blends_own(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"text": "A word."}\n')
+    mine = Source(name="mine", path=str(tmp_path / "mine.jsonl"), field="text")
+
+    def calibration(*shares, **chosen) -> dict:
+        blend = Blend.of("test", *((source, share, "own") for source, share in shares))
+        made = Recipe.of("test", Settings(blend=blend, prune=Prune(**chosen)), get_scale("full"))
+        return next(step.config for step in steps_of(made)[0] if step.name == "prune")["calibration"]
+
+    assert calibration(("stem", 100))["source"]["name"] == "sft-general"
+    assert calibration(("stem", 100), calibration="stem")["source"]["name"] == "stem"
+    assert calibration((mine, 60), ("stem", 40), calibration="mine")["source"]["path"] == str(tmp_path / "mine.jsonl")
+    both = calibration((mine, 60), ("stem", 40))
+    assert [source["name"] for source in both["sources"]] == ["mine", "stem"] and "source" not in both
+    assert both == calibration((mine, 10), ("stem", 90)), "another share, and the same student"
+    assert calibration((mine, 100))["source"]["name"] == "mine"
+
+
+def test_what_the_pruning_search_goes_over_enters_a_config_only_where_it_is_not_the_study_s():
+    def request(**chosen) -> dict:
+        made = recipe("debug", prune=Prune(**chosen))
+        return next(step.config for step in steps_of(made)[0] if step.name == "prune")["request"]
+
+    study = request()
+    assert not {"max_width", "max_depth", "skip"} & set(study) and study["divisors"] == get_scale("debug").divisors
+    assert request(max_width=0.4, max_depth=0.2, skip=("num_attention_heads",)) == study
+    other = request(max_width=0.5, max_depth=0.3, skip=(), divisors={"hidden_size": 32})
+    assert (other["max_width"], other["max_depth"], other["skip"]) == (0.5, 0.3, [])
+    assert other["divisors"] == get_scale("debug").divisors | {"hidden_size_divisor": 32}
+
+
+def test_how_questions_are_looked_for_enters_a_config_only_where_it_is_said_otherwise():
+    def config(**chosen) -> dict:
+        made = recipe("debug", prepare=Prepare(**chosen))
+        return next(step.config for step in steps_of(made)[0] if step.name == "contamination")
+
+    assert not {"words", "boilerplate"} & set(config()) and config(ngram=13, boilerplate=0.01) == config()
+    assert config(ngram=8, boilerplate=0.05) == config() | {"words": 8, "boilerplate": 0.05}
+    with pytest.raises(UserError, match=r"prepare.ngram=8 and .* evaluate.suite=study brings none: say prepare.quest"):
+        steps_of(recipe("full", prepare=Prepare(ngram=8)))
 
 
 def _distill_config(made: Recipe) -> dict:
@@ -87,6 +135,11 @@ def _distill_config(made: Recipe) -> dict:
         (["distill.temperature=0"], "distill.temperature=0.0 has to lie from 0.1 to 100."),
         (["distill.temperature=nan"], "distill.temperature=nan has to lie from 0.1 to 100."),
         (["distill.temperature=2", "distill.fused_loss=false"], "say distill.fused_loss=true"),
+        (["distill.cross_entropy=1.5"], "distill.cross_entropy=1.5 is no share: it lies between 0 and 1"),
+        (["distill.cross_entropy=nan"], "distill.cross_entropy=nan is no share"),
+        (["distill.cross_entropy=0.1", "distill.fused_loss=false"], "is a part of our own loss, and the framework's"),
+        (["prepare.ngram=2"], "prepare.ngram=2 has to be 3 to 50 words"),
+        (["prepare.boilerplate=0"], "prepare.boilerplate=0 has to be above 0 and up to 1"),
         (["distill.intermediate_layers=(('final', 'final'),)"], "cannot have ('final', 'final')"),
         (
             ["distill.intermediate_layers=decoder.final_norm"],

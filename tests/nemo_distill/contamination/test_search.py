@@ -199,7 +199,7 @@ def test_two_questions_of_one_hash_are_told_apart_by_their_words(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"words": 5}, "5 words and of no fewer than 8"),
+        ({"words": 5, "minimum": 8}, "5 words and of no fewer than 8"),
         ({"minimum": 0}, "no fewer than 0"),
         ({"boilerplate": 0}, "not 0"),
         ({"boilerplate": float("nan")}, "not nan"),

@@ -11,13 +11,13 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.overrides import override
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import DEBUG, get_scale
-from nemo_distill.config.settings import Evaluate, Prune, Settings
+from nemo_distill.config.settings import PRUNABLE, Evaluate, Prune, Settings
 from nemo_distill.errors import UserError
 from nemo_distill.make_teacher import SHAPE
 from nemo_distill.nemotron_h.published import PUBLISHED
 from nemo_distill.nemotron_h.shape import NANO_9B_V2
 from nemo_distill.outcome.suites import Load, ask
-from nemo_distill.plan.limits import check, smallest
+from nemo_distill.plan.limits import check, pruning_in_words, smallest
 
 TEACHERS = {"debug": SHAPE, "full": NANO_9B_V2}
 SETTINGS = {"prune": Prune(), "evaluate": Evaluate(), "seed": 1}
@@ -91,6 +91,48 @@ def test_what_cannot_work_is_refused_with_the_nearest_that_does(scale, words, se
         assert nearest == "" or "the teacher's own sizes" in nearest
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("prune.max_width=0", "=0 has to lie from 0.01 to 1, the share of the choices that the search may go"),
+        ("prune.max_depth=1.5", "the nearest is prune.max_depth=1, and prune.skip leaves a size alone"),
+        ("prune.max_width=nan", "prune.max_width=nan has to lie from 0.01 to 1"),
+        ("prune.skip=hidden", "prune.skip cannot have 'hidden'. Did you mean 'hidden_size'"),
+        ("prune.divisors={'hidden_size':0}", "prune.divisors hidden_size=0 has to be above 0; the nearest is"),
+        ("prune.divisors={'heads':2}", "prune.divisors cannot have 'heads'. "),
+        ("prune.divisors={'hidden_size':129}", "is above the teacher's 128, so that there is nothing smaller"),
+        ("prune.calibration=sft-genral", "prune.calibration=sft-genral is no source. Did you mean 'sft-gen"),
+    ],
+)
+def test_settings_of_the_search_that_stand_for_nothing_are_refused(words, sentence):
+    assert sentence in refusal(words)
+
+
+def test_limits_of_the_search_say_what_it_reaches_and_what_it_cannot():
+    assert "and no candidate has fewer than" in refusal("prune.parameters=0.3")
+    assert refusal("prune.parameters=0.3 prune.max_width=0.8 prune.max_depth=0.5") == ""
+    said = refusal("prune.parameters=0.75 prune.skip=hidden_size,num_layers,ffn_hidden_size")
+    assert "and nothing of hidden_size, num_layers, ffn_hidden_size (prune.skip); the nearest is" in said
+    everything = ",".join(PRUNABLE)
+    assert "leaves the search nothing but the teacher" in refusal(f"prune.skip={everything}")
+    assert "is of a search, and prune.export_config names the sizes: say one" in refusal(
+        "prune.max_width=0.5 prune.export_config={'hidden_size':96}"
+    )
+    assert refusal("prune.divisors={'hidden_size':32} prune.export_config={'hidden_size':112}") != ""
+    assert refusal("prune.export_config={'hidden_size':112}") == ""
+
+
+def test_the_preview_says_what_is_searched_and_over_which_text_it_is_ranked():
+    said = pruning_in_words(recipe("prune.max_depth=0.5 prune.skip=() prune.calibration=stem", "debug"), SHAPE)
+    assert re.fullmatch(r"Pruning: a search among [\d,]+ candidates of num_layers 5 to 8, .*; ranked over stem", said)
+    assert "num_attention_heads" not in said, "of two choices the limit leaves one"
+    full = pruning_in_words(recipe("", "full"), NANO_9B_V2)
+    assert full.startswith("Pruning: a search among 17,472 candidates of num_layers ")
+    assert full.endswith("; num_attention_heads as the teacher's; ranked over sft-general")
+    sizes = recipe("prune.export_config={'hidden_size':96}", "debug")
+    assert pruning_in_words(sizes, SHAPE) == "Pruning: to hidden_size 96, ranked over sft-general"
+
+
 @pytest.mark.parametrize("scale", TEACHERS)
 def test_what_a_scale_says_itself_can_work(scale):
     assert refusal("", scale) == ""
@@ -126,7 +168,10 @@ def test_the_smallest_student_is_the_smallest_of_all_that_the_search_can_list():
             counts[(*sizes, left)] = found
     least = min(min(found) for found in counts.values())
     sure = min(max(found) for found in counts.values())
-    assert smallest(shape, families.of(shape).choices(shape, divisors)) == (least, sure)
+    asked = dataclasses.replace(DEBUG.prune, divisors=divisors)
+    assert smallest(shape, asked) == (least, sure)
+    wider = dataclasses.replace(asked, max_width=0.8, max_depth=0.5, skip=("hidden_size",))
+    assert smallest(shape, wider) != (least, sure), "limits are the recipe's"
 
 
 def test_a_teacher_without_attention_is_refused():

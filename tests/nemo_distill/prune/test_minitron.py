@@ -126,19 +126,24 @@ def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeyp
         choices.update({name.split(".")[-1]: sorted(hp.choices) for name, hp in hparams})
         target = searcher.constraints["params"]
         lists.append(search.largest_under(target, searcher.grid(), shape, searcher.sorted_layers))
-        searcher.config |= {"top_k": len(lists[0]), "hparams_to_skip": list(search.SKIPPED)}
+        searcher.config["top_k"] = len(lists[0])
         best = MCoreMinitronSearcher.search_best_arch_by_params(searcher)
         lists.append(searcher.top_k_candidates_per_constraint[target])
         return best
 
+    request = pruning.Request(
+        parameters=0.75, divisors=DIVISORS | {"ffn_hidden_size_divisor": 128}, max_width=0.6, max_depth=0.4,
+        skip=("num_attention_heads", "mamba_head_dim"),
+    )  # fmt: skip
     monkeypatch.setattr(search.Search, "search_best_arch_by_params", compare)
     monkeypatch.setattr(search.Search, "eval_score", lambda self, silent: 0.0)
     pruning.prune(
-        module, shape, pruning.Request(parameters=0.75, divisors=DIVISORS | {"ffn_hidden_size_divisor": 128}),
+        module, shape, request,
         calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
     )  # fmt: skip
     ours, theirs = ([(one.ss_config, one.params) for one in listed] for listed in lists)
     assert len(ours) > 20
+    assert {one["num_layers"] for one, _ in ours} == {5, 6, 7, 8} and "mamba_head_dim" not in ours[0][0]
     assert ours == theirs
     assert choices == families.of(shape).choices(shape, DIVISORS | {"ffn_hidden_size_divisor": 128})
 

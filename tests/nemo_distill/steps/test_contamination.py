@@ -87,7 +87,11 @@ def test_other_questions_or_settings_read_it_anew(tmp_path):
     found(spec_of(tmp_path, "stem"))
     found(spec_of(tmp_path, "stem", max_malformed=0.02))
     found(spec_of(tmp_path, "stem", questions=offline_questions()[:1]))
-    assert len(list((tmp_path / "overlaps" / "stem").glob(f"*/{SUCCESS}"))) == 3
+    shorter, more = found(spec_of(tmp_path, "stem", words=4))
+    assert len(list((tmp_path / "overlaps" / "stem").glob(f"*/{SUCCESS}"))) == 4
+    thirteen, fewer = found(spec_of(tmp_path, "stem"))
+    assert (shorter.words, thirteen.words) == (4, 13)
+    assert sum(len(overlap.touched) for overlap in more.values()) > sum(len(one.touched) for one in fewer.values())
 
 
 def test_questions_of_a_user_are_looked_for_too(tmp_path):

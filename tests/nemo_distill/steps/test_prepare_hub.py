@@ -214,11 +214,11 @@ def test_a_hub_that_dies_within_a_source_leaves_a_sentence_and_the_next_run_fetc
 def test_calibration_reads_only_as_much_as_it_needs(runs, local_hub):
     local_hub.add("org/sft-general", data_set("sft-general", "parquet"))
     source, tokenizer = on_hub("sft-general"), Tokenizer(TEACHER)
-    tokens = calibration_tokens(source, tokenizer, {}, sequences=4, seq_length=32)
+    tokens = calibration_tokens([source], tokenizer, {}, sequences=4, seq_length=32)
     assert tokens.shape == (4, 32)
     assert "data/b.parquet" not in local_hub.fetched()
-    with pytest.raises(UserError, match="calibration wants 3,200,000 tokens; source 'sft-general' holds"):
-        calibration_tokens(source, tokenizer, {}, sequences=100_000, seq_length=32)
+    with pytest.raises(UserError, match="calibration wants 100,000 sequences of 32 tokens, and there are"):
+        calibration_tokens([source], tokenizer, {}, sequences=100_000, seq_length=32)
 
 
 def test_a_model_with_another_tokenizer_is_refused_and_both_are_named(runs, tmp_path, local_hub):
