@@ -326,7 +326,9 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
         worst = 0
         for recipe in paths:
             entrypoint = load_recipe(recipe)
-            context = Context(name=name or recipe.stem, dryrun=dryrun, detach=detach, until=until, command=command)
+            context = Context(
+                name=name or recipe.stem, named=bool(name), dryrun=dryrun, detach=detach, until=until, command=command
+            )
             try:
                 context.execute(entrypoint, [f"run.executor={executor}", *words])
             except SystemExit as refused:

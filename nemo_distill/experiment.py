@@ -7,6 +7,7 @@ settings -> Recipe      every value, at the scale of the executor       nemo_dis
          -> launch      on this machine or on a cluster                 nemo_distill.launch
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ from nemo_distill.plan.teacher import look
 from nemo_distill.prune.scores import find_score
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
+from nemo_distill.run.naming import Named, changes, deciding_in, deciding_of, name_of, set_otherwise
 from nemo_distill.run.step import Spec, Step, place
 from nemo_distill.track.kinds import chosen
 from nemo_distill.track.run import tracked
@@ -42,9 +44,9 @@ from nemo_distill.track.run import tracked
 def run_experiment(ctx: Context, settings: Settings) -> None:
     """Preview the run that `settings` describe and, unless it is a dry one, make it."""
     scale = get_scale(settings.scale or ctx.executor.scale)
-    name = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
+    base = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
     site, trackers = ctx.executor.evaluations(), chosen(settings.track)
-    recipe, console = Recipe.of(name, settings, scale, at_once=True), Console()
+    recipe, console = Recipe.of(base, settings, scale, at_once=True), Console()
     steps, asked = steps_of(recipe, site)
     folder = Path(settings.runs).resolve()
     specs = place(steps, runs=folder)
@@ -56,9 +58,18 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         recipe = dataclasses.replace(recipe, teacher=recipe.teacher.hashed())
         steps, asked = steps_of(recipe, site)
         specs = place(steps, runs=folder)
+    named = _named(ctx, recipe, folder)
     facts = RunFacts.of(recipe, executor=ctx.executor.name, evaluation=asked.site)
-    run = Run(name=recipe.name, runs=folder, specs=specs, facts=facts)
+    facts = dataclasses.replace(facts, recipe_name=ctx.recipe, changed=named.changed)
+    run = Run(name=named.name, runs=folder, specs=specs, facts=facts)
+    if ctx.named and (problem := _taken(run)):
+        raise UserError(problem)
     run = dataclasses.replace(run, facts=run.facts.tracked_as(tracked(run, trackers)))
+    if named.instead_of:
+        console.print(
+            f"{named.instead_of} is a run of other settings, so this one is {named.name}.",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
     check(run)
     ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs
@@ -79,7 +90,31 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         if not (ctx.dryrun or missing(ctx.executor)):  # which is the first thing to fill in, and said by `launch`
             raise UserError(asked.unready)
         console.print(f"Before it can run: {asked.unready}", style="yellow", highlight=False)
-    launch(ctx, dataclasses.replace(run, specs=wanted), console=console)
+    launch(ctx, run.until(wanted) if ctx.until else run, console=console)
+
+
+def _named(ctx: Context, recipe: Recipe, runs: Path) -> Named:
+    """What the run of `recipe` is called in the folder `runs`."""
+    own = None
+    if ctx.own:
+        with contextlib.suppress(UserError):  # the recipe as it stands cannot be had at this scale, or here
+            own = deciding_of(Recipe.of(recipe.name, ctx.own, recipe.scale, at_once=True))
+    mine = deciding_of(recipe)
+    changed = set_otherwise(mine, own, ctx.words)
+    return Named(name=recipe.name, changed=changed) if ctx.named else name_of(recipe.name, mine, changed, runs=runs)
+
+
+def _taken(run: Run) -> str | None:
+    """Why the name that a user gave is another run's, whose work would be lost from sight; None: it is not."""
+    there = run.there()
+    if there is None or run.kept_as() is None:
+        return None
+    differs = changes(deciding_in(run), deciding_in(there), run.facts.changed)
+    if not differs:  # only the code is another
+        return None
+    before = deciding_in(there)
+    said = ", ".join(f"{key}={before.get(key)} there and {value} here" for key, value in differs.items())
+    return f"--name {run.name} is a run of other settings ({said}): give another name, or none, which tells them apart."
 
 
 def steps_of(recipe: Recipe, site: Mapping[str, Any] | None = None) -> tuple[list[Step], Asked]:

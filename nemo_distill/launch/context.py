@@ -12,7 +12,7 @@ run.executor=local`, through `main`. NeMo-Run is loaded for the latter, and to l
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,7 +42,9 @@ def main(recipe: Callable[..., None]) -> None:
         """NeMo-Run's own prints every argument twice, asks before it runs, and exits 0 on errors."""
 
         def cli_execute(self, fn: Callable, args: list[str], entrypoint_type: str = "experiment") -> None:
-            Context(name=self.name, dryrun=self.dryrun, detach=self.detach).execute(fn, args)
+            # NeMo-Run's default is the function's name.
+            named = self.name != fn.__name__
+            Context(name=self.name, named=named, dryrun=self.dryrun, detach=self.detach).execute(fn, args)
 
     nemo_run.cli.main(nemo_run.cli.entrypoint(recipe, type="experiment", run_ctx_cls=FromNeMoRun))
 
@@ -52,7 +54,9 @@ class Context:
     """How a recipe is run."""
 
     name: str
-    """Name of the run."""
+    """Name of the run, as far as its settings are the recipe's (`nemo_distill.run.naming`)."""
+    named: bool = False
+    """Whether the user gave that name, which is then the whole name."""
     dryrun: bool = False
     """Whether it is only previewed."""
     detach: bool = False
@@ -61,6 +65,12 @@ class Context:
     """The step after which to stop; empty: none."""
     command: Sequence[str] = dataclasses.field(default_factory=lambda: list(sys.argv))
     """The command as it was typed, word by word."""
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Settings as they were typed, by dotted key."""
+    own: Settings | None = None
+    """The recipe's own settings; None where it makes them itself."""
+    recipe: str = ""
+    """Name of the recipe's file without its ending."""
     _executor: Executor | None = None
 
     @property
@@ -79,6 +89,9 @@ class Context:
         try:
             with executors.settings_beside(Path(inspect.getfile(recipe))):
                 self.choose_executor(own)
+                self.recipe = Path(inspect.getfile(recipe)).stem
+                self.own = next((v for v in _defaults(recipe).values() if isinstance(v, Settings)), None)
+                self.words = {key: text for key, _, text in (word.partition("=") for word in settings)}
                 recipe(self, **_overridden(recipe, settings))
         except UserError as error:
             say_error(str(error))
@@ -101,8 +114,7 @@ class Context:
 
 def _overridden(recipe: Callable[..., None], words: Sequence[str]) -> dict[str, Any]:
     """The arguments of `recipe`: its defaults, with every `key=value` of `words` applied."""
-    parameters = inspect.signature(recipe).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    defaults = _defaults(recipe)
     spread = next((name for name, value in defaults.items() if isinstance(value, Settings)), None)
     if spread is None:
         return override(defaults, words)
@@ -113,3 +125,9 @@ def _overridden(recipe: Callable[..., None], words: Sequence[str]) -> dict[str, 
         # Other shares than the recipe's cannot claim its sources for them.
         chosen["blend"] = dataclasses.replace(chosen["blend"], provenance="set on the command line")
     return {**{name: chosen[name] for name in defaults}, spread: Settings(**{name: chosen[name] for name in fields})}
+
+
+def _defaults(recipe: Callable[..., None]) -> dict[str, Any]:
+    """The arguments of `recipe` that have one, by name."""
+    parameters = inspect.signature(recipe).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}

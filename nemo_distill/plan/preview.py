@@ -56,7 +56,8 @@ def print_preview(
     """
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run, recipe.blend)
     executor = run.facts.executor
-    console.print(f"[bold]{run.name}[/]: {recipe.scale.name} scale, executor {executor}, seed {recipe.seed}")
+    about = f"{recipe.scale.name} scale, executor {executor}, seed {recipe.seed}"
+    console.print(f"[bold]{run.name}[/]: {about}", soft_wrap=True)
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
     console.print(pruning_in_words(recipe, teacher.shape), style="dim", highlight=False, soft_wrap=True)

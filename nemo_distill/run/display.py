@@ -17,15 +17,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nemo_distill.run.job import Job
+from nemo_distill.run.job import NO_JOBS, Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_log, job_of_step, last_lines, script_lines, state_of
 from nemo_distill.run.progress import Progress
 from nemo_distill.run.step import LOG_FILE, SUCCESS, Spec
 
 LINE_SECONDS = 10.0
 """Without a terminal, how often a running step says how far it is."""
-NO_JOBS: Mapping[str, Job] = MappingProxyType({})
-"""Jobs of a run that is not on a cluster."""
 
 _STYLE = {
     State.DONE: "green",

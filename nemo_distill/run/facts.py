@@ -11,6 +11,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nemo_distill.config.benchmarks import files_of
@@ -21,6 +22,11 @@ from nemo_distill.config.teacher import FOLDER
 
 PARTS = ("blend", "prepare", "prune", "distill", "evaluate")
 """Parts of a recipe that a run's file keeps for its reader; code goes by the fields of `RunFacts`."""
+
+BESIDE = ("executor", "run", "layout", "health", "scale", "runs", "track")
+"""First parts of the keys of settings that no result depends on, or that a run's name has anyway."""
+_HEAD = ("executor", "scale", "seed", "recipe_name", "changed", "time")
+"""Fields of `RunFacts` that a run's file says as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +100,10 @@ class RunFacts:
     """`PARTS` of the recipe as plain JSON data, for who reads the run's file."""
     seed: int | None = None
     """Seed of the sample order and of the answers."""
+    recipe_name: str = ""
+    """Name of the recipe's file without its ending; empty where none is known."""
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that the run's name stands for, by dotted key: those that are not its recipe's."""
     time: str = ""
     """Time of the launch, ISO 8601."""
     beside: Beside = Beside()
@@ -140,12 +150,14 @@ class RunFacts:
     def read(cls, record: Mapping[str, Any]) -> "RunFacts":
         """What a run's file says. Raises TypeError or ValueError where it says what cannot be."""
         beside = Beside.read(record)
-        own = {"executor", "scale", "seed", "time", *PARTS, *(one.name for one in dataclasses.fields(Beside))}
+        own = {*_HEAD, *PARTS, *(one.name for one in dataclasses.fields(Beside))}
         return cls(
             executor=record.get("executor", ""),
             scale=record.get("scale", ""),
             recipe={part: record[part] for part in PARTS if part in record},
             seed=record.get("seed"),
+            recipe_name=record.get("recipe_name") or _recipe_in(beside.command),
+            changed=record["changed"] if "changed" in record else _settings_in(beside.command),
             time=record.get("time", ""),
             beside=beside,
             launched={key: value for key, value in record.items() if key not in own},
@@ -153,5 +165,16 @@ class RunFacts:
 
     def record(self) -> dict[str, Any]:
         """As plain JSON data, the way a run's file holds it."""
-        head = {"executor": self.executor, "scale": self.scale, "seed": self.seed, "time": self.time}
+        head = {name: getattr(self, name) for name in _HEAD}
         return {**head, **self.recipe, **self.beside.record(), **self.launched}
+
+
+def _recipe_in(command: Sequence[str]) -> str:
+    """The recipe that a command names, without its ending, for files that do not say it."""
+    return next((Path(word).stem for word in command if word.endswith(".py") and "=" not in word), "")
+
+
+def _settings_in(command: Sequence[str]) -> dict[str, str]:
+    """The settings that a command gave, as they were typed, for files that do not say which were changed."""
+    words = [word.partition("=") for word in command if "=" in word and not word.startswith("-")]
+    return {key: text for key, _, text in words if key.partition(".")[0] not in BESIDE}

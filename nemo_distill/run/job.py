@@ -5,7 +5,9 @@
 '18 PENDING, Resources'
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 LIVE = {
     *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"),
@@ -60,3 +62,7 @@ class Job:
         why = f", {self.reason}" if self.state == "PENDING" and self.reason not in ("", "None") else ""
         again = f", requeued {self.restarts}x" if self.restarts else ""
         return f"{self.id}{where}{why}{again}"
+
+
+NO_JOBS: Mapping[str, Job] = MappingProxyType({})
+"""Jobs of a run that is not on a cluster."""

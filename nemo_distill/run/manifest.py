@@ -8,13 +8,16 @@ machine that sees the folder, gives the same answer.
 """
 
 import contextlib
+import dataclasses
 import enum
 import fcntl
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo_distill.errors import UserError, nearest
@@ -68,6 +71,8 @@ class Run:
     """The steps, upstream first."""
     facts: RunFacts = RunFacts()
     """What was asked for, and how it was launched."""
+    whole: Mapping[str, Spec] = field(default_factory=dict)
+    """All steps of the run where `specs` are those that were asked for (`--until`); empty: `specs` are all."""
 
     @property
     def path(self) -> Path:
@@ -76,8 +81,13 @@ class Run:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Fingerprint of each step by its name."""
-        return {name: spec.fingerprint for name, spec in self.specs.items()}
+        """Fingerprint of each step of the whole run by its name."""
+        return {name: spec.fingerprint for name, spec in (self.whole or self.specs).items()}
+
+    def until(self, names: Collection[str]) -> "Run":
+        """The run of which these steps are asked for; its file has all of them."""
+        specs = {name: spec for name, spec in self.specs.items() if name in names}
+        return dataclasses.replace(self, specs=specs, whole=self.whole or self.specs)
 
     def make_ready(self, specs: Iterable[Spec]) -> None:
         """Write what starts each of these steps, and take back that it failed; but not where a process is at it."""
@@ -87,7 +97,7 @@ class Run:
                 (spec.folder / FAILED).unlink(missing_ok=True)
 
     def save(self) -> None:
-        """Write the run's file; folders in it are relative to it."""
+        """Write the run's file; folders in it are relative to it. One of that name is kept (`kept_as`)."""
         steps = [
             {
                 "name": spec.name,
@@ -97,18 +107,45 @@ class Run:
                 "fingerprint": spec.fingerprint,
                 "folder": os.path.relpath(spec.folder, self.runs),
             }
-            for spec in self.specs.values()
+            for spec in (self.whole or self.specs).values()
         ]
         self.runs.mkdir(parents=True, exist_ok=True)
+        if kept := self.kept_as():
+            there, record = self.path.stat(), json.loads(self.path.read_text(encoding="utf-8"))
+            write_atomically(kept, json.dumps(record | {"name": kept.stem}, indent=1))
+            os.utime(kept, ns=(there.st_atime_ns, there.st_mtime_ns))  # it is no run that was begun now
         write_atomically(self.path, json.dumps({"name": self.name, **self.facts.record(), "steps": steps}, indent=1))
+
+    def kept_as(self) -> Path | None:
+        """File that the run of this name goes to before this one is written, since it has steps, done or begun, that
+        this one has not, another version's say; None where it has none.
+
+        What is made anew from the same scores, a report, is no such step.
+        """
+        there = self.there()
+        folders = {spec.folder for spec in (self.whole or self.specs).values()}
+        lost = [
+            spec
+            for spec in (there.specs.values() if there else ())
+            if spec.folder not in folders and not spec.module.endswith(".report") and _has_work(spec)
+        ]
+        if there is None or not lost:
+            return None
+        day = there.facts.time[:10] or time.strftime("%Y-%m-%d", time.localtime(self.path.stat().st_mtime))
+        endings = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+        paths = (self.runs / f"{self.name}-{day}{ending}.json" for ending in endings)
+        return next(path for path in paths if not path.exists())
+
+    def there(self) -> "Run | None":
+        """The run of this name that is on disk; None where there is none, or its file is damaged or no run's."""
+        with contextlib.suppress(UserError):
+            return Run.load(self.path) if self.path.exists() else None
+        return None
 
     def save_if_other(self) -> None:
         """Write the run's file unless there is one of the same steps, which says how they were made."""
-        there = None
-        if self.path.exists():
-            with contextlib.suppress(UserError):  # no run's file, or one that was damaged
-                there = Run.load(self.path).fingerprints
-        if there != self.fingerprints:
+        there = self.there()
+        if there is None or there.fingerprints != self.fingerprints:
             self.save()
 
     @classmethod
@@ -127,6 +164,12 @@ class Run:
         except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
             raise UserError(f"{path} is no run's file: {error}.") from None
         return cls(name=name, runs=runs, specs=specs, facts=facts)
+
+
+def _has_work(spec: Spec) -> bool:
+    """Whether the step is done, or was begun and can go on."""
+    state = state_of(spec)
+    return state not in (State.WAITING, State.FAILED) or (state == State.FAILED and not failure_of(spec).lasting)
 
 
 def find(argument: str | None, *, runs: Path) -> Run:

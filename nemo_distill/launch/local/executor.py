@@ -19,6 +19,7 @@ from nemo_distill.launch.executors import site_settings
 from nemo_distill.run.display import Display, print_failure, print_nothing_to_do
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run
+from nemo_distill.run.overview import lock_name
 from nemo_distill.run.signals import terminated_like_interrupted
 
 
@@ -91,5 +92,5 @@ def _only_one(run: Run, console: Console) -> Iterator[None]:
     def waiting() -> None:
         console.print(f"Another nemo-run is at work on {run.name}; waiting for it (nemo-run status {run.name}).")
 
-    with held_in(run.runs, f".{run.name}.lock", waiting=waiting):
+    with held_in(run.runs, lock_name(run.name), waiting=waiting):
         yield

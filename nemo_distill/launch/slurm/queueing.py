@@ -133,7 +133,8 @@ def _written(run: Run, specs: Iterable[Spec], code: Code) -> list[Path]:
     home = Path(nemo_run.config.get_nemorun_home())
     ours = [path for spec in specs for path in (spec.folder, *(spec.folder / name for name in _OF_A_STEP))]
     records = [home / ".slurm_jobs", home / "experiments" / run.name]
-    return [run.path, run.runs / CODE_FOLDER / code.sha256, *records, *ours]
+    kept = [path] if (path := run.kept_as()) else []
+    return [run.path, *kept, run.runs / CODE_FOLDER / code.sha256, *records, *ours]
 
 
 def _whose(job: Job, run: Run) -> str:
