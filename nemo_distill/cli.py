@@ -4,7 +4,10 @@
     nemo-run recipes/distill_v1v3.py --executor local
     nemo-run recipes/distill_v1v3.py --dryrun prune.parameters=0.7 blend.shares.stem=5 blend.shares.science-mcq=8
     nemo-run recipes/*.py --executor slurm --dryrun
-    nemo-run status
+    nemo-run status --watch
+    nemo-run list
+    nemo-run diff distill_v1v3-debug distill_v1v3-debug-seed2
+    nemo-run reproduce distill_v1v3-debug
     nemo-run report distill_v1v3-debug
     nemo-run report --published
     nemo-run card distill_v1v3-debug --milestone 0.61M
@@ -51,6 +54,7 @@ SeedOption = Annotated[
 MarginOption = Annotated[
     float, typer.Option("--margin", metavar="POINTS", help="What stopping early may cost of the Average.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,14 +91,10 @@ def command_line(arguments: list[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command("new", rich_help_panel="Recipes")(new)
-    app.command("status", rich_help_panel="Runs")(status)
-    app.command("report", rich_help_panel="Runs")(report)
-    app.command("card", rich_help_panel="Runs")(card)
-    app.command("cancel", rich_help_panel="Runs")(cancel)
-    app.command("push", rich_help_panel="Runs")(push)
-    app.command("clean", rich_help_panel="Runs")(clean)
+    for name, command in _OF_RUNS.items():
+        app.command(name, rich_help_panel="Runs")(command)
     app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
-    commands = ["new", "status", "report", "card", "cancel", "push", "clean", "experiment"]
+    commands = ["new", *_OF_RUNS, "experiment"]
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
         chosen = Path(first)
@@ -142,22 +142,83 @@ def new(
     )
 
 
+def list_(runs: RunsOption = RUNS_FOLDER, json: JsonOption = False) -> None:
+    """List all runs: settings, state, scores, size on disk, age."""
+    from nemo_distill.run.overview import SCHEMA, as_json
+    from nemo_distill.upkeep.listing import list_runs
+    from nemo_distill.upkeep.show import print_runs
+
+    if not runs.is_dir():
+        raise UserError(f"there is no folder {runs}.")
+    listed, unreadable = list_runs(runs.resolve())
+    if json:
+        print(
+            as_json({"schema": SCHEMA, "runs": [one.record() for one in listed], "unreadable": [*map(str, unreadable)]})
+        )
+    else:
+        print_runs(listed, unreadable, _console())
+
+
 def status(
     run: Annotated[str | None, typer.Argument(help="A run's name or file; without it, the one begun last.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until nothing is at work.")] = False,
     runs: RunsOption = RUNS_FOLDER,
+    json: JsonOption = False,
 ) -> None:
     """Show how far a run is, step by step."""
     from nemo_distill.launch.executors import follow
-    from nemo_distill.run.display import NO_JOBS, print_status
+    from nemo_distill.run.display import print_status, watched
+    from nemo_distill.run.job import NO_JOBS
     from nemo_distill.run.manifest import find
+    from nemo_distill.run.overview import as_json, record_of
 
-    found, jobs = find(run, runs=runs), NO_JOBS
-    console = Console(width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fit into
-    if following := follow(found):
+    if watch and json:
+        raise UserError("--watch shows a run to people and --json once to machines: give one of them.")
+    found, jobs, console = find(run, runs=runs), NO_JOBS, _console()
+    following = follow(found)
+    if watch:
+        watched(found, console, following.look if following else lambda: NO_JOBS)
+    if following:
         jobs = following.look()
-        if following.silent:
+        if following.silent and not json:
             console.print(f"Slurm does not answer: {following.silent}. This is what the folders say.", style="yellow")
-    print_status(found, console, jobs)
+    if json:
+        print(as_json(record_of(found, jobs)))
+    else:
+        print_status(found, console, jobs)
+
+
+def _console() -> Console:
+    """The terminal; a pipe has no width to fit into."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+
+
+def diff(
+    one: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or file.")],
+    other: Annotated[str, typer.Argument(metavar="RUN", help="Another's.")],
+    runs: RunsOption = RUNS_FOLDER,
+    json: JsonOption = False,
+) -> None:
+    """Show what two runs have otherwise: settings, versions, sources, what is asked, scores."""
+    from nemo_distill.run.manifest import find
+    from nemo_distill.run.overview import as_json
+    from nemo_distill.upkeep.difference import compare, print_difference
+
+    found = compare(find(one, runs=runs), find(other, runs=runs))
+    print(as_json(found)) if json else print_difference(found, _console())
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(help="A run's name or file.")], runs: RunsOption = RUNS_FOLDER
+) -> None:
+    """Print what makes a run again: code, packages, command; or why that cannot be said."""
+    from nemo_distill.run.manifest import find
+    from nemo_distill.upkeep.reproduce import reproduction
+
+    found = reproduction(find(run, runs=runs), checkout=Path.cwd())
+    print(*found.lines(), sep="\n")
+    if found.obstacles:
+        raise UserError(f"it would be another run. {' '.join(found.obstacles)}")
 
 
 def cancel(
@@ -179,16 +240,21 @@ def report(
     seed_sd: SeedOption = None,
     margin: MarginOption = 1.0,
     runs: RunsOption = RUNS_FOLDER,
+    json: JsonOption = False,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
     from nemo_distill.outcome import compare, show
+    from nemo_distill.outcome.files import record_of
     from nemo_distill.outcome.gather import finished_report
     from nemo_distill.run.manifest import find
+    from nemo_distill.run.overview import as_json
     from nemo_distill.study.report import write_tables
 
     assumed = _in_shares(seed_sd, margin)
     if published and run:
         raise UserError(f"--published shows the study's own tables and no run: leave out '{run[0]}' or --published.")
+    if published and json:
+        raise UserError("--published shows tables of the package, nemo_distill/study/published.yaml: leave out --json.")
     if published:
         show.print_published(write_tables(runs / "published"), runs / "published", Console())
         return
@@ -198,11 +264,12 @@ def report(
     for one in found:
         finished_report(one)
     if len(found) == 1:
-        show.print_outcome(found[0], Console())
+        folder = found[0].specs["report"].folder
+        print(as_json(record_of(run, folder))) if json else show.print_outcome(found[0], Console())
     else:
         elsewhere = "" if runs == RUNS_FOLDER else f" --runs {runs}"
-        made = compare.write_comparison_report(found, runs, elsewhere, **assumed)
-        show.print_comparison(*made, Console())
+        judged, folder = compare.write_comparison_report(found, runs, elsewhere, **assumed)
+        print(as_json(record_of(run, folder))) if json else show.print_comparison(judged, folder, Console())
 
 
 def _in_shares(seed_sd: float | None, margin: float) -> dict[str, Any]:
@@ -281,6 +348,20 @@ def clean(
         for item in found.removable if delete else ():
             item.remove()
             print_removed(item, console)
+
+
+_OF_RUNS: dict[str, Callable] = {
+    "list": list_,
+    "status": status,
+    "report": report,
+    "diff": diff,
+    "reproduce": reproduce,
+    "card": card,
+    "cancel": cancel,
+    "push": push,
+    "clean": clean,
+}
+"""The commands that look at runs."""
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ On a terminal a live table; elsewhere a line when a step changes and, every ten 
 Both are read off the steps' folders, so `nemo-run status` shows the same from another terminal.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -19,11 +20,14 @@ from rich.text import Text
 
 from nemo_distill.run.job import NO_JOBS, Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_log, job_of_step, last_lines, script_lines, state_of
+from nemo_distill.run.overview import Overall, overall
 from nemo_distill.run.progress import Progress
 from nemo_distill.run.step import LOG_FILE, SUCCESS, Spec
 
 LINE_SECONDS = 10.0
 """Without a terminal, how often a running step says how far it is."""
+WATCH_SECONDS = 10.0
+"""How often the queue is asked about a run that is watched."""
 
 _STYLE = {
     State.DONE: "green",
@@ -107,6 +111,22 @@ def status_table(run: Run, jobs: Mapping[str, Job] = NO_JOBS) -> Group:
         table.add_row(name, Text(states[name].value, style=_STYLE[states[name]]), *job, bar, words, speed, left)
     done = sum(state == State.DONE for state in states.values())
     return Group(table, Text(f"{run.name}: {done} of {len(states)} steps done"))
+
+
+def watched(run: Run, console: Console, jobs: Callable[[], Mapping[str, Job]] = lambda: NO_JOBS) -> None:
+    """Show the run, as `Display` does, for as long as anything is at work on it, or Ctrl-C."""
+    said, asked = jobs(), time.monotonic()
+
+    def seldom() -> Mapping[str, Job]:
+        nonlocal said, asked
+        if time.monotonic() - asked > WATCH_SECONDS:
+            asked = time.monotonic()
+            said = jobs()
+        return said
+
+    with contextlib.suppress(KeyboardInterrupt), Display(run, console, seldom):
+        while overall(run, seldom()) in (Overall.RUNNING, Overall.QUEUED):
+            time.sleep(1)
 
 
 def print_status(run: Run, console: Console, jobs: Mapping[str, Job] = NO_JOBS) -> None:

@@ -176,9 +176,10 @@ def find(argument: str | None, *, runs: Path) -> Run:
     """The run of that name or file; None: the one begun last. Raises `UserError` with the nearest name."""
     files = {path.stem: path for path in sorted(runs.glob("*.json"))}
     if argument is None:
-        if not files:
-            raise UserError(f"there is no run in {runs}.")
-        return Run.load(max(files.values(), key=lambda path: path.stat().st_mtime))
+        for path in sorted(files.values(), key=lambda path: path.stat().st_mtime, reverse=True):
+            with contextlib.suppress(UserError):  # something else that lies there
+                return Run.load(path)
+        raise UserError(f"there is no run in {runs}.")
     if argument in files:
         return Run.load(files[argument])
     path = Path(argument)

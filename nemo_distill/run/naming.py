@@ -133,13 +133,20 @@ def changes(mine: Deciding, other: Deciding, keys: Collection[str]) -> dict[str,
     for key in [*mine, *(key for key in other if key not in mine)]:
         told = (key in mine and key in other) or key.startswith(_SHARES)
         if (told or _is_of(key, keys)) and not _equal(key, mine.get(key), other.get(key)):
-            found[key] = mine.get(key, 0.0 if key.startswith(_SHARES) else None)
+            found[key] = _differing(mine.get(key, 0.0 if key.startswith(_SHARES) else None), other.get(key))
     return found
 
 
+def _differing(value: Any, other: Any) -> Any:
+    """`value`, or of a mapping the part that is not in `other`."""
+    if not (isinstance(value, Mapping) and isinstance(other, Mapping)):
+        return value
+    return {key: value.get(key) for key in {**value, **other} if value.get(key) != other.get(key)}
+
+
 def _is_of(key: str, keys: Iterable[str]) -> bool:
-    """Whether `key` is one of `keys` or a part of one."""
-    return any(key == one or key.startswith(f"{one}.") for one in keys)
+    """Whether `key` is one of `keys`, a part of one, or has one as its part."""
+    return any(f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.") for one in keys)
 
 
 def _equal(key: str, one: Any, other: Any) -> bool:

@@ -88,6 +88,18 @@ def tracked_files(folder: Path) -> set[Path] | None:
     return {folder / name for name in listed.split("\0") if name} if listed else None
 
 
+def knows_commit(checkout: Path, commit: str) -> bool | None:
+    """Whether the history of `checkout` has `commit`; None where that is no git checkout."""
+    if _git(checkout, "rev-parse", "--show-toplevel") is None:
+        return None
+    return _git(checkout, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+
+def files_at(checkout: Path, commit: str, path: str) -> str | None:
+    """The text of the file at `path`, relative to the folder `checkout`, in `commit`; None where it has none."""
+    return _git(checkout, "show", f"{commit}:./{path}")
+
+
 def package_versions() -> dict[str, str]:
     """Name and version of every distribution on the path, read off the metadata folders' names (milliseconds)."""
     versions = {}

@@ -15,7 +15,6 @@ A removal that was cut is finished by the next.
 
 import functools
 import itertools
-import json
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.launch.executors import follow
 from nemo_distill.run.manifest import Run, State, is_locked, state_of
 from nemo_distill.run.process import locked
+from nemo_distill.run.sources import sources_of
 from nemo_distill.run.step import LOCK_FILE, OPTIMIZER, SPEC_FILE, Spec, read_mark, remark, sizes_of
 
 RULES = ("optimizer", "unreferenced")
@@ -35,8 +35,8 @@ CHECKPOINT = "checkpoint"
 REMOVED = ".removed"
 """Folder among the runs that folders go to before they are deleted, so that none is met half deleted."""
 _FINGERPRINT = re.compile(r"[0-9a-f]{12}")
-_DISTILL, _PREPARE = "nemo_distill.steps.distill", "nemo_distill.steps.prepare"
-_SOURCES, _SOURCES_FILE = "sources", "sources.json"
+_DISTILL = "nemo_distill.steps.distill"
+_SOURCES = "sources"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def _busy(known: Iterable[Run]) -> dict[Path, str]:
         else:
             continue
         busy |= {spec.folder: why for spec in run.specs.values()}
-        busy |= {source: why for source in _sources_of(run.specs.values()) or ()}
+        busy |= {source: why for source in sources_of(run.specs.values()) or ()}
     return busy
 
 
@@ -189,27 +189,13 @@ def _unreferenced(runs: Path, known: Sequence[Run]) -> Iterator[Removable]:
         folder = path.parent.resolve()
         if _FINGERPRINT.fullmatch(folder.name) and folder not in wanted:
             yield _folder(folder, runs, "no run refers to it")
-    sources = _sources_of(specs)
+    sources = sources_of(specs)
     if sources is None:  # a prepare that is not done would find its sources gone
         return
     for path in sorted(runs.glob(f"{_SOURCES}/*/*/{SPEC_FILE}")):
         folder = path.parent.resolve()
         if _FINGERPRINT.fullmatch(folder.name) and folder not in sources:
             yield _folder(folder, runs, "no run's prepare refers to it")
-
-
-def _sources_of(specs: Iterable[Spec]) -> set[Path] | None:
-    """Folders of the tokenised sources that prepare steps among `specs` refer to; None where one says nothing yet."""
-    found: set[Path] = set()
-    for spec in specs:
-        if spec.module != _PREPARE:
-            continue
-        try:
-            sources = json.loads((spec.folder / _SOURCES_FILE).read_text(encoding="utf-8"))
-            found |= {(spec.folder / source["prefix"]).resolve().parent for source in sources.values()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-    return found
 
 
 def _folder(folder: Path, runs: Path, why: str) -> Removable:

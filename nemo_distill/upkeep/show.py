@@ -1,14 +1,70 @@
-"""Prints what `nemo-run clean` found and removed, and what `nemo-run push` sends."""
+"""Prints a list of runs, what `nemo-run clean` found and removed, and what `nemo-run push` sends."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from nemo_distill.upkeep.clean import Found, Removable
-from nemo_distill.upkeep.push import Parcel
+from nemo_distill.outcome.files import AVERAGE
+from nemo_distill.run.naming import suffix
+from nemo_distill.run.overview import Overall
+from nemo_distill.upkeep.listing import Listed
+
+if TYPE_CHECKING:
+    from nemo_distill.upkeep.clean import Found, Removable
+    from nemo_distill.upkeep.push import Parcel
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
+WIDE = 120
+"""Columns from which recipe and settings have columns of their own."""
+STYLE = {
+    Overall.DONE: "green",
+    Overall.RUNNING: "cyan",
+    Overall.QUEUED: "blue",
+    Overall.FAILED: "bold red",
+    Overall.CUT: "yellow",
+}
+"""Colours of a run's state."""
+
+
+def print_runs(listed: Sequence[Listed], unreadable: Sequence[Path], console: Console) -> None:
+    """A row per run, by name, and what looks like a run's file and is none.
+
+    Where there is no room for recipe and settings, what is not in a run's name stands below it.
+    """
+    wide = console.width >= WIDE
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("run", overflow="fold", no_wrap=wide)
+    for column in ("recipe", "scale", "settings") if wide else ():
+        table.add_column(column, overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for column in ("steps", "Average", "disk", "own", "age") if wide else ("steps", "Average", "disk", "age"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for run in listed:
+        settings = ", ".join(f"{key}={value}" for key, value in run.changed.items())
+        state = Text(run.state.value, style=STYLE.get(run.state, ""))
+        average = f"{run.scores[AVERAGE]:.1f}" if AVERAGE in run.scores else ""
+        sizes = [size_text(run.size), *([size_text(run.own_size)] if wide else [])]
+        told = run.name.endswith(suffix(run.changed)) or wide
+        name = Text(run.name) if told else Text.assemble(run.name, (f"\n  {settings}", "dim"))
+        about = [run.recipe, run.scale, Text(settings, style="dim")] if wide else []
+        table.add_row(name, *about, state, f"{run.done}/{run.steps}", average, *sizes, age_text(run.age))
+    console.print(table)
+    for path in unreadable:
+        console.print(f"{path.name} is no run's file.", style="yellow", highlight=False, soft_wrap=True)
+
+
+def age_text(seconds: float) -> str:
+    """Time since something in its largest unit: `5 min`, `3 h`, `12 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0) // 60:.0f} min"
 
 
 def print_found(found: Found, runs: Path, console: Console, *, delete: bool) -> None:

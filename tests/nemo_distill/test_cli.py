@@ -98,7 +98,7 @@ def test_several_recipes_are_previewed_by_one_command(nemo_run, workplace):
     (workplace / recipes[1]).write_text((ROOT / recipes[1]).read_text())
     code, out, _ = nemo_run(*recipes, "--executor", "slurm", "--dryrun", "seed=7")
     assert code == 0
-    for name in ("distill_v1v3-full", "distill_v3-full"):
+    for name in ("distill_v1v3-full-seed7", "distill_v3-full-seed7"):
         assert f"{name}: full scale, executor slurm, seed 7" in out
     code, out, err = nemo_run(*recipes, "--executor", "slurm", "--dryrun", "layout.tensor_parallel=1",
                               "distill.micro_batch_size=1")  # fmt: skip

@@ -84,6 +84,7 @@ def name_of(nemo_run, *words: str) -> str:
         ("blend.shares.stem=5 blend.shares.science-mcq=8", f"{BASE}-stem5-science-mcq8"),
         ("distill.milestones=25,75 evaluate.repeats=8", f"{BASE}-milestones25_75-repeats8"),
         ("prune.export_config={'num_layers':6}", f"{BASE}-student_num_layers6"),
+        ("prune.divisors={'hidden_size':32}", f"{BASE}-divisors_hidden_size_divisor32"),
         ("prepare.tokens=300K prune.score=mmlu", f"{BASE}-tokens300000-score_mmlu"),
     ],
 )
