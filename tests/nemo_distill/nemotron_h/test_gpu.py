@@ -110,17 +110,29 @@ def test_what_was_trained_is_exported_as_transformers_reads_it(backend, in_trans
     assert relative(made, wanted) < BF16 < relative(wanted, world["logits"]), "as trained, and no longer the teacher"
 
 
+def test_a_training_is_told_of_documents_and_keeps_them_apart(world):
+    apart = segments.segment("distill-apart", until=3, course=COURSE, kd={**segments.KD, "reset_at_documents": True})
+    steps = placed(world, apart, segments.segment("distill-as-ever", until=3, course=COURSE))
+    for name in ("import-teacher", "prepare", "index", "prune", "distill-apart", "distill-as-ever"):
+        segments.run(steps[name], limits=LIMITS)
+    made, other = ([line["loss"] for line in segments.losses(steps[name])] for name in list(steps)[-2:])
+    assert len(made) == 3 and made[0] == pytest.approx(other[0], rel=0.5) and made[0] != other[0]
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
-    """Data parallel and, from its checkpoint, tensor parallel; beside it tensor parallel with both models in FP8."""
+    """Data parallel and, from its checkpoint, tensor parallel; beside it tensor parallel in FP8, and of documents."""
     pair = {"ranks_per_node": 2}
     sharing_the_model = {**pair, "tensor_parallel": 2}
+    apart = {**segments.KD, "reset_at_documents": True}
     steps = placed(
         world,
         segments.segment("distill-one", course=COURSE),
         segments.segment("distill-batch", until=segments.CUT, course=COURSE),
         segments.segment("distill-model", first=segments.CUT, after="distill-batch", course=COURSE),
         segments.segment("distill-fp8", course=COURSE, kd={**segments.KD, "fp8": "both"}),
+        segments.segment("distill-apart-one", course=COURSE, kd=apart),
+        segments.segment("distill-apart-model", course=COURSE, kd=apart),
     )
     for name in ("import-teacher", "prepare", "index", "prune"):
         segments.run(steps[name])
@@ -134,12 +146,15 @@ def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
         [("distill-one", {})],
         [("distill-batch", pair), ("distill-model", sharing_the_model)],
         [("distill-fp8", sharing_the_model)],
+        [("distill-apart-one", {})],
+        [("distill-apart-model", sharing_the_model)],
     )
     with ThreadPoolExecutor() as pool:
-        wanted, shared, quantised = pool.map(losses, chains)
+        wanted, shared, quantised, documents, documents_shared = pool.map(losses, chains)
     assert wanted[-1] < 0.9 * wanted[0]
     assert shared == pytest.approx(wanted, rel=BF16)
     assert quantised == pytest.approx(wanted, rel=FP8)
+    assert documents_shared == pytest.approx(documents, rel=BF16) and documents[0] != wanted[0]
 
 
 def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(backend, world):
