@@ -16,6 +16,7 @@ import numpy as np
 from evaluator.results.scores import CheckpointResult, TaskResult
 from evaluator.suites.suite import Benchmark, Suite
 from nemo_distill.config.schedule import Schedule
+from nemo_distill.outcome.benchmarks import with_declared
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, Step, mark_done, place
@@ -49,6 +50,7 @@ def make_run(
     seed: int = 1234,
     protocol: str = "0123456789ab",
     blend: str = "",
+    declared: Sequence[Mapping] = (),
 ) -> Run:
     """Write the run RUNS/NAME.json with its folders, all done.
 
@@ -64,11 +66,14 @@ def make_run(
         repeats: Times each question is asked; None is the suite's.
         seed: Of the requests and of the training.
         protocol: Stands for all else that decides a score.
+        declared: Entries of what a recipe declares to be asked beside the suite (`nemo_distill.outcome.benchmarks`).
         blend: What it was trained on; the run's name unless told. Runs of one blend under two seeds are replicates.
     """
-    asked = suite if repeats is None else suite.with_repeats(repeats)
+    asked = with_declared(suite, declared)
+    asked = asked if repeats is None else asked.with_repeats(repeats)
     milestones = Schedule(**COURSE).milestones(iterations[: len(skills)])
     config = {"suite": suite.name, "repeats": repeats, "protocol": protocol, "seed": seed}
+    config |= {"benchmarks": list(declared)} if declared else {}
     checkpoints = [("teacher", "teacher", None, None), ("pruned", "pruned", 0, 0)]
     checkpoints += [(mark.label, "milestone", mark.tokens, mark.iteration) for mark in milestones]
     evaluations = [f"evaluate-{label}" for label, *_ in checkpoints]

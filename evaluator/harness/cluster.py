@@ -197,6 +197,8 @@ def check_ready(suite: Suite, cluster: Cluster) -> None:
 
 def harness_of(benchmark: Benchmark) -> str:
     """The launcher's name of the harness of a benchmark; empty for one whose image no site names."""
+    if benchmark.own:
+        return "simple-evals"
     if benchmark.declared:
         return _IMAGES.get(benchmark.harness, "")
     prefix, dot, _ = benchmark.task.partition(".")

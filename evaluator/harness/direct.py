@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evaluator.harness.evaluation import CONFIG, QUESTIONS, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.evaluation import CONFIG, check_ended_well, evaluating, free_ports, run_config
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means
 from evaluator.results.answers import save_answers
@@ -26,7 +26,7 @@ from evaluator.results.scores import CheckpointResult
 from evaluator.serve.server import Server, serving
 from evaluator.suites.datasets import question_ids
 from evaluator.suites.judge import judge_of
-from evaluator.suites.own import write_own
+from evaluator.suites.own import QUESTIONS, write_own
 from evaluator.suites.suite import Benchmark, Suite
 
 OUTPUT = "nemo_evaluator"

@@ -31,6 +31,7 @@ from evaluator.harness.parameters import ANSWER_SECONDS, own_files, parameters
 from evaluator.serve.processes import die_with_parent
 from evaluator.serve.server import HOST
 from evaluator.suites.judge import Judge
+from evaluator.suites.own import OWN, QUESTIONS
 from evaluator.suites.suite import Benchmark, Suite
 
 VERSION = 2
@@ -38,10 +39,6 @@ VERSION = 2
 is no answer; before, the reasoning was scored."""
 CONFIG = "asked_for.yml"
 """What nemo-evaluator was asked for, in the folder of an evaluation."""
-QUESTIONS = "questions"
-"""Folder with a user's own questions, in that of an evaluation."""
-OWN = "nemo_distill.own"
-"""What nemo-evaluator calls an evaluation of them."""
 WORKING_FOLDER = "started_in"
 """Where a harness is started: links to the data sets, and whatever it writes there."""
 SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

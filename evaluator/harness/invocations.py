@@ -12,6 +12,7 @@ first alone, and is found there.
 import json
 import logging
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluator.harness.cluster import Cluster
+from evaluator.suites.own import OWN
 
 RECORD = "launcher.jsonl"
 FILE = "invocations.json"
@@ -104,7 +106,8 @@ class Invocations:
         for folder in sorted((self.folder / OUTPUT).glob("*-*")):
             if folder.name.rpartition("-")[2] in recorded or (folder / "cancelled").exists():
                 continue
-            names = ",".join(f"{cluster.account}-{subproject(self.folder)}.{job.name}" for job in _jobs(folder))
+            usual = f"{cluster.account}-{subproject(self.folder)}"
+            names = ",".join(_name_of(job) or f"{usual}.{job.name}" for job in _jobs(folder))
             user = cluster.username or os.environ.get("USER", "")
             if names:
                 cancel = shlex.join(["scancel", f"--user={user}", f"--name={names}"])
@@ -121,7 +124,7 @@ class Invocations:
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
                 job = json.loads(line)
-                yield job["invocation_id"], job["config"]["evaluation"]["tasks"][0]["name"], job["timestamp"]
+                yield job["invocation_id"], _asked_in(job["config"]["evaluation"]["tasks"][0]), job["timestamp"]
             except (ValueError, KeyError, IndexError, TypeError):
                 continue
 
@@ -130,6 +133,18 @@ class Invocations:
         scratch = path.with_suffix(f".{os.getpid()}.tmp")
         scratch.write_text(json.dumps({task: asdict(one) for task, one in self._known.items()}, indent=1))
         os.replace(scratch, path)
+
+
+def _asked_in(task: dict) -> str:
+    """The benchmark that a task of the launcher's asks: of a user's own questions it says which."""
+    config = (task.get("nemo_evaluator_config") or {}).get("config") or {}
+    return config["params"]["task"] if config.get("type") == OWN else task["name"]
+
+
+def _name_of(job: Path) -> str:
+    """The name of a job in the queue, as its script has it; empty where it has none."""
+    named = re.search(r"^#SBATCH --job-name[ =](\S+)", (job / "run.sub").read_text(errors="replace"), re.MULTILINE)
+    return named[1] if named else ""
 
 
 def _jobs(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ submits nothing; one that ended badly, or that could not be believed, is read on
 benchmark is submitted once per attempt at most, and never while it runs.
 """
 
+import dataclasses
 import json
 import logging
 import re
@@ -25,7 +26,7 @@ from pathlib import Path
 from evaluator.harness.budget import budget_of
 from evaluator.harness.cluster import Cluster, check_ready
 from evaluator.harness.invocations import OUTPUT, Invocations, subproject
-from evaluator.harness.launcher_config import render
+from evaluator.harness.launcher_config import BROUGHT, bring, render
 from evaluator.harness.read import Reading, read_launcher
 from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult
@@ -64,20 +65,22 @@ def run_launcher(
     model_id: str,
     seed: int,
     cluster: Cluster,
+    questions: Mapping[str, Path] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckpointResult:
     """Score the checkpoint in a folder with every benchmark of `suite`, on a cluster.
 
-    `model_id` is what the deployment calls the checkpoint, and nothing else is called; `seed` is kept with the result:
-    the benchmarks of the containers draw with seeds of their own. Raises ValueError when the cluster is not named or a
-    result is not to be believed, RuntimeError with its last lines when the launcher fails.
+    `model_id` is what the deployment calls the checkpoint, and nothing else is called; `seed` is kept with the result,
+    and is that of the answers to a user's own `questions`, whose files these are: the benchmarks of the containers draw
+    with seeds of their own. Raises ValueError when the cluster is not named or a result is not to be believed,
+    RuntimeError with its last lines when the launcher fails.
     """
     started = time.monotonic()
     check_ready(suite, cluster)
     folder = folder.resolve()
     invocations = Invocations(folder)
     checkpoint = checkpoint.resolve()
-    (folder / CONFIG).write_text(render(suite, cluster), encoding="utf-8")
+    _write_configs(suite, cluster, questions or {}, folder, seed=seed)
     read: dict[str, Reading] = {}
     for benchmark in suite.benchmarks:
         task, known = benchmark.task, invocations.of(benchmark.task)
@@ -120,6 +123,25 @@ def run_launcher(
     )
 
 
+def config_of(benchmark: Benchmark) -> str:
+    """The name of the launcher's configuration that holds a benchmark: one for all, but for a user's own questions."""
+    return f"{Path(CONFIG).stem}-{benchmark.task}.yaml" if benchmark.own else CONFIG
+
+
+def _write_configs(suite: Suite, cluster: Cluster, questions: Mapping[str, Path], folder: Path, *, seed: int) -> None:
+    """Write the launcher's configurations, and what a user's own questions take in their container."""
+    own = [benchmark for benchmark in suite.benchmarks if benchmark.own]
+    if own:
+        brought = bring(suite, questions, folder)
+        there = dataclasses.replace(cluster, mounts={**cluster.mounts, str(brought): BROUGHT})
+        for benchmark in own:
+            text = render(suite.with_benchmarks([benchmark]), there, seed=seed)
+            (folder / config_of(benchmark)).write_text(text, encoding="utf-8")
+    others = suite.with_benchmarks(benchmark for benchmark in suite.benchmarks if not benchmark.own)
+    if others.benchmarks:
+        (folder / CONFIG).write_text(render(others, cluster), encoding="utf-8")
+
+
 def launcher_command(
     checkpoint: Path, benchmark: Benchmark, suite: Suite, folder: Path, model_id: str, cluster: Cluster
 ) -> list[str]:
@@ -130,7 +152,7 @@ def launcher_command(
         "deployment.served_model_name": model_id,
         "deployment.port": _port(model_id, benchmark),
         "execution.output_dir": str(folder / OUTPUT),
-        "execution.subproject": subproject(folder),
+        "execution.subproject": subproject(folder) + (f"-{benchmark.task}" if benchmark.own else ""),
         "execution.walltime": _clock(min(seconds, cluster.seconds)),
         "execution.max_walltime": _clock(seconds),
         # Of the evaluation's own server, between harness and deployment.
@@ -138,7 +160,7 @@ def launcher_command(
     }
     words = [f"{name}={value}" for name, value in overrides.items()] + list(cluster.overrides)
     program = Path(sys.executable).with_name("nemo-evaluator-launcher")
-    command = [str(program), "run", "--config", str(folder / CONFIG), "-t", benchmark.task]
+    command = [str(program), "run", "--config", str(folder / config_of(benchmark)), "-t", benchmark.launched_as]
     return command + [word for override in words for word in ("-o", override)]
 
 

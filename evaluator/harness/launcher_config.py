@@ -8,24 +8,31 @@ The launcher's dry run on it is part of the tests: a parameter that a task does 
 
 import importlib.metadata
 import shlex
+import shutil
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
+from core_evals.nemo_distill import version
 from evaluator.harness.cluster import Cluster
-from evaluator.harness.parameters import REQUEST_TIMEOUT_SECONDS, SHARED
+from evaluator.harness.parameters import ANSWER_SECONDS, REQUEST_TIMEOUT_SECONDS, SHARED
 from evaluator.suites.catalogue import STUDY
 from evaluator.suites.judge import VARIABLES
+from evaluator.suites.own import OWN, QUESTIONS, write_own
 from evaluator.suites.suite import Benchmark, Suite
 
 TEMPLATES = Path(__file__).parent
+PACKAGE = TEMPLATES.parent
 HF_HOME = "/hf-home"
 """Where the harnesses' containers have the site's folder of data sets."""
 MAX_RETRIES = 10
 """How often the harnesses that let themselves be told ask again, as in the study."""
+BROUGHT = "/nemo-distill"
+"""Where they have what asks a user's own questions."""
 _ABOUT_JOBS = {
     "deployment": ("checkpoint_path", "served_model_name", "tensor_parallel_size", "data_parallel_size",
                    "gpu_memory_utilization"),
@@ -33,8 +40,11 @@ _ABOUT_JOBS = {
 """Keys that decide no score."""
 
 
-def render(suite: Suite = STUDY, cluster: Cluster | None = None) -> str:
-    """The text of nemo_evaluator.yaml for `suite` on a cluster; None: what is left to the command line is marked."""
+def render(suite: Suite = STUDY, cluster: Cluster | None = None, *, seed: int = 0) -> str:
+    """The text of nemo_evaluator.yaml for `suite` on a cluster; None: what is left to the command line is marked.
+
+    `seed` is that of the answers to a user's own questions; the harnesses draw with seeds of their own.
+    """
     cluster = cluster or Cluster(hostname="???", account="???", partition="???")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
@@ -45,7 +55,7 @@ def render(suite: Suite = STUDY, cluster: Cluster | None = None) -> str:
         execution=textwrap.indent(_yaml(_execution(cluster)), "  ").rstrip(),
         engine=[shlex.join(suite.engine)] * bool(suite.engine) + [cluster.engine_args] * bool(cluster.engine_args),
         hf_home=HF_HOME,
-        task_lines=lambda benchmark: _yaml(_task(suite, benchmark, cluster)).splitlines(),
+        task_lines=lambda benchmark: _yaml(_task(suite, benchmark, cluster, seed)).splitlines(),
     )
 
 
@@ -54,11 +64,12 @@ def identity(suite: Suite, cluster: Cluster) -> dict[str, Any]:
 
     The version stands for the harnesses' images, where the site names none, and for their commands.
     """
-    told = yaml.safe_load(render(suite, Cluster()))
+    # A user's own questions say by themselves what is asked, and how they are judged our tasks' version.
+    told = yaml.safe_load(render(suite.with_benchmarks(one for one in suite.benchmarks if not one.own), Cluster()))
     for key in _ABOUT_JOBS["deployment"]:
         del told["deployment"][key]
     del told["evaluation"]["nemo_evaluator_config"]["config"]["params"]["parallelism"]
-    tasks = {task["name"]: task.get("nemo_evaluator_config") for task in told["evaluation"]["tasks"]}
+    tasks = {task["name"]: task.get("nemo_evaluator_config") for task in told["evaluation"]["tasks"] or ()}
     return {
         "version": importlib.metadata.version("nemo-evaluator-launcher"),
         "engine": told["deployment"],
@@ -90,8 +101,47 @@ def _execution(cluster: Cluster) -> dict[str, Any]:
     return told
 
 
-def _task(suite: Suite, benchmark: Benchmark, cluster: Cluster) -> dict[str, Any]:
+def _own_task(suite: Suite, benchmark: Benchmark, cluster: Cluster, seed: int) -> dict[str, Any]:
+    """What the launcher is told of a user's own questions, whose runner `brought` has put into the container."""
+    params = {
+        "task": benchmark.task,
+        "temperature": suite.temperature,
+        "top_p": suite.top_p,
+        "max_new_tokens": benchmark.params.get("max_new_tokens", suite.max_new_tokens),
+        "max_retries": MAX_RETRIES,
+        "request_timeout": ANSWER_SECONDS,
+        "extra": {"num_repeats": benchmark.repeats, "seed": seed, "data": f"{BROUGHT}/{QUESTIONS}"},
+    }
+    adapter = {"process_reasoning_traces": False}  # the runner looks after that itself
+    told: dict[str, Any] = {
+        "env_vars": {"PYTHONPATH": f"lit:{BROUGHT}"},
+        "nemo_evaluator_config": {
+            "config": {"type": OWN, "params": params},
+            "target": {"api_endpoint": {"adapter_config": adapter}},
+        },
+    }
+    image = cluster.image_of(benchmark)
+    return {"container": image, **told} if image else told
+
+
+def bring(suite: Suite, files: Mapping[str, Path], folder: Path) -> Path:
+    """Put what asks a user's own questions, and the questions, into a new folder in `folder`; containers have it.
+
+    Raises ValueError where a file does not hold the questions that the suite was made of.
+    """
+    brought = folder / "brought"
+    shutil.rmtree(brought, ignore_errors=True)
+    leave = shutil.ignore_patterns("__pycache__", "core_evals")
+    for package, name in ((Path(version.__file__).parent, "core_evals/nemo_distill"), (PACKAGE, "evaluator")):
+        shutil.copytree(package, brought / name, ignore=leave)
+    write_own(suite, files, brought / QUESTIONS)
+    return brought
+
+
+def _task(suite: Suite, benchmark: Benchmark, cluster: Cluster, seed: int) -> dict[str, Any]:
     """What the launcher is told of a task besides its name."""
+    if benchmark.own:
+        return _own_task(suite, benchmark, cluster, seed)
     given: dict[str, Any] = {
         "temperature": suite.temperature,
         "top_p": suite.top_p,

@@ -76,7 +76,7 @@ def read_launcher(
     """
     readings = []
     for number, benchmark in enumerate(suite.benchmarks):
-        job = folder / f"{benchmark.task}.{number}"
+        job = folder / f"{benchmark.launched_as}.{number}"
         with _about(model_id):
             _check_ended(job, benchmark, (states or {}).get(number))
         artifacts = job / "artifacts"

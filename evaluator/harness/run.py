@@ -48,6 +48,7 @@ def run_suite(
             model_id=model_id,
             seed=seed,
             cluster=cluster or Cluster(),
+            questions=means.questions,
             progress=progress,
         )
     return run_direct(

@@ -22,6 +22,10 @@ from core_evals.nemo_distill import instructions
 from core_evals.nemo_distill.score import last_box
 from evaluator.suites.suite import Own, Suite
 
+QUESTIONS = "questions"
+"""Folder with a user's own questions, in that of an evaluation."""
+OWN = "nemo_distill.own"
+"""What nemo-evaluator calls an evaluation of them."""
 LETTER = "Answer with the letter of the right choice, in the last line, as in 'Answer: A'."
 PROMPTS = {
     "choice": f"{{question}}\n\n{{choices}}\n\n{LETTER}",

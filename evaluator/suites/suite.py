@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+CARRIER = "AIME_2025"
+"""The launcher's task in whose container a user's own questions are asked: simple-evals', of few dependencies."""
 UNIT, PERCENT = "unit", "percent"
 """Scales of a score: from 0 to 1, from 0 to 100."""
 
@@ -106,6 +108,11 @@ class Benchmark:
     def independent(self) -> int:
         """How many of the questions an error may count: their problems where they are parts of some."""
         return self.problems or self.questions
+
+    @property
+    def launched_as(self) -> str:
+        """The launcher's task: a user's own questions are asked in place of one, in its container."""
+        return CARRIER if self.own else self.task
 
     @property
     def path(self) -> tuple[str, str, str]:

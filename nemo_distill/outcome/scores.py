@@ -14,7 +14,8 @@ from nemo_distill.run.step import SPEC_FILE, Spec
 def scores_of(evaluation: Path, *, average: bool = True) -> dict[str, float]:
     """Means from 0 to 100 by benchmark, as tables call it, and their average unless that is of a part of them."""
     row = Row("", CheckpointResult.load(evaluation))
-    declared = Spec.load(evaluation / SPEC_FILE).config.get("benchmarks", ())
+    spec = evaluation / SPEC_FILE
+    declared = Spec.load(spec).config.get("benchmarks", ()) if spec.is_file() else ()
     suite = suite_of(row.result.suite, None, declared=declared)
     titles = {benchmark.task: benchmark.title for benchmark in suite.benchmarks}
     scores = {titles.get(task, task): 100 * summary.mean for task, summary in row.summaries.items()}

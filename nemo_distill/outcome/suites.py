@@ -111,6 +111,12 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
     except ValueError as error:
         raise UserError(str(error)) from None
     asked_of_pruned = suite if settings.pruned == "all" else cheap(suite)
+    if not asked_of_pruned.benchmarks:
+        named = ",".join(settings.tasks or ())
+        raise UserError(
+            f"evaluate.tasks={named} leaves nothing to ask the pruned student, which may never end an answer: say "
+            "evaluate.pruned=all, or ask ifeval as well."
+        )
     told = cluster_of(site or {})  # looked at where it is not needed yet, too
     cluster = told if suite.runner == "launcher" else None
     loads = [

@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.made_up_runs import make_run
 from evaluator.harness import launcher_config
 from evaluator.harness.cluster import Cluster
-from evaluator.suites.catalogue import STUDY
+from evaluator.suites.catalogue import STUDY, get_suite
+from evaluator.verdicts.contrasts import WORSE
 from nemo_distill import Benchmark, Blend, Evaluate, Questions, Settings, UserError
 from nemo_distill.config.overrides import override
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.experiment import steps_of
+from nemo_distill.outcome.card import card_of
+from nemo_distill.outcome.compare import write_comparison_report
+from nemo_distill.outcome.gather import gather
+from nemo_distill.outcome.scores import scores_of
 from nemo_distill.outcome.suites import suite_of_config
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.step import place
@@ -181,6 +187,9 @@ HMMT = Benchmark(
 SITE = {"hostname": "login", "account": "a", "partition": "p", "judge_url": "http://x/v1", "judge_model": "gpt-4o"}
 
 
+GPQA_ALONE = Evaluate(tasks=("gpqa",))
+
+
 def test_a_task_of_nemo_evaluators_is_asked_with_the_studys(quiz):
     def evaluations(*words, **changes):
         chosen = recipe("evaluate.suite=study", *words, benchmarks=(dataclasses.replace(HMMT, **changes),))
@@ -214,10 +223,32 @@ def test_a_task_of_nemo_evaluators_is_asked_with_the_studys(quiz):
         with pytest.raises(UserError) as raised:
             evaluations(**changes)
         assert sentence in str(raised.value)
+    with pytest.raises(UserError, match="evaluate.tasks=gpqa leaves nothing to ask the pruned .*evaluate.pruned=all"):
+        steps_of(
+            Recipe.of("x", Settings(blend=Blend("b", {"stem": 100}), evaluate=GPQA_ALONE), get_scale("full")), SITE
+        )
     with pytest.raises(UserError, match="harnesses of this machine know no task 'ns_hmmt_feb2025'. It is asked in a"):
         placed(benchmarks=(HMMT,))
     with pytest.raises(UserError, match="programs are executed in the sandbox of this machine, and the suite 'study'"):
         steps_of(recipe("evaluate.suite=study", benchmarks=(dataclasses.replace(own()[0], kind="code"),)), SITE)
+
+
+def test_runs_are_reported_compared_and_given_cards_with_what_they_declare(tmp_path):
+    offline = get_suite("offline")
+    entry = {"name": "my_quiz", "title": "My quiz", "kind": "choice", "repeats": 4, "questions": 50, "digest": "0"}
+    told = {"suite": offline, "shares": {"stem": 100}, "declared": [entry]}
+    one = make_run(tmp_path, "one", skills=(-1.0, 0.0), **told)
+    other = make_run(tmp_path, "other", skills=(-1.0, 2.0), **told)
+    report = gather(one.specs["report"])
+    assert report.columns[-1] == ("my_quiz", "My quiz") and report.suite.benchmarks[-1].questions == 50
+    assert report.milestones[-1].summaries["my_quiz"].repeats == 4
+    made, _ = write_comparison_report([one, other], tmp_path)
+    own = [contrast for contrast in made.judgement.between if contrast.column == "My quiz"]
+    assert own and own[-1].in_answers == WORSE, "paired, question by question"
+    assert "the recipe's own questions, multiple choice" in card_of(one).text
+    assert {"My quiz", "Average"} < set(scores_of(one.specs["evaluate-teacher"].folder))
+    with pytest.raises(UserError, match="they were scored with two suites"):
+        write_comparison_report([one, make_run(tmp_path, "less", skills=(0.0,), **told | {"declared": ()})], tmp_path)
 
 
 def code(quiz: Path) -> Path:

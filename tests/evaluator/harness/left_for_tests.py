@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -44,17 +44,18 @@ OWN = dataclasses.replace(
 """Two of our own tasks, of two questions, asked twice."""
 
 
-def left_by_our_own_tasks(folder: Path) -> Path:
+def left_by_our_own_tasks(folder: Path, tasks: Sequence[str] = tuple(one.task for one in OWN.benchmarks)) -> Path:
     """nemo-evaluator's output folder of `OWN`, as our own tasks leave it: half of all answers are right."""
-    folder.mkdir()
-    tasks = [benchmark.task for benchmark in OWN.benchmarks]
+    folder.mkdir(parents=True)
     score = {"value": 0.5, "stats": {"count": 4, "mean": 0.5, "stderr": 0.5}}
     metrics = {"pass_at_1_avg-of-2": {"scores": {"symbolic_correct": score}}}
     results = {"groups": {}, "tasks": {task: {"metrics": metrics} for task in tasks}}
     record = {"config": {"params": {"limit_samples": None}}, "results": results}
     target = {"target": {"api_endpoint": {"model_id": "80B"}}}
     (folder / "results.yml").write_text(yaml.safe_dump(record | target))
-    counted = {"count": 9, "successful_count": 8, "finish_reason": {"stop": 8}, "avg_completion_tokens": 7.0}
+    answers = 4 * len(tasks)
+    ended = {"finish_reason": {"stop": answers}, "avg_completion_tokens": 7.0}
+    counted = {"count": answers + 1, "successful_count": answers} | ended
     statistics = {"evaluation": {"total_runs": 1}, "response_stats": counted}
     (folder / "eval_factory_metrics.json").write_text(json.dumps(statistics))
     answer = {"prompt": "What?", "reference": "1", "tokens": 7, "finish_reason": "stop", "empty": False, "not_taken": 0}

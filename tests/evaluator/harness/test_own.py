@@ -1,17 +1,24 @@
 """A user's own questions, asked of the debug world's teacher through nemo-evaluator, programs in the sandbox."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
+from evaluator.harness import launcher
+from evaluator.harness.cluster import Cluster
+from evaluator.harness.invocations import RECORD
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import run_suite
 from evaluator.results.answers import ANSWERS_FILE, load_answers
-from evaluator.suites.catalogue import OFFLINE
+from evaluator.suites.catalogue import OFFLINE, STUDY
 from evaluator.suites.own import digest_of, read_own
 from evaluator.suites.suite import Benchmark, Own, Suite
 from tests.evaluator.conftest import TEACHER
+from tests.evaluator.harness.left_for_tests import left_by_our_own_tasks
 
 CHOICES = "A) shallow B) narrow C) weak D) sour"
 ROWS = {
@@ -78,6 +85,49 @@ def test_a_program_of_the_models_needs_leave_and_a_suite_its_files(tmp_path):
         prepare_suite(suite, Means(questions=means.questions))
     with pytest.raises(ValueError, match="the file of the questions of 'sums' is not said"):
         prepare_suite(suite, Means(execute_generated_code=True))
+
+
+def test_on_a_cluster_each_is_asked_in_a_container_that_is_brought_what_asks_it(tmp_path, monkeypatch):
+    own, means = own_suite(tmp_path, "quiz", "sums")
+    suite = dataclasses.replace(STUDY, benchmarks=own.benchmarks)
+    folder = tmp_path / "evaluate" / "0123"
+    folder.mkdir(parents=True)
+    submitted = []
+
+    def submit(command: list[str], environment) -> str:
+        config = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
+        (task,) = config["evaluation"]["tasks"]
+        assert task["name"] == command[command.index("-t") + 1] == "AIME_2025"  # the launcher knows no other
+        told, (mounted, inside) = (
+            task["nemo_evaluator_config"]["config"],
+            *config["execution"]["mounts"]["evaluation"].items(),
+        )
+        assert told["type"] == "nemo_distill.own" and task["env_vars"] == {"PYTHONPATH": f"lit:{inside}"}
+        name = told["params"]["task"]
+        assert told["params"]["extra"] == {"num_repeats": 2, "seed": 7, "data": f"{inside}/questions"}
+        for brought in (f"questions/{name}.jsonl", "core_evals/nemo_distill/runner.py", "evaluator/harness/asking.py"):
+            assert (Path(mounted) / brought).is_file()
+        assert f"execution.subproject=evaluate-0123-{name}" in command
+        id_ = f"{len(submitted):016x}"
+        left_by_our_own_tasks(
+            folder / "nemo_evaluator" / f"20260101_120000-{id_}" / "AIME_2025.0" / "artifacts", [name]
+        )
+        job = {"invocation_id": id_, "timestamp": 1.0 + len(submitted), "config": {"evaluation": {"tasks": [task]}}}
+        with (folder / RECORD).open("a") as file:
+            file.write(json.dumps(job) + "\n")
+        submitted.append(name)
+        return id_
+
+    monkeypatch.setattr(launcher, "submit", submit)
+    monkeypatch.setattr(launcher, "job_states", lambda ids, environment: {f"{one}.0": "success" for one in ids})
+    cluster = Cluster(hostname="login", account="a", partition="p")
+    asked = {"suite": suite, "folder": folder, "label": "80B", "model_id": "80B", "seed": 7}
+    result = run_suite(tmp_path / "hf", **asked, means=means, cluster=cluster)
+    assert [task.task for task in result.tasks] == submitted == ["quiz", "sums"]
+    assert [task.summary.mean for task in result.tasks] == [0.5, 0.5]
+    (folder / "invocations.json").unlink()  # as if it had been killed: the launcher's record tells them apart
+    assert run_suite(tmp_path / "hf", **asked, means=means, cluster=cluster).tasks == result.tasks
+    assert submitted == ["quiz", "sums"]
 
 
 @pytest.mark.slow
