@@ -5,7 +5,7 @@ import pytest
 from benchmarks.in_transformers import InTransformers
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def in_transformers():
     """Transformers in a process of its own."""
     with InTransformers() as theirs:
