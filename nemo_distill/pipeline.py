@@ -121,6 +121,7 @@ def _prepare_config(recipe: Recipe) -> dict:
         "seed": recipe.seed if recipe.prepare.tokens else None,
         **({} if recipe.prepare.join_newlines else {"join_newlines": False}),
         **({} if recipe.distill.loss_on == "all" else {"loss_on": recipe.distill.loss_on}),
+        **({"held_out": recipe.prepare.held_out} if recipe.prepare.held_out else {}),
     }
 
 

@@ -4,8 +4,8 @@
     write_png([panel], path, title="30pre_70post_v1v3")
     svg = panel_svg(panel)
 
-`write_png` draws panels on one sheet; `panel_svg` and `loss_svg` draw one each as SVG that takes its colours from the
-page's CSS variables, so that it follows light and dark and stays readable on a phone.
+`write_png` draws panels on one sheet; `panel_svg`, `loss_svg` and `held_out_svg` draw one each as SVG that takes its
+colours from the page's CSS variables, so that it follows light and dark and stays readable on a phone.
 """
 
 import functools
@@ -13,8 +13,9 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -25,6 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from evaluator.report.pages import MARKERS
 from evaluator.report.panels import Panel, is_logarithmic, last_middle
 from evaluator.text import tokens_text
 
@@ -43,6 +45,8 @@ HEAD_INCHES = 0.45
 """Height of the sheet's title, and of a legend that does not fit beside it."""
 MARGIN_INCHES = {"left": 0.46, "right": 0.12, "top": 0.3, "bottom": 0.48}
 """Between a panel's box and its axes."""
+LEGEND_INCHES = 1.8
+"""Room for the names of sources beside their curves."""
 FOOT_INCHES = 0.15
 """More of it where a panel has a foot."""
 STYLE: Any = {
@@ -88,15 +92,17 @@ def write_png(
     *,
     title: str,
     losses: Sequence[dict] = (),
+    held_out: Mapping[str, Sequence[tuple[float, float]]] = MappingProxyType({}),
     milestones: Sequence[float] = (),
 ) -> None:
-    """All panels, row by row, and the loss below them, on one sheet.
+    """All panels, row by row, the loss below them, and that on held-out documents below it, on one sheet.
 
     Args:
         panels: None leaves a place empty.
         path: The file to write.
         title: Stands above.
         losses: Lines of losses.jsonl; none, no loss.
+        held_out: (tokens, divergence) by source; none, no held-out loss.
         milestones: Tokens at which the loss has a rule.
     """
     rows = math.ceil(len(panels) / COLUMNS)
@@ -104,7 +110,7 @@ def write_png(
     drawn = [panel for panel in panels if panel]
     labels = {curve.label for panel in drawn for curve in panel.curves}
     wide = len(labels | {line.label for panel in drawn for line in panel.lines}) > 3
-    width, height = 10.0, PANEL_INCHES * (rows + bool(losses)) + HEAD_INCHES * (2 if wide else 1)
+    width, height = 10.0, PANEL_INCHES * (rows + bool(losses) + bool(held_out)) + HEAD_INCHES * (2 if wide else 1)
     figure = plt.figure(figsize=(width, height))
     for index, panel in enumerate(panels):
         if panel:
@@ -125,6 +131,9 @@ def write_png(
     figure.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", fontsize=12, fontweight="bold", color=COLORS["ink"])
     if losses:
         draw_loss(_axes(figure, 0, HEAD_INCHES + rows * PANEL_INCHES, width), losses, milestones)
+    if held_out:
+        top = HEAD_INCHES + (rows + bool(losses)) * PANEL_INCHES
+        draw_held_out(_axes(figure, 0, top, width - LEGEND_INCHES), held_out, milestones)
     figure.savefig(path, dpi=160, metadata={"Software": None})
     plt.close(figure)
 
@@ -144,6 +153,14 @@ def loss_svg(losses: Sequence[dict], milestones: Sequence[float]) -> str:
     draw_loss(_axes(figure, 0, 0, 4.4), losses, milestones)
     ends = (losses[0]["loss"], losses[-1]["loss"])
     return _svg(figure, label=f"Distillation loss over tokens, from {ends[0]:.4g} to {ends[1]:.4g}")
+
+
+@_styled
+def held_out_svg(curves: Mapping[str, Sequence[tuple[float, float]]], milestones: Sequence[float]) -> str:
+    """The divergence on held-out documents of each source as an SVG element."""
+    figure = plt.figure(figsize=(4.4 + LEGEND_INCHES, PANEL_INCHES))
+    draw_held_out(_axes(figure, 0, 0, 4.4), curves, milestones)
+    return _svg(figure, label="Divergence on held-out documents over tokens; the numbers are in the table below")
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, *, foot: bool = False) -> Axes:
@@ -202,12 +219,38 @@ def draw_loss(axes: Axes, losses: Sequence[dict], milestones: Sequence[float]) -
     axes.plot(tokens, [line["loss"] for line in losses], color=COLORS["curve"], linewidth=1.2)
     for milestone in milestones:
         axes.axvline(milestone, color=COLORS["rule"], linewidth=0.8, zorder=0)
+    axes.set_title("Distillation loss")
+    _loss_axis(axes)
+    _token_axis(axes, None)
+
+
+def draw_held_out(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], milestones: Sequence[float]) -> None:
+    """Draw the divergence of each source over tokens, named beside it, with a rule at every milestone."""
+    colors = [name for name in COLORS if name.startswith("blend")]
+    for place, (name, points) in enumerate(curves.items()):
+        axes.plot(
+            *zip(*points, strict=True),
+            color=COLORS[colors[place % len(colors)]],
+            linewidth=1.2,
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=3,
+            markevery=max(1, len(points) // 8),
+            label=name,
+        )
+    for milestone in milestones:
+        axes.axvline(milestone, color=COLORS["rule"], linewidth=0.8, zorder=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), frameon=False, fontsize=7, labelspacing=0.25)
+    axes.set_title("Held-out KL divergence")
+    _loss_axis(axes)
+    _token_axis(axes, None)
+
+
+def _loss_axis(axes: Axes) -> None:
+    """A logarithmic axis of nats."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_title("Distillation loss")
-    _token_axis(axes, None)
 
 
 def _token_axis(axes: Axes, marks: list[float] | None) -> None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from evaluator.report.held_out import curves_of, held_out_table
 from evaluator.report.pages import PNG, SYMBOLS, cell_text, plain_table, write_pages
 from evaluator.report.panels import Curve, Line, Panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
@@ -37,10 +38,14 @@ def write_report(report: Report, folder: Path) -> None:
     write_questions(asked, folder)
     drawn = panels(report)
     milestones = [row.seen for row in report.milestones]
-    plots.write_png(drawn, folder / PNG, title=report.title, losses=report.losses, milestones=milestones)
+    held_out = curves_of(report)
+    plots.write_png(
+        drawn, folder / PNG, title=report.title, losses=report.losses, held_out=held_out, milestones=milestones
+    )
     drawings = {
         "panels": [plots.panel_svg(panel) for panel in drawn],
         "loss": plots.loss_svg(report.losses, milestones) if report.losses else "",
+        "held_out": plots.held_out_svg(held_out, milestones) if held_out else "",
     }
     write_pages(
         folder,
@@ -49,6 +54,7 @@ def write_report(report: Report, folder: Path) -> None:
         stop=stop,
         flags=flags,
         drawings=drawings,
+        held_out=held_out_table(report),
         sheets=asked,
         symbols=SYMBOLS,
         seed_sd=SEED_SD,

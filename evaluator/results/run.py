@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluator.results.held_out import HeldOutPoint
 from evaluator.results.pairs import difference, same_questions, without_answers
 from evaluator.results.scores import CheckpointResult, TaskResult
 from evaluator.stats.scores import Estimate, Summary, average
@@ -190,6 +191,8 @@ class Report:
     contamination: object | None = None
     """Which benchmark questions the sources hold, as an object with `table()`, headings and rows of texts, and
     `notes()`, sentences."""
+    held_out: tuple[HeldOutPoint, ...] = ()
+    """What was measured on held-out documents, by iteration; nothing where none were held out."""
 
     def row(self, role: str) -> Row:
         """The teacher's or the pruned student's row."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.division import check_layout
+from nemo_distill.config.held_out import Measuring, measuring
 from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
 from nemo_distill.config.scale import Scale
 from nemo_distill.config.schedule import Milestone, Schedule, parse_tokens
@@ -103,6 +104,26 @@ class Recipe:
         """Where the distillation is cut, in order."""
         return self.schedule.milestones(self.distill.milestones)
 
+    @cached_property
+    def measuring(self) -> Measuring | None:
+        """When held-out documents are measured, and how many; None: there are none.
+
+        Raises `UserError` where there is no time for it.
+        """
+        if not self.prepare.held_out:
+            return None
+        return measuring(**self.measured, time=self.distill.held_out_time, every=self.distill.held_out_every)
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """What the time for measuring depends on, as `held_out.measuring` takes it."""
+        return {
+            "iterations": self.milestones[-1].iteration,
+            "milestones": len(self.milestones),
+            "tokens_per_iteration": self.distill.global_batch_size * self.distill.seq_length,
+            "sources": len(self.sources),
+        }
+
 
 def _calibration(blend: Blend, name: str | None, scale: Scale) -> tuple[Source, ...]:
     """What ranks activations. Shares have no say in it, so that blends of the same sources have the same student."""
@@ -125,6 +146,12 @@ def _filled(default: T, given: object) -> T:
 
 def _check(recipe: Recipe) -> None:
     scale, distill = recipe.scale, recipe.distill
+    if distill.held_out_every is not None and not recipe.prepare.held_out:
+        raise UserError(
+            f"distill.held_out_every={distill.held_out_every} measures documents that are held out, and none are: say "
+            "prepare.held_out=0.001."
+        )
+    assert recipe.measuring or not recipe.prepare.held_out  # which raises where there is no time for it
     layout = recipe.layout
     # Where the GPUs of a machine do not divide, plan.layouts names a nearest that divides the models' heads, too.
     if layout.gpu is None or layout.gpus_per_node % layout.tensor_parallel == 0:

@@ -11,6 +11,7 @@ A field that may still be None means something by it, which its docstring says.
 from dataclasses import dataclass, field
 
 from nemo_distill.config.benchmarks import Declared
+from nemo_distill.config.held_out import TIME
 from nemo_distill.config.schedule import COSINE
 from nemo_distill.config.settings import BOILERPLATE, FORWARD_KL, MAX_DEPTH, MAX_WIDTH, NGRAM, SKIP
 
@@ -66,6 +67,8 @@ class Preparation:
     """Words of the n-grams by which questions are looked for."""
     boilerplate: float = BOILERPLATE
     """Share of a benchmark's questions, from 0 to 1, above which an n-gram is its prompt template."""
+    held_out: float = 0.0
+    """Share of each source's documents, from 0 to 1, that is never trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,11 @@ class Distillation:
     """Models whose matrix products are in FP8: a name in `settings.FP8`."""
     gradients: str
     """Precision in which gradients are added up, kept and exchanged: a name in `settings.GRADIENTS`."""
+    held_out_every: int | None = None
+    """Iterations between measurements on held-out documents; 0: at milestones only; None: as many as there is time
+    for."""
+    held_out_time: float = TIME
+    """Share of the training's time, from 0 to 1, that these measurements take at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nemo_distill.config.benchmarks import Declared, check_declared
 from nemo_distill.config.blend import Blend
+from nemo_distill.config.held_out import MOST_SHARE
 from nemo_distill.config.schedule import parse_tokens
 from nemo_distill.errors import UserError, nearest
 
@@ -158,8 +159,16 @@ class Prepare:
     boilerplate: float | None = None
     """Share of a benchmark's questions, of 1; n-grams in more of them, and in more than two, are its prompt template
     and are not looked for: 0.01."""
+    held_out: float | None = None
+    """Share of each source's documents, of 1, that is never trained on, and on which the student is measured while it
+    learns (`nemo_distill.data.held_out`); 0: none, as in the study."""
 
     def __post_init__(self):
+        if self.held_out is not None and not 0 <= self.held_out <= MOST_SHARE:
+            raise UserError(
+                f"prepare.held_out={self.held_out:g} is a share of the documents, from 0 to {MOST_SHARE:g}: "
+                "prepare.held_out=0.001 holds out one in a thousand."
+            )
         if self.ngram is not None and not MIN_NGRAM <= self.ngram <= MAX_NGRAM:
             near = min(max(self.ngram, MIN_NGRAM), MAX_NGRAM)
             raise UserError(
@@ -227,8 +236,17 @@ class Distill:
     gradients: str | None = None
     """What gradients are added up, kept and exchanged in: `float32` or `bfloat16`, which takes half the memory and half
     the time between the copies of the model."""
+    held_out_every: int | None = None
+    """Iterations between two measurements on held-out documents, besides those at milestones; 0: at milestones only;
+    None: as often as `held_out_time` allows. Like that in no fingerprint."""
+    held_out_time: float | None = None
+    """Share of the training's time, of 1, that these measurements take at most (`nemo_distill.config.held_out`)."""
 
     def __post_init__(self):
+        if self.held_out_every is not None and self.held_out_every < 0:
+            raise UserError(f"distill.held_out_every={self.held_out_every} is a number of iterations: 0 for none.")
+        if self.held_out_time is not None and not 0 < self.held_out_time <= 1:
+            raise UserError(f"distill.held_out_time={self.held_out_time:g} is a share of the time: above 0, at most 1.")
         _one_of(self, "gradients", GRADIENTS)
         _one_of(self, "loss_on", LOSS_ON)
         _one_of(self, "fp8", FP8)

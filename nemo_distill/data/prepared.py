@@ -13,11 +13,12 @@ from nemo_distill.data.tokenizer import vocabulary_of
 from nemo_distill.errors import UserError
 
 SOURCES_FILE = "sources.json"
-"""{source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to the step's folder."""
+"""{source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to the step's folder; where
+documents were held out, "held_out" too, with a prefix, tokens, documents and bytes of their own."""
 
 
 def read_sources(folder: Path, *, tokenizer: Path | None = None) -> dict[str, dict]:
-    """What the prepare step lists in its `folder`, by source, with `prefix` an absolute path.
+    """What the prepare step lists in its `folder`, by source, with every `prefix` an absolute path.
 
     Args:
         folder: The folder of a prepare step that is done.
@@ -35,13 +36,14 @@ def read_sources(folder: Path, *, tokenizer: Path | None = None) -> dict[str, di
                 f"source {name!r} was tokenised with {made['name']} (vocabulary {made['vocabulary']}), the model has "
                 f"the tokenizer {tokenizer} (vocabulary {expected}): prepare it with the teacher's."
             )
-        source["prefix"] = str((folder / source["prefix"]).resolve())
-        for ending, size in source["bytes"].items():
-            path = Path(source["prefix"] + ending)
-            there = path.stat().st_size if path.is_file() else None
-            if there != size:
-                state = "is gone" if there is None else f"has {there:,} bytes where {size:,} were written"
-                raise UserError(f"{path} {state}. Remove {folder} and run again to make it anew.")
+        for files in (source, *([source["held_out"]] if "held_out" in source else [])):
+            files["prefix"] = str((folder / files["prefix"]).resolve())
+            for ending, size in files["bytes"].items():
+                path = Path(files["prefix"] + ending)
+                there = path.stat().st_size if path.is_file() else None
+                if there != size:
+                    state = "is gone" if there is None else f"has {there:,} bytes where {size:,} were written"
+                    raise UserError(f"{path} {state}. Remove {folder} and run again to make it anew.")
     return found
 
 

@@ -91,6 +91,12 @@ def page(card: dict) -> str:
     if card.get("loss_tokens", card["tokens"]) != card["tokens"]:
         share = card["loss_tokens"] / card["tokens"]
         lines += [f"The loss is taken on {card['loss_tokens']:,} tokens, {share:.1%} of them.", ""]
+    if "held_out" in card:
+        held = card["held_out"]
+        lines += [
+            f"Held out: {held['share']:g} of all, {held['documents']:,} documents of {held['tokens']:,} tokens.",
+            "",
+        ]
     if drawn["budget"] is not None:
         lines += [f"Drawn to a budget of {drawn['budget']:,} tokens with seed {drawn['seed']}.", ""]
     elif drawn["samples"] is not None:

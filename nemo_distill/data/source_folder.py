@@ -22,6 +22,7 @@ from nemo_distill.config.plain import fingerprint
 from nemo_distill.data import source_cards
 from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import Located
+from nemo_distill.data.held_out import prefix_of
 from nemo_distill.data.indexed import lengths_of, marked_in
 from nemo_distill.data.tokenise import Job, Treatment, Workers, tokenise
 from nemo_distill.data.tokenizer import Tokenizer
@@ -32,6 +33,8 @@ from nemo_distill.run.step import SUCCESS, Spec, damage, mark_done
 
 ENDINGS = (".bin", ".idx", ".loss")
 """Endings of Megatron's two files, and of the one that says which tokens the loss is taken on, where there is one."""
+HELD_OUT = ("documents", "tokens", "bytes")
+"""What is listed of the documents that were held out."""
 MAX_DOCUMENT_TOKENS = 256_000
 """Tokens at which a document is cut, where the step's config does not say."""
 MAX_MALFORMED = 0.01
@@ -52,7 +55,11 @@ class Prepared:
     def listed(self, *, relative_to: Path) -> dict:
         """Its entry in `prepared.SOURCES_FILE`, whose prefix is relative to a folder: a runs folder can be moved."""
         kept = {key: self.card[key] for key in ("tokens", "documents", "bytes", "tokenizer")}
-        return {"prefix": os.path.relpath(self.prefix, relative_to), **kept}
+        listed = {"prefix": os.path.relpath(self.prefix, relative_to), **kept}
+        if "held_out" in self.card:
+            prefix = os.path.relpath(prefix_of(self.prefix), relative_to)
+            listed["held_out"] = {"prefix": prefix, **{key: self.card["held_out"][key] for key in HELD_OUT}}
+        return listed
 
 
 def prepare_source(
@@ -115,6 +122,8 @@ def place(spec: Spec, source: Mapping | Entry, located: Located, tokenizer: Toke
             treatment["loss_on"] = spec.config["loss_on"]
     if entry.reading > 1:  # version 0.1 had no other, and said nothing of it
         treatment["reading"] = entry.reading
+    if spec.config.get("held_out"):
+        treatment["held_out"] = spec.config["held_out"]
     if entry.column:
         treatment["column"] = entry.column
     config = {
@@ -149,8 +158,8 @@ def _tokenise(placed: Spec, source: Mapping | Entry, located: Located, workers: 
         prefix,
         say=say,
     )
-    outputs = {ending: path for ending in ENDINGS if (path := Path(f"{prefix}{ending}")).exists()}
-    return {
+    outputs = _outputs(prefix)
+    card = {
         "source": placed.name,
         "documents": made.documents,
         "tokens": made.tokens,
@@ -184,6 +193,14 @@ def _tokenise(placed: Spec, source: Mapping | Entry, located: Located, workers: 
             "vocab_size": tokenizer.vocab_size,
         },
     }
+    if made.held_out:
+        sizes = {ending: path.stat().st_size for ending, path in _outputs(prefix_of(prefix)).items()}
+        card["held_out"] = made.held_out | {"bytes": sizes}
+    return card
+
+
+def _outputs(prefix: Path) -> dict[str, Path]:
+    return {ending: path for ending in ENDINGS if (path := Path(f"{prefix}{ending}")).exists()}
 
 
 def _sha256(path: Path) -> str:

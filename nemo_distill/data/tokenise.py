@@ -30,6 +30,7 @@ from nemo_distill.data.chats import MalformedError
 from nemo_distill.data.documents import Batch, Document, Tally, batches, parse, reason
 from nemo_distill.data.draw import Draw
 from nemo_distill.data.files import SourceFile
+from nemo_distill.data.held_out import HeldOut, HeldOutDocument, is_held_out, number_of
 from nemo_distill.data.indexed import MARK, IndexedWriter
 from nemo_distill.data.tokenizer import Tokenizer, lengths_and_ids
 from nemo_distill.errors import UserError
@@ -59,6 +60,8 @@ class Treatment:
     """Version of the reading (`documents.READING`)."""
     loss_on: str = "all"
     """Tokens of `messages` that the loss is taken on: `all`, or those of `answers`, which are written beside them."""
+    held_out: float = 0.0
+    """Share of the documents, of 1, that are kept apart (`nemo_distill.data.held_out`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,8 @@ class Made:
     """Rows read and dropped."""
     share: float
     """Share of the documents that was drawn, of 1."""
+    held_out: dict | None = None
+    """Counts of the documents that were kept apart, as in their manifest; None: there were to be none."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ class Tokens:
     """Rows read and dropped."""
     loss: np.ndarray | None = None
     """1 for each token that the loss is taken on, else 0; None: it is taken on all."""
+    held_out: tuple[HeldOutDocument, ...] = ()
+    """Documents that are kept apart; they are none of the others."""
 
 
 @dataclass
@@ -151,20 +158,25 @@ def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, 
     Args:
         say: Called with the share of the source that was read and the tokens per second of this attempt.
 
-    Raises `UserError` when too many rows are malformed, or no document fits the budget; then nothing is left.
+    Documents that are held out go beside them. Raises `UserError` when too many rows are malformed, no document fits
+    the budget, or none is held out where some were to be; then nothing is left.
     """
     draw = Draw(budget=job.budget, seed=job.seed, source=job.source)
     loss = job.treatment.loss_on == "answers"
+    held_out, apart = HeldOut(job.treatment.held_out) if job.treatment.held_out else None, None
     with IndexedWriter(prefix, vocab_size=workers.tokenizer.vocab_size, loss=loss) as writer:
         at = _Position()
         if writer.state:
             at = _Position(writer.state["file"], writer.state["row"], _tally(writer.state["tally"]))
             draw.restore(writer.state["draw"])
+            if held_out:
+                held_out.restore(writer.state["held_out"])
         started, before, sure = time.monotonic(), writer.tokens, writer.tokens
 
         def checkpoint() -> None:
             tally = asdict(at.tally) | {"dropped": dict(at.tally.dropped), "noted": dict(at.tally.noted)}
-            writer.checkpoint({"file": at.file, "row": at.row, "tally": tally, "draw": draw.state()})
+            state = {"file": at.file, "row": at.row, "tally": tally, "draw": draw.state()}
+            writer.checkpoint(state | ({"held_out": held_out.state()} if held_out else {}))
 
         for file, batch, tokens in _in_order(job, workers, draw, at):
             if file != at.file:
@@ -173,6 +185,8 @@ def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, 
                 sure = writer.tokens
             writer.add(tokens.ids, tokens.lengths, tokens.marks, tokens.loss)
             draw.add(tokens.marks["bin"], tokens.lengths)
+            if held_out:
+                held_out.add(tokens.held_out)
             at.tally.add(tokens.tally)
             at.row = batch.numbers[-1]
             if writer.tokens - sure >= _CHECKPOINT_TOKENS:
@@ -185,11 +199,15 @@ def tokenise(job: Job, workers: Workers, prefix: Path, *, say: Callable[[float, 
             at.tally.check(allowed=job.max_malformed, where=f"source {job.source!r}")
             if job.budget is not None and not draw.tokens:
                 raise UserError(f"source {job.source!r} has no document within its budget of {job.budget:,} tokens.")
+            if held_out:
+                rows = at.tally.rows - sum(at.tally.dropped.values())
+                held_out.check(job.source, rows=rows, trained=writer.documents)
+                apart = held_out.write(prefix, vocab_size=workers.tokenizer.vocab_size)
         except UserError:
             writer.discard()
             raise
         documents, cut = writer.finish(None if job.budget is None else lambda marks: marks["bin"] < draw.threshold)
-    return Made(int(documents), writer.tokens, int(cut), at.tally, draw.share)
+    return Made(int(documents), writer.tokens, int(cut), at.tally, draw.share, apart)
 
 
 def _in_order(job: Job, workers: Workers, draw: Draw, at: _Position) -> Iterator[tuple[int, Batch, Tokens]]:
@@ -263,13 +281,17 @@ def _work(batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) 
 
 
 def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: int, treatment: Treatment) -> Tokens:
-    """What `batch` is tokenised to; its rows in bins from `threshold` on are checked, counted and left out."""
+    """What `batch` is tokenised to; its rows in bins from `threshold` on are checked, counted and left out, but for
+    those that are held out, whatever is drawn."""
     plain, limit, tally = treatment.field == "text", treatment.max_document_tokens, Tally()
     some = treatment.loss_on == "answers"
-    texts, marks, places, spans = [], [], [], []
+    texts, marks, places, spans, numbers = [], [], [], [], []
     found = parse(batch, field=treatment.field, tally=tally, column=treatment.column, reading=treatment.reading)
     for document in found:
-        if bins[document.index] >= threshold:
+        number = number_of(document.value) if treatment.held_out else None
+        if number is not None and not is_held_out(number, treatment.held_out):
+            number = None
+        if number is None and bins[document.index] >= threshold:
             continue
         where = batch.place(document.index)
         try:
@@ -293,12 +315,13 @@ def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: i
             marks.append((bins[document.index], len(short) < len(text)))
             places.append(where)
             spans.append(answered)
+            numbers.append(number)
     if some:
         encoded, offsets = tokenizer.encode_with_offsets(texts)
         losses = [loss_on(spans[at], offsets[at]) for at in range(len(texts))]
     else:
         encoded, losses = tokenizer.encode(texts, special=plain), []
-    kept, kept_losses = [], [np.zeros(0, np.uint8)]
+    kept, kept_losses, held_out = [], [np.zeros(0, np.uint8)], []
     for at, ids in enumerate(encoded):
         if not ids:
             tally.drop("empty", places[at])
@@ -307,11 +330,16 @@ def tokens_of(tokenizer: Tokenizer, batch: Batch, bins: np.ndarray, threshold: i
         del ids[limit:]
         if plain:
             ids.append(tokenizer.end_of_document)
+        if (number := numbers[at]) is not None:
+            own = losses[at][:limit] if some else None
+            held_out.append(HeldOutDocument(number, np.array(ids, np.int32), own))
+            continue
         kept.append((ids, mark))
         kept_losses += [losses[at][:limit]] if some else []
     lengths, all_ids = lengths_and_ids([ids for ids, _ in kept])
     all_marks = np.array([mark for _, mark in kept], dtype=MARK)
-    return Tokens(all_ids, lengths, all_marks, tally, np.concatenate(kept_losses) if some else None)
+    loss = np.concatenate(kept_losses) if some else None
+    return Tokens(all_ids, lengths, all_marks, tally, loss, tuple(held_out))
 
 
 def _rendered(tokenizer: Tokenizer, document: Document, treatment: Treatment) -> tuple[str, list[dict]]:

@@ -26,6 +26,7 @@ from evaluator.results.files import (
     text,
     whole,
 )
+from evaluator.results.held_out import HeldOutPoint
 from evaluator.results.run import PRUNED_SIZES, BlendPart, Pruning, Report, Row, StepRecord, check_rows
 from evaluator.results.scores import RESULTS_FILE, CheckpointResult, TaskResult
 from evaluator.suites.suite import Suite
@@ -37,6 +38,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.outcome.suites import suite_of_config
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import SPEC_FILE, Spec, is_done, read_mark, why_damaged
+from nemo_distill.train.losses import HELD_OUT_FILE
 
 SHOWN_PACKAGES = (
     "nemo_toolkit", "megatron_core", "nvidia_modelopt", "nemo_run", "nemo_evaluator", "transformers", "torch",
@@ -49,7 +51,7 @@ AGAIN = "give the run's command again"
 LOSSES, LAYERS, CANDIDATES = "losses.jsonl", "layers.json", "candidates.json"
 READ: dict[str, tuple[str, ...]] = {
     "evaluate": (RESULTS_FILE, ANSWERS_FILE),
-    "distill": (LOSSES,),
+    "distill": (LOSSES, HELD_OUT_FILE),
     "prune": (LAYERS, CANDIDATES),
     "prepare": (SOURCES_FILE,),
     "contamination": (CONTAMINATION_FILE,),
@@ -134,6 +136,7 @@ def _gather(spec: Spec) -> Report:
         suite=suite,
         rows=tuple(_completed(row, suite) if part else row for row, part in zip(rows, parts, strict=True)),
         losses=tuple(loss for segment in segments for loss in _losses(segment)),
+        held_out=tuple(point for segment in segments for point in _held_out(segment)),
         blend=_blend(config, steps, tokens=seen),
         pruning=_pruning(steps["prune"].folder),
         contamination=_contamination(steps),
@@ -279,6 +282,16 @@ def _learning_rate(course: dict, iteration: int | None) -> float | None:
 def _last_learning_rate(course: dict) -> float | None:
     """Learning rate at the end of the schedule."""
     return _learning_rate(course, course.get("max_iterations"))
+
+
+def _held_out(segment: Spec) -> list[HeldOutPoint]:
+    """What a segment measured on held-out documents; nothing where there are none."""
+    path = segment.folder / HELD_OUT_FILE
+    points = []
+    for place, line in enumerate(read_text(path).splitlines() if path.exists() else [], start=1):
+        with form(f"'{path}', line {place},"):
+            points.append(HeldOutPoint.of(mapping(json.loads(line), "it")))
+    return points
 
 
 def _losses(segment: Spec) -> list[dict]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nemo_distill.config.blend import Blend
+from nemo_distill.config.held_out import time_taken
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.config.sources import SOURCES
@@ -66,7 +67,7 @@ def print_preview(
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))
     console.print()
     console.print(milestone_table(recipe.schedule, milestones, estimate))
-    _print_remarks(console, distillation_remarks(recipe))
+    _print_remarks(console, distillation_remarks(recipe) + held_out_remarks(recipe))
     if estimate:
         console.print()
         console.print(cost_table(estimate))
@@ -183,6 +184,20 @@ def distillation_remarks(recipe: Recipe) -> list[tuple[str, str]]:
     sentence = (
         "Documents of a sequence are kept apart in teacher and student: attention, convolution and Mamba's state begin "
         "anew at each (distill.reset_at_documents=true)."
+    )
+    return [(sentence, "")]
+
+
+def held_out_remarks(recipe: Recipe) -> list[tuple[str, str]]:
+    """(sentence, style) of what is measured on held-out documents; none where there are none."""
+    plan = recipe.measuring
+    if plan is None:
+        return []
+    often = f", at every milestone and each {plan.every:,} iterations" if plan.every else " and at every milestone"
+    taken = time_taken(plan, **recipe.measured)
+    sentence = (
+        f"Held out: {recipe.prepare.held_out:.3g} of each source's documents. Up to {plan.tokens:,} tokens of each are "
+        f"measured at the start{often}, in {taken:.2%} of the training's time at most."
     )
     return [(sentence, "")]
 

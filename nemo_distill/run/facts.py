@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.config.benchmarks import files_of
+from nemo_distill.config.held_out import Measuring
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.settings import Health
@@ -64,6 +65,8 @@ class Beside:
     """Site's settings of the cluster that evaluations are sent to (`evaluator.harness.cluster`)."""
     questions: Mapping[str, str] = field(default_factory=dict)
     """Files of the recipe's own questions, by task."""
+    measuring: Measuring | None = None
+    """When held-out documents are measured, and how many; None: there are none."""
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Beside":
@@ -81,6 +84,7 @@ class Beside:
             max_unasked=record.get("max_unasked", 0.05),
             evaluation=record.get("evaluation") or {},
             questions=record.get("questions") or {},
+            measuring=Measuring(**record["measuring"]) if record.get("measuring") else None,
         )
 
     def record(self) -> dict[str, Any]:
@@ -143,6 +147,7 @@ class RunFacts:
                 max_unasked=recipe.evaluate.max_unasked,
                 evaluation=evaluation or {},
                 questions=files_of(recipe.evaluate.benchmarks),
+                measuring=recipe.measuring,
             ),
         )
 

@@ -5,13 +5,15 @@ Config: `course` (fields of `train.course.Course`), `kd` (fields of `kd.options.
 (pairs of [student, teacher] module names for the cosine loss; empty for logits only, as in the study),
 `save_interval` (iterations between checkpoints inside the segment).
 Upstream: `import-teacher`, `prune`, `prepare`, `index` and, but for the first segment, the `distill-*` before.
-Output: `checkpoint/` (the backend's, optimizer included), `shape.json`, `losses.jsonl`.
+Output: `checkpoint/` (the backend's, optimizer included), `shape.json`, `losses.jsonl`; where documents were held out,
+`held_out.jsonl` (`nemo_distill.train.held_out`).
 
 A segment that was cut goes on from its newest complete checkpoint. Data order and learning rate belong to the whole
 course, so losses do not depend on where it was cut, and ranks share one batch, so they depend on their number by no
 more than the order of a sum.
 """
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -83,6 +85,7 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
     from nemo_distill.track.follow import following
     from nemo_distill.train.autotuning import Autotuning
     from nemo_distill.train.checkpoints import Checkpoints
+    from nemo_distill.train.events import Listener
     from nemo_distill.train.health_gate import gate
     from nemo_distill.train.loss_log import LossLog
 
@@ -94,10 +97,11 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
     if resume_from:
         logger.info("going on from %s", resume_from)
     logger.info("activation recomputation: %s", layout.recompute)
-    listeners = [
+    listeners: list[Listener] = [
         *([Autotuning(spec.runs / AUTOTUNING)] if on_gpu() else []),
         LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
         gate(spec, ranks, sources=sources, resume_from=resume_from),
+        *_held_out_log(spec, ranks, course, sources),
         Checkpoints(spec.folder, every=config["save_interval"], until=until),
     ]
     training = backends.Training(
@@ -117,3 +121,26 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
     )
     with following(spec.runs, spec.beside.tracked if ranks.first else None):
         backend.train(training)
+
+
+def _held_out_log(spec, ranks: Ranks, course: Course, sources: dict[str, dict]) -> list:
+    """The listener that measures held-out documents; none where there are none, or nothing says how often."""
+    from nemo_distill.config.held_out import Measuring
+    from nemo_distill.train.held_out import HeldOutLog, read_documents
+    from nemo_distill.train.losses import HELD_OUT_FILE, read_losses
+
+    path = spec.folder / HELD_OUT_FILE
+
+    def look() -> dict | None:
+        plan = spec.beside.measuring
+        lines = read_losses(path)
+        return {"plan": dataclasses.asdict(plan), "recorded": [line["iteration"] for line in lines]} if plan else None
+
+    seen = ranks.agree("held out", look)
+    if not seen:
+        return []
+    plan = Measuring(**seen["plan"])
+    documents = read_documents(sources, plan, seq_length=course.seq_length)
+    if not documents:
+        return []
+    return [HeldOutLog(path, course, plan, documents, until=spec.config["until"], recorded=seen["recorded"])]

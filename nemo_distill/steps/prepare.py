@@ -8,6 +8,7 @@
               "join_newlines": true,             `text` only: newlines become spaces
               "reasoning": "inline",             `messages` only: inline, native or stripped
               "loss_on": "all",                  `messages` only: all, or answers, marked in a .loss beside the .bin
+              "held_out": 0.001,                 share of the documents that are kept apart; absent: none
               "max_malformed": 0.01,             share of a source's rows that may be malformed or empty
               "seed": 0}                         of the draws; null where no source has a budget
     folder:  sources.json    {source: {"prefix", "tokens", "documents", "bytes", "tokenizer"}}, prefixes relative to it

@@ -19,7 +19,7 @@ from nemo_distill.run.manifest import Run
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import is_done
 from nemo_distill.track.tracker import About, Point
-from nemo_distill.train.losses import read_losses
+from nemo_distill.train.losses import HELD_OUT_FILE, read_losses
 
 FOLDER = ".track"
 """Folder among the runs with what is known of tracked runs, and TensorBoard's files; no output is judged by it."""
@@ -39,13 +39,20 @@ class Sent:
     """Names of the evaluations."""
     report: bool = False
     """Whether it knows where the report lies."""
+    held_out: int = -1
+    """Last iteration of what was measured on held-out documents."""
 
     @classmethod
     def read(cls, path: Path) -> "Sent":
         """As `write` left it; nothing where it was damaged, since sending twice does less harm than not at all."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             record = json.loads(path.read_text(encoding="utf-8"))
-            return cls(int(record["iteration"]), tuple(record["evaluations"]), bool(record["report"]))
+            return cls(
+                int(record["iteration"]),
+                tuple(record["evaluations"]),
+                bool(record["report"]),
+                int(record.get("held_out", -1)),  # of a version that measured none
+            )
         return cls()
 
     def write(self, path: Path) -> None:
@@ -134,6 +141,9 @@ class TrackedRun:
         """What came after `sent`, and the mark for when that is sent as well."""
         points = [Point(line["iteration"], time, _values(line)) for time, line in self._lines(after=sent.iteration)]
         iteration = max([sent.iteration, *(point.iteration for point in points)])
+        held_out = [Point(line["iteration"], time, _held_out(line)) for time, line in self._measured(sent.held_out)]
+        points += held_out
+        measured = max([sent.held_out, *(point.iteration for point in held_out)])
         done = {
             label: self.runs / folder
             for label, folder in self.evaluations.items()
@@ -145,7 +155,7 @@ class TrackedRun:
             values = {f"{group}/{title}": score for title, score in scores.items()}
             points.append(Point(self.iterations.get(label, 0), folder.stat().st_mtime, values))
         evaluations, report = (*sent.evaluations, *done), sent.report or self.page is not None
-        return Sent(iteration, evaluations, report), points
+        return Sent(iteration, evaluations, report, measured), points
 
     @property
     def page(self) -> Path | None:
@@ -165,6 +175,14 @@ class TrackedRun:
                 left -= line["seconds"]
                 if line["iteration"] > after:
                     yield time - left, line
+
+    def _measured(self, after: int) -> Iterator[tuple[float, dict]]:
+        """(time, line) of every measurement on held-out documents `after` that iteration."""
+        for folder in self.segments.values():
+            path = self.runs / folder / HELD_OUT_FILE
+            for line in read_losses(path):
+                if line["iteration"] > after:
+                    yield path.stat().st_mtime, line
 
 
 def tracked(run: Run, kinds: tuple[str, ...]) -> Tracked | None:
@@ -186,6 +204,15 @@ def where_tracked(run: Run) -> list[str]:
         return []
     files = f"; tensorboard --logdir {run.runs / FOLDER / 'tensorboard'}" if "tensorboard" in found.kinds else ""
     return [f"Tracked by {', '.join(found.kinds)} as {found.id}{files}"]
+
+
+def _held_out(line: dict) -> dict[str, float]:
+    """What was measured on held-out documents, by the names that trackers show."""
+    return {
+        f"held_out/{source}/{name}": values[name]
+        for source, values in line["sources"].items()
+        for name in ("kl", "loss")
+    }
 
 
 def _values(line: dict) -> dict[str, float]:

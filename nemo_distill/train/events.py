@@ -11,12 +11,15 @@ listener acts on the training through its `view`.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+import numpy as np
 from torch import Tensor
+
+from nemo_distill.data.held_out import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,10 @@ class View(Protocol):
 
     def teacher_loss(self) -> float:
         """The teacher's own next-token loss on the blend, in nats, the same on every rank."""
+
+    def held_out(self, batches: Sequence[Batch]) -> list[np.ndarray]:
+        """`kd.held_out.SUMS` of each document of each batch, (documents, 3), the same on every rank; nothing of the
+        training is changed by it. All ranks together, which share the batches."""
 
     def state(self) -> dict[str, Tensor]:
         """The trained model's tensors in our names (`backends.Backend.state_of`)."""

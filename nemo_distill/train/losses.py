@@ -1,11 +1,14 @@
-"""Reads the log of a training's losses, `losses.jsonl` (`nemo_distill.train.loss_log`)."""
+"""Reads the logs of a training: `losses.jsonl` (`nemo_distill.train.loss_log`), `held_out.jsonl` (`.held_out`)."""
 
 import json
 from pathlib import Path
 
+HELD_OUT_FILE = "held_out.jsonl"
+"""What was measured on held-out documents, beside the losses."""
+
 
 def read_losses(path: Path, *, until: int | None = None) -> list[dict]:
-    """The lines of `losses.jsonl` up to iteration `until`; a last line cut by a kill is left out."""
+    """The lines of the log `path` up to iteration `until`; a last line cut by a kill is left out."""
     if not path.exists():
         return []
     lines = []

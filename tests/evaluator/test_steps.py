@@ -38,6 +38,10 @@ def upstream(report, tmp_path) -> dict:
         segment = placed(tmp_path, f"distill-{index}", upstream=before)
         lines = [{"iteration": i, "tokens": 1000 * i, "loss": 1 / i} for i in range(100 * index - 99, 100 * index + 1)]
         (segment.folder / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        source = {"kl": 0.5, "kl_stderr": 0.1, "loss": 2.0, "loss_stderr": None, "teacher_loss": 1.5}
+        source |= {"documents": 3, "tokens": 300}
+        line = {"iteration": 100 * index, "tokens": 100_000 * index, "seconds": 0.1, "sources": {"code": source}}
+        (segment.folder / "held_out.jsonl").write_text(json.dumps(line) + "\n")
         before = before | {segment.name: segment.folder}
         steps.append(segment)
     for name, row in zip(("teacher", "pruned", "0.2M"), report.rows, strict=False):
@@ -74,6 +78,8 @@ def test_the_report_step_gathers_what_its_upstream_steps_left(tmp_path, upstream
     assert "| science-mcq | 20% | 40K | 0.1M | 0.40 |" in text
     assert "2M parameters became 1.5M (75.0%); layers `M-M*-` became `M-*-`, without 3." in text
     assert "| 4 | 96 | 1.5M | -0.5000 | chosen |" in text
+    assert "| Source | KL, 0.2m | Next token, 0.2m | Teacher | Documents | Tokens |" in text
+    assert "| code | 0.500 ± 0.100 | 2.000 | 1.500 | 3 | 300 |" in text
     assert "- Command: `nemo-run recipe.py seed=1`" in text
     assert "- Commit: `c0ffee, with changes kept in spec.json`" in text
     assert "- Packages: `nemo_run 0.11.1`" in text

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from nemo_distill.config.held_out import Measuring
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.settings import Health
 from nemo_distill.debug import corpora
@@ -37,6 +38,8 @@ COURSE = {
 }
 KD = {"fused_loss": True, "fused_kernels": True, "fp8": "none"}
 TEACHER = "package:debug/teacher"
+MEASURING = Measuring(every=4, tokens=512)
+"""Of the held-out documents, a tenth of all."""
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 """Of the steps that import NeMo."""
 INDEXED = ("max_iterations", "global_batch_size", "seq_length", "seed")
@@ -78,7 +81,11 @@ def placed(
     runtime = {"precision": course["precision"], "layer_spec": layer_spec, "seq_length": course["seq_length"]}
     before = [
         Step("import-teacher", "nemo_distill.steps.import_teacher", {"checkpoint": teacher, **runtime}),
-        Step("prepare", "nemo_distill.steps.prepare", {"tokenizer": TEACHER, "sources": list(files.values())}),
+        Step(
+            "prepare",
+            "nemo_distill.steps.prepare",
+            {"tokenizer": TEACHER, "sources": list(files.values()), "held_out": 0.1},
+        ),
         Step(
             "index",
             "nemo_distill.steps.index",
@@ -114,7 +121,14 @@ def forks() -> dict[str, str]:
 
 
 def start(
-    spec: Spec, *, nodes: int = 1, ranks_per_node: int = 1, limits: dict | None = None, fork: bool = True, **layout
+    spec: Spec,
+    *,
+    nodes: int = 1,
+    ranks_per_node: int = 1,
+    limits: dict | None = None,
+    measuring: Measuring | None = MEASURING,
+    fork: bool = True,
+    **layout,
 ) -> list[subprocess.Popen]:
     """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine.
 
@@ -122,7 +136,7 @@ def start(
     the layout that it is told.
     """
     spread = Parallelism(nodes=nodes, gpus_per_node=ranks_per_node, **layout)
-    path = str(spec.save(Beside(health=Health(**limits or {}), layout=spread)))
+    path = str(spec.save(Beside(health=Health(**limits or {}), layout=spread, measuring=measuring)))
     inherited = os.environ
     if imports_of(spec.module):
         inherited = ENVIRONMENT  # without what NeMo has set in this process
@@ -184,6 +198,13 @@ def losses(spec: Spec) -> list[dict]:
 
     lines = read_losses(spec.folder / "losses.jsonl")
     return [{name: value for name, value in line.items() if name not in ("seconds", "memory_gib")} for line in lines]
+
+
+def measured(spec: Spec) -> dict[int, dict[str, dict]]:
+    """What the step measured on held-out documents: by iteration and source."""
+    from nemo_distill.train.losses import HELD_OUT_FILE, read_losses
+
+    return {line["iteration"]: line["sources"] for line in read_losses(spec.folder / HELD_OUT_FILE)}
 
 
 def free_port() -> int:

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from megatron.core import parallel_state
 from nemo.utils.model_utils import unwrap_model
 from torch import Tensor
 
 from nemo_distill import backends
 from nemo_distill.compat.device import on_gpu
+from nemo_distill.data.held_out import Batch
 from nemo_distill.errors import UserError
+from nemo_distill.kd import held_out
 from nemo_distill.kd.teacher import teacher_loss
 from nemo_distill.nemotron_h.model import state_of
 from nemo_distill.train.course import Course
@@ -45,6 +49,23 @@ class NemoView:
 
     def teacher_loss(self) -> float:
         return teacher_loss(self._module.core_module.teacher_model, self._trainer.datamodule._train_ds)
+
+    def held_out(self, batches: Sequence[Batch]) -> list[np.ndarray]:
+        model, strategy = self._module.core_module, self._trainer.strategy
+        if getattr(
+            strategy.ddp_config, "overlap_param_gather", False
+        ):  # the optimizer's ranks have parts of the weights
+            strategy.megatron_parallel.force_param_sync()
+        model.set_is_first_microbatch()  # weights in FP8 are those before the last iteration
+        copy, copies = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
+        ends = np.cumsum([len(batch.tokens) for batch in batches])
+        sums = torch.zeros(
+            int(ends[-1]), len(held_out.SUMS), dtype=torch.float64, device=model.output_layer.weight.device
+        )
+        for batch, end in list(zip(batches, ends.tolist()))[copy::copies]:
+            sums[end - len(batch.tokens) : end] = held_out.sums_of(model, batch)
+        torch.distributed.all_reduce(sums)
+        return np.split(sums.cpu().numpy(), ends[:-1])
 
     def state(self) -> dict[str, Tensor]:
         return state_of(unwrap_model(self._module))

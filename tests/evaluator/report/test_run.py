@@ -8,6 +8,7 @@ from rich.console import Console
 
 from evaluator.report.pages import cell_text, plain_table
 from evaluator.report.run import terminal_table, write_report
+from evaluator.results.held_out import HeldOutPoint
 from evaluator.stats.scores import Estimate
 from evaluator.suites.catalogue import STUDY
 from evaluator.verdicts.judge import judge_alone
@@ -127,6 +128,39 @@ def test_the_page_can_be_read_without_seeing_it(page):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     labelled = [attributes["aria-labelledby"] for _, attributes in page.elements if "aria-labelledby" in attributes]
     assert set(labelled) <= set(ids)
+
+
+@pytest.fixture(scope="module")
+def held_out() -> list[HeldOutPoint]:
+    """Two sources, measured at the start, between milestones and at these, ever closer to the teacher."""
+    points = []
+    for iteration in (0, 50, 100, 200, 300, 400):
+        sources = {
+            name: {
+                "kl": near / (iteration + 100), "kl_stderr": error, "loss": 2 + near / (iteration + 100),
+                "loss_stderr": error, "teacher_loss": 2.0, "documents": 80, "tokens": 4_096,
+            }
+            for name, near, error in (("science-mcq", 50.0, 0.03), ("code", 200.0, None))
+        }  # fmt: skip
+        points.append(HeldOutPoint.of({"iteration": iteration, "tokens": 2_000 * iteration, "sources": sources}))
+    return points
+
+
+def test_held_out_losses_stand_beside_the_scores_at_every_milestone(report, held_out, tmp_path):
+    write_report(dataclasses.replace(report, held_out=tuple(held_out)), tmp_path)
+    markdown = (tmp_path / "report.md").read_text()
+    table = markdown.split("## Held-out loss")[1].split("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if line.startswith("|")]
+    assert rows[0][:5] == ["Source", "KL, pruned student", "KL, 0.2m", "KL, 0.4m", "KL, 0.8m"]
+    science, code, blend = rows[2:]
+    assert science[1:5] == ["0.500 ± 0.030", "0.250 ± 0.030", "0.167 ± 0.030", "0.100 ± 0.030"]
+    assert science[5:] == ["2.100 ± 0.030", "2.000", "80", "4,096"] and code[1] == "2.000"
+    assert blend[:2] == ["Blend", f"{0.2 * 0.5 + 0.8 * 2.0:.3f}"]
+    page = Page((tmp_path / "report.html").read_text())
+    assert all(cell in re.sub(r"\s+", " ", page.text) for row in rows[2:] for cell in row)
+    drawings = re.findall(r"<svg.*?</svg>", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
+    assert len(drawings) == 8 and all(name in drawings[7] for name in ("Blend", "science-mcq", "code"))
+    assert not re.findall(r"#[0-9a-fA-F]{6}\b", drawings[7])
 
 
 def test_drawings_take_their_colours_from_the_page_so_that_they_follow_dark_mode(folder):

@@ -6,6 +6,7 @@ import pytest
 
 from nemo_distill.cli import main
 from nemo_distill.config.blend import Blend
+from nemo_distill.config.held_out import MOST_TOKENS, measuring, time_taken
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import SCALES, get_scale
 from nemo_distill.config.settings import Distill, Prepare, Prune, Settings
@@ -24,6 +25,7 @@ MAY_BE_NONE = {
     "max_new_tokens",
     "datasets",
     "gpu",
+    "held_out_every",
 }
 """Fields of a resolved part to which None means something."""
 
@@ -124,6 +126,34 @@ def test_how_questions_are_looked_for_enters_a_config_only_where_it_is_said_othe
         steps_of(recipe("full", prepare=Prepare(ngram=8)))
 
 
+def test_what_is_held_out_enters_prepares_config_alone_and_only_where_something_is():
+    off, on, often = (
+        recipe("debug", prepare=Prepare(held_out=share), distill=Distill(held_out_every=every, held_out_time=0.1))
+        for share, every in ((0.0, None), (0.01, None), (0.01, 50))
+    )
+    configs = [{step.name: step.config for step in steps_of(made)[0]} for made in (recipe("debug"), off, on, often)]
+    assert configs[0] == configs[1] and configs[2] == configs[3]
+    assert {name for name in configs[0] if configs[0][name] != configs[2][name]} == {"prepare"}
+    assert configs[2]["prepare"] == configs[0]["prepare"] | {"held_out": 0.01}
+    assert (off.measuring, often.measuring.every) == (None, 50)
+
+
+@pytest.mark.parametrize("time", [0.01, 0.05, 1.0])
+@pytest.mark.parametrize("every", [None, 0, 10, 100])
+def test_measuring_takes_no_more_of_the_time_than_it_may(time, every):
+    for iterations, milestones, batch, sources in (
+        (12_800, 7, 6_291_456, 12),
+        (200, 2, 262_144, 3),
+        (400, 3, 16_384, 9),
+    ):
+        run = {
+            "iterations": iterations, "milestones": milestones, "tokens_per_iteration": batch, "sources": sources,
+        }  # fmt: skip
+        plan = measuring(**run, time=time, every=every)
+        assert time / 200 < time_taken(plan, **run) <= time or plan.tokens == MOST_TOKENS
+        assert every is None or plan.every == every
+
+
 def _distill_config(made: Recipe) -> dict:
     steps, _ = steps_of(made)
     return next(step.config for step in steps if step.name.startswith("distill"))
@@ -132,6 +162,21 @@ def _distill_config(made: Recipe) -> dict:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (
+            ["prepare.held_out=2"],
+            "prepare.held_out=2 is a share of the documents, from 0 to 0.5: prepare.held_out=0.001",
+        ),
+        (["prepare.held_out=-0.1"], "is a share of the documents, from 0 to 0.5"),
+        (
+            ["distill.held_out_every=5"],
+            "measures documents that are held out, and none are: say prepare.held_out=0.001",
+        ),
+        (["prepare.held_out=0.01", "distill.held_out_every=-1"], "distill.held_out_every=-1 is a number of iterations"),
+        (["prepare.held_out=0.01", "distill.held_out_time=2"], "distill.held_out_time=2 is a share of the time"),
+        (
+            ["prepare.held_out=0.01", "distill.held_out_every=1"],
+            "128 are the least: say distill.held_out_time=0.257, or measure less",
+        ),
         (["distill.temperature=0"], "distill.temperature=0.0 has to lie from 0.1 to 100."),
         (["distill.temperature=nan"], "distill.temperature=nan has to lie from 0.1 to 100."),
         (["distill.temperature=2", "distill.fused_loss=false"], "say distill.fused_loss=true"),

@@ -1,6 +1,7 @@
 """One source from files to .bin and .idx: cut and gone on with, drawn to a budget, on a disk that fills."""
 
 import collections
+import dataclasses
 import json
 import shutil
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from nemo_distill.config.plain import resolve_package_paths
-from nemo_distill.data import documents, tokenise
+from nemo_distill.data import documents, held_out, tokenise
 from nemo_distill.data.files import LocalFile
 from nemo_distill.data.indexed import lengths_of
 from nemo_distill.data.prepared import read_sources
@@ -173,6 +174,75 @@ def test_a_budget_below_any_document_is_refused_and_leaves_nothing(files, worker
     with pytest.raises(UserError, match="'stem' has no document within its budget of 2 tokens"):
         made(job(files, budget=2), workers, tmp_path / "x")
     assert not list(tmp_path.iterdir())
+
+
+def held_out_in(prefix: Path, tokenizer: Tokenizer) -> list[int]:
+    return numbers_in(held_out.prefix_of(prefix), tokenizer)
+
+
+APART = dataclasses.replace(TREATMENT, held_out=0.1)
+
+
+def test_the_same_documents_are_held_out_whatever_is_drawn_and_none_of_them_is_trained_on(
+    files, workers, tokenizer, small_batches, tmp_path
+):
+    everything = made(job(files), workers, tmp_path / "all")
+    apart = made(job(files, treatment=APART), workers, tmp_path / "apart")
+    held = held_out_in(tmp_path / "apart", tokenizer)
+    rest = numbers_in(tmp_path / "apart", tokenizer)
+    assert sorted(held + rest) == numbers_in(tmp_path / "all", tokenizer) and rest == sorted(rest)
+    assert (apart.documents, apart.held_out["documents"]) == (len(rest), len(held))
+    assert apart.tokens + apart.held_out["tokens"] == everything.tokens
+    assert len(held) == pytest.approx(ROWS / 10, abs=4 * np.sqrt(ROWS * 0.09)) and held != sorted(held)
+    for seed in (1, 2):
+        made(job(files, treatment=APART, budget=9_000, seed=seed), workers, tmp_path / "drawn")
+        assert held_out_in(tmp_path / "drawn", tokenizer) == held
+        assert set(numbers_in(tmp_path / "drawn", tokenizer)) < set(rest)
+    made(job(files, treatment=dataclasses.replace(APART, held_out=0.02)), workers, tmp_path / "fewer")
+    assert held_out_in(tmp_path / "fewer", tokenizer) == held[: len(held_out_in(tmp_path / "fewer", tokenizer))]
+    manifest = json.loads((tmp_path / "apart.held-out.json").read_text())
+    assert len(manifest["numbers"]) == len(held) and manifest["numbers"] == sorted(manifest["numbers"])
+    assert manifest["share"] == 0.1 and float(int(manifest["numbers"][-1], 16)) < 0.1 * 2**64
+
+
+@pytest.mark.parametrize("cut_after", [2, 20])
+def test_a_cut_attempt_holds_out_what_an_uncut_one_does(
+    files, workers, small_batches, tmp_path, monkeypatch, cut_after
+):
+    monkeypatch.setattr(held_out, "KEPT_TOKENS", 500)
+    uncut = made(job(files, treatment=APART), workers, tmp_path / "uncut")
+    with pytest.raises(InterruptedError):
+        made(job(files, treatment=APART), workers, tmp_path / "cut", cut_after=cut_after)
+    assert made(job(files, treatment=APART), workers, tmp_path / "cut") == uncut
+    for name in ("{}", "{}.held-out"):
+        assert bytes_of(tmp_path / name.format("cut")) == bytes_of(tmp_path / name.format("uncut"))
+    assert 450 < uncut.held_out["kept_tokens"] <= 500 < uncut.held_out["tokens"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_source_of_which_nothing_can_be_held_out_is_refused_with_a_share_that_holds_some(workers, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": f"number {row}"}) + "\n" for row in range(40)))
+    few = job([LocalFile(path, "a.jsonl")], treatment=dataclasses.replace(TREATMENT, held_out=1e-9))
+    with pytest.raises(
+        UserError, match=r"none of the 40 documents of source 'stem', .*held_out=0\.2 holds out about 8"
+    ):
+        made(few, workers, tmp_path / "x")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_what_the_loss_is_taken_on_is_held_out_with_the_document(workers, tokenizer, tmp_path):
+    path = tmp_path / "a.jsonl"
+    turns = [[("user", f"What is {row}?"), ("assistant", f"It is {row}.")] for row in range(60)]
+    rows = [{"messages": [{"role": role, "content": said} for role, said in turn]} for turn in turns]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chats = Treatment(field="messages", max_document_tokens=100, loss_on="answers", held_out=0.3)
+    made(job([LocalFile(path, "a.jsonl")], treatment=chats), workers, tmp_path / "x")
+    found = held_out.read(held_out.prefix_of(tmp_path / "x"), vocab_size=1024, tokens=4_096, longest=100)
+    assert len(found) > 5
+    for document in found:
+        marked = tokenizer._backend.decode(document.ids[document.loss == 1], skip_special_tokens=True)
+        assert "It is " in marked and "What" not in marked and 0 < document.loss.sum() < len(document.ids)
 
 
 def test_text_that_utf8_cannot_hold_is_dropped_and_named(workers, tmp_path):

@@ -22,7 +22,7 @@ from nemo_distill.run.manifest import State, state_of
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.run.step import Spec, Step, place
 from tests.nemo_distill import segments
-from tests.nemo_distill.segments import CUT, ended, listening, losses, placed, run, segment, start
+from tests.nemo_distill.segments import CUT, ended, listening, losses, measured, placed, run, segment, start
 
 COURSE_RECIPE = Path(segments.__file__).with_name("course_recipe_for_tests.py")
 SUM_ORDER = 1e-5
@@ -49,6 +49,15 @@ def assert_same(ours: list[dict], those_of_one_rank: list[dict]) -> None:
     assert [line | summed for line in ours] == [line | summed for line in those_of_one_rank]
     for name, far in (("loss", SUM_ORDER), ("grad_norm", 100 * SUM_ORDER)):
         assert [line[name] for line in ours] == pytest.approx([line[name] for line in those_of_one_rank], rel=far)
+
+
+def assert_measured_as(ours: Spec, whole: Spec) -> None:
+    """The numbers of held-out documents, but for the order of sums."""
+    found, expected = measured(ours), measured(whole)
+    assert found
+    for iteration, sources in found.items():
+        for name, values in sources.items():
+            assert values == pytest.approx(expected[iteration][name], rel=1e-4), (iteration, name)
 
 
 def test_without_torchrun_a_step_has_one_rank():
@@ -178,12 +187,14 @@ def test_a_killed_rank_ends_the_others_on_every_node(killed):
 def test_four_ranks_have_the_losses_of_one_which_goes_on_from_their_checkpoint(specs, resumed):
     assert "/iteration_0000004" in (resumed.folder / "log.txt").read_text()
     assert_same(losses(resumed), losses(specs["distill-whole"])[:8])
+    assert_measured_as(resumed, specs["distill-whole"])
 
 
 @pytest.mark.slow
 def test_two_pairs_that_share_the_model_go_on_from_the_milestone_of_one(specs, resumed):
     run(specs["distill-ranks-2"], nodes=2, ranks_per_node=2, tensor_parallel=2)
     assert_same(losses(specs["distill-ranks-2"]), losses(specs["distill-whole"])[8:])
+    assert_measured_as(specs["distill-ranks-2"], specs["distill-whole"])
 
 
 @pytest.mark.slow

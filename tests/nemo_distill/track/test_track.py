@@ -53,6 +53,13 @@ def train(run: Run, name: str, iterations: range) -> None:
             file.write(json.dumps({"iteration": number, "loss": 10.0 / number, "tokens": 100 * number, **LINE}) + "\n")
 
 
+def measure(run: Run, name: str, *iterations: int) -> None:
+    with (run.specs[name].folder / "held_out.jsonl").open("a") as file:
+        for number in iterations:
+            source = {"kl": 1.0 / (1 + number), "loss": 2.0, "teacher_loss": 1.5, "documents": 2, "tokens": 9}
+            file.write(json.dumps({"iteration": number, "tokens": 100 * number, "sources": {"a b": source}}) + "\n")
+
+
 def evaluate(run: Run, label: str, score: float) -> None:
     run.specs[f"evaluate-{label}"].save()
     folder = run.specs[f"evaluate-{label}"].folder
@@ -104,17 +111,20 @@ LOSSES = [(n, round(10.0 / n, 4)) for n in range(1, 7)]
 def test_segments_resumed_ones_and_milestones_append_to_one_run_and_nothing_twice(run):
     declare(run)
     train(run, "distill-0.1M", range(1, 3))
+    measure(run, "distill-0.1M", 0, 2)
     assert send(run, "tensorboard").returncode == 0
     assert curves(run)["train/loss"] == LOSSES[:2]
     (run.specs["distill-0.1M"].folder / "losses.jsonl").write_text("")  # killed, and gone on from the start
     whole(run)
+    measure(run, "distill-0.2M", 6)
     assert send(run, "tensorboard").returncode == send(run, "tensorboard").returncode == 0
     found = curves(run)
+    assert found["held_out/a b/kl"] == [(0, 1.0), (2, 0.3333), (6, 0.1429)]
     assert found["train/loss"] == LOSSES
     assert found["speed/tokens_per_second"][0] == (1, 200.0) and found["speed/peak_memory_gib"][0] == (1, 1.5)
     assert found["scores/Average"] == [(3, 50.0), (6, 100.0)]
     mark = Sent.read(run.runs / FOLDER / run.facts.beside.tracked.id / "tensorboard.json")
-    assert mark == Sent(6, ("0.1M", "0.2M"), report=True)
+    assert mark == Sent(6, ("0.1M", "0.2M"), report=True, held_out=6)
 
 
 def test_it_is_followed_while_it_goes_on_and_the_process_ends_with_whoever_started_it(run):

@@ -4,14 +4,18 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from nemo_distill.config.held_out import Measuring
 from nemo_distill.config.settings import Health
+from nemo_distill.data.held_out import HeldOutDocument
 from nemo_distill.errors import UserError
 from nemo_distill.train.checkpoints import COMPLETE, Checkpoints, complete_checkpoints, remove_incomplete
 from nemo_distill.train.course import Course
 from nemo_distill.train.events import Iteration, Listener
 from nemo_distill.train.health_gate import HealthGate
+from nemo_distill.train.held_out import HeldOutLog, estimates
 from nemo_distill.train.loss_log import LossLog
 from nemo_distill.train.losses import read_losses
 
@@ -31,6 +35,10 @@ class Files:
 
     def teacher_loss(self) -> float:
         return self.teacher
+
+    def held_out(self, batches) -> list[np.ndarray]:
+        """A divergence of 1, 2 and 3 a token, of each document as many as it has, less with every iteration."""
+        return [np.outer(batch.mask.sum(axis=1), [1, 2, 3]) / (1 + self.iteration) for batch in batches]
 
     def state(self) -> dict:
         return {}
@@ -126,3 +134,52 @@ def test_a_teacher_that_guesses_ends_the_run_before_it_begins(tmp_path):
     gate = HealthGate(Health(), [], vocabulary=1024, folder=tmp_path)
     with pytest.raises(UserError, match=r"is 6\.90 nats, where a guess among all 1,024 tokens has 6\.93"):
         Files(teacher=6.9).train([gate], [1.0])
+
+
+DOCUMENTS = {
+    "a": [HeldOutDocument(place, np.arange(length)) for place, length in enumerate((5, 3, 9))],
+    "b": [HeldOutDocument(0, np.arange(4), np.array([0, 0, 1, 1]))],
+}
+
+
+def held_out_log(path: Path, *, until: int = 6, recorded=()) -> HeldOutLog:
+    plan = Measuring(every=2, tokens=128)
+    return HeldOutLog(path, COURSE, plan, DOCUMENTS, until=until, recorded=recorded)
+
+
+def iterations_in(path: Path) -> list[int]:
+    return [line["iteration"] for line in read_losses(path)]
+
+
+def test_held_out_documents_are_measured_before_the_first_iteration_at_intervals_and_at_the_end(tmp_path):
+    path = tmp_path / "held_out.jsonl"
+    Files().train([held_out_log(path, until=5)], [1.0] * 5)
+    assert iterations_in(path) == [0, 2, 4, 5]
+    sources = read_losses(path)[1]["sources"]
+    assert [sources["a"][name] for name in ("kl", "loss", "teacher_loss")] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert (sources["a"]["documents"], sources["a"]["tokens"]) == (3, 4 + 2 + 8)
+    assert (sources["b"]["tokens"], sources["b"]["kl_stderr"]) == (2, None)  # of one document there is no error
+    Files(iteration=5).train([held_out_log(tmp_path / "next.jsonl", until=8)], [1.0] * 3)
+    assert iterations_in(tmp_path / "next.jsonl") == [6, 8]
+
+
+def test_what_was_measured_at_the_checkpoint_is_not_measured_again_and_what_came_after_is_cut(tmp_path):
+    path = tmp_path / "held_out.jsonl"
+    Files().train([held_out_log(path)], [1.0] * 5)
+    resumed, asked = Files(iteration=2), []
+    resumed.held_out = lambda batches: asked.append(resumed.iteration) or Files.held_out(resumed, batches)
+    resumed.train([held_out_log(path, recorded=[0, 2, 4])], [1.0] * 4)
+    assert asked == [4, 6] and iterations_in(path) == [0, 2, 4, 6]
+    Files(iteration=2, first_rank=False).train([held_out_log(path, recorded=[0, 2])], [1.0] * 4)
+    assert iterations_in(path) == [0, 2, 4, 6]
+
+
+def test_the_error_of_a_mean_over_tokens_is_that_of_drawing_documents_again():
+    draw = np.random.default_rng(0)
+    counts = draw.integers(5, 60, 300).astype(float)
+    sums = np.stack([counts * draw.normal(1 + counts / 50, 0.4) for _ in range(3)], axis=1)
+    made = estimates(sums, counts)
+    again = draw.integers(0, 300, (4_000, 300))
+    means = sums[again, 0].sum(axis=1) / counts[again].sum(axis=1)
+    assert made["kl"] == pytest.approx(sums[:, 0].sum() / counts.sum())
+    assert made["kl_stderr"] == pytest.approx(means.std(), rel=0.06)

@@ -1,0 +1,71 @@
+"""What two models make of held-out documents: their divergence and their next-token losses, document by document."""
+
+import torch
+from torch import Tensor
+
+from nemo_distill.compat import distillation
+from nemo_distill.data.held_out import Batch
+from nemo_distill.kd.divergence import divergence_
+
+CHUNK = 1024
+"""Tokens of a document whose logits are held at once."""
+SUMS = ("kl", "loss", "teacher_loss")
+"""What is summed over a document's tokens: the forward KL divergence of the student from the teacher, and the
+cross-entropy of the next token of each, all in nats."""
+
+
+@torch.no_grad()
+def sums_of(model, batch: Batch) -> Tensor:
+    """`SUMS` of each document of `batch`, (documents, 3), by ModelOpt's distillation `model`, that holds both models.
+
+    With tensor parallelism, a rank gives its part of each. Both models run as in training, forward only; logits are
+    made from what enters their output layers, some tokens at a time: whole, they would not fit beside the two.
+    """
+    from megatron.core import parallel_state
+    from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
+    from megatron.core.tensor_parallel.mappings import gather_from_sequence_parallel_region
+
+    split = parallel_state.get_tensor_model_parallel_world_size()
+    group = parallel_state.get_tensor_model_parallel_group() if split > 1 else None
+    layers = (model.output_layer, model.teacher_model.output_layer)
+    device = layers[0].weight.device
+    tokens, labels, mask = (torch.from_numpy(part).to(device) for part in (batch.tokens, batch.labels, batch.mask))
+    hidden = []
+    for layer, entered in zip(layers, _entered(model, layers, tokens)):
+        if model.config.sequence_parallel:
+            entered = gather_from_sequence_parallel_region(entered)
+        hidden.append(entered.to(layer.weight.dtype))
+    sums = torch.zeros(len(tokens), len(SUMS), dtype=torch.float64, device=device)
+    for row in range(len(tokens)):
+        end = int(mask[row].nonzero().max()) + 1
+        for start in range(0, end, CHUNK):
+            part = slice(start, min(end, start + CHUNK))
+            logits = [one[part, row] @ layer.weight.t() for one, layer in zip(hidden, layers)]
+            for place, made in enumerate(logits, start=1):
+                # A copy: Megatron's takes the maximum off in place.
+                copied = made.to(torch.float32, copy=True)
+                losses = vocab_parallel_cross_entropy(copied[:, None], labels[row, part, None]).flatten()
+                sums[row, place] += losses @ mask[row, part] / split
+            sums[row, 0] += divergence_(*logits, mask[row, part], group)
+    return sums
+
+
+def _entered(model, layers: tuple, tokens: Tensor) -> list[Tensor]:
+    """What enters the two output layers."""
+    entered: dict = {}
+
+    def keep(layer, inputs) -> None:
+        entered[layer] = inputs[0]
+
+    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
+    positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    was_training = model.training
+    try:
+        model.train()  # or the teacher does not run, and the student makes whole logits; nothing is dropped out
+        model(tokens, positions, None)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        distillation.forget_outputs(model)
+        model.train(was_training)
+    return [entered[layer] for layer in layers]
