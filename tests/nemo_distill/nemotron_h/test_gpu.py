@@ -99,6 +99,10 @@ def test_what_was_trained_is_exported_as_transformers_reads_it(backend, in_trans
     trained, exported = steps["distill-2"].folder, steps["export"].folder / "hf"
     losses = [line["loss"] for name in ("distill-1", "distill-2") for line in segments.losses(steps[name])]
     assert losses[-1] < 0.9 * losses[0]
+    before, after = (segments.measured(steps[name]) for name in ("distill-1", "distill-2"))
+    assert list(before) + list(after) == [0, 4, segments.CUT, 8, segments.ITERATIONS]
+    for name, values in after[segments.ITERATIONS].items():
+        assert 0 < values["kl"] < before[0][name]["kl"] and values["teacher_loss"] == before[0][name]["teacher_loss"]
     shape = Shape.load(trained / "shape.json")
     assert shape.ffn_hidden_size < SHAPE.ffn_hidden_size
     with backend.session(runtime("transformer_engine")) as session:
@@ -155,6 +159,12 @@ def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
     assert shared == pytest.approx(wanted, rel=BF16)
     assert quantised == pytest.approx(wanted, rel=FP8)
     assert documents_shared == pytest.approx(documents, rel=BF16) and documents[0] != wanted[0]
+    one, shared_measured, quantised_measured = (
+        segments.measured(steps[name])[segments.ITERATIONS] for name in ("distill-one", "distill-model", "distill-fp8")
+    )
+    for name, values in one.items():
+        assert shared_measured[name]["loss"] == pytest.approx(values["loss"], rel=BF16)
+        assert quantised_measured[name]["loss"] == pytest.approx(values["loss"], rel=FP8)
 
 
 def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(backend, world):
