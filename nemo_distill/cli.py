@@ -263,13 +263,14 @@ def report(
     found = [find(name, runs=runs) for name in run]
     for one in found:
         finished_report(one)
+    names = [one.name for one in found]
     if len(found) == 1:
         folder = found[0].specs["report"].folder
-        print(as_json(record_of(run, folder))) if json else show.print_outcome(found[0], Console())
+        print(as_json(record_of(names, folder))) if json else show.print_outcome(found[0], Console())
     else:
         elsewhere = "" if runs == RUNS_FOLDER else f" --runs {runs}"
         judged, folder = compare.write_comparison_report(found, runs, elsewhere, **assumed)
-        print(as_json(record_of(run, folder))) if json else show.print_comparison(judged, folder, Console())
+        print(as_json(record_of(names, folder))) if json else show.print_comparison(judged, folder, Console())
 
 
 def _in_shares(seed_sd: float | None, margin: float) -> dict[str, Any]:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 NEMO_RUN = Path(sys.executable).parent / "nemo-run"
 MILESTONES = "distill.milestones=(25, 75)"
+NAME = "distill_v1v3-debug-milestones25_75"
 SEGMENTS = ("distill-0.1M", "distill-0.3M")
 CHECKPOINT = "iteration_0000050"
 """The last segment's, in its middle."""
@@ -194,7 +195,7 @@ def test_another_blend_trains_again_and_prunes_nothing(runs):
 
 def test_a_report_whose_files_are_gone_is_said_to_be_damaged(runs):
     taken_away = only(runs, "report/*/scores.csv")
-    words = [str(NEMO_RUN), "report", "distill_v1v3-debug", "--runs", str(runs)]
+    words = [str(NEMO_RUN), "report", NAME, "--runs", str(runs)]
     for taken, code in ((True, 2), (False, 0)):
         if taken:
             taken_away.rename(taken_away.with_name("elsewhere.csv"))
@@ -202,7 +203,7 @@ def test_a_report_whose_files_are_gone_is_said_to_be_damaged(runs):
             taken_away.with_name("elsewhere.csv").rename(taken_away)
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
-        assert ("the report of distill_v1v3-debug is damaged: " in done.stderr) == taken, done.stderr
+        assert (f"the report of {NAME} is damaged: " in done.stderr) == taken, done.stderr
         assert done.stderr.count("\n") <= 1
 
 

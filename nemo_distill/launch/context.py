@@ -91,8 +91,11 @@ class Context:
                 self.choose_executor(own)
                 self.recipe = Path(inspect.getfile(recipe)).stem
                 self.own = next((v for v in _defaults(recipe).values() if isinstance(v, Settings)), None)
-                self.words = {key: text for key, _, text in (word.partition("=") for word in settings)}
-                recipe(self, **_overridden(recipe, settings))
+                arguments, defaults = _overridden(recipe, settings), _defaults(recipe)
+                as_they_were = [name for name, value in defaults.items() if arguments[name] == value]
+                words = {key: text for key, _, text in (word.partition("=") for word in settings)}
+                self.words = {key: text for key, text in words.items() if key.partition(".")[0] not in as_they_were}
+                recipe(self, **arguments)
         except UserError as error:
             say_error(str(error))
             sys.exit(EXIT_USER_ERROR)

@@ -37,9 +37,10 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     executor: Executor = ctx.executor
     check(run)
     left = [spec for spec in run.specs.values() if not spec.done]
+    facts = run.facts.launched_by(executor.name, command=redact(list(ctx.command)))
     if not (left or ctx.dryrun):
         share(run.runs)
-        run.save_if_other()
+        dataclasses.replace(run, facts=facts).save_if_other()
         print_nothing_to_do(run, console)
     else:
         executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
@@ -53,7 +54,6 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         if unfilled:
             raise UserError(unfilled)
         share(run.runs)
-        facts = run.facts.launched_by(executor.name, command=redact(list(ctx.command)))
         declare(run)
         executor.launch(dataclasses.replace(run, facts=facts), console, detach=ctx.detach)
     if not ctx.detach:

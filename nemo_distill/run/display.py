@@ -40,10 +40,20 @@ _STYLE = {
 
 
 class Display:
-    """Shows `run` from a thread of its own until the block ends; on a cluster, `jobs` gives its jobs by step."""
+    """Shows `run` from a thread of its own until the block ends; on a cluster, `jobs` gives its jobs by step.
 
-    def __init__(self, run: Run, console: Console, jobs: Callable[[], Mapping[str, Job]] = lambda: NO_JOBS):
-        self.run, self.console, self.jobs = run, console, jobs
+    With `passing`, a terminal's table goes when the block ends.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        console: Console,
+        jobs: Callable[[], Mapping[str, Job]] = lambda: NO_JOBS,
+        *,
+        passing: bool = False,
+    ):
+        self.run, self.console, self.jobs, self.passing = run, console, jobs, passing
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live if console.is_terminal else self._lines, daemon=True)
 
@@ -59,7 +69,7 @@ class Display:
         def table() -> Group:
             return status_table(self.run, self.jobs())
 
-        with Live(console=self.console, get_renderable=table, refresh_per_second=2):
+        with Live(console=self.console, get_renderable=table, refresh_per_second=2, transient=self.passing):
             self._stop.wait()
 
     def _lines(self) -> None:
@@ -124,7 +134,7 @@ def watched(run: Run, console: Console, jobs: Callable[[], Mapping[str, Job]] = 
             said = jobs()
         return said
 
-    with contextlib.suppress(KeyboardInterrupt), Display(run, console, seldom):
+    with contextlib.suppress(KeyboardInterrupt), Display(run, console, seldom, passing=True):
         while overall(run, seldom()) in (Overall.RUNNING, Overall.QUEUED):
             time.sleep(1)
 

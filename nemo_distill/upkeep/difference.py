@@ -32,7 +32,7 @@ _SECTIONS = {
     "beside": "What no result depends on",
     "code": "Code",
     "packages": "Packages",
-    "sources": "Sources, by what is in them",
+    "sources": "Content of sources",
     "protocol": "What is asked",
     "scores": "Scores",
 }

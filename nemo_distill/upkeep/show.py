@@ -35,7 +35,7 @@ STYLE = {
 def print_runs(listed: Sequence[Listed], unreadable: Sequence[Path], console: Console) -> None:
     """A row per run, by name, and what looks like a run's file and is none.
 
-    Where there is no room for recipe and settings, what is not in a run's name stands below it.
+    Where there is no room for recipe and settings, they stand below a name that does not say them.
     """
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -50,8 +50,9 @@ def print_runs(listed: Sequence[Listed], unreadable: Sequence[Path], console: Co
         state = Text(run.state.value, style=STYLE.get(run.state, ""))
         average = f"{run.scores[AVERAGE]:.1f}" if AVERAGE in run.scores else ""
         sizes = [size_text(run.size), *([size_text(run.own_size)] if wide else [])]
-        told = run.name.endswith(suffix(run.changed)) or wide
-        name = Text(run.name) if told else Text.assemble(run.name, (f"\n  {settings}", "dim"))
+        told = wide or run.name == f"{run.recipe}-{run.scale}{suffix(run.changed)}"
+        about_it = ", ".join(filter(None, (run.recipe, run.scale, settings)))
+        name = Text(run.name) if told else Text.assemble(run.name, (f"\n  {about_it}", "dim"))
         about = [run.recipe, run.scale, Text(settings, style="dim")] if wide else []
         table.add_row(name, *about, state, f"{run.done}/{run.steps}", average, *sizes, age_text(run.age))
     console.print(table)

@@ -27,3 +27,14 @@ def test_shares_set_on_the_command_line_are_not_called_published():
     blend = blend_given("blend.shares.stem=70", "blend.shares.science-mcq=30")
     assert blend.shares == {"stem": 70, "science-mcq": 30}
     assert blend.provenance == "set on the command line"
+
+
+def test_settings_and_parameters_that_were_changed_are_told_from_those_that_were_not():
+    seen = []
+
+    def recipe(ctx, settings: Settings = SETTINGS, extra: int = 1, other: str = "a"):
+        seen.append((ctx.words, ctx.own, extra))
+
+    Context(name="x").execute(recipe, ["seed=1234", "extra=2", "other=a", "distill.learning_rate=1e-3"])
+    words = {"extra": "2", "distill.learning_rate": "1e-3"}  # a field may be as it was, a whole parameter may not
+    assert seen == [({"seed": "1234", **words}, SETTINGS, 2)]

@@ -115,7 +115,10 @@ def test_what_is_done_until_a_step_belongs_to_a_run_of_all_steps(nemo_run):
     run.path.unlink()
     code, out, _ = nemo_run(RECIPE, "--until", "prune")
     assert code == 0 and "all 3 steps" in out
-    assert find(BASE, runs=Path("runs")).fingerprints == run.fingerprints
+    made = find(BASE, runs=Path("runs"))
+    assert made.fingerprints == run.fingerprints
+    assert made.facts.recipe_name == "distill_v1v3" and made.facts.changed == {}
+    assert made.facts.beside.command == ("nemo-run", RECIPE, "--until", "prune")
 
 
 def test_a_run_that_an_earlier_version_called_as_its_recipe_goes_on_and_no_other_takes_its_name(nemo_run):
