@@ -71,6 +71,7 @@ def run_config(
         }
         if benchmark.own:  # they lie in the evaluation's folder, and it is started in one beside them
             params["extra"] |= {"data": f"../{QUESTIONS}"}
+            params["request_timeout"] = ANSWER_SECONDS
     else:
         assert not others, f"{benchmark.harness} asks one benchmark at a time"
         task = benchmark.task

@@ -117,9 +117,7 @@ def read_artifacts(
             raise ValueError(
                 f"'{artifacts}' was used for {statistics.runs} evaluations: the harness scores what it finds there."
             )
-        may_lack = any(
-            benchmark.harness in ("offline", "nemo_skills") or _foreign(benchmark) for benchmark in benchmarks
-        )
+        may_lack = any(benchmark.harness in ("offline", "nemo_skills") for benchmark in benchmarks)
         if not may_lack:
             _check_asked(artifacts, benchmarks, statistics)
         samples = {

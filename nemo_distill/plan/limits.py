@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from nemo_distill import families
+from nemo_distill.config.benchmarks import files_of
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import LAYER_KINDS, Shape
@@ -204,12 +205,22 @@ def _check_answers(recipe: Recipe, loads: Sequence[Load], context: int) -> None:
     over = [load for load in loads if load.max_new_tokens is not None and load.max_new_tokens + longest > context]
     if not over:
         return
+    if longest >= context:
+        raise UserError(
+            f"evaluate.benchmarks has a question of {longest:,} tokens, which a context of {context:,} "
+            "(max_position_embeddings in the teacher's config) does not hold: shorten it, or leave it out."
+        )
     room = (
         f"no room for a question in a context of {context:,} tokens (max_position_embeddings in the teacher's config)"
     )
     fixed = [load for load in over if load.own_limit]
     if fixed:
         listed = ", ".join(f"{load.title} ({load.max_new_tokens:,})" for load in fixed)
+        if fixed[0].title in {one.title for one in recipe.evaluate.benchmarks}:
+            raise UserError(
+                f"evaluate.benchmarks has answers so long that they leave {room}: {listed}; the most is "
+                f"max_new_tokens={context - longest}."
+            )
         raise UserError(
             f"evaluate.suite={recipe.evaluate.suite} has benchmarks with answers so long, whatever the settings say, "
             f"that they leave {room}: {listed}. Take another evaluate.suite, such as {OFFLINE}."
@@ -226,8 +237,10 @@ def _check_answers(recipe: Recipe, loads: Sequence[Load], context: int) -> None:
 
 
 def _longest_question(recipe: Recipe) -> int:
-    """Tokens of the longest question where a limit is set and questions and tokenizer are at hand; else 1, at least."""
-    questions = own_questions(recipe.evaluate) if recipe.evaluate.max_new_tokens and not recipe.teacher.on_hub else []
+    """Tokens of the longest question where a limit is set, or questions are a recipe's own, and both they and the
+    tokenizer are at hand; else 1, at least."""
+    asked = recipe.evaluate.max_new_tokens or files_of(recipe.evaluate.benchmarks)
+    questions = own_questions(recipe.evaluate) if asked and not recipe.teacher.on_hub else []
     if not questions:
         return 1
     from nemo_distill.data.tokenizer import Tokenizer  # takes a second, and most runs set no limit

@@ -18,11 +18,13 @@ from nemo_distill.config.overrides import override
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.experiment import steps_of
+from nemo_distill.make_teacher import SHAPE
 from nemo_distill.outcome.card import card_of
 from nemo_distill.outcome.compare import write_comparison_report
 from nemo_distill.outcome.gather import gather
 from nemo_distill.outcome.scores import scores_of
 from nemo_distill.outcome.suites import suite_of_config
+from nemo_distill.plan import limits
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.step import place
 
@@ -231,6 +233,21 @@ def test_a_task_of_nemo_evaluators_is_asked_with_the_studys(quiz):
         placed(benchmarks=(HMMT,))
     with pytest.raises(UserError, match="programs are executed in the sandbox of this machine, and the suite 'study'"):
         steps_of(recipe("evaluate.suite=study", benchmarks=(dataclasses.replace(own()[0], kind="code"),)), SITE)
+
+
+def test_a_question_or_an_answer_that_the_context_has_no_room_for_is_refused_beforehand(quiz):
+    def refused(benchmarks) -> str:
+        chosen = recipe(benchmarks=benchmarks)
+        with pytest.raises(UserError) as raised:
+            limits.check(chosen, SHAPE, steps_of(chosen)[1].loads, context=None)
+        return str(raised.value)
+
+    short, sums = (dataclasses.replace(one, prompt="{question}") for one in own())
+    said = refused((short, dataclasses.replace(sums, max_new_tokens=256)))
+    assert "evaluate.benchmarks has answers so long" in said and "Sums (256); the most is max_new_tokens=2" in said
+    assert "has a question of 613 tokens, which a context of 256" in refused(
+        (dataclasses.replace(short, prompt="{question}" + " on" * 300),)
+    )
 
 
 def test_runs_are_reported_compared_and_given_cards_with_what_they_declare(tmp_path):
