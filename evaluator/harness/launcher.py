@@ -16,6 +16,7 @@ import dataclasses
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from pathlib import Path
 from evaluator.harness.budget import budget_of
 from evaluator.harness.cluster import Cluster, check_ready
 from evaluator.harness.invocations import OUTPUT, Invocations, subproject
-from evaluator.harness.launcher_config import BROUGHT, bring, render
+from evaluator.harness.launcher_config import BROUGHT, IN_FOLDER, bring, render
 from evaluator.harness.read import Reading, read_launcher
 from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult
@@ -113,6 +114,7 @@ def run_launcher(
         raise ValueError(f"{wrong[0]}{more} What stands is kept: the same command asks no other benchmark again.")
     done = [read[benchmark.task] for benchmark in suite.benchmarks]
     save_answers(folder, (question for reading in done for question in reading.questions))
+    shutil.rmtree(folder / IN_FOLDER, ignore_errors=True)
     return CheckpointResult(
         label=label,
         suite=suite.name,

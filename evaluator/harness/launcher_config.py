@@ -7,6 +7,7 @@ The launcher's dry run on it is part of the tests: a parameter that a task does 
 """
 
 import importlib.metadata
+import os
 import shlex
 import shutil
 import textwrap
@@ -31,8 +32,8 @@ HF_HOME = "/hf-home"
 """Where the harnesses' containers have the site's folder of data sets."""
 MAX_RETRIES = 10
 """How often the harnesses that let themselves be told ask again, as in the study."""
-BROUGHT = "/nemo-distill"
-"""Where they have what asks a user's own questions."""
+BROUGHT, IN_FOLDER = "/nemo-distill", "brought"
+"""Where they have what asks a user's own questions, and where that lies in the evaluation's folder."""
 _ABOUT_JOBS = {
     "deployment": ("checkpoint_path", "served_model_name", "tensor_parallel_size", "data_parallel_size",
                    "gpu_memory_utilization"),
@@ -125,16 +126,18 @@ def _own_task(suite: Suite, benchmark: Benchmark, cluster: Cluster, seed: int) -
 
 
 def bring(suite: Suite, files: Mapping[str, Path], folder: Path) -> Path:
-    """Put what asks a user's own questions, and the questions, into a new folder in `folder`; containers have it.
+    """Put what asks a user's own questions, and the questions, into a folder in `folder`, which containers have.
 
-    Raises ValueError where a file does not hold the questions that the suite was made of.
+    One that is there already stays as it is: a job of an earlier attempt may be running from it. Raises ValueError
+    where a file does not hold the questions that the suite was made of.
     """
-    brought = folder / "brought"
-    shutil.rmtree(brought, ignore_errors=True)
-    leave = shutil.ignore_patterns("__pycache__", "core_evals")
-    for package, name in ((Path(version.__file__).parent, "core_evals/nemo_distill"), (PACKAGE, "evaluator")):
-        shutil.copytree(package, brought / name, ignore=leave)
-    write_own(suite, files, brought / QUESTIONS)
+    brought, scratch = folder / IN_FOLDER, folder / f"{IN_FOLDER}.{os.getpid()}.tmp"
+    if not brought.is_dir():
+        leave = shutil.ignore_patterns("__pycache__", "core_evals")
+        for package, name in ((Path(version.__file__).parent, "core_evals/nemo_distill"), (PACKAGE, "evaluator")):
+            shutil.copytree(package, scratch / name, ignore=leave)
+        write_own(suite, files, scratch / QUESTIONS)
+        scratch.rename(brought)
     return brought
 
 

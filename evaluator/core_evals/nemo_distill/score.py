@@ -146,11 +146,14 @@ def _source(text: str, function: str) -> str:
     return (defining or fenced or [text])[-1].replace("\r\n", "\n")
 
 
+_ANNOUNCED = re.compile(r"(?i:answer(?:\s+is)?(?:\W+(?:option|choice))?)\W*([A-Z])\b")
+
+
 def _letter(question: dict, text: str) -> bool:
-    """Whether the last letter that is announced, boxed or, of an answer that begins with or is one, there is right."""
-    letters = re.findall(r"(?i:answer)(?:\s+is)?\W*([A-Z])\b", text) or re.findall(r"^\W*([A-Z])(?:\W*$|[).:])", text)
-    box = last_box(text)
-    return (letters[-1] if box is None and letters else plain(box or "")) == question["answer"]
+    """Whether the right letter is boxed, or announced last, or all or the beginning of the answer."""
+    boxed = plain(last_box(text) or "")
+    letters = _ANNOUNCED.findall(text) or re.findall(r"^\W*([A-Z])(?:\W*$|[).:])", text)
+    return (boxed if re.fullmatch("[A-Z]", boxed) else letters[-1] if letters else "") == question["answer"]
 
 
 def _exact(question: dict, text: str) -> bool:

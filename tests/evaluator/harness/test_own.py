@@ -125,6 +125,7 @@ def test_on_a_cluster_each_is_asked_in_a_container_that_is_brought_what_asks_it(
     result = run_suite(tmp_path / "hf", **asked, means=means, cluster=cluster)
     assert [task.task for task in result.tasks] == submitted == ["quiz", "sums"]
     assert [task.summary.mean for task in result.tasks] == [0.5, 0.5]
+    assert not (folder / "brought").exists()
     (folder / "invocations.json").unlink()  # as if it had been killed: the launcher's record tells them apart
     assert run_suite(tmp_path / "hf", **asked, means=means, cluster=cluster).tasks == result.tasks
     assert submitted == ["quiz", "sums"]

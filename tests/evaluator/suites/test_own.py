@@ -29,7 +29,15 @@ ROWS = {
     "code": ASK | {"tests": ["assert f(2) == 4", "assert f(0) == 0"], "function": "f"},
 }
 RIGHT = {
-    "choice": ["Answer: B", "**Answer:** (B)", "b is wrong, a too.\nThe answer is B.", "\\boxed{B}", "B", "B) b"],
+    "choice": [
+        "Answer: B",
+        "**Answer:** (B)",
+        "b is wrong, a too.\nThe answer is B.",
+        "\\boxed{B}",
+        "B",
+        "B) b",
+        "The correct answer is option B: \\boxed{12}",
+    ],
     "boxed": ["\\boxed{62}", "\\boxed{62.0}", "so $\\boxed{\\frac{124}{2}}$"],
     "exact": ["new york", "I think so.\nAnswer: **NYC**.", " New  York. "],
     "regex": ["Paris, of course", "PARIS"],
