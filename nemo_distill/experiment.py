@@ -26,12 +26,14 @@ from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import missing
 from nemo_distill.launch.launch import check, launch
 from nemo_distill.outcome.suites import Asked, ask
+from nemo_distill.outcome.weights import check_weights
 from nemo_distill.pipeline import build_steps
 from nemo_distill.plan import limits
 from nemo_distill.plan.estimate import estimate_of
 from nemo_distill.plan.layouts import misfit
 from nemo_distill.plan.preview import hashing, print_preview
 from nemo_distill.plan.teacher import look
+from nemo_distill.prune.fp8_shapes import Alignment, check_alignable
 from nemo_distill.prune.scores import find_score
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
@@ -45,14 +47,24 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     """Preview the run that `settings` describe and, unless it is a dry one, make it."""
     scale = get_scale(settings.scale or ctx.executor.scale)
     base = ctx.name if ctx.name.endswith(scale.name) else f"{ctx.name}-{scale.name}"
+    if not settings.teacher and scale.teacher_made_by and not Path(scale.teacher).is_dir():
+        raise UserError(
+            f"scale={scale.name} has its teacher in the folder {scale.teacher}, which is not there: "
+            f"{scale.teacher_made_by} makes it, and teacher=FOLDER names another."
+        )
     site, trackers = ctx.executor.evaluations(), chosen(settings.track)
     recipe, console = Recipe.of(base, settings, scale, at_once=True), Console()
     steps, asked = steps_of(recipe, site)
-    folder = Path(settings.runs).resolve()
+    folder = _runs_folder(settings.runs)
     specs = place(steps, runs=folder)
     teacher = look(recipe.teacher, imported=specs["import-teacher"].folder)
     if teacher.shape:
         limits.check(recipe, teacher.shape, asked.loads, context=asked.context)
+        if recipe.prune.chip_friendly == "require" and recipe.prune.export_config is None:
+            alignment = Alignment(multiple=recipe.prune.chip_multiple, tensor_parallel=recipe.prune.tensor_parallel)
+            check_alignable(teacher.shape, recipe.prune, alignment)
+    if not (recipe.teacher.on_hub or specs["import-teacher"].done):
+        check_weights(recipe.teacher.path)
     if recipe.teacher.unhashed and not ctx.dryrun:
         console.print(hashing(recipe.teacher), highlight=False, soft_wrap=True)
         recipe = dataclasses.replace(recipe, teacher=recipe.teacher.hashed())
@@ -133,6 +145,15 @@ def steps_of(recipe: Recipe, site: Mapping[str, Any] | None = None) -> tuple[lis
             "FOLDER."
         )
     return build_steps(recipe, asked=asked, questions=questions), asked
+
+
+def _runs_folder(said: str) -> Path:
+    """The folder of all runs. Raises `UserError` for what is none of a file system."""
+    if not said.strip():
+        raise UserError("runs= names no folder: runs=runs is the usual one, and runs=. the current one.")
+    if "://" in said:
+        raise UserError(f"runs={said} is an address, and runs are kept in a folder: say runs=FOLDER.")
+    return Path(said).expanduser().resolve()
 
 
 def _asks(spec: Spec) -> bool:

@@ -12,7 +12,7 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.division import check_layout
 from nemo_distill.config.held_out import Measuring, measuring
 from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
-from nemo_distill.config.scale import Scale
+from nemo_distill.config.scale import SCALES, Scale
 from nemo_distill.config.schedule import Milestone, Schedule, parse_tokens
 from nemo_distill.config.settings import FORWARD_KL, Health, Settings
 from nemo_distill.config.sources import SOURCES, Source
@@ -20,6 +20,8 @@ from nemo_distill.config.teacher import Teacher
 from nemo_distill.errors import UserError, nearest
 
 T = TypeVar("T")
+MAX_SEQUENCES = 10**9
+"""Sequences whose order Megatron draws up at once, at some 20 bytes each: 80 times the study's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,9 @@ class Recipe:
         """
         distill, prune, prepare = settings.distill, settings.prune, settings.prepare
         if isinstance(distill.milestones, dict):
+            for of in distill.milestones:
+                if of not in SCALES:
+                    raise UserError(f"distill.milestones are given for a scale '{of}'. {nearest(of, SCALES)}")
             distill = dataclasses.replace(distill, milestones=distill.milestones.get(scale.name))
         another = settings.teacher not in ("", scale.teacher)
         how = {name: getattr(prune, name) for name in ("parameters", "export_config")}
@@ -129,7 +134,7 @@ def _calibration(blend: Blend, name: str | None, scale: Scale) -> tuple[Source, 
     """What ranks activations. Shares have no say in it, so that blends of the same sources have the same student."""
     if name is None and blend.sources:
         return tuple(blend.source(name) for name in sorted(blend.shares))
-    name = name or scale.calibration_source
+    name = scale.calibration_source if name is None else name
     if name in blend.sources:
         return (blend.sources[name],)
     if name not in SOURCES:
@@ -153,6 +158,17 @@ def _check(recipe: Recipe) -> None:
         )
     assert recipe.measuring or not recipe.prepare.held_out  # which raises where there is no time for it
     layout = recipe.layout
+    sequences = distill.max_iterations * distill.global_batch_size
+    if sequences > MAX_SEQUENCES:
+        larger, other = "max_iterations", "global_batch_size"
+        if getattr(distill, other) > getattr(distill, larger):
+            larger, other = other, larger
+        raise UserError(
+            f"distill.max_iterations={distill.max_iterations} with distill.global_batch_size="
+            f"{distill.global_batch_size} is an order of {sequences:,} sequences, which is drawn up as a whole and "
+            f"held in memory: at most {MAX_SEQUENCES:,}; the nearest is distill.{larger}="
+            f"{MAX_SEQUENCES // getattr(distill, other)}."
+        )
     # Where the GPUs of a machine do not divide, plan.layouts names a nearest that divides the models' heads, too.
     if layout.gpu is None or layout.gpus_per_node % layout.tensor_parallel == 0:
         check_layout(

@@ -56,6 +56,8 @@ class Scale:
     """How every milestone is judged."""
     layout: Parallelism
     """What the distillation is spread over."""
+    teacher_made_by: str = ""
+    """Command that makes the teacher, where it is not published."""
     student_share: float = 0.7875
     """Target of the search, as a share of the parameters, for another teacher than the scale's own: the study's, 7B of
     8.888B."""
@@ -155,6 +157,7 @@ MIDDLE = dataclasses.replace(
     DEBUG,
     name="middle",
     teacher="teachers/middle",
+    teacher_made_by="python -m nemo_distill.make_teacher --size middle",
     precision="bf16-mixed",
     layer_spec="transformer_engine",
     divisors={},

@@ -8,6 +8,7 @@ a `nemo_distill.config.recipe.Recipe`.
 """
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 
@@ -50,6 +51,8 @@ MIN_LIMIT = 0.01
 """Least of such limits: at 0 ModelOpt lists no candidate, rather than the teacher's size alone."""
 
 
+MAX_REPEATS = 1024
+"""Answers per question, four times the most that benchmarks of a few questions are published with (AIME, 256)."""
 MAX_SEED = 2**32 - 1
 """Largest seed that numpy takes, which draws the order of sequences."""
 
@@ -262,6 +265,8 @@ class Distill:
                 f"distill.temperature={self.temperature} has to lie from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}."
             )
         _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
+        if self.learning_rate == math.inf:
+            raise UserError("distill.learning_rate=inf is no learning rate.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +303,11 @@ class Evaluate:
             object.__setattr__(self, "tasks", (self.tasks,))
         check_declared(self.benchmarks)
         _positive(self, "repeats", "max_new_tokens")
+        if self.repeats is not None and self.repeats > MAX_REPEATS:
+            raise UserError(
+                f"evaluate.repeats={self.repeats} asks every question so often that no evaluation ends; the most is "
+                f"evaluate.repeats={MAX_REPEATS}."
+            )
         _share(self, "max_unasked")
         _one_of(self, "pruned", PRUNED)
 

@@ -25,6 +25,9 @@ from nemo_distill.run.sharing import how_to_share, nearest_there, share
 from nemo_distill.run.step import NAME, why_damaged, why_not_resumable
 from nemo_distill.track.run import declare, where_tracked
 
+NO_DISK = ("/proc", "/sys")
+"""Folders that the kernel makes up."""
+
 
 def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     """Run every step of `run` that is not done and show its outcome.
@@ -79,6 +82,8 @@ def check(run: Run) -> None:
 
 def check_folder(runs: Path) -> None:
     """Raise `UserError` when runs cannot be written to `runs`; makes nothing."""
+    if unwritten := next((root for root in NO_DISK if runs.is_relative_to(root)), None):
+        raise UserError(f"runs='{runs}' cannot be made: {unwritten} holds no files that stay.")
     there = nearest_there(runs)
     if not there.is_dir():
         raise UserError(f"runs='{runs}' cannot be made: {there} is no folder.")

@@ -101,6 +101,8 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
     suite, declared = asked_suite(settings)
     files = {task: file for task, file in paths(files_of(settings.benchmarks)).items() if task in declared}
     folder = Path(settings.datasets) if settings.datasets else None
+    if folder and not folder.is_dir():
+        raise UserError(f"evaluate.datasets={settings.datasets}: there is no such folder.")
     means = Means(
         datasets=folder,
         execute_generated_code=settings.execute_generated_code,

@@ -17,6 +17,10 @@ from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import LAYER_KINDS, Shape
 from nemo_distill.outcome.suites import Load, own_questions
 
+HELD_OUT = 8
+"""Sequences of which one is held out from ranking, to score candidates (`steps.prune`)."""
+MMLU = "mmlu"
+"""The score that takes questions, and no held-out text."""
 OFFLINE = "offline"
 """A suite whose answers are short."""
 
@@ -56,8 +60,32 @@ def check(recipe: Recipe, teacher: Shape, loads: Sequence[Load], *, context: int
     """
     check_attention(teacher)
     check_pruning(teacher, recipe.prune)
+    _check_calibration(recipe)
+    if recipe.distill.seq_length > teacher.max_position_embeddings:
+        raise UserError(
+            f"distill.seq_length={recipe.distill.seq_length} is longer than the teacher's context "
+            f"(max_position_embeddings in its config): the nearest is distill.seq_length="
+            f"{teacher.max_position_embeddings}."
+        )
     _check_pairs(recipe, teacher)
     _check_answers(recipe, loads, context or teacher.max_position_embeddings)
+
+
+def _check_calibration(recipe: Recipe) -> None:
+    """An eighth of the sequences is held out, by which a score ranks candidates; sources hold what is published."""
+    asked, length = recipe.prune.calibration_sequences, recipe.scale.calibration_seq_length
+    if recipe.prune.export_config is None and recipe.prune.score != MMLU and asked < HELD_OUT:
+        raise UserError(
+            f"prune.calibration_sequences={asked} leaves prune.score={recipe.prune.score} no text: an eighth of "
+            f"them is held out to score candidates; the nearest is prune.calibration_sequences={HELD_OUT}."
+        )
+    known = [source.available for source in recipe.calibration]
+    if not recipe.scale.world and None not in known and asked * length > (held := sum(filter(None, known))):
+        names = " and ".join(source.name for source in recipe.calibration)
+        raise UserError(
+            f"prune.calibration_sequences={asked} of {length:,} tokens are more than the {held:,} that {names} holds; "
+            f"the nearest is prune.calibration_sequences={held // length}."
+        )
 
 
 def _check_pairs(recipe: Recipe, teacher: Shape) -> None:

@@ -61,7 +61,7 @@ def print_preview(
     console.print(f"[bold]{run.name}[/]: {about}", soft_wrap=True)
     console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
-    console.print(pruning_in_words(recipe, teacher.shape), style="dim", highlight=False, soft_wrap=True)
+    console.print(pruning_in_words(recipe, teacher.shape), style="dim", highlight=False)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))

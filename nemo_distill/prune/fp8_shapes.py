@@ -12,13 +12,17 @@ FP8 tensor cores take no others. The study's student has a side that is none: it
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
+from nemo_distill import families
 from nemo_distill.config.settings import PRUNABLE
+from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.plan.cost import CALIBRATED, Rates
 from nemo_distill.plan.flops import Mode, Work, backward, forward
 from nemo_distill.plan.gpus import H100, Gpu
+from nemo_distill.plan.limits import Asked, searched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,19 @@ def resized(shape: Shape, sizes: dict[str, int], ranked_layers: list[int]) -> Sh
     sizes = dict(sizes)
     kept = sorted(ranked_layers[: sizes.pop("num_layers", shape.num_layers)])
     return dataclasses.replace(shape, pattern="".join(shape.pattern[number - 1] for number in kept), **sizes)
+
+
+def check_alignable(teacher: Shape, asked: Asked, alignment: Alignment) -> None:
+    """Raise `UserError` where no candidate of the search is aligned, whichever layers it keeps."""
+    ranges = searched(asked, families.of(teacher).choices(teacher, asked.divisors))
+    ranges.pop("num_layers", None)
+    sizes = [dict(zip(ranges, one, strict=True)) for one in itertools.product(*ranges.values())]
+    if not any(not alignment.misfits(dataclasses.replace(teacher, **one)) for one in sizes):
+        raise UserError(
+            f"prune.chip_friendly=require: no candidate has {alignment.in_words}, since of the least pruned "
+            f"{'; '.join(alignment.misfits(dataclasses.replace(teacher, **sizes[-1])))}. Lower prune.chip_multiple or "
+            "prune.tensor_parallel, or take prune.chip_friendly=report."
+        )
 
 
 def timed(

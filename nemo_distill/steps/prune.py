@@ -20,6 +20,7 @@ import shutil
 
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.plan.limits import HELD_OUT
 from nemo_distill.prune.calibration import calibration_tokens
 from nemo_distill.prune.fp8_shapes import aligned_in_words, timed
 from nemo_distill.prune.scores import Material, find_score
@@ -53,7 +54,7 @@ def main(spec) -> None:
         spec.progress.update(done=1, total=4, unit="phases", note="loading the teacher")
         module = backends.restore(backend, session, teacher / "checkpoint", shape, runtime=runtime)
         spec.progress.update(done=2, total=4, unit="phases", note="ranking and scoring candidates")
-        held_out = len(tokens) // 8
+        held_out = len(tokens) // HELD_OUT
         material = Material(held_out=tokens[:held_out], tokenizer=tokenizer, mmlu_fraction=config["mmlu_fraction"])
         result = pruning.prune(
             module,

@@ -67,13 +67,15 @@ def test_the_steps_are_told_where_they_lie_and_what_is_in_them(folder):
     assert specs["contamination"].config["sources"] == [notes, stem, tickets | {"sha256": digest}]
 
 
-def test_other_content_or_another_path_runs_what_reads_it_again_and_never_the_pruning(folder):
+def test_other_content_or_another_path_runs_what_reads_it_again_and_not_a_pruning_ranked_over_another(folder):
     from nemo_distill.data.declared import _found
 
-    before = placed()
+    before, ranked_over_it = placed("prune.calibration=sft-general"), placed()
+    assert before["prune"].fingerprint != ranked_over_it["prune"].fingerprint
     (folder / "data" / "tickets" / "b.jsonl").write_bytes((folder / "data" / "tickets" / "a.jsonl").read_bytes())
     _found.cache_clear()
-    after = placed()
+    after = placed("prune.calibration=sft-general")
+    assert ranked_over_it["prune"].fingerprint != placed()["prune"].fingerprint
     changed = {name.partition("-")[0] for name in before if before[name].fingerprint != after[name].fingerprint}
     assert {"prepare", "index", "distill", "contamination"} < changed and not {"prune", "import", "world"} & changed
     moved = placed("blend.sources.tickets.path=data/tickets/a.jsonl")

@@ -1,6 +1,7 @@
 """What tells one teacher's folder from another: computed once, and never believed of a file that changed."""
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -108,8 +109,11 @@ def test_a_dry_run_leaves_open_what_follows_from_a_teacher_that_is_not_hashed(
     monkeypatch.setattr(digests, "_SETTLED_SECONDS", 0.0)
     teacher = tmp_path / "teacher"
     shutil.copytree(DEBUG, teacher)
-    with open(teacher / "model.safetensors", "r+b") as file:
-        file.truncate(AT_ONCE + 1)
+    size = AT_ONCE + 4
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+    with open(teacher / "model.safetensors", "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
     command = ["recipes/distill_v1v3.py", "--dryrun", f"teacher={teacher}"]
 
     def previewed() -> tuple[str, dict[str, str]]:
@@ -128,5 +132,6 @@ def test_a_dry_run_leaves_open_what_follows_from_a_teacher_that_is_not_hashed(
     out, does = previewed()
     assert "skip or run" not in out and does["import-teacher"].startswith("run not done")
     with open(teacher / "model.safetensors", "r+b") as file:
+        file.seek(-5, os.SEEK_END)
         file.write(b"other")
     assert previewed()[1]["import-teacher"] == "skip or run"

@@ -184,6 +184,15 @@ def _distill_config(made: Recipe) -> dict:
         (["distill.cross_entropy=nan"], "distill.cross_entropy=nan is no share"),
         (["distill.cross_entropy=0.1", "distill.fused_loss=false"], "is a part of our own loss, and the framework's"),
         (["prepare.ngram=2"], "prepare.ngram=2 has to be 3 to 50 words"),
+        (["distill.learning_rate=inf"], "distill.learning_rate=inf is no learning rate"),
+        (["distill.milestones={'dbg': (25,)}"], "are given for a scale 'dbg'. Did you mean 'debug'"),
+        (["distill.global_batch_size=1600000000"], "the nearest is distill.global_batch_size=6666666"),
+        (["evaluate.datasets=/nowhere"], "evaluate.datasets=/nowhere: there is no such folder."),
+        (["scale=middle"], "python -m nemo_distill.make_teacher --size middle makes it, and teacher=FOLDER names"),
+        (["runs="], "runs= names no folder: runs=runs is the usual one"),
+        (["runs=s3://bucket/runs"], "runs=s3://bucket/runs is an address, and runs are kept in a folder"),
+        (["runs=/proc/runs"], "runs='/proc/runs' cannot be made: /proc holds no files that stay."),
+        (["prune.calibration="], "prune.calibration= is no source. "),
         (["prepare.boilerplate=0"], "prepare.boilerplate=0 has to be above 0 and up to 1"),
         (["distill.intermediate_layers=(('final', 'final'),)"], "cannot have ('final', 'final')"),
         (
@@ -193,7 +202,7 @@ def _distill_config(made: Recipe) -> dict:
         (["distill.intermediate_layers=(('decoder.final_norm', 'decoder.layers.99'),)"], "the teacher's last layer is"),
     ],
 )
-def test_a_loss_that_cannot_be_is_refused_in_a_sentence(words, sentence, capsys):
+def test_what_cannot_be_is_refused_in_a_sentence(words, sentence, capsys):
     with pytest.raises(SystemExit) as refused:
         main(["recipes/distill_v1v3.py", "--dryrun", *words])
     assert refused.value.code == 2 and sentence in capsys.readouterr().err

@@ -180,7 +180,7 @@ def test_nemo_runs_own_commands_find_the_experiment(workplace, nemo_run):
 
 
 def test_an_unwritable_runs_folder_is_said_in_a_sentence(nemo_run):
-    for runs, reason in (("/proc/runs", "cannot be written"), ("recipes/small.py/x", "is no folder")):
+    for runs, reason in (("/proc/runs", "holds no files that stay"), ("recipes/small.py/x", "is no folder")):
         code, _, err = nemo_run(RECIPE, f"runs={runs}")
         assert code == 2 and reason in err and err.count("\n") == 1
 

@@ -11,16 +11,17 @@ from nemo_distill.config.blend import Blend
 from nemo_distill.config.overrides import override
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import DEBUG, get_scale
-from nemo_distill.config.settings import PRUNABLE, Evaluate, Prune, Settings
+from nemo_distill.config.settings import PRUNABLE, Distill, Evaluate, Prune, Settings
 from nemo_distill.errors import UserError
 from nemo_distill.make_teacher import SHAPE
 from nemo_distill.nemotron_h.published import PUBLISHED
 from nemo_distill.nemotron_h.shape import NANO_9B_V2
 from nemo_distill.outcome.suites import Load, ask
 from nemo_distill.plan.limits import check, pruning_in_words, smallest
+from nemo_distill.prune.fp8_shapes import Alignment, check_alignable
 
 TEACHERS = {"debug": SHAPE, "full": NANO_9B_V2}
-SETTINGS = {"prune": Prune(), "evaluate": Evaluate(), "seed": 1}
+SETTINGS = {"prune": Prune(), "distill": Distill(), "evaluate": Evaluate(), "seed": 1}
 
 
 def recipe(words: str, scale: str) -> Recipe:
@@ -70,6 +71,15 @@ def refusal(words: str, scale: str = "debug", teacher=None) -> str:
             "is no less than the teacher's 1,083,016 parameters: nothing would be pruned",
         ),
         ("debug", "prune.parameters=1", "prune.parameters=1 is no less than the teacher's"),
+        ("debug", "distill.seq_length=512", "distill.seq_length=512 is longer than the teacher's context"),
+        (
+            "debug",
+            "distill.max_iterations=1000000000000",
+            "is an order of 16,000,000,000,000 sequences, which is drawn",
+        ),
+        ("debug", "evaluate.repeats=1000000000", "asks every question so often that no evaluation ends; the most is"),
+        ("debug", "prune.calibration_sequences=7", "leaves prune.score=next_token_loss no text: an eighth of them is"),
+        ("full", "prune.calibration_sequences=1000000000", "more than the 16,000,000,000 that sft-general holds; the"),
         ("full", "prune.export_config={'hidden_size':4300}", "hidden_size=4300: ModelOpt takes multiples of 256 up to"),
         ("full", "prune.export_config={'hidden_size':9999}", "the nearest is 4480"),
         ("full", "prune.export_config={'mamba_num_heads':123}", "multiples of 8 up to the teacher's 128; the nearest"),
@@ -106,6 +116,15 @@ def test_what_cannot_work_is_refused_with_the_nearest_that_does(scale, words, se
 )
 def test_settings_of_the_search_that_stand_for_nothing_are_refused(words, sentence):
     assert sentence in refusal(words)
+
+
+def test_an_aligned_student_that_no_search_can_find_is_refused_and_one_that_it_can_is_not():
+    studys = Alignment(multiple=16, tensor_parallel=8)
+    check_alignable(NANO_9B_V2, recipe("", "full").prune, studys)
+    with pytest.raises(UserError, match=r"no candidate has all matrices in multiples of 4096 .* hidden size 4,480 is"):
+        check_alignable(NANO_9B_V2, recipe("", "full").prune, Alignment(multiple=4096, tensor_parallel=8))
+    with pytest.raises(UserError, match="prune.chip_friendly=require: no candidate has all matrices in multiples of 1"):
+        check_alignable(SHAPE, recipe("", "debug").prune, Alignment(multiple=16, tensor_parallel=1))
 
 
 def test_limits_of_the_search_say_what_it_reaches_and_what_it_cannot():

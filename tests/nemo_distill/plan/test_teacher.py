@@ -11,6 +11,7 @@ from nemo_distill.config.teacher import FOLDER, Teacher
 from nemo_distill.data.hub_errors import MIRROR
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
+from nemo_distill.outcome.weights import check_weights
 from nemo_distill.plan.teacher import look
 
 DEBUG = Path(nemo_distill.__file__).parent / "debug" / "teacher"
@@ -52,6 +53,12 @@ def test_a_folder_is_its_config_and_lies_anywhere(folder, tmp_path):
     assert (again.checkpoint, again.sha256) == (teacher.checkpoint, teacher.sha256) == (FOLDER, teacher.sha256)
     changed(moved, vocab_size=2048)
     assert Teacher.chosen(str(moved)).sha256 != teacher.sha256
+
+
+def test_a_folder_whose_weights_are_not_whole_is_named_with_what_it_lacks(folder):
+    with pytest.raises(UserError, match=r"^teacher=.*: the checkpoint lacks the file '.*/model.safetensors'\.$"):
+        check_weights(str(folder))
+    check_weights(str(DEBUG))
 
 
 @pytest.mark.parametrize(
