@@ -9,6 +9,7 @@ Harnesses report on two scales: NeMo-Skills returns "all float metrics as percen
 (`Benchmark.scale`); a harness that changed its mind is found out by its answers, where it keeps them.
 """
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -86,7 +87,11 @@ class Scores:
         if found.get(name) is None:
             have = sorted(f"{metric}/{score}" for metric, of in scores.items() for score in of)
             more = f" and {len(have) - MOST_NAMED} more" if len(have) > MOST_NAMED else ""
-            raise ValueError(f"{RESULTS} has no score {benchmark.key}: of {task} it has {have[:MOST_NAMED]}{more}.")
+            near = difflib.get_close_matches(f"{metric}/{name}", have, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"{RESULTS} has no score {benchmark.key}: of {task} it has {have[:MOST_NAMED]}{more}.{hint}"
+            )
         with form(f"'{self.file}'"):
             value = number(found[name]["value"], f"the score {benchmark.key}", most=100)
             stderr = (found[name].get("stats") or {}).get("stderr")

@@ -73,8 +73,8 @@ def find_task(name: str, *, runner: str) -> Task:
     if len(found) == 1:
         return found[0]
     if found:
-        names = " and ".join(f"{one.harness}.{one.name}" for one in found)
-        raise ValueError(f"several harnesses have a task {name!r}: {names}.")
+        each = " and ".join(f"{one.harness}.{one.name}" for one in found)
+        raise ValueError(f"several harnesses have a task {name!r}: {each}.")
     names = [f"{one.harness}.{one.name}" if dot else one.name for one in known]
     elsewhere = runner == "direct" and any(one.name == task for one in _launchers())
     hint = (

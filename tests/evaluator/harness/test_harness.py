@@ -150,7 +150,7 @@ def test_a_task_that_a_recipe_declares_is_read_as_one_of_the_suites(evaluated, t
     assert {task.task: task.scores for task in read()} == {one.task: of_the_suite[one.task] for one in DECLARED}
     with pytest.raises(ValueError, match="made 20 requests, 20 of them answered; its questions x repeats are 24"):
         read(questions=6)
-    with pytest.raises(ValueError, match=r"no score aime_2025_nemo_score_micr: .*'score/micro_avg_of_4'"):
+    with pytest.raises(ValueError, match=r"_score_micr: .* Did you mean 'score/micro_avg_of_4'\?"):
         read(score="micr")
     with pytest.raises(ValueError, match="no task 'aime' for My AIME; it has .'aime_2025_nemo'"):
         read(result="aime")
