@@ -8,6 +8,7 @@ that there is nothing to do.
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from nemo_distill.launch import executors
 from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import Executor
 from nemo_distill.outcome.show import print_outcome
-from nemo_distill.run.display import print_nothing_to_do
+from nemo_distill.run.closing import print_done, print_next
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.provenance import redact
 from nemo_distill.run.secrets import secrets_within
@@ -44,7 +45,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     if not (left or ctx.dryrun):
         share(run.runs)
         dataclasses.replace(run, facts=facts).save_if_other()
-        print_nothing_to_do(run, console)
+        print_done(run, console, seconds=None, until=ctx.until)
     else:
         executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
         for line in (*executor.describe(run), *where_tracked(run)):
@@ -58,9 +59,13 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
             raise UserError(unfilled)
         share(run.runs)
         declare(run)
+        begun = time.monotonic()
         executor.launch(dataclasses.replace(run, facts=facts), console, detach=ctx.detach)
+        if not ctx.detach:
+            print_done(run, console, seconds=time.monotonic() - begun, until=ctx.until)
     if not ctx.detach:
         print_outcome(run, console)
+        print_next(run, console, until=ctx.until, command=ctx.command)
 
 
 def check(run: Run) -> None:

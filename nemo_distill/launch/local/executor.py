@@ -16,7 +16,8 @@ from rich.console import Console
 
 from nemo_distill.errors import RunFailed, UserError
 from nemo_distill.launch.executors import site_settings
-from nemo_distill.run.display import Display, print_failure, print_nothing_to_do
+from nemo_distill.run.closing import print_failure
+from nemo_distill.run.display import Display
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.overview import lock_name
@@ -59,10 +60,10 @@ class LocalExecutor:
         with _only_one(run, console):
             left = {name: spec for name, spec in run.specs.items() if not spec.done}
             if not left:  # the command that was waited for has done it all
-                return print_nothing_to_do(run, console)
+                return
             run.make_ready(left.values())
             run.save()
-            with Display(run, console), terminated_like_interrupted():
+            with Display(run, console, parallel=self.parallel_steps), terminated_like_interrupted():
                 from nemo_distill.launch.local.experiment import run_experiment
 
                 failed_before_log = run_experiment(

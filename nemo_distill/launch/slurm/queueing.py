@@ -30,7 +30,8 @@ from nemo_distill.launch.slurm.site import Site
 from nemo_distill.launch.slurm.snapshot import CODE_FOLDER, Code
 from nemo_distill.launch.slurm.undo import undone_if_refused
 from nemo_distill.launch.slurm.watch import Watch, cancel, passing
-from nemo_distill.run.display import Display, print_failure
+from nemo_distill.run.closing import print_failure
+from nemo_distill.run.display import Display
 from nemo_distill.run.job import Job
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run, job_of_step

@@ -57,7 +57,7 @@ def seconds_of(step: str) -> tuple[float, float]:
 
 def test_a_run_makes_every_step_and_the_same_command_again_makes_none(nemo_run, attempts):
     code, out, _ = nemo_run(RECIPE)
-    assert code == 0 and "evaluate-2: done" in out
+    assert code == 0 and "evaluate-2: done" in out and ": 6 steps of small." in out
     run = find("small", runs=Path("runs"))
     assert {state_of(spec) for spec in run.specs.values()} == {State.DONE}
     assert (run.specs["evaluate-2"].folder / "output.txt").read_text() == (
@@ -139,6 +139,7 @@ def test_a_failing_step_fails_the_run_shows_its_log_and_starts_nothing_more(nemo
     assert code == 1
     assert "distill-2 failed: RuntimeError: the disk of the tests is full" in out
     assert "line 29 of distill-2" in out and "line 3 of distill-2" not in out
+    assert out.count("the disk of the tests is full") == 1 and "raised at" in out
     assert "evaluate-2" in out.partition("Not started:")[2]
     assert "evaluate-2 failed" not in out
     assert attempts("runs", "evaluate-2") == 0
@@ -261,7 +262,7 @@ def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplac
     gate.touch()
     outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
-    assert "Nothing to do" in outputs[1]
+    assert "Done in" in outputs[1] and "started" not in outputs[1]
     assert [attempts("runs", step) for step in ("world", "distill-2", "evaluate-2")] == [1, 1, 1]
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nemo_distill.config.plain import fingerprint, resolve_package_paths
 from nemo_distill.errors import PassingError, UserError, bound_to_repeat
-from nemo_distill.run.display import print_failure
+from nemo_distill.run.closing import print_failure
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, Step, damage, is_done, mark_done, place
 
