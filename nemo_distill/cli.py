@@ -389,7 +389,9 @@ def _recipe_command(path: Path, command: list[str]) -> Callable:
         executor: Annotated[str, typer.Option("--executor", "-e", help="Where steps run: local, slurm.")] = "local",
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
         detach: Annotated[bool, typer.Option("--detach", help="Queue the jobs and leave them to the cluster.")] = False,
-        name: Annotated[str, typer.Option("--name", "-n", help="Name of the run.")] = "",
+        name: Annotated[
+            str, typer.Option("--name", "-n", help="Name of the run; else its recipe's, with what is set otherwise.")
+        ] = "",
         until: Annotated[str, typer.Option("--until", help="Stop after this step, and run only what it needs.")] = "",
     ) -> None:
         from nemo_distill.launch.context import Context

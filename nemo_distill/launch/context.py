@@ -93,8 +93,8 @@ class Context:
                 self.own = next((v for v in _defaults(recipe).values() if isinstance(v, Settings)), None)
                 arguments, defaults = _overridden(recipe, settings), _defaults(recipe)
                 as_they_were = [name for name, value in defaults.items() if arguments[name] == value]
-                words = {key: text for key, _, text in (word.partition("=") for word in settings)}
-                self.words = {key: text for key, text in words.items() if key.partition(".")[0] not in as_they_were}
+                typed = {key: text for key, _, text in (word.partition("=") for word in settings)}
+                self.words = {key: text for key, text in typed.items() if key.partition(".")[0] not in as_they_were}
                 recipe(self, **arguments)
         except UserError as error:
             say_error(str(error))

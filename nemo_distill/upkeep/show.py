@@ -53,7 +53,7 @@ def print_runs(listed: Sequence[Listed], unreadable: Sequence[Path], console: Co
         told = wide or run.name == f"{run.recipe}-{run.scale}{suffix(run.changed)}"
         about_it = ", ".join(filter(None, (run.recipe, run.scale, settings)))
         name = Text(run.name) if told else Text.assemble(run.name, (f"\n  {about_it}", "dim"))
-        about = [run.recipe, run.scale, Text(settings, style="dim")] if wide else []
+        about: list[str | Text] = [run.recipe, run.scale, Text(settings, style="dim")] if wide else []
         table.add_row(name, *about, state, f"{run.done}/{run.steps}", average, *sizes, age_text(run.age))
     console.print(table)
     for path in unreadable:
