@@ -151,6 +151,8 @@ def list_(runs: RunsOption = RUNS_FOLDER, json: JsonOption = False) -> None:
     if not runs.is_dir():
         raise UserError(f"there is no folder {runs}.")
     listed, unreadable = list_runs(runs.resolve())
+    if not (listed or unreadable or json):
+        raise UserError(f"there is no run in {runs}.")
     if json:
         print(
             as_json({"schema": SCHEMA, "runs": [one.record() for one in listed], "unreadable": [*map(str, unreadable)]})

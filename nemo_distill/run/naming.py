@@ -95,8 +95,11 @@ def deciding_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def deciding_in(run: Run) -> dict[str, Any]:
-    """The settings that decided the results of a run on disk."""
-    return deciding(run.facts, teacher_of(run))
+    """The settings that decided the results of a run on disk. Raises `UserError` where its file is damaged."""
+    try:
+        return deciding(run.facts, teacher_of(run))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run.path} says of the settings what cannot be: {error}.") from None
 
 
 def teacher_of(run: Run) -> str:
@@ -241,5 +244,5 @@ def _there(name: str, runs: Path) -> Deciding | None:
     path = runs / f"{name}.json"
     try:
         return deciding_in(Run.load(path)) if path.exists() else None
-    except (UserError, KeyError, TypeError, AttributeError, ValueError):
+    except UserError:
         return None

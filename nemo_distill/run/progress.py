@@ -61,10 +61,10 @@ class Progress:
 
     @staticmethod
     def read(folder: Path) -> dict | None:
-        """The last record written into `folder`, or None when the step has not said anything yet."""
+        """The last record written into `folder`, or None when the step has not said anything yet, or it is damaged."""
         try:
             return json.loads((Path(folder) / PROGRESS_FILE).read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
 
 

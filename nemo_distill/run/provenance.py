@@ -96,8 +96,8 @@ def knows_commit(checkout: Path, commit: str) -> bool | None:
 
 
 def files_at(checkout: Path, commit: str, path: str) -> str | None:
-    """The text of the file at `path`, relative to the folder `checkout`, in `commit`; None where it has none."""
-    return _git(checkout, "show", f"{commit}:./{path}")
+    """The text of the file at `path`, from the top of the checkout, in `commit`; None where it has none."""
+    return _git(checkout, "show", f"{commit}:{os.path.normpath(path)}")
 
 
 def package_versions() -> dict[str, str]:

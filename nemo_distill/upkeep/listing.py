@@ -90,30 +90,36 @@ def list_runs(runs: Path) -> tuple[list[Listed], list[Path]]:
         jobs = list(pool.map(_jobs, known))
     listed = []
     for run, its_jobs in zip(known, jobs, strict=True):
-        states = {name: state_of(spec, its_jobs.get(name)) for name, spec in run.specs.items()}
-        milestone, scores = _scores(run)
-        begun = _begun(run)
-        listed.append(
-            Listed(
-                name=run.name,
-                file=run.path,
-                recipe=run.facts.recipe_name,
-                scale=run.facts.scale,
-                executor=run.facts.executor,
-                changed=run.facts.changed,
-                state=overall(run, its_jobs),
-                done=sum(state == State.DONE for state in states.values()),
-                steps=len(states),
-                failed=tuple(name for name, state in states.items() if state in (State.FAILED, State.CUT)),
-                milestone=milestone,
-                scores=scores,
-                size=sum(sizes[folder] for folder in folders[run.path]),
-                own_size=sum(sizes[folder] for folder in folders[run.path] if users[folder] == 1),
-                launched=run.facts.time,
-                age=time.time() - begun,
-            )
-        )
+        own = [folder for folder in folders[run.path] if users[folder] == 1]
+        size, own_size = (sum(sizes[folder] for folder in some) for some in (folders[run.path], own))
+        try:
+            listed.append(_listed(run, its_jobs, size=size, own_size=own_size))
+        except (AttributeError, KeyError, TypeError, ValueError):  # a file that was damaged
+            unreadable.append(run.path)
     return listed, unreadable
+
+
+def _listed(run: Run, jobs: Mapping[str, Job], *, size: int, own_size: int) -> Listed:
+    states = {name: state_of(spec, jobs.get(name)) for name, spec in run.specs.items()}
+    milestone, scores = _scores(run)
+    return Listed(
+        name=run.name,
+        file=run.path,
+        recipe=run.facts.recipe_name,
+        scale=run.facts.scale,
+        executor=run.facts.executor,
+        changed=dict(run.facts.changed),
+        state=overall(run, jobs),
+        done=sum(state == State.DONE for state in states.values()),
+        steps=len(states),
+        failed=tuple(name for name, state in states.items() if state in (State.FAILED, State.CUT)),
+        milestone=milestone,
+        scores=scores,
+        size=size,
+        own_size=own_size,
+        launched=run.facts.time,
+        age=time.time() - _begun(run),
+    )
 
 
 def _folders(run: Run) -> Iterator[Path]:

@@ -100,7 +100,9 @@ def _obstacles(
         of = ", ".join(f"{text} ({_those(made_by, text)})" for text in sorted(commits))
         yield f"Its steps are of several states of the code: {of}."
     elif not commit:
-        yield "Its commit is not known: the package was installed, and no checkout of the project."
+        packages = next(iter(made_by.values())).get("packages", {})
+        version = packages.get("nemo_distill") or packages.get("nemo-distill") or "of an unknown version"
+        yield f"Its commit is not known: nemo-distill {version} was installed, from no checkout of the project."
     elif known is None:
         yield f"{checkout} is no checkout of the project, so whether it has {commit[:12]} is not known: call it there."
     elif not known:

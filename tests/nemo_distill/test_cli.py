@@ -46,7 +46,7 @@ def test_help_lists_the_recipes_with_what_they_say_of_themselves(nemo_run):
     assert nemo_run()[1] == out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["statsu"], ["status"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["statsu"], ["status"], ["list"]], ids=" ".join)
 def test_help_refusals_and_status_wait_for_neither_nemo_run_nor_torch(workplace, arguments):
     modules, done = loaded(*arguments, cwd=workplace)
     assert "typer" in modules and not {"nemo_run", "torch", "numpy"} & modules, done.stderr

@@ -131,6 +131,14 @@ def test_another_version_other_sources_and_another_protocol_are_differences(runs
     assert json.loads(said(capsys, "diff", ONE, file, "--runs", str(runs), "--json")) == found
 
 
+def test_a_run_whose_file_was_damaged_is_said_to_be_and_keeps_no_other_from_being_seen(runs, capsys):
+    change(runs / f"{OTHER}.json", blend={"name": "no shares"}, time=7)
+    listed, unreadable = list_runs(runs)
+    assert [run.name for run in listed] == [ONE] and unreadable == [runs / f"{OTHER}.json"]
+    assert main(["diff", ONE, OTHER, "--runs", str(runs)]) == 2
+    assert f"{runs / OTHER}.json says of the settings what cannot be: 'shares'." in capsys.readouterr().err
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A git checkout with a lock file and the recipe, of one commit."""
@@ -174,7 +182,7 @@ def test_why_a_run_would_be_another_is_said(runs, checkout, capsys, monkeypatch)
 
     assert "Its commit dbb32a4d8d1f8969a26b9f01c03dfa88d0093b69 is not in the checkout" in why()
     change_provenance(runs, ONE, git=None)
-    assert "Its commit is not known: the package was installed" in why()
+    assert "Its commit is not known: nemo-distill 0.1.0 was installed, from no checkout" in why()
     ran(commit=head(checkout), dirty=False)
     assert why() == ""
     ran(("prune",), commit="e" * 40, dirty=False)
