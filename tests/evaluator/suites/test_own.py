@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from core_evals.nemo_distill.instructions import RULES
 from core_evals.nemo_distill.score import score
 from evaluator.suites.own import KINDS, checked, digest_of, read_own
 from evaluator.suites.suite import Own
@@ -60,6 +61,35 @@ def test_answers_are_judged_by_their_kind(kind, tmp_path):
         assert score(question, text) == 0, "what may be reasoning that was cut is no answer"
     for text in WRONG[kind]:
         assert score(question, f"B 62 New York Paris It is blue.</think>{text}") == 0, text
+
+
+FORMS = {
+    "words": (2, "Two words", "One"),
+    "min_words": (2, "Two words", "One"),
+    "max_words": (2, "Two words", "More than two"),
+    "lines": (2, "One\n\nTwo", "One"),
+    "sentences": (2, "It is 3.5. Good!", "It is 3.5."),
+    "bullets": (2, "- one\n* two", "- one\n-two"),
+    "max_characters": (3, " abc ", "abcd"),
+    "starts_with": ("So", "So it is", "so it is"),
+    "ends_with": ("?", "Is it? ", "It is."),
+    "contains": (["a", "b"], "ab", "a"),
+    "excludes": (["a", "b"], "c", "cb"),
+    "uppercase": (True, "ABC 1", "ABc"),
+    "lowercase": (True, "abc", "aBc"),
+    "json": (True, '```json\n{"a": 1}\n```', "{a: 1}"),
+    "commas": (False, "a b", "a, b"),
+}
+
+
+def test_every_rule_of_an_instruction_tells_an_answer_that_follows_it_from_one_that_does_not(tmp_path):
+    rows = [ASK | {"checks": {rule: value}} for rule, (value, _, _) in FORMS.items()]
+    questions = read_own(write(tmp_path / "own.jsonl", *rows), own("instruction"))
+    for question, (rule, (_, right, wrong)) in zip(questions, FORMS.items(), strict=True):
+        assert (score(question, right, ended=True), score(question, wrong, ended=True)) == (1, 0), rule
+    assert {rule.removeprefix("min_").removeprefix("max_") for rule in RULES} == {
+        rule.removeprefix("min_").removeprefix("max_") for rule in FORMS
+    }
 
 
 def test_what_is_asked_is_the_question_in_the_kinds_prompt_or_the_recipes(tmp_path):
