@@ -1,6 +1,6 @@
 """The one error a user is meant to read: a sentence with the offending value and the nearest right one.
 
->>> from nemo_distill.errors import UserError, nearest
+>>> from nemo_distill.errors import UserError, nearest, slip_of
 >>> nearest("locla", ["local", "slurm"])
 "Did you mean 'local'?"
 >>> raise UserError("no executor is called 'locla'. " + nearest("locla", ["local", "slurm"]))
@@ -11,7 +11,7 @@ nemo_distill.errors.UserError: no executor is called 'locla'. Did you mean 'loca
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 EXIT_FAILED = 1
 """A step of the run failed."""
@@ -19,6 +19,8 @@ EXIT_USER_ERROR = 2
 """What was asked for cannot be done as asked; nothing was written."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C, or SIGTERM."""
+ALIKE = 0.7
+"""Share of letters, of both words, that a slip leaves alone."""
 
 
 class UserError(ValueError):
@@ -50,15 +52,29 @@ class RunFailed(Exception):
 
 
 def nearest(word: str, options: Iterable[str], *, most: int = 12) -> str:
-    """A hint that follows a refusal: the option nearest to `word`, or else all of them (at most `most`)."""
+    """A hint that follows a refusal: the option that `word` is a slip of, or else all of them (at most `most`)."""
     known = sorted(set(options))
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean '{close[0]}'?"
+    if close := slip_of(word, known):
+        return f"Did you mean '{close}'?"
     if not known:
         return "There is none."
     listed = ", ".join(f"'{option}'" for option in known[:most])
     return f"Known: {listed}{', ...' if len(known) > most else ''}."
+
+
+def slip_of(word: str, options: Sequence[str], *, alike: float = ALIKE) -> str | None:
+    """The option that `word` is a slip of: another case or punctuation, or about a letter in four; None: it is none.
+
+    >>> slip_of("Learning-Rate", ["learning_rate"]), slip_of("limit", ["suite", "repeats"])
+    ('learning_rate', None)
+    """
+    close = difflib.get_close_matches(_plain(word), list(map(_plain, options)), n=1, cutoff=alike)
+    alike_but_case = [option for option in options if close and _plain(option) == close[0]]
+    return max(alike_but_case, key=lambda one: difflib.SequenceMatcher(None, word, one).ratio(), default=None)
+
+
+def _plain(word: str) -> str:
+    return str(word).lower().replace("-", "_")
 
 
 def say_error(sentence: str) -> None:

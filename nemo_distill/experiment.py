@@ -53,7 +53,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             f"{scale.teacher_made_by} makes it, and teacher=FOLDER names another."
         )
     site, trackers = ctx.executor.evaluations(), chosen(settings.track)
-    recipe, console = Recipe.of(base, settings, scale, at_once=True), Console()
+    recipe, console = Recipe.of(base, settings, scale, at_once=True, written=ctx.own), Console()
     steps, asked = steps_of(recipe, site)
     folder = _runs_folder(settings.runs)
     specs = place(steps, runs=folder)

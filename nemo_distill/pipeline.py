@@ -28,6 +28,11 @@ from nemo_distill.train.course import Course
 
 TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
+KINDS = (
+    *("world", "import", "prune", "prepare", "index", "distill"),
+    *("export", "evaluate", "contamination", "report"),
+)
+"""What the names of steps begin with, up to a dash."""
 
 
 def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[Step]:

@@ -1,6 +1,6 @@
 """Holds what a site says of the cluster that nemo-evaluator-launcher submits to, and of the engine it deploys there.
 
-    cluster = Cluster.of({"hostname": "login", "account": "nvr", "partition": "gpu", "judge_model": "judge"})
+    cluster = Cluster(hostname="login", account="nvr", partition="gpu", judge_model="judge")
     cluster.deciding                # of what decides a score, what differs from the launcher's and our own defaults
     cluster.overrides_of(...)       # the launcher's overrides for one checkpoint and benchmark
 
@@ -12,8 +12,6 @@ import dataclasses
 import difflib
 import hashlib
 import re
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,48 +79,30 @@ class Cluster:
     overrides: tuple[str, ...] = ()
     """More overrides of the launcher, in its own form: `++deployment.port=8100`."""
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any], *, called: str = "evaluation") -> Self:
-        """What `settings` say, None leaving a default. Raises ValueError, in one sentence, for what cannot be."""
-        known = {one.name: one for one in dataclasses.fields(cls)}
-        hints = typing.get_type_hints(cls)
-        given = {}
-        for key, value in settings.items():
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
-                raise ValueError(f"{called} has no setting '{key}'; {hint}")
-            if value is None and key != "gres":
-                continue
-            given[key] = _typed(f"{called}.{key}", value, hints[key])
-        made = cls(**given)
-        made._check(called)
-        return made
-
-    def _check(self, called: str) -> None:
+    def __post_init__(self) -> None:
+        """Raise ValueError, in one sentence that begins with the field, for what a field of its type cannot be."""
         if not _WALLTIME.fullmatch(self.walltime) or not self.seconds:
-            raise ValueError(f"{called}.walltime={self.walltime!r} is no time limit; write HH:MM:SS, e.g. 04:00:00.")
+            raise ValueError(f"walltime={self.walltime!r} is no time limit; write HH:MM:SS, e.g. 04:00:00.")
         for key in ("data_parallel_size", "parallelism", "tokens_per_second", "gpus_per_node"):
             value = getattr(self, key)
             if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{called}.{key}={value} must be above 0.")
+                raise ValueError(f"{key}={value} must be above 0.")
         for harness in self.images:
             if harness not in HARNESSES:
                 near = difflib.get_close_matches(harness, HARNESSES, n=1) or HARNESSES
-                raise ValueError(f"{called}.images has no harness '{harness}'; take {' or '.join(near)}.")
-        for key in ("hf_home", *self.mounts):
-            path = self.hf_home if key == "hf_home" else key
+                raise ValueError(f"images has no harness '{harness}'; take {' or '.join(near)}.")
+        for key, path in (("hf_home", self.hf_home), *(("mounts", path) for path in self.mounts)):
             if path is not None and not Path(path).is_absolute():
-                raise ValueError(f"{called}: '{path}' is mounted into containers and has to be an absolute path.")
+                raise ValueError(f"{key}: '{path}' is mounted into containers and has to be an absolute path.")
         for path in self.mounts.values():
             if not str(path).startswith("/"):
-                raise ValueError(f"{called}.mounts: '{path}' is a folder of a container and has to be absolute.")
+                raise ValueError(f"mounts: '{path}' is a folder of a container and has to be absolute.")
         for override in self.overrides:
             if not re.fullmatch(r"~[\w.]+|\+{0,2}[\w.@/-]+=.*", override):
-                raise ValueError(f"{called}.overrides: '{override}' is no override of the launcher's, KEY=VALUE.")
-        for image in (self.image, *self.images.values()):
+                raise ValueError(f"overrides: '{override}' is no override of the launcher's, KEY=VALUE.")
+        for key, image in (("image", self.image), *(("images", image) for image in self.images.values())):
             if image.startswith("/") and not Path(image).is_file():
-                raise ValueError(f"{called}: the image '{image}' is no file here, where its content is read.")
+                raise ValueError(f"{key}: the image '{image}' is no file here, where its content is read.")
 
     def with_judge(self, environment: Mapping[str, str]) -> Self:
         """The same with the judge that the environment names, where the site names none."""
@@ -148,7 +128,7 @@ class Cluster:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """What is not the default, as plain JSON data that `of` takes."""
+        """What is not the default, as plain JSON data: its fields by name, tuples as lists."""
         default = Cluster()
         values = dataclasses.asdict(self) | {"overrides": list(self.overrides)}
         return {name: value for name, value in values.items() if getattr(self, name) != getattr(default, name)}
@@ -219,27 +199,3 @@ def _content(image: str) -> str:
         return image
     with path.open("rb") as file:
         return f"{path.stat().st_size} bytes, {hashlib.sha256(file.read(HEAD_BYTES)).hexdigest()}"
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    """`value` as the type `hint`. Raises ValueError where it is none."""
-    if isinstance(hint, types.UnionType):
-        (hint,) = (one for one in typing.get_args(hint) if one is not types.NoneType)
-        if value is None:
-            return None
-    origin = typing.get_origin(hint) or hint
-    if origin is dict and isinstance(value, Mapping):
-        return {str(name): one if key.endswith(".sbatch") else str(one) for name, one in value.items()}
-    if origin is tuple and isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
-        return tuple(value)
-    if origin is bool and isinstance(value, bool):
-        return value
-    if origin in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if origin is int and value != int(value):
-            raise ValueError(f"{key}={value} has to be a whole number.")
-        return origin(value)
-    if origin is str and isinstance(value, (str, int)) and not isinstance(value, bool):
-        return str(value)
-    words = {dict: "KEY: VALUE pairs", tuple: "a list of texts", bool: "true or false", int: "a whole number",
-             float: "a number", str: "a text"}[origin]  # fmt: skip
-    raise ValueError(f"{key}={value!r} has to be {words}.")

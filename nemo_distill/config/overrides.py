@@ -9,29 +9,32 @@ Traceback (most recent call last):
     ...
 nemo_distill.errors.UserError: there is no setting 'distil.learning_rate'. Did you mean 'distill.learning_rate'?
 
-NeMo-Run's own parser is not used for settings: it builds a changed dataclass from the class's defaults and so loses
-what the recipe had set on the instance, and it knows neither tuples nor `X | None`.
+What a value can be is a matter of `nemo_distill.config.values`, which site files and recipes go by as well. NeMo-Run's
+own parser is not used: it builds a changed dataclass from the class's defaults and so loses what the recipe had set on
+the instance, and it knows neither tuples nor `X | None`.
 """
 
-import ast
 import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from nemo_distill.config import values
+from nemo_distill.config.hints import hint_for
+from nemo_distill.config.values import PartOf
+from nemo_distill.errors import UserError
 
-from nemo_distill.errors import UserError, nearest
 
-_PLAINLY = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def override(defaults: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
+def override(
+    defaults: Mapping[str, Any], words: Iterable[str], *, kinds: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """`defaults` with every `key=value` of `words` applied; all changes to one dataclass at once.
 
     Args:
         defaults: The settings by name: dataclasses, which are changed by field, dicts, by key, or plain values.
-        words: `key=value` or `key.sub=value`. Values are Python literals; anything else is taken as text.
+        words: `key=value` or `key.sub=value`; a group of settings also as `key={sub: value}`.
+        kinds: Types of settings by name, where a default does not say it.
 
     Raises:
         UserError: For a word without `=`, an unknown key, a value of the wrong type, and for whatever a dataclass
@@ -41,19 +44,29 @@ def override(defaults: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            hint = f"Give {word}=value." if word in names(defaults) else nearest(word, names(defaults))
-            raise UserError(f"'{word}' is no setting: settings look like key=value. {hint}")
-        path = key.split(".")
-        hint = _hint(defaults, path)
-        if hint is None:
-            raise UserError(f"there is no setting '{key}'. {nearest(key, names(defaults))}")
+            hint = f"Give {word}=value." if word in names(defaults) else hint_for(word, names(defaults))
+            raise UserError(f"'{word}' is no setting: settings look like key=value. {hint}".rstrip())
+        place = _placed(defaults, key, kinds)
+        if place is None:
+            raise UserError(f"there is no setting '{key}'. {hint_for(key, names(defaults))}".rstrip())
+        path, kind = place
         branch = changes
         for part in path[:-1]:
             branch = branch.setdefault(part, {})
             if isinstance(branch, _Leaf):
                 raise UserError(f"'{word}' changes a part of what another setting replaces.")
-        branch[path[-1]] = _Leaf(_convert(key, text, hint))
-    changed = {name: _rebuilt(defaults[name], change, name) for name, change in changes.items()}
+        if _is_group(kind):
+            given = values.data_of(path, text, kind)
+            if not isinstance(given, Mapping):
+                said = f"there is no setting '{key}': it has parts, {key}.NAME=value."
+                raise UserError(f"{said} {hint_for(key, names(defaults))}".rstrip())
+            branch = branch.setdefault(path[-1], {})
+            branch.update({name: _Leaf(value) for name, value in values.fields_of(path, given, kind).items()})
+        else:
+            branch[path[-1]] = _Leaf(values.word_of(path, text, kind))
+    changed = {
+        name: _rebuilt(defaults[name], type(defaults[name]), change, (name,)) for name, change in changes.items()
+    }
     return {**defaults, **changed}
 
 
@@ -62,7 +75,7 @@ def names(defaults: Mapping[str, object]) -> list[str]:
     found = []
     for name, value in defaults.items():
         if dataclasses.is_dataclass(value):
-            found += [f"{name}.{inner}" for inner in names(_fields(value))]
+            found += [f"{name}.{inner}" for inner in _names_in(type(value), value)]
         elif isinstance(value, Mapping):
             found += [f"{name}.{key}" for key in value]
         else:
@@ -75,56 +88,67 @@ class _Leaf:
     value: object
 
 
-def _fields(value) -> dict[str, object]:
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+def _names_in(kind: Any, value: object) -> Iterable[str]:
+    hints = values.hints_of(kind)
+    for name in values.settable(kind):
+        inner, held = values.plain_type(hints[name]), getattr(value, name, None)
+        if _is_group(inner):
+            yield from (f"{name}.{part}" for part in _names_in(inner, held))
+        elif isinstance(held, Mapping) and held and inner is values.dict_in(inner):
+            yield from (f"{name}.{key}" for key in held)
+        else:
+            yield name
 
 
-def _hint(defaults: Mapping[str, object], path: list[str]):
-    """The type of the setting at `path`; None when there is no such setting."""
-    name, *rest = path
+def _is_group(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind) and isinstance(kind, type)
+
+
+def _placed(defaults: Mapping[str, object], key: str, kinds: Mapping[str, Any]) -> tuple[tuple[str, ...], Any] | None:
+    """What leads to the setting called `key`, and its type with its rules; None when there is no such setting."""
+    name, *rest = key.split(".")
     if name not in defaults:
         return None
-    owner, hint = defaults[name], type(defaults[name])
-    for part in rest:
-        if dataclasses.is_dataclass(owner):
-            hints = typing.get_type_hints(type(owner))
-            if part not in hints:
+    path, hint = [name], kinds.get(name, object if defaults[name] is None else type(defaults[name]))
+    while rest:
+        kind = values.dict_in(values.plain_type(hint))
+        if isinstance(kind, PartOf):
+            kind = kind.kind
+        if _is_group(kind):
+            part, *rest = rest
+            if part not in values.hints_of(kind):
                 return None
-            owner, hint = getattr(owner, part), hints[part]
-        elif isinstance(owner, Mapping) and part:
-            arguments = typing.get_args(hint)
-            owner, hint = owner.get(part), arguments[1] if len(arguments) == 2 else object
+            hint = values.hints_of(kind)[part]
+        elif (typing.get_origin(kind) or kind) is dict:
+            of_key, hint = typing.get_args(kind) or (str, object)
+            # A key may have dots in it: distill-2.5B. What holds no parts is what the last word is of.
+            inner = values.plain_type(hint)
+            deep = isinstance(inner, PartOf) or _is_group(inner) or (typing.get_origin(inner) or inner) is dict
+            several = len(rest) - 1 if deep and len(rest) > 1 else len(rest)
+            part, rest = ".".join(rest[:several]), rest[several:]
+            if not part:
+                return None
+            values.key_of(tuple(path), part, of_key)
         else:
             return None
-    return None if dataclasses.is_dataclass(owner) else hint
+        path.append(part)
+    return tuple(path), hint
 
 
-def _convert(key: str, text: str, hint):
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = None if text in ("null", "none") else text
-    if isinstance(value, str) and any(typing.get_origin(kind) is tuple for kind in (hint, *typing.get_args(hint))):
-        value = tuple(part.strip() for part in text.split(","))
-    if hint is str or (value is not None and str in typing.get_args(hint) and float not in typing.get_args(hint)):
-        value = text
-    try:
-        return TypeAdapter(hint, config={"arbitrary_types_allowed": True}).validate_python(value)
-    except ValidationError as error:
-        wanted = [_PLAINLY[kind] for kind in (hint, *typing.get_args(hint)) if kind in _PLAINLY]
-        reason = f"it has to be {wanted[0]}" if wanted else error.errors()[0]["msg"]
-        raise UserError(f"{key}={text} cannot be: {reason}.") from None
-
-
-def _rebuilt(value, change, where: str):
+def _rebuilt(value: Any, hint: Any, change: Any, path: tuple[str, ...]) -> Any:
     if isinstance(change, _Leaf):
         return change.value
-    if isinstance(value, Mapping):
-        return {**value, **{key: _rebuilt(value.get(key), inner, f"{where}.{key}") for key, inner in change.items()}}
-    inner = {name: _rebuilt(getattr(value, name), part, f"{where}.{name}") for name, part in change.items()}
-    try:
-        return dataclasses.replace(value, **inner)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from None
+    kind = values.dict_in(values.plain_type(hint))
+    if _is_group(kind):
+        hints = values.hints_of(kind)
+        inner = {
+            name: _rebuilt(getattr(value, name, None), hints[name], part, (*path, name))
+            for name, part in change.items()
+        }
+        if value is None:
+            return values.build(path, kind, inner)
+        return values.made(path, lambda: dataclasses.replace(value, **inner))
+    inner_hint = object if isinstance(kind, PartOf) else (typing.get_args(kind) or (str, object))[1]
+    held = value if isinstance(value, Mapping) else {}
+    new = {key: _rebuilt(held.get(key), inner_hint, part, (*path, key)) for key, part in change.items()}
+    return {**held, **new}

@@ -56,18 +56,20 @@ class Recipe:
     """Seed of the sample order and of the answers."""
 
     @classmethod
-    def of(cls, name: str, settings: Settings, scale: Scale, *, at_once: bool = False) -> "Recipe":
+    def of(
+        cls, name: str, settings: Settings, scale: Scale, *, at_once: bool = False, written: Settings | None = None
+    ) -> "Recipe":
         """The recipe that `settings` are at `scale`, which fills in what they leave open.
 
-        Where the teacher would take long to hash, `at_once` leaves that for later (`Teacher.hashed`). Raises
-        `UserError` for settings that the scale's models cannot have.
+        Where the teacher would take long to hash, `at_once` leaves that for later (`Teacher.hashed`). A milestone may
+        be called by its label among those of `written`, the settings before a command changed them, or of the scale.
+        Raises `UserError` for settings that the scale's models cannot have.
         """
-        distill, prune, prepare = settings.distill, settings.prune, settings.prepare
-        if isinstance(distill.milestones, dict):
-            for of in distill.milestones:
-                if of not in SCALES:
-                    raise UserError(f"distill.milestones are given for a scale '{of}'. {nearest(of, SCALES)}")
-            distill = dataclasses.replace(distill, milestones=distill.milestones.get(scale.name))
+        prune, prepare = settings.prune, settings.prepare
+        said = dataclasses.replace(settings.distill, milestones=_milestones_at(settings, scale))
+        distill = _filled(scale.distill, said)
+        tables = [_milestones_at(written or settings, scale), scale.distill.milestones]
+        distill = dataclasses.replace(distill, milestones=_labelled(distill, tables))
         another = settings.teacher not in ("", scale.teacher)
         how = {name: getattr(prune, name) for name in ("parameters", "export_config")}
         if how == dict.fromkeys(how):  # the two are ways to say the same thing: one that is given displaces the other
@@ -86,7 +88,7 @@ class Recipe:
                 _filled(scale.prepare, prepare), tokens=None if prepare.tokens is None else parse_tokens(prepare.tokens)
             ),
             prune=dataclasses.replace(_filled(scale.prune, prune), **how),
-            distill=_filled(scale.distill, distill),
+            distill=distill,
             evaluate=_filled(scale.evaluate, settings.evaluate),
             layout=_filled(scale.layout, settings.layout),
             health=settings.health,
@@ -140,6 +142,29 @@ def _calibration(blend: Blend, name: str | None, scale: Scale) -> tuple[Source, 
     if name not in SOURCES:
         raise UserError(f"prune.calibration={name} is no source. {nearest(name, [*blend.sources, *SOURCES])}")
     return (SOURCES[name],)
+
+
+def _milestones_at(settings: Settings, scale: Scale) -> tuple[int | str, ...] | None:
+    """The milestones that `settings` have at that scale; None: they leave them open."""
+    said = settings.distill.milestones
+    for of in said if isinstance(said, dict) else ():
+        if of not in SCALES:
+            raise UserError(f"distill.milestones are given for a scale '{of}'. {nearest(of, SCALES)}")
+    return said.get(scale.name) if isinstance(said, dict) else said
+
+
+def _labelled(distill: Distillation, tables: list[tuple[int | str, ...] | None]) -> tuple[int | str, ...]:
+    """The milestones, those that are a label in one of the `tables`, the first that has it, as its iteration."""
+    schedule = Schedule.of(dataclasses.asdict(distill))
+    labels: dict[str, int] = {}
+    for table in tables:
+        there = [one for one in table or () if isinstance(one, int) and 0 < one <= schedule.max_iterations]
+        if there and there == sorted(set(there)):
+            labels = {milestone.label: milestone.iteration for milestone in schedule.milestones(there)} | labels
+    return tuple(
+        labels[one] if isinstance(one, str) and one in labels and not schedule.ends_at(one) else one
+        for one in distill.milestones
+    )
 
 
 def _filled(default: T, given: object) -> T:

@@ -105,6 +105,10 @@ class Schedule:
             return nearest
         raise UserError(f"{tokens} tokens {problem}; the nearest is {self.tokens(nearest):,}, iteration {nearest:,}.")
 
+    def ends_at(self, tokens: int | str) -> bool:
+        """Whether an iteration ends at `tokens`."""
+        return parse_tokens(tokens) % self.tokens_per_iteration == 0
+
     def milestones(self, iterations: Iterable[int | str]) -> tuple[Milestone, ...]:
         """The milestones after `iterations`, which rise; raises `UserError` with the one that cannot be.
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from nemo_distill import launch
+from nemo_distill.config.values import Misfit, fields_of
+from nemo_distill.config.written import Said, Unreadable, read, resolve
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run
@@ -122,7 +124,7 @@ def missing(executor: Executor) -> str | None:
             given = f"or give executor.{field.name}=... on the command line."
             if path is None:
                 return f"fill in {field.name}, {given}"
-            line = _line_of(path, field.name)
+            line = _said(path).line((field.name,))
             if path.name.endswith(EXAMPLE):
                 own = path.with_name(path.name.replace(EXAMPLE, ".yaml"))
                 return f"{path} is an example: cp {path} {own} and fill in {field.name} there, on line {line}, {given}"
@@ -138,26 +140,29 @@ def site_file(name: str) -> Path | None:
 
 
 def site_settings(name: str, kind: type) -> dict[str, Any]:
-    """The settings of the executor `name`, its keys checked against the fields of `kind`; empty without a file."""
+    """The settings of the executor `name`, as fields of the dataclass `kind`; empty without a file.
+
+    Raises `UserError`, with file and line, for what cannot be.
+    """
     path = site_file(name)
     if path is None:
         return {}
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(path), resolve=True) or {}
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}:1: settings look like `key: value`.")
-    known = {field.name for field in dataclasses.fields(kind) if field.init}
-    for key in map(str, settings):
-        if key not in known:
-            raise UserError(f"{path}:{_line_of(path, key)}: there is no setting '{key}'. {nearest(key, known)}")
-    return {str(key): value for key, value in settings.items()}
+        said = _said(path)
+        return fields_of((), said.data, kind)
+    except Unreadable as error:
+        raise UserError(f"{path}:{error.at}: {error}") from None
+    except Misfit as error:
+        raise UserError(f"{path}:{said.line(error.path)}: {error}") from None
 
 
-def _line_of(path: Path, key: str) -> int:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return next((number for number, line in enumerate(lines, 1) if line.startswith(f"{key}:")), 1)
+def _said(path: Path) -> Said:
+    try:
+        said = read(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    said.data = {} if said.data is None else said.data
+    if not isinstance(said.data, dict):
+        raise Unreadable("settings look like `key: value`.", line=1, column=1)
+    resolve(said)
+    return said

@@ -27,6 +27,7 @@ from evaluator.suites.suite import Suite, identity_of
 from nemo_distill.config.benchmarks import files_of
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.config.resolved import Evaluation
+from nemo_distill.config.values import build
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.benchmarks import entry_of, with_declared, with_tasks
 
@@ -198,10 +199,8 @@ def paths(files: Mapping[str, str]) -> dict[str, Path]:
 
 def cluster_of(site: Mapping[str, Any]) -> Cluster:
     """The cluster that a site's settings say, with the judge of the environment where they name none."""
-    try:
-        return Cluster.of(site, called="executor.evaluation").with_judge(os.environ)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    cluster: Cluster = build(("executor", "evaluation"), Cluster, site)
+    return cluster.with_judge(os.environ)
 
 
 def _unready(suite: Suite, cluster: Cluster) -> str:

@@ -7,7 +7,7 @@
 
 from dataclasses import dataclass
 
-from nemo_distill.errors import UserError, nearest
+from nemo_distill.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ GPUS = {gpu.name: gpu for gpu in (H100, H200)}
 
 
 def get_gpu(name: str) -> Gpu:
-    """The GPU called `name`; raises `UserError` with the nearest name there is."""
+    """The GPU called `name`; raises `UserError` with all that are known, for one is no slip of another."""
     if name not in GPUS:
-        raise UserError(f"layout.gpu={name}: nothing is known of such a GPU. {nearest(name, GPUS)}")
+        raise UserError(f"layout.gpu={name}: nothing is known of such a GPU. Known: {', '.join(GPUS)}.")
     return GPUS[name]

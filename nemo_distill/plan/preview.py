@@ -59,7 +59,7 @@ def print_preview(
     executor = run.facts.executor
     about = f"{recipe.scale.name} scale, executor {executor}, seed {recipe.seed}"
     console.print(f"[bold]{run.name}[/]: {about}", soft_wrap=True)
-    console.print(f"in {run.runs}", style="dim", highlight=False, soft_wrap=True)
+    console.print(f"in {run.runs}", style="dim", highlight=False, markup=False, soft_wrap=True)
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
     console.print(pruning_in_words(recipe, teacher.shape), style="dim", highlight=False)
     console.print()

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
+from nemo_distill.config.values import Variable, between
 from nemo_distill.errors import RunFailed, UserError
 from nemo_distill.launch.executors import site_settings
+from nemo_distill.outcome.suites import Cluster
 from nemo_distill.run.closing import print_failure
 from nemo_distill.run.display import Display
 from nemo_distill.run.locks import held_in
@@ -30,16 +32,16 @@ class LocalExecutor:
 
     name: ClassVar[str] = "local"
     scale: ClassVar[str] = "debug"
-    parallel_steps: int = 2
+    parallel_steps: Annotated[int, between(1, 64)] = 2
     """Steps that run at the same time: a milestone is evaluated while the next one trains."""
-    env_vars: dict[str, str] = dataclasses.field(default_factory=dict)
+    env_vars: dict[Variable, str] = dataclasses.field(default_factory=dict)
     """Environment variables of every step."""
-    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Cluster that suites of nemo-evaluator-launcher run on: keys of `evaluator.harness.cluster.Cluster`."""
+    evaluation: Cluster = Cluster()
+    """Cluster that suites of nemo-evaluator-launcher run on."""
 
     def evaluations(self) -> Mapping[str, Any]:
         """As the site says it."""
-        return self.evaluation
+        return self.evaluation.plain
 
     def check(self, run: Run, *, dryrun: bool, detach: bool) -> None:
         """Raise `UserError` for what takes a cluster."""
@@ -79,9 +81,10 @@ def made() -> LocalExecutor:
     """The executor as the site's settings have it: this Python first on the path, one thread to a step."""
     settings = site_settings("local", LocalExecutor)
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")])),
         # One thread per step: two run at once, and sums come out in the same order every time.
         "OMP_NUM_THREADS": "1",
+        "PYTHONSAFEPATH": "1",  # no file of the current folder is a library's module
     }
     return LocalExecutor(**{**settings, "env_vars": environment | settings.get("env_vars", {})})
 

@@ -15,7 +15,9 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from nemo_distill.config.values import FILE, NOT_EMPTY, between
 from nemo_distill.run.job import Job
 
 _FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "UserName", "Comment")
@@ -30,15 +32,15 @@ class SlurmSilent(Exception):
 class Tunnel:
     """How to reach, by ssh, the host where a cluster's commands run."""
 
-    host: str
+    host: Annotated[str, NOT_EMPTY]
     """Its name."""
     user: str | None = None
     """User there; None: what ssh makes of it."""
-    port: int | None = None
+    port: Annotated[int, between(1, 65_535)] | None = None
     """Port of its ssh server; None: the usual one."""
-    identity: str | None = None
+    identity: Annotated[str, FILE] | None = None
     """File of a private key."""
-    config: str | None = None
+    config: Annotated[str, FILE] | None = None
     """File in place of ~/.ssh/config."""
 
 

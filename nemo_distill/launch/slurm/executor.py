@@ -3,26 +3,27 @@
 made().launch(run, console, detach=False)         # made of recipes/executors/slurm.yaml
 """
 
-import dataclasses
 import os
+import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.console import Console
 
 from nemo_distill.errors import UserError, nearest
-from nemo_distill.launch.executors import site_settings
-from nemo_distill.launch.slurm.commands import Tunnel
+from nemo_distill.launch.executors import site_file, site_settings
 from nemo_distill.launch.slurm.limits import seconds_of
 from nemo_distill.launch.slurm.options import JobOptions
 from nemo_distill.launch.slurm.site import Site, waits
+from nemo_distill.pipeline import KINDS, PRUNED, TEACHER
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.ranks import Processes
 
-UNCOMMITTED = ("package", "refuse")
-"""What can become of uncommitted changes."""
+_LABEL = re.compile(rf"{TEACHER}|{PRUNED}|[\d.]+[KMBT]?")
+"""What may follow a step's kind and a dash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +35,17 @@ class SlurmExecutor(Site):
 
     def check(self, run: Run, *, dryrun: bool, detach: bool) -> None:
         """Raise `UserError` for what Slurm or NeMo-Run would stumble over later."""
-        if self.uncommitted not in UNCOMMITTED:
-            hint = nearest(self.uncommitted, UNCOMMITTED)
-            raise UserError(f"executor.uncommitted='{self.uncommitted}' is no choice. {hint}")
-        known = [field.name for field in dataclasses.fields(JobOptions)]
-        for step, values in self.steps.items():
-            for key in values:
-                if key not in known:
-                    raise UserError(f"executor.steps.{step} has no setting '{key}'. {nearest(key, known)}")
         _check_paths(run.runs)
+        _check_steps(self.steps, run)
         for step, job in (("", self), *((f"steps.{name}.", self.of_step(name)) for name in self.steps)):
             seconds = seconds_of(job.time)
-            if seconds is None:
-                raise UserError(f"executor.{step}time='{job.time}' is no time limit of Slurm's, e.g. 04:00:00 or 1-12.")
-            if seconds <= job.warn_seconds:
+            if seconds is not None and seconds <= job.warn_seconds:
                 raise UserError(
                     f"executor.{step}time='{job.time}' leaves no time before the warning: executor.warn_seconds="
                     f"{job.warn_seconds} has to be less."
                 )
+            if self.tunnel is None:  # else what is there is not seen from here
+                _check_container(job, f"executor.{step}")
         if self.uncommitted == "refuse" and self.code.git and self.code.changed:
             names = [line[6:] for line in (self.code.git["diff"] or "").splitlines() if line.startswith("+++ b/")]
             names += self.code.git["untracked"]
@@ -103,24 +97,31 @@ def _check_paths(runs: Path) -> None:
             )
 
 
+def _check_steps(steps: Iterable[str], run: Run) -> None:
+    """Raise `UserError` for a key of `steps` that no step of any run has for its name, or for the part before a dash.
+
+    A site's file is for all runs: it may name a milestone that this one has not.
+    """
+    there = {part for name in run.specs for part in (name, name.partition("-")[0])}
+    for step in steps:
+        kind, dash, label = step.partition("-")
+        known = step in there or (kind in KINDS and (not dash or _LABEL.fullmatch(label)))
+        if not known:
+            raise UserError(f"executor.steps has no step '{step}'. {nearest(step, there | set(KINDS))}")
+
+
+def _check_container(job: JobOptions, key: str) -> None:
+    """Raise `UserError` for an image's file, or a folder to mount, that is not there."""
+    image = job.container_image
+    if image and image.startswith(("/", "./", "../", "~")) and not Path(image).is_file():
+        raise UserError(f"{key}container_image={image} is no file on this machine.")
+    for mount in job.container_mounts:
+        if not Path(mount.partition(":")[0]).exists():
+            raise UserError(f"{key}container_mounts has {mount}, and there is no {mount.partition(':')[0]} here.")
+
+
 def made() -> SlurmExecutor:
     """The executor as the site's settings have it. Raises `UserError` where a site has none."""
-    settings = site_settings("slurm", SlurmExecutor)
-    if not settings:
+    if site_file("slurm") is None:
         raise UserError("there is no recipes/executors/slurm.yaml here to say which account and partition to use.")
-    given = {key: value for key, value in settings.items() if value is not None}
-    return SlurmExecutor(**{**given, "tunnel": _tunnel(given.get("tunnel") or {})})
-
-
-def _tunnel(settings: Any) -> Tunnel | None:
-    """The way that the site's settings describe; None where they name no host. Raises `UserError`."""
-    known = [field.name for field in dataclasses.fields(Tunnel)]
-    if not isinstance(settings, dict):
-        raise UserError(f"executor.tunnel='{settings}' has to say more: tunnel: {{host: {settings}}}.")
-    given = {key: value for key, value in settings.items() if value is not None}
-    for key in given:
-        if key not in known:
-            raise UserError(f"executor.tunnel has no setting '{key}'. {nearest(str(key), known)}")
-    if given and "host" not in given:
-        raise UserError(f"executor.tunnel has {', '.join(given)} but no host to reach.")
-    return Tunnel(**given) if given else None
+    return SlurmExecutor(**site_settings("slurm", SlurmExecutor))

@@ -127,6 +127,7 @@ def _setup(job: Site, values: dict[str, str], *, code: Path, shared: bool) -> li
     else:
         lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
     lines.append(f'export PYTHONPATH={code}:{code}/evaluator"${{PYTHONPATH:+:$PYTHONPATH}}"')
+    lines.append("export PYTHONSAFEPATH=1")  # no file of the current folder is a library's module
     # NeMo-Run replaces "/nemo_run" throughout the script; two quotes in it, which the shell drops, hide it.
     lines += [
         f"export {name}={shlex.quote(value)}".replace("/nemo_run", "/nemo''_run") for name, value in values.items()

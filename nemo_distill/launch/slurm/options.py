@@ -8,51 +8,72 @@ each launch. Slurm's own options are explained by `man sbatch`.
 
 import copy
 import dataclasses
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from nemo_distill.config.values import NOT_EMPTY, Elsewhere, Rule, Variable, at_least, one_of
 from nemo_distill.launch.executors import MISSING
+from nemo_distill.launch.slurm.limits import seconds_of
+
+YEAR = 366 * 86_400
+"""Longest time limit in seconds: what is longer is mistyped."""
+Text = Annotated[str, NOT_EMPTY]
+Count = Annotated[int, at_least(1)]
+TimeLimit = Annotated[
+    str,
+    Rule(lambda time: 0 < (seconds_of(time) or 0) <= YEAR, "a time limit of Slurm's, e.g. 04:00:00 or 1-12"),
+]
+Memory = Annotated[
+    str, Rule(lambda size: bool(re.fullmatch(r"\d+([KMGT]B?)?", size, re.I)), "memory as Slurm writes it, e.g. 64G")
+]
+Exclusive = Annotated[bool | str, one_of("true", "false", "user", "mcs", "topo")]
+Mount = Annotated[
+    str, Rule(lambda mount: bool(re.fullmatch(r"/[^:]*:/[^:]*(:[^:]+)?", mount)), "/host/path:/container/path")
+]
+NO_GROUP = Elsewhere("a step is one job, and no group of tasks")
+NO_LAUNCHER = Elsewhere("a step's ranks are started by torchrun already")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
     """A Slurm job's options."""
 
-    account: str = MISSING
+    account: Text = MISSING
     """Account that pays."""
-    partition: str | None = None
+    partition: Text | None = None
     """Partition, or several with commas between them."""
-    qos: str | None = None
+    qos: Text | None = None
     """Quality of service."""
-    time: str = "00:10:00"
+    time: TimeLimit = "00:10:00"
     """Time limit, as Slurm writes it."""
-    cpus_per_task: int | None = None
+    cpus_per_task: Count | None = None
     """CPU cores of a task."""
-    cpus_per_gpu: int | None = None
+    cpus_per_gpu: Count | None = None
     """CPU cores of a GPU."""
-    gpus_per_node: int | None = None
+    gpus_per_node: Count | None = None
     """GPUs of a node; a job of many ranks asks for as many as it has on a node. None: they are counted otherwise."""
-    gpus_per_task: int | None = None
+    gpus_per_task: Count | None = None
     """GPUs of a task."""
-    gres: str | None = None
+    gres: Text | None = None
     """Generic resources, e.g. `gpu:h100:8`."""
-    mem: str | None = None
+    mem: Memory | None = None
     """Memory of a node, e.g. `64G`."""
-    mem_per_gpu: str | None = None
+    mem_per_gpu: Memory | None = None
     """Memory for each GPU."""
-    mem_per_cpu: str | None = None
+    mem_per_cpu: Memory | None = None
     """Memory for each CPU core."""
-    constraint: str | None = None
+    constraint: Text | None = None
     """Features that nodes need to have."""
-    exclude: str | None = None
+    exclude: Text | None = None
     """Nodes to leave out."""
-    exclusive: bool | str | None = None
+    exclusive: Exclusive | None = None
     """Whether a job has its nodes to itself, or among whom it has."""
-    network: str | None = None
+    network: Text | None = None
     """Options of the network."""
-    segment: int | None = None
+    segment: Count | None = None
     """Nodes of a block of the topology."""
-    open_mode: str = "append"
+    open_mode: Annotated[str, one_of("append", "truncate")] = "append"
     """Whether a requeued job's log goes on (`append`) or begins anew (`truncate`)."""
     additional_parameters: dict[str, Any] | None = None
     """Other options of sbatch, by name."""
@@ -60,51 +81,52 @@ class JobOptions:
     """Arguments of srun."""
     setup_lines: str | None = None
     """Lines for the shell before a step."""
-    env_vars: dict[str, str] = dataclasses.field(default_factory=dict)
+    env_vars: dict[Variable, str] = dataclasses.field(default_factory=dict)
     """Environment variables of every step."""
-    container_image: str | None = None
+    container_image: Text | None = None
     """Image, or its file, for pyxis; None: no container."""
-    container_mounts: list[str] = dataclasses.field(default_factory=list)
+    container_mounts: list[Mount] = dataclasses.field(default_factory=list)
     """What a container sees, each as `/host/path:/container/path`."""
-    container_env: list[str] | None = None
+    container_env: list[Variable] | None = None
     """Names of variables that a container takes over."""
-    dependency_type: str = "afterok"
+    dependency_type: Annotated[str, Elsewhere("a step waits for the success of what it depends on")] = "afterok"
     """What a job waits for of those before it."""
     memory_measure: bool = False
     """Whether NeMo-Run logs the GPUs' memory beside a step."""
-    retries: int = 0
+    retries: Annotated[int, Elsewhere("say executor.requeues")] = 0
     """How often NeMo-Run's script requeues a job that failed, whatever the reason."""
-    launcher: str | None = None
+    launcher: Annotated[str | None, NO_LAUNCHER] = None
     """NeMo-Run's launcher; None: a step's ranks are started by torchrun already."""
-    torchrun_nproc_per_node: int | None = None
+    torchrun_nproc_per_node: Annotated[int | None, NO_LAUNCHER] = None
     """Ranks on a node for NeMo-Run's launcher."""
 
-    job_name_prefix: str | None = None
+    job_name_prefix: Annotated[str | None, Elsewhere("a job is called RUN.STEP, and --name names the run")] = None
     """Set for each job: RUN and a dot."""
-    nodes: int = 1
+    nodes: Annotated[int, Elsewhere("say layout.nodes")] = 1
     """Set for each job, by the layout."""
-    ntasks_per_node: int = 1
+    ntasks_per_node: Annotated[int, Elsewhere("say layout.gpus_per_node")] = 1
     """Set for each job: one, which starts the ranks."""
-    comment: str | None = None
+    comment: Annotated[str | None, Elsewhere("it is the step's folder, by which its job is found")] = None
     """Set for each job: the step's folder."""
-    signal: str | None = None
+    signal: Annotated[str | None, Elsewhere("say executor.warn_seconds")] = None
     """Set for each job: the warning before its time limit (executor.warn_seconds)."""
 
-    array: str | None = None
+    array: Annotated[str | None, NO_GROUP] = None
     """An array's indices, which no step has a use for."""
-    heterogeneous: bool = False
+    heterogeneous: Annotated[bool, NO_GROUP] = False
     """Whether tasks of a group differ; a step is no group."""
-    het_group_indices: list[int] | None = None
+    het_group_indices: Annotated[list[int] | None, NO_GROUP] = None
     """The groups of such tasks."""
-    wait_time_for_group_job: int = 30
+    wait_time_for_group_job: Annotated[int, NO_GROUP] = 30
     """Seconds between the tasks of a group."""
-    monitor_group_job: bool = True
+    monitor_group_job: Annotated[bool, NO_GROUP] = True
     """Whether a group ends with its first task that fails."""
-    monitor_group_job_wait_time: int = 60
+    monitor_group_job_wait_time: Annotated[int, NO_GROUP] = 60
     """Seconds between two looks at a group."""
-    ray_template: str = "ray.sub.j2"
+    ray_template: Annotated[str, Elsewhere("no step is a job of Ray's")] = "ray.sub.j2"
     """Template of a Ray cluster's job."""
 
     def of_nemo_run(self) -> dict[str, Any]:
         """These options as arguments of `nemo_run.SlurmExecutor`, which may change them."""
-        return {field.name: copy.deepcopy(getattr(self, field.name)) for field in dataclasses.fields(JobOptions)}
+        said = {field.name: copy.deepcopy(getattr(self, field.name)) for field in dataclasses.fields(JobOptions)}
+        return {**said, "exclusive": self.exclusive or None}  # NeMo-Run would write --exclusive=False

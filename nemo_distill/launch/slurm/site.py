@@ -4,12 +4,14 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from nemo_distill.config.values import PartOf, at_least, between, one_of
 from nemo_distill.launch.slurm.commands import Tunnel
 from nemo_distill.launch.slurm.facts import ClusterFacts, Image
-from nemo_distill.launch.slurm.options import JobOptions
+from nemo_distill.launch.slurm.options import JobOptions, Text
 from nemo_distill.launch.slurm.snapshot import Code
+from nemo_distill.outcome.suites import Cluster
 from nemo_distill.run.step import Spec
 
 WAITING_MEMORY, WAITING_REQUEUES = "4G", 1_000
@@ -27,20 +29,20 @@ class Site(JobOptions):
 
     tunnel: Tunnel | None = None
     """The way to the host where Slurm's commands run; None: this one."""
-    modules: list[str] = dataclasses.field(default_factory=list)
+    modules: list[Text] = dataclasses.field(default_factory=list)
     """Environment modules that a job loads."""
-    steps: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    steps: dict[Text, Annotated[dict[str, Any], PartOf(JobOptions)]] = dataclasses.field(default_factory=dict)
     """Other values for some steps, e.g. `{"evaluate": {"time": "01:00:00"}}` for evaluate-2.5B and the like."""
-    uncommitted: str = "package"
+    uncommitted: Annotated[str, one_of("package", "refuse")] = "package"
     """What becomes of uncommitted changes to this package: `package` them with the code, or `refuse` to launch."""
-    requeues: int = 3
+    requeues: Annotated[int, at_least(0)] = 3
     """How often a step whose job ended for no fault of its own (time limit, preemption, lost node) is begun again."""
-    warn_seconds: int = 120
+    warn_seconds: Annotated[int, between(1, 65_535)] = 120
     """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
-    poll_seconds: float = 3.0
-    """How often the queue is asked about."""
-    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Where and how suites of nemo-evaluator-launcher run: keys of `evaluator.harness.cluster.Cluster`."""
+    poll_seconds: Annotated[float, between(0.1, 3_600)] = 3.0
+    """Seconds between two questions about the queue."""
+    evaluation: Cluster = Cluster()
+    """Where and how suites of nemo-evaluator-launcher run."""
 
     def evaluations(self) -> Mapping[str, Any]:
         """As the site says it; where it does not, the account, partition and host of all other jobs."""
@@ -50,7 +52,7 @@ class Site(JobOptions):
             "hostname": self.tunnel.host if self.tunnel else None,
             "username": self.tunnel.user if self.tunnel else None,
         }
-        return {**here, **{key: value for key, value in self.evaluation.items() if value is not None or key == "gres"}}
+        return {**here, **self.evaluation.plain}
 
     def of_step(self, name: str) -> Self:
         """With what `steps` says of the step `name`: its whole name, or the part before a dash, counts."""

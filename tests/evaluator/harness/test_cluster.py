@@ -6,26 +6,21 @@ from evaluator.harness.budget import budget_of, cheap
 from evaluator.harness.cluster import Cluster, check_ready, harness_of
 from evaluator.harness.launcher_config import identity, render
 from evaluator.suites.catalogue import STUDY, get_suite
+from nemo_distill.errors import UserError
+from nemo_distill.outcome.suites import cluster_of
 
 WHERE = {"hostname": "login", "account": "a", "partition": "p"}
 
 WRONG = {
-    "has no setting 'wall_time'; did you mean 'walltime'": {"wall_time": "1"},
     "walltime='4h' is no time limit": {"walltime": "4h"},
     "walltime='00:00:00' is no time limit": {"walltime": "00:00:00"},
     "parallelism=0 must be above 0": {"parallelism": 0},
-    "parallelism='many' has to be a whole number": {"parallelism": "many"},
-    "parallelism=1.5 has to be a whole number": {"parallelism": 1.5},
-    "tokens_per_second=-1.0 must be above 0": {"tokens_per_second": -1},
-    "exclusive='yes' has to be true or false": {"exclusive": "yes"},
-    "partition=['p'] has to be a text": {"partition": ["p"]},
+    "tokens_per_second=-1 must be above 0": {"tokens_per_second": -1},
     "images has no harness 'nemo_skills'; take nemo-skills": {"images": {"nemo_skills": "x"}},
-    "images='x' has to be KEY: VALUE pairs": {"images": "x"},
     "'hf' is mounted into containers and has to be an absolute path": {"hf_home": "hf"},
     "'data' is mounted into containers": {"mounts": {"data": "/data"}},
     "'data' is a folder of a container": {"mounts": {"/data": "data"}},
     "'temperature' is no override": {"overrides": ["temperature"]},
-    "overrides='a=b' has to be a list": {"overrides": "a=b"},
     "the image '/none.sqsh' is no file here": {"image": "/none.sqsh"},
 }
 
@@ -33,22 +28,30 @@ WRONG = {
 @pytest.mark.parametrize("sentence", WRONG)
 def test_what_a_site_cannot_say_is_refused_in_a_sentence(sentence):
     with pytest.raises(ValueError) as refused:
-        Cluster.of(WHERE | WRONG[sentence], called="executor.evaluation")
-    assert sentence in str(refused.value) and str(refused.value).startswith("executor.evaluation")
+        Cluster(**WHERE | WRONG[sentence])
+    assert sentence in str(refused.value)
+    assert str(refused.value).startswith(tuple(WRONG[sentence]))  # by which a site's file is shown at that line
 
 
-def test_what_is_left_out_is_a_default_and_what_was_said_is_read_again():
-    said = WHERE | {"gres": None, "qos": None} | {"sbatch": {"qos": "high"}, "overrides": ["++a.b=1"]}
-    del said["qos"]
-    cluster = Cluster.of({**said, "username": None, "walltime": None})
+def test_what_a_site_says_is_a_cluster_and_what_is_plain_of_it_is_read_again():
+    said = WHERE | {
+        "gres": None,
+        "username": None,
+        "walltime": None,
+        "sbatch": {"qos": "high"},
+        "overrides": ["++a.b=1"],
+    }
+    cluster = cluster_of(said)
     assert (cluster.gres, cluster.walltime, cluster.username) == (None, "04:00:00", None)
-    assert Cluster.of(cluster.plain) == cluster
+    assert cluster_of(cluster.plain) == cluster
+    with pytest.raises(UserError, match="executor.evaluation.parallelism=many cannot be: it has to be a whole number"):
+        cluster_of({"parallelism": "many"})
 
 
 def test_where_jobs_run_decides_no_score(tmp_path):
     one = identity(STUDY, Cluster(**WHERE))
-    other = Cluster.of(
-        {
+    other = Cluster(
+        **{
             "hostname": "elsewhere",
             "account": "b",
             "partition": "q",
@@ -63,7 +66,7 @@ def test_where_jobs_run_decides_no_score(tmp_path):
             "hf_home": str(tmp_path),
             "mounts": {"/data": "/data"},
             "judge_url": "http://other/v1",
-            "overrides": ["execution.max_walltime=10:00:00", "++execution.cpu_partition=cpu"],
+            "overrides": ("execution.max_walltime=10:00:00", "++execution.cpu_partition=cpu"),
         }
     )
     assert identity(STUDY, other) == one
@@ -79,24 +82,26 @@ def test_images_options_of_the_engine_and_overrides_decide_scores(tmp_path):
         {"engine_args": "--kv-cache-dtype fp8"},
         {"overrides": ["evaluation.nemo_evaluator_config.config.params.temperature=0"]},
     ]
-    found = [identity(STUDY, Cluster.of(WHERE | change)) for change in [{}, *changes]]
+    found = [identity(STUDY, Cluster(**WHERE | change)) for change in [{}, *changes]]
     assert all(one != other for n, one in enumerate(found) for other in found[:n])
     image.write_bytes(b"two")  # another image under one name
-    assert identity(STUDY, Cluster.of(WHERE | changes[1])) not in found
+    assert identity(STUDY, Cluster(**WHERE | changes[1])) not in found
     published = get_suite("study_published")
     assert identity(published, Cluster(**WHERE)) != found[0]
     assert "--kv-cache-dtype fp8" in render(published) and "process_reasoning_traces: true" not in render(published)
 
 
-def test_images_by_digest_are_those_of_the_harness_of_each_benchmark():
-    images = {"nemo-skills": "skills@sha256:1", "simple-evals": "/simple.sqsh", "lm-evaluation-harness": "lm@sha256:2"}
+def test_images_by_digest_are_those_of_the_harness_of_each_benchmark(tmp_path):
+    simple = tmp_path / "simple.sqsh"
+    simple.touch()
+    images = {"nemo-skills": "skills@sha256:1", "simple-evals": str(simple), "lm-evaluation-harness": "lm@sha256:2"}
     cluster = Cluster(**WHERE, images=images)
     assert {one.title: harness_of(one) for one in STUDY.benchmarks if harness_of(one) != "nemo-skills"} == {
         "MMLU": "lm-evaluation-harness",
         "MATH-500": "simple-evals",
     }
     text = render(STUDY, cluster)
-    assert text.count("container: skills@sha256:1") == 6 and "container: /simple.sqsh" in text
+    assert text.count("container: skills@sha256:1") == 6 and f"container: {simple}" in text
     assert "container: lm@sha256:2\n      endpoint_type: completions" in text
     assert cluster.unpinned == ["vllm/vllm-openai:v0.12.0"]
 

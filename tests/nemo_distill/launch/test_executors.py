@@ -1,5 +1,6 @@
 """The executors, as a site's settings and the command line have them."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_steps_run_with_this_python_first_on_the_path(site):
     assert chosen("executor=local").env_vars["PATH"].startswith(f"{Path(sys.executable).parent}:")
 
 
+def test_no_file_of_the_current_folder_is_a_librarys_module_to_a_step(site, tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit('the recipe json.py, and not the library')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "nemo_distill.step", "nowhere/spec.json"],
+        env=chosen("executor=local").env_vars, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "json.py" not in done.stderr and "nowhere/spec.json" in done.stderr
+
+
 def test_the_local_executor_needs_no_file(site):
     assert chosen().parallel_steps == 2
 
@@ -74,9 +84,9 @@ def test_a_host_makes_an_ssh_tunnel(site):
 @pytest.mark.parametrize(
     ("tunnel", "sentence"),
     [
-        ("{hots: login}", r"executor.tunnel has no setting 'hots'. Did you mean 'host'\?"),
-        ("{user: me}", "executor.tunnel has user but no host to reach."),
-        ("login", "executor.tunnel='login' has to say more: tunnel: {host: login}."),
+        ("{hots: login}", r"slurm.yaml:3: there is no setting 'tunnel.hots'. Did you mean 'tunnel.host'\?"),
+        ("{user: me}", "slurm.yaml:3: tunnel has user but no host."),
+        ("login", "slurm.yaml:3: tunnel=login cannot be: it has to be {KEY: VALUE} of host, user, port"),
     ],
 )
 def test_a_tunnel_to_nowhere_is_refused(site, tunnel, sentence):

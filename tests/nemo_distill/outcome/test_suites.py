@@ -148,5 +148,7 @@ def test_the_judge_of_the_environment_is_the_launchers_too(monkeypatch):
 
 @pytest.mark.parametrize("suite", ["study", "offline"])
 def test_what_a_site_cannot_say_is_refused_before_it_is_needed(suite):
-    with pytest.raises(UserError, match="executor.evaluation has no setting 'gress'; did you mean 'gres'"):
+    with pytest.raises(
+        UserError, match="no setting 'executor.evaluation.gress'. Did you mean 'executor.evaluation.gres'"
+    ):
         ask(Evaluation(suite=suite), SITE | {"gress": "gpu:8"})

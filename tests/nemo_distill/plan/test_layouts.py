@@ -117,8 +117,8 @@ def test_the_batch_that_is_advised_divides(changes):
     check(following(str(refused.value).partition(";")[2], job))
 
 
-def test_a_gpu_nobody_knows_is_named_with_the_nearest():
-    with pytest.raises(UserError, match="H20: nothing is known of such a GPU. Did you mean 'H200'"):
+def test_a_gpu_nobody_knows_is_named_with_all_that_are_known_since_none_stands_for_another():
+    with pytest.raises(UserError, match="H20: nothing is known of such a GPU. Known: H100, H200."):
         get_gpu("H20")
 
 

@@ -106,7 +106,7 @@ def test_what_cannot_work_is_refused_with_the_nearest_that_does(scale, words, se
     [
         ("prune.max_width=0", "=0 has to lie from 0.01 to 1, the share of the choices that the search may go"),
         ("prune.max_depth=1.5", "the nearest is prune.max_depth=1, and prune.skip leaves a size alone"),
-        ("prune.max_width=nan", "prune.max_width=nan has to lie from 0.01 to 1"),
+        ("prune.max_width=nan", "prune.max_width=nan cannot be: it has to be a finite number"),
         ("prune.skip=hidden", "prune.skip cannot have 'hidden'. Did you mean 'hidden_size'"),
         ("prune.divisors={'hidden_size':0}", "prune.divisors hidden_size=0 has to be above 0; the nearest is"),
         ("prune.divisors={'heads':2}", "prune.divisors cannot have 'heads'. "),

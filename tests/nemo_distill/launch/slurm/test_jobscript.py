@@ -14,6 +14,7 @@ from nemo_distill.launch.slurm.commands import job_of
 from nemo_distill.launch.slurm.executor import SlurmExecutor
 from nemo_distill.launch.slurm.facts import Image
 from nemo_distill.launch.slurm.options import JobOptions
+from nemo_distill.outcome.suites import Cluster
 from nemo_distill.run.facts import Beside
 from nemo_distill.run.job import Job
 from nemo_distill.run.ranks import Processes
@@ -173,7 +174,12 @@ def test_a_job_that_only_waits_takes_a_core_and_no_node_of_its_own(tmp_path):
     assert prepared(waiting, tmp_path, **whole, steps={"evaluate": {"mem": "8G", "partition": "cpu"}}).mem == "8G"
     here = dataclasses.replace(waiting, config={})
     assert prepared(here, tmp_path, **whole).exclusive is True
-    executor = SlurmExecutor(account="a", partition="p", evaluation={"partition": "gpu", "gres": None})
+    executor = SlurmExecutor(account="a", partition="p", evaluation=Cluster(partition="gpu", gres=None))
     assert executor.evaluations() == {
         "account": "a", "partition": "gpu", "hostname": None, "username": None, "gres": None,
     }  # fmt: skip
+
+
+def test_a_job_that_shares_its_nodes_says_nothing_of_them(spec, tmp_path):
+    assert prepared(spec, tmp_path, exclusive=False).exclusive is None  # NeMo-Run would write --exclusive=False
+    assert prepared(spec, tmp_path, exclusive="user").exclusive == "user"
