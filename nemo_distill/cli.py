@@ -33,10 +33,27 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from nemo_distill.config.files import load, recipe_files, summary
+from nemo_distill.config.mistakes import entry_point
 from nemo_distill.config.settings import Settings
-from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error
+from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error, slip_of
 
 RUNS_FOLDER = Path("runs")
+_COMPARE = "'nemo-run report RUN RUN' compares runs, 'nemo-run diff RUN RUN' what they were asked for."
+_LOOK = "'nemo-run list' shows all runs, 'nemo-run status RUN' how far one is."
+_START = "A run is started by its recipe: nemo-run recipes/NAME.py."
+_ROOM = "'nemo-run clean' shows what need not be kept, and removes it with --delete."
+CALLED = {
+    **dict.fromkeys(("compare", "scores", "results"), _COMPARE),
+    **dict.fromkeys(("lists", "ls", "ps", "show", "runs", "log", "logs", "info", "watch"), _LOOK),
+    **dict.fromkeys(("run", "train", "distill", "prune", "evaluate", "eval", "start", "launch", "resume"), _START),
+    **dict.fromkeys(("gc", "rm", "delete", "remove", "prune-runs", "cleanup", "du"), _ROOM),
+    **dict.fromkeys(("stop", "kill", "abort", "scancel"), "'nemo-run cancel RUN' cancels its jobs on a cluster."),
+    **dict.fromkeys(("upload", "publish", "share"), "'nemo-run push RUN --to ORG/NAME' puts a checkpoint on the hub."),
+    "export": "A run exports its milestones; 'nemo-run push RUN --to ORG/NAME' puts one on the hub.",
+    **dict.fromkeys(("init", "create"), "'nemo-run new FOLDER' writes a study to start from."),
+    "dryrun": "Say nemo-run recipes/NAME.py --dryrun.",
+}
+"""What to say to words that other tools have for commands."""
 
 NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes some, with all that they need."
 
@@ -98,9 +115,8 @@ def command_line(arguments: list[str]) -> typer.Typer:
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
         chosen = Path(first)
-        known = [*map(str, recipes), *commands]
         if chosen.suffix != ".py" or not chosen.is_file():
-            how = NO_RECIPE if chosen.suffix == ".py" and not recipes else nearest(first, known)
+            how = NO_RECIPE if chosen.suffix == ".py" and not recipes else _meant(first, recipes, commands)
             raise UserError(f"there is no recipe or command '{first}'. {how}")
         recipes = [chosen, *(path for path in recipes if path != chosen)]
     for path in recipes:
@@ -112,6 +128,20 @@ def command_line(arguments: list[str]) -> typer.Typer:
         )
         add(_recipe_command(path, ["nemo-run", *arguments]))
     return app
+
+
+def _meant(word: str, recipes: list[Path], commands: list[str]) -> str:
+    """What may have been meant by a word that is neither a recipe nor a command."""
+    files = list(map(str, recipes))
+    if by_stem := [str(path) for path in recipes if path.stem == word.removesuffix(".py")]:
+        return f"Did you mean '{by_stem[0]}'?"
+    if "/" in word or word.endswith(".py"):
+        near = slip_of(Path(word).stem, [path.stem for path in recipes])
+        meant = [str(path) for path in recipes if path.stem == near]
+        return f"Did you mean '{meant[0]}'?" if meant else nearest("", files)
+    if word in CALLED and word not in commands:
+        return CALLED[word]
+    return nearest(word, [*files, *commands]) if slip_of(word, [*files, *commands]) else nearest(word, commands)
 
 
 def setting_names() -> list[str]:
@@ -440,11 +470,7 @@ def load_recipe(path: Path) -> Callable[..., None]:
     """Import the recipe and return the function that it is started by."""
     from nemo_distill.launch.context import MARK
 
-    module = load(path)
-    starts = [one for one in vars(module).values() if hasattr(one, MARK) and one.__module__ == module.__name__]
-    if len(starts) != 1:
-        raise UserError(f"{path} has {len(starts)} functions under @entrypoint; a recipe has one.")
-    return starts[0]
+    return entry_point(load(path), path, MARK)
 
 
 def _nemo_run_itself(arguments: list[str]) -> int:

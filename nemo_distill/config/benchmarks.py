@@ -25,7 +25,7 @@ or `messages`, and what its kind is judged by (`evaluator.suites.own`):
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,10 +165,8 @@ Declared = Questions | Benchmark
 """What may stand in `evaluate.benchmarks`."""
 
 
-def check_declared(benchmarks: object) -> None:
-    """Raise `UserError` unless these are benchmarks, no two of one name or title."""
-    if not isinstance(benchmarks, tuple) or not all(isinstance(one, Declared) for one in benchmarks):
-        raise UserError(f"evaluate.benchmarks={benchmarks!r} has to be a tuple of Questions(...) and Benchmark(...).")
+def check_declared(benchmarks: Sequence[Declared]) -> None:
+    """Raise `UserError` where two benchmarks have one name or title."""
     for what in ("task", "title"):
         names = [getattr(one, what) for one in benchmarks]
         for name in names:

@@ -26,16 +26,20 @@ A blend is checked when it is made: `UserError` names the value that cannot be.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nemo_distill.config.sources import SOURCES, Source
-from nemo_distill.errors import UserError, nearest
+from nemo_distill.errors import UserError, nearest, slip_of
 
 SUM_TOLERANCE = 1e-6
 """In percent points: what the shares may be off 100 by, for thirds and the like."""
 PUBLISHED = "published"
 """The provenance of a share that the study's tables state."""
+
+
+OWN = "docs/reference/sources.md lists those that are; one of your own is Source(name='{}', path=...) in the recipe."
+"""What to say where a name is no slip of one."""
 
 
 def reconstructed(because: str) -> str:
@@ -60,6 +64,8 @@ class Blend:
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.strip():
             raise UserError(f"a blend needs a name, not {self.name!r}.")
+        if isinstance(self.shares, str) or not isinstance(self.shares, Iterable):
+            raise UserError(f"the shares of blend {self.name!r} are {self.shares!r}: give {{'SOURCE': percent}}.")
         shares: dict[str, float] = {}
         sources = {name: self._checked(name, source) for name, source in self.sources.items()}
         for given, share in self.shares.items() if isinstance(self.shares, Mapping) else self.shares:
@@ -67,7 +73,9 @@ class Blend:
             if isinstance(given, Source) and SOURCES.get(source) != given:
                 sources[source] = self._checked(source, given)
             if source not in sources and source not in SOURCES:
-                raise UserError(f"no source is called {source!r}. {nearest(source, [*SOURCES, *sources])}")
+                known = [*SOURCES, *sources]
+                hint = nearest(source, known) if slip_of(str(source), known) else OWN.format(source)
+                raise UserError(f"no source is called {source!r}. {hint}")
             if source in shares:
                 raise UserError(f"blend {self.name!r} names the source {source!r} twice.")
             shares[source] = _percent(share, f"the share of {source!r} in blend {self.name!r}")
@@ -85,6 +93,13 @@ class Blend:
     @classmethod
     def of(cls, name: str, *rows: tuple[str | Source, float, str]) -> "Blend":
         """The blend of `rows`, (source, percent, provenance) each."""
+        for row in rows:
+            if not isinstance(row, tuple | list) or len(row) != 3:
+                raise UserError(f"blend {name!r} has the row {row!r}: a row is (source, percent, provenance).")
+            if not isinstance(row[0], str | Source) or not isinstance(row[2], str):
+                raise UserError(
+                    f"blend {name!r} has the row {row!r}: a source is a name or a Source(...), a provenance is text."
+                )
         own = {source.name: source for source, _, _ in rows if isinstance(source, Source)}
         named = [(source.name if isinstance(source, Source) else source, share, why) for source, share, why in rows]
         shares: dict[str, float] = {}

@@ -9,12 +9,11 @@ A recipe is imported under a name of its own, so that one called datasets.py is 
 import ast
 import importlib.util
 import sys
-import traceback
 import warnings
 from pathlib import Path
 from types import ModuleType
 
-from nemo_distill.errors import UserError
+from nemo_distill.config.mistakes import COMMA, explained
 
 FOLDER = Path("recipes")
 """Where recipes are looked for."""
@@ -24,20 +23,20 @@ PREFIX = "_nemo_distill_recipe_"
 
 def recipe_files() -> list[Path]:
     """The recipes in ./recipes."""
-    return sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
+    return sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_") and path.is_file())
 
 
 def summary(path: Path) -> str:
     """The first line of a recipe's docstring, read without importing it."""
     try:
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    except (SyntaxError, UnicodeDecodeError) as error:
+    except (SyntaxError, ValueError, OSError) as error:  # a null byte is a ValueError
         return f"cannot be read: {error}"
     return (docstring or "").partition("\n")[0]
 
 
 def load(path: Path) -> ModuleType:
-    """Import the recipe at `path`; what lies beside it can be imported, too. Raises `UserError` if it cannot be."""
+    """Import the recipe at `path`; what lies beside it can be imported, too. Raises `UserError` for a mistake in it."""
     # torch says it of a package that NeMo depends on; a user can do nothing about it.
     warnings.filterwarnings("ignore", message="The pynvml package is deprecated", category=FutureWarning)
     folder = str(path.resolve().parent)
@@ -50,16 +49,12 @@ def load(path: Path) -> ModuleType:
     # So that a dry run leaves no __pycache__ beside the recipe.
     writes_bytecode, sys.dont_write_bytecode = not sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, UnicodeDecodeError) as error:
-        line = f":{error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f" cannot be read: {error}"
-        raise UserError(f"{path}{line}.") from None
-    except UserError:  # of a blend or a setting that cannot be
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        here = next((f":{frame.lineno}" for frame in reversed(frames) if frame.filename == str(path)), "")
-        raise UserError(f"{path}{here} cannot be imported: {type(error).__name__}: {error}.") from None
+        with warnings.catch_warnings():
+            # It is said as an error, when the row is called.
+            warnings.filterwarnings("ignore", message=f".*{COMMA}", category=SyntaxWarning)
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise explained(error, path) from None
     finally:
         sys.dont_write_bytecode = not writes_bytecode
     return module

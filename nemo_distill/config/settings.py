@@ -8,14 +8,15 @@ a `nemo_distill.config.recipe.Recipe`.
 """
 
 import dataclasses
-import math
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
 from nemo_distill.config.benchmarks import Declared, check_declared
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.held_out import MOST_SHARE
 from nemo_distill.config.schedule import parse_tokens
+from nemo_distill.config.values import Keeps, check_fields
 from nemo_distill.errors import UserError, nearest
 
 CHIP_FRIENDLY = ("ignore", "report", "require")
@@ -114,6 +115,7 @@ class Prune:
     on over other GPUs without pruning anew."""
 
     def __post_init__(self):
+        check_fields(self, "prune")
         if self.export_config is not None and self.parameters is not None:
             raise UserError("prune takes parameters or export_config, not both.")
         for name in self.export_config or ():
@@ -167,6 +169,7 @@ class Prepare:
     learns (`nemo_distill.data.held_out`); 0: none, as in the study."""
 
     def __post_init__(self):
+        check_fields(self, "prepare")
         if self.held_out is not None and not 0 <= self.held_out <= MOST_SHARE:
             raise UserError(
                 f"prepare.held_out={self.held_out:g} is a share of the documents, from 0 to {MOST_SHARE:g}: "
@@ -246,6 +249,7 @@ class Distill:
     """Share of the training's time, of 1, that these measurements take at most (`nemo_distill.config.held_out`)."""
 
     def __post_init__(self):
+        check_fields(self, "distill")
         if self.held_out_every is not None and self.held_out_every < 0:
             raise UserError(f"distill.held_out_every={self.held_out_every} is a number of iterations: 0 for none.")
         if self.held_out_time is not None and not 0 < self.held_out_time <= 1:
@@ -265,8 +269,6 @@ class Distill:
                 f"distill.temperature={self.temperature} has to lie from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}."
             )
         _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
-        if self.learning_rate == math.inf:
-            raise UserError("distill.learning_rate=inf is no learning rate.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,10 +299,9 @@ class Evaluate:
     """The part of all these that is asked, by task, title or name, e.g. `ifeval,my_quiz`; None: all."""
 
     def __post_init__(self):
-        if isinstance(self.benchmarks, list):
-            object.__setattr__(self, "benchmarks", tuple(self.benchmarks))
         if isinstance(self.tasks, str):
             object.__setattr__(self, "tasks", (self.tasks,))
+        check_fields(self, "evaluate")
         check_declared(self.benchmarks)
         _positive(self, "repeats", "max_new_tokens")
         if self.repeats is not None and self.repeats > MAX_REPEATS:
@@ -329,6 +330,7 @@ class Layout:
     takes some time and spares 5.5 to 7 GiB at the study's shapes (`docs/guides/gpu.md`)."""
 
     def __post_init__(self):
+        check_fields(self, "layout")
         _one_of(self, "recompute", RECOMPUTE)
         _positive(self, "nodes", "gpus_per_node", "tensor_parallel")
 
@@ -352,6 +354,7 @@ class Health:
     """The teacher's own next-token loss on the blend at most, as a part of what a guess among all tokens has."""
 
     def __post_init__(self):
+        check_fields(self, "health")
         _positive(self, *(field.name for field in dataclasses.fields(self)))
 
 
@@ -373,7 +376,7 @@ class Settings:
     """The folder of all runs."""
     seed: int = 1234
     """Of the sample order and of the answers."""
-    track: str | None = None
+    track: Annotated[str | None, Keeps(("none",))] = None
     """Where the run is shown while it goes on: `tensorboard`, `wandb`, `mlflow`, several with commas between, or `none`
     (`nemo_distill.track`); None: TensorBoard's files in the folder of all runs, where TensorBoard is installed."""
     teacher: str = ""
@@ -381,6 +384,7 @@ class Settings:
     `ORG/NAME@REVISION`; empty for the one of the scale."""
 
     def __post_init__(self):
+        check_fields(self)
         if not 0 <= self.seed <= MAX_SEED:
             near = min(max(self.seed, 0), MAX_SEED)
             raise UserError(f"seed={self.seed} is none that numpy takes: 0 to {MAX_SEED}; the nearest is seed={near}.")

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nemo_distill.config.mistakes import explained, made_by
 from nemo_distill.config.overrides import override
 from nemo_distill.config.settings import Settings
+from nemo_distill.config.values import hints_of
 from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, RunFailed, UserError, say_error
 from nemo_distill.launch import executors
 from nemo_distill.launch.executors import Executor
@@ -95,7 +97,13 @@ class Context:
                 as_they_were = [name for name, value in defaults.items() if arguments[name] == value]
                 typed = {key: text for key, _, text in (word.partition("=") for word in settings)}
                 self.words = {key: text for key, text in typed.items() if key.partition(".")[0] not in as_they_were}
-                recipe(self, **arguments)
+                try:
+                    recipe(self, **arguments)
+                except Exception as error:
+                    file = Path(inspect.getfile(recipe))
+                    if isinstance(error, UserError | RunFailed) or not made_by(error, file):
+                        raise
+                    raise explained(error, file) from None
         except UserError as error:
             say_error(str(error))
             sys.exit(EXIT_USER_ERROR)
@@ -123,7 +131,7 @@ def _overridden(recipe: Callable[..., None], words: Sequence[str]) -> dict[str, 
         return override(defaults, words)
     settings = defaults.pop(spread)
     fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Settings)}
-    chosen = override(defaults | fields, words)
+    chosen = override(defaults | fields, words, kinds=hints_of(Settings))
     if chosen["blend"].shares != settings.blend.shares:
         # Other shares than the recipe's cannot claim its sources for them.
         chosen["blend"] = dataclasses.replace(chosen["blend"], provenance="set on the command line")

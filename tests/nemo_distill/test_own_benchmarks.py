@@ -157,7 +157,7 @@ def test_what_cannot_be_declared_is_one_sentence(quiz):
     for benchmarks, sentence in (
         ((quiz_, quiz_), "has the task 'my_quiz' twice"),
         ((quiz_, dataclasses.replace(sums, title="my_quiz")), "has the title 'my_quiz' twice"),
-        (("my_quiz",), "has to be a tuple of Questions"),
+        (("my_quiz",), "it has to be a Questions or a Benchmark"),
     ):
         with pytest.raises(UserError, match=sentence):
             Evaluate(benchmarks=benchmarks)
