@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from evaluator.report.held_out import nats_text, of_blend
 from evaluator.report.pages import render_page
 from evaluator.results.run import BlendPart, Pruning, Report, Row
 from evaluator.verdicts.finding import Finding
@@ -59,6 +60,13 @@ class Card:
     def stderr_with_seed(self) -> float:
         """Standard error of the average, from 0 to 1, with what another training seed is assumed to change."""
         return math.hypot(self.row.average.stderr, self.seed_sd)
+
+    @property
+    def held_out(self) -> str:
+        """Divergence from the teacher on held-out documents, over the blend; empty where it was not measured."""
+        point = next((one for one in self.report.held_out if one.iteration == self.row.iteration), None)
+        mean = of_blend(point, self.report) if point else None
+        return nats_text(mean) if mean else ""
 
     @property
     def pruning(self) -> Pruning | None:

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from evaluator.report.card import Card, render
 from evaluator.report.pages import cell_text, plain_table
 from evaluator.report.run import terminal_table, write_report
 from evaluator.results.held_out import HeldOutPoint
@@ -161,6 +162,13 @@ def test_held_out_losses_stand_beside_the_scores_at_every_milestone(report, held
     drawings = re.findall(r"<svg.*?</svg>", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
     assert len(drawings) == 8 and all(name in drawings[7] for name in ("Blend", "science-mcq", "code"))
     assert not re.findall(r"#[0-9a-fA-F]{6}\b", drawings[7])
+
+
+def test_a_card_says_how_far_its_checkpoint_is_from_the_teacher_on_held_out_documents(report, held_out):
+    card = Card(name="m", report=report, row=report.rows[-1], findings=(), why="The last.", command="nemo-run r.py")
+    assert "never trained on" not in render(card)
+    card = dataclasses.replace(card, report=dataclasses.replace(report, held_out=tuple(held_out)))
+    assert f"over the blend: {0.2 * 50 / 500 + 0.8 * 200 / 500:.3f} nats per token" in render(card)
 
 
 def test_drawings_take_their_colours_from_the_page_so_that_they_follow_dark_mode(folder):

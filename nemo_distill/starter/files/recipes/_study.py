@@ -5,7 +5,7 @@ It runs as it is: `nemo-run new` made the data, for the teacher of a million par
 
 from pathlib import Path
 
-from nemo_distill import Blend, Distill, Evaluate, Questions, Settings, Source
+from nemo_distill import Blend, Distill, Evaluate, Prepare, Questions, Settings, Source
 
 FOLDER = Path(__file__).resolve().parent.parent
 
@@ -32,6 +32,7 @@ def study(blend: Blend) -> Settings:
     return Settings(
         blend=blend,
         teacher=TEACHER,
+        prepare=Prepare(held_out=0.01),  # documents that are never trained on, and show what is learnt meanwhile
         evaluate=Evaluate(benchmarks=BENCHMARKS, tasks=("sums_quiz", "facts_quiz")),  # None: those of the scale, too
         distill=Distill(milestones={"debug": (50, 150)}),  # iterations; at other scales, theirs
     )
