@@ -4,6 +4,7 @@ Recipe.of("distill_v1v3-debug", settings, get_scale("debug")).milestones
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -183,6 +184,12 @@ def _check(recipe: Recipe) -> None:
         )
     assert recipe.measuring or not recipe.prepare.held_out  # which raises where there is no time for it
     layout = recipe.layout
+    tokens, (share, source) = recipe.prepare.tokens, min((share, name) for name, share in recipe.blend.shares.items())
+    if tokens is not None and tokens * share / 100 < distill.seq_length:
+        raise UserError(
+            f"prepare.tokens={tokens} is {tokens * share / 100:g} tokens of {source}, {share:g}% of it, and a sequence "
+            f"has {distill.seq_length:,}: the nearest is prepare.tokens={math.ceil(100 * distill.seq_length / share)}."
+        )
     sequences = distill.max_iterations * distill.global_batch_size
     if sequences > MAX_SEQUENCES:
         larger, other = "max_iterations", "global_batch_size"

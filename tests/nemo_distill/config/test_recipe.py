@@ -189,6 +189,7 @@ def _distill_config(made: Recipe) -> dict:
         (["distill.global_batch_size=1600000000"], "the nearest is distill.global_batch_size=6666666"),
         (["evaluate.datasets=/nowhere"], "evaluate.datasets=/nowhere: there is no such folder."),
         (["scale=middle"], "python -m nemo_distill.make_teacher --size middle makes it, and teacher=FOLDER names"),
+        (["prepare.tokens=1"], "and a sequence has 256: the nearest is prepare.tokens="),
         (["runs="], "runs= names no folder: runs=runs is the usual one"),
         (["runs=s3://bucket/runs"], "runs=s3://bucket/runs is an address, and runs are kept in a folder"),
         (["runs=/proc/runs"], "runs='/proc/runs' cannot be made: /proc holds no files that stay."),
