@@ -86,6 +86,9 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs
     estimate = estimate_of(recipe, run, asked.loads, teacher.shape)
+    problem = misfit(estimate.job) if estimate else None
+    unfilled = missing(ctx.executor)
+    unready = asked.unready if any(_asks(spec) and not spec.done for spec in wanted.values()) else None
     print_preview(
         run,
         console,
@@ -95,13 +98,12 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         estimate=estimate,
         steps=wanted,
         unsettled=unsettled(steps, specs) if recipe.teacher.unhashed else (),
+        blockers=[sentence for sentence in (problem, unfilled, unready) if sentence] if ctx.dryrun else (),
     )
-    if estimate and (problem := misfit(estimate.job)):
+    if problem:
         raise UserError(problem)
-    if asked.unready and any(_asks(spec) and not spec.done for spec in wanted.values()):
-        if not (ctx.dryrun or missing(ctx.executor)):  # which is the first thing to fill in, and said by `launch`
-            raise UserError(asked.unready)
-        console.print(f"Before it can run: {asked.unready}", style="yellow", highlight=False)
+    if unready and not (ctx.dryrun or unfilled):  # what to fill in is the first, and said by `launch`
+        raise UserError(unready)
     launch(ctx, run.until(wanted) if ctx.until else run, console=console)
 
 

@@ -50,12 +50,9 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
         for line in (*executor.describe(run), *where_tracked(run)):
             console.print(line, highlight=False)
-        unfilled = executors.missing(executor)
         if ctx.dryrun:
-            if unfilled:
-                console.print(f"Before it can run: {unfilled}", style="yellow", highlight=False, soft_wrap=True)
             return
-        if unfilled:
+        if unfilled := executors.missing(executor):
             raise UserError(unfilled)
         share(run.runs)
         declare(run)

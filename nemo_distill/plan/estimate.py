@@ -8,7 +8,7 @@ their mean length over vLLM's output rate.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -82,6 +82,16 @@ class Estimate:
             ("distil", {f"distill-{label}": self.segment_gpu_hours(label) for label in self.segments}),
             (f"evaluate {len(evaluations)} checkpoints, roughly", evaluations),
         ]
+
+
+def left_of(estimate: Estimate, steps: Collection[str]) -> float:
+    """GPU-hours that those of the steps take which are not done."""
+    return sum(
+        hours
+        for _, part in estimate.parts
+        for step, hours in part.items()
+        if step in steps and step not in estimate.done
+    )
 
 
 def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load], teacher: Shape | None) -> Estimate | None:

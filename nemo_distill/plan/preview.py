@@ -5,6 +5,7 @@
 It reads the runs folder and writes nothing. What a run costs is in `nemo_distill.plan.estimate`.
 """
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from nemo_distill.config.teacher import Teacher
 from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import Asked
 from nemo_distill.plan.disk import disk_remark
-from nemo_distill.plan.estimate import Estimate
+from nemo_distill.plan.estimate import Estimate, left_of
 from nemo_distill.plan.limits import pruning_in_words
 from nemo_distill.plan.tables import (
     cost_remarks,
@@ -28,6 +29,8 @@ from nemo_distill.plan.tables import (
     detectable_table,
     duration_in_words,
     evaluation_remarks,
+    gpu_time,
+    gpu_time_in_words,
     new_table,
 )
 from nemo_distill.plan.teacher import Known
@@ -49,16 +52,21 @@ def print_preview(
     estimate: Estimate | None,
     steps: Iterable[str] | None = None,
     unsettled: Collection[str] = (),
+    blockers: Sequence[str] = (),
 ) -> None:
-    """Everything, what decides most first; of the steps, those named, all if None.
+    """A summary, what keeps the run from starting first; then the rest. Of the steps those named, all if None.
 
-    `asked` is what every checkpoint is asked. `estimate` is None where no GPU is asked for or shapes are not known.
-    `unsettled` steps have no folder yet, for want of the teacher's digest.
+    `blockers` are sentences on what has to be mended before it can run. `asked` is what every checkpoint is asked.
+    `estimate` is None where no GPU is asked for or shapes are not known. `unsettled` steps have no folder yet, for want
+    of the teacher's digest.
     """
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run, recipe.blend)
     executor = run.facts.executor
     about = f"{recipe.scale.name} scale, executor {executor}, seed {recipe.seed}"
     console.print(f"[bold]{run.name}[/]: {about}", soft_wrap=True)
+    for blocker in blockers:
+        say(console, f"Before it can run: {blocker}", style="bold yellow")
+    say(console, summary(run, list(run.specs if steps is None else steps), estimate, unsettled))
     console.print(f"in {run.runs}", style="dim", highlight=False, markup=False, soft_wrap=True)
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
     console.print(pruning_in_words(recipe, teacher.shape), style="dim", highlight=False)
@@ -87,6 +95,32 @@ def print_preview(
         sentence = f"What is open is known after that, or after `{command}`."
         console.print(sentence, style="yellow", highlight=False, soft_wrap=True)
     console.print()
+
+
+def say(console: Console, sentence: str, *, style: str = "") -> None:
+    """Print a sentence: whole in a pipe, by words where there is a width to keep to."""
+    narrow = console.is_terminal or "COLUMNS" in os.environ
+    console.print(Text(sentence, style=style), soft_wrap=not narrow)
+
+
+def summary(run: Run, steps: Sequence[str], estimate: Estimate | None, unsettled: Collection[str] = ()) -> str:
+    """How many of the steps are to run, and what that takes."""
+    if unsettled:
+        return f"{len(steps)} steps, of which those that are done are known once the teacher is hashed."
+    actions = [decide(run, name)[0] for name in steps]
+    done = actions.count("skip")
+    if done == len(steps):
+        return f"{done} steps: all done."
+    began = actions.count("resume")
+    counts = ((done, "done"), (began, "begun before"), (len(steps) - done - began, "to run"))
+    parts = [f"{len(steps)} steps: {', '.join(f'{number} {what}' for number, what in counts if number)}"]
+    if estimate:
+        parts.append(f"{gpu_time_in_words(left_of(estimate, steps))} to spend")
+        labels = [label for label in estimate.segments if {f"distill-{label}"} & set(steps) - estimate.done]
+        if labels:
+            hours = sum(map(estimate.segment_hours, labels))
+            parts.append(f"{duration_in_words(hours)} of training on {estimate.job.gpus} {estimate.job.gpu.name}")
+    return "; ".join(parts) + "."
 
 
 def hashing(teacher: Teacher) -> str:
@@ -172,7 +206,7 @@ def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimat
         row = [milestone.label, f"{milestone.iteration:,}", f"{milestone.tokens:,}", f"{milestone.learning_rate:.3g}"]
         if estimate:
             hours = estimate.segment_hours(milestone.label)
-            row += [f"{estimate.segment_gpu_hours(milestone.label):,.0f}", duration_in_words(hours)]
+            row += [gpu_time(estimate.segment_gpu_hours(milestone.label)), duration_in_words(hours)]
         table.add_row(*row)
     return table
 

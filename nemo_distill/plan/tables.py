@@ -58,8 +58,8 @@ def cost_table(estimate: Estimate) -> Table:
         spent, open_ = sum(steps.values()), sum(hours for step, hours in steps.items() if step not in estimate.done)
         whole, left = whole + spent, left + open_
         clock = duration_in_words(open_ / job.gpus) if what == "distil" else ""
-        table.add_row(what, f"{spent:,.0f}", f"{open_:,.0f}", clock)
-    table.add_row("total", f"{whole:,.0f}", f"{left:,.0f}", "", style="bold")
+        table.add_row(what, gpu_time(spent), gpu_time(open_), clock)
+    table.add_row("total", gpu_time(whole), gpu_time(left), "", style="bold")
     return table
 
 
@@ -92,8 +92,8 @@ def cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
         free = with_rates(job, dataclasses.replace(job.rates, links=1.0)).gpu_hours(iterations)
         remarks.append(
             (
-                f"Such a layout has not run with these models: distilling takes {free:,.0f} GPU-hours where its links "
-                f"run at what is stated of them, and what the table says where they run as the study's did. "
+                f"Such a layout has not run with these models: distilling takes {gpu_time_in_words(free)} where its "
+                f"links run at what is stated of them, and what the table says where they run as the study's did. "
                 f"{MEASURED_HERE}",
                 "yellow",
             )
@@ -112,8 +112,8 @@ def _cheaper(asked: Job, iterations: int) -> list[str]:
         if best and best.iteration_seconds < seconds:
             seconds = WORTH_SAYING * best.iteration_seconds
             hours, changes = best.gpu_hours(iterations), _changes(asked, best)
-            found.append(f"{hours:,.0f} with {changes} ({needed_gib(best):.0f} GiB)")
-    whole = f"Distilling takes {asked.gpu_hours(iterations):,.0f} GPU-hours as asked"
+            found.append(f"{gpu_time(hours)} with {changes} ({needed_gib(best):.0f} GiB)")
+    whole = f"Distilling takes {gpu_time_in_words(asked.gpu_hours(iterations))} as asked"
     return [f"{whole}; predicted for the same GPUs, and not run: {', '.join(found)}."] if found else []
 
 
@@ -138,7 +138,7 @@ def _beside_the_study(job: Job, tokens: int) -> list[tuple[str, str]]:
     if tokens == STUDY_TOKENS:
         return [(f"{words}.", "dim")]
     spent = STUDY_GPU_HOURS * tokens / STUDY_TOKENS
-    return [(f"{words}, at which {format_tokens(tokens)} would be {spent:,.0f}.", "dim")]
+    return [(f"{words}, at which {format_tokens(tokens)} would be {gpu_time(spent)}.", "dim")]
 
 
 def evaluation_remarks(asked: Asked) -> list[tuple[str, str]]:
@@ -173,14 +173,36 @@ def detectable_table(suite: Sequence[Load]) -> Table:
 
 
 def duration_in_words(hours: float) -> str:
-    """`10 min`, `2.5 h`, `3.4 days`.
+    """`36 s`, `10 min`, `2.5 h`, `3.4 days`.
 
-    >>> duration_in_words(0.3125), duration_in_words(10), duration_in_words(60)
-    ('19 min', '10.0 h', '2.5 days')
+    >>> duration_in_words(0.01), duration_in_words(0.3125), duration_in_words(10), duration_in_words(60)
+    ('36 s', '19 min', '10.0 h', '2.5 days')
     """
+    if 0 < 60 * hours < 1:
+        return f"{max(1, 3600 * hours):.0f} s"
     if hours < 1:
         return f"{60 * hours:.0f} min"
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def gpu_time(hours: float) -> str:
+    """GPU-hours as a column headed so has them: whole, with a decimal under ten, and minutes or seconds under one.
+
+    >>> gpu_time(7453.2), gpu_time(3.21), gpu_time(0.2), gpu_time(0.01), gpu_time(0)
+    ('7,453', '3.2', '12 min', '36 s', '0')
+    """
+    if hours >= 9.95 or not hours:
+        return f"{hours:,.0f}"
+    return f"{hours:.1f}" if hours >= 1 else duration_in_words(hours)
+
+
+def gpu_time_in_words(hours: float) -> str:
+    """`7,453 GPU-hours`, `3.2 GPU-hours`, `12 min of a GPU`.
+
+    >>> gpu_time_in_words(3.21), gpu_time_in_words(0.2)
+    ('3.2 GPU-hours', '12 min of a GPU')
+    """
+    return f"{gpu_time(hours)} {'of a GPU' if 0 < hours < 1 else 'GPU-hours'}"
 
 
 def billions(shape: Shape) -> str:

@@ -50,8 +50,9 @@ def print_next(run: Run, console: Console, *, until: str = "", command: Sequence
         if rest := without_until(command):
             _say(console, f"Next: {rest}")
     elif _is_report(run, "report"):
-        _say(console, f"Next: nemo-run report {run.name} RUN    # beside another run")
-        _say(console, f"      nemo-run card {run.name}          # the recommended checkpoint's model card")
+        where = "" if run.runs == Path("runs").resolve() else f" --runs {shlex.quote(str(run.runs))}"
+        _say(console, f"Next: nemo-run report {run.name} RUN{where}    # beside another run")
+        _say(console, f"      nemo-run card {run.name}{where}        # the recommended checkpoint's model card")
 
 
 def _is_report(run: Run, step: str) -> bool:

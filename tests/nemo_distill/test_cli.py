@@ -1,6 +1,7 @@
 """The command line: help, refusals, and a dry run of the real recipe."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,20 @@ def test_a_dry_run_shows_the_plan_asks_nothing_writes_nothing_and_waits_for_no_n
     for shown in ("math-v2-part00", "learning rate", "import-teacher", "wait", "debug scale"):
         assert shown in done.stdout
     assert listing(workplace.parent) == before
+
+
+def test_a_dry_run_begins_with_what_keeps_it_from_starting_and_what_it_takes(nemo_run):
+    code, out, _ = nemo_run(RECIPE, "--executor", "slurm", "--dryrun")
+    head = out.splitlines()[:5]
+    assert code == 0 and head[0].startswith("distill_v1v3-full: full scale") and out.count(COPY) == 1
+    assert head[1].startswith("Before it can run: ") and COPY in head[1] and "executor.evaluation.hostname" in head[2]
+    assert re.fullmatch(
+        r"(\d+) steps: \1 to run; 7,\d+ GPU-hours to spend; \d\.\d h of training on 768 H100\.", head[3]
+    )
+    code, out, err = nemo_run(RECIPE, "-e", "slurm", "--dryrun", "executor.account=a", "executor.partition=p",
+                              "layout.tensor_parallel=1", "distill.micro_batch_size=1")  # fmt: skip
+    assert code == 2 and "needs 92 GiB per GPU" in out.splitlines()[1] and "needs 92 GiB per GPU" in err
+    assert nemo_run(RECIPE, "--dryrun", "--until", "prune")[1].splitlines()[1] == "3 steps: 3 to run."
 
 
 def test_the_slurm_executor_stands_for_the_full_scale_and_says_what_to_fill_in(nemo_run):

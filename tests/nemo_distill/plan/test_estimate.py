@@ -10,7 +10,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.calibration import BENCH, STUDY, TWO_GPUS
-from nemo_distill.plan.estimate import ANSWER_TOKENS, Estimate, answer_tokens, vllm_tokens_per_second
+from nemo_distill.plan.estimate import ANSWER_TOKENS, Estimate, answer_tokens, left_of, vllm_tokens_per_second
 from nemo_distill.plan.tables import MEASURED_HERE, cost_remarks, cost_table, detectable_table, duration_in_words
 
 SUITE = ask(Evaluation(suite="study")).loads
@@ -51,7 +51,26 @@ def test_what_is_done_is_not_left_to_be_spent():
     before, after = (cells(cost_table(estimate(done=frozenset(done)))) for done in ((), ("prune", "distill-2.5B")))
     assert before["distil"][:2] == ["7,678", "7,678"]
     assert after["distil"][:2] == ["7,678", "7,438"]
-    assert after["prune"][:2] == ["8", "0"]
+    assert after["prune"][:2] == ["8.0", "0"]
+
+
+def test_small_figures_are_minutes_and_never_zero_unless_nothing_is_left():
+    small = dataclasses.replace(STUDY, nodes=1, gpus_per_node=8, global_batch_size=8)
+    table = cells(cost_table(estimate(job=small, segments={"0.1M": 1}, done=frozenset(["prune"]))))
+    assert table["distil"][0].endswith((" s", " min")) and table["prune"][1] == "0"
+    assert "GPU-hours as asked" not in " ".join(
+        words for words, _ in cost_remarks(estimate(job=small, segments={"a": 1}))
+    )
+
+
+def test_what_is_left_is_of_the_steps_that_are_asked_for():
+    whole = estimate(done=frozenset(["distill-2.5B"]))
+    assert left_of(whole, ["prune", "world"]) == whole.parts[0][1]["prune"]
+    assert left_of(whole, ["distill-2.5B"]) == 0
+    everything = [step for _, steps in whole.parts for step in steps]
+    assert left_of(whole, everything) == pytest.approx(
+        sum(hours for _, steps in whole.parts for hours in steps.values()) - whole.segment_gpu_hours("2.5B")
+    )
 
 
 def test_teacher_pruned_student_and_every_milestone_are_evaluated():
