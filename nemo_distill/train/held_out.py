@@ -23,7 +23,7 @@ from nemo_distill.data.held_out import HeldOutDocument
 from nemo_distill.kd.held_out import SUMS
 from nemo_distill.train.course import Course
 from nemo_distill.train.events import Iteration, Listener, View
-from nemo_distill.train.losses import read_losses
+from nemo_distill.train.losses import cut_past
 
 WITH_ERROR = ("kl", "loss")
 """What is logged with a standard error."""
@@ -81,8 +81,7 @@ class HeldOutLog(Listener):
     def start(self, view: View) -> None:
         super().start(view)
         if view.first_rank:
-            kept = read_losses(self.path, until=view.iteration)
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            cut_past(self.path, view.iteration)
         if view.iteration not in self.recorded and self._is_due(view.iteration):
             self._measure(view.iteration)
 

@@ -7,7 +7,7 @@ from typing import TextIO
 from nemo_distill.run.progress import Progress
 from nemo_distill.train.course import Course
 from nemo_distill.train.events import Iteration, Listener, View
-from nemo_distill.train.losses import read_losses
+from nemo_distill.train.losses import cut_past
 
 
 class LossLog(Listener):
@@ -29,8 +29,7 @@ class LossLog(Listener):
         super().start(view)
         if not view.first_rank:
             return
-        kept = read_losses(self.path, until=view.iteration)
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        cut_past(self.path, view.iteration)
         self._file = self.path.open("a", buffering=1)
 
     def iteration_done(self, iteration: Iteration) -> None:

@@ -20,3 +20,9 @@ def read_losses(path: Path, *, until: int | None = None) -> list[dict]:
         if until is None or line["iteration"] <= until:
             lines.append(line)
     return lines
+
+
+def cut_past(path: Path, iteration: int) -> None:
+    """Remove the lines past `iteration` from the log `path`: they belong to an attempt whose weights are lost."""
+    kept = read_losses(path, until=iteration)
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept))
