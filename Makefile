@@ -1,5 +1,5 @@
-# Two commands set everything up: `make demo` runs the main job, `make test` passes the tests. `make check` is for
-# every change before it is committed, `make docs` builds the site.
+# `make` alone lists what there is. Two commands set everything up: `make demo` runs the main job, `make test` passes the
+# tests. `make check` is for every change before it is committed, `make docs` builds the site.
 # PYTHON says which interpreter (3.11 or 3.12), VENV where the environment lies.
 
 SHELL := bash
@@ -31,8 +31,14 @@ TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/tr
 CLUSTER := tests/evaluator/harness tests/evaluator/suites tests/nemo_distill/launch/slurm \
 	tests/nemo_distill/launch/test_secrets.py
 
+.DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test test-training test-cluster test-others check lint types layers fast docs setup lock clean
+.PHONY: help demo test test-training test-cluster test-others check lint types layers fast docs setup lock clean
+
+help:  ## what there is to make
+	@echo "nemo-distill: make TARGET, with PYTHON=... another interpreter (3.11 or 3.12), VENV=... another environment"
+	@sed -nE 's/^([a-z]+):[^#]*##/  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo "To try it: make demo. For each change before it is committed: make check."
 
 demo: setup  ## the v1v3 blend, end to end, at debug scale
 	$(BIN)/nemo-run recipes/distill_v1v3.py --executor local
@@ -50,7 +56,7 @@ test-cluster: setup
 test-others: setup
 	$(BIN)/python -m pytest $(PYTEST) $(TRAINING:%=--ignore=%) $(CLUSTER:%=--ignore=%) || test $$? -eq 5
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.ready  ## the environment, once: 3 GB of packages, a few minutes
 
 $(VENV)/.ready: $(VENV)/.locked pyproject.toml
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
@@ -104,9 +110,9 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --fork-st
 	--excludes requirements/excludes.txt --annotation-style line --custom-compile-command 'make lock'
 PLAIN := sed -E -e 's/ ; [^\#]+( \#|$$)/ \1/' -e 's/,? -c [^ ,]+//' -e 's/via, /via /' -e 's/ +(\# via)?$$//'
 
-lock:
+lock:  ## requirements/*.txt anew, from pyproject.toml; needs uv
 	$(COMPILE) pyproject.toml --extra test --extra dev --extra harnesses | $(PLAIN) > requirements/lock.txt
 	$(COMPILE) --group docs | $(PLAIN) > requirements/docs.txt
 
-clean:
+clean:  ## remove the environments and build/; runs stay (nemo-run clean is for those)
 	rm -rf "$(VENV)" "$(DOCS_VENV)" build

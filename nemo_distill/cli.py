@@ -18,7 +18,6 @@ NeMo-Run, and the torch it imports, are loaded only to launch a run: help, refus
 """
 
 import contextlib
-import dataclasses
 import logging
 import os
 import shlex
@@ -30,11 +29,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from nemo_distill.config.files import load, recipe_files, summary
 from nemo_distill.config.mistakes import entry_point
-from nemo_distill.config.settings import Settings
 from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest, say_error, slip_of
 
 RUNS_FOLDER = Path("runs")
@@ -107,6 +106,7 @@ def command_line(arguments: list[str]) -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_options)
     app.command("new", rich_help_panel="Recipes")(new)
     for name, command in _OF_RUNS.items():
         app.command(name, rich_help_panel="Runs")(command)
@@ -122,8 +122,8 @@ def command_line(arguments: list[str]) -> typer.Typer:
     for path in recipes:
         add = app.command(
             first if path == Path(first) else str(path),  # as it was typed: ./recipes/x.py is recipes/x.py too
+            cls=_with_settings(path, arguments),
             help=summary(path),
-            epilog=f"Settings: {', '.join(setting_names())}.",
             rich_help_panel="Recipes",
         )
         add(_recipe_command(path, ["nemo-run", *arguments]))
@@ -144,17 +144,49 @@ def _meant(word: str, recipes: list[Path], commands: list[str]) -> str:
     return nearest(word, [*files, *commands]) if slip_of(word, [*files, *commands]) else nearest(word, commands)
 
 
-def setting_names() -> list[str]:
-    """What a recipe of this package lets the command set, dotted."""
-    dotted = []
-    for field in dataclasses.fields(Settings):
-        if field.name == "blend":
-            dotted.append("blend.shares.SOURCE")
-        elif dataclasses.is_dataclass(field.default):
-            dotted += [f"{field.name}.{inner.name}" for inner in dataclasses.fields(field.default)]
-        else:
-            dotted.append(field.name)
-    return dotted
+def _version(asked: bool) -> None:
+    """Print what a report of a fault needs to say, and end."""
+    if asked:
+        from nemo_distill.run.provenance import version_line
+
+        print(version_line())
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version, and those it rests on."),
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
+
+
+def _with_settings(recipe: Path, arguments: list[str]) -> type[TyperCommand]:
+    """The kind of command whose `--help` goes on with what can be set; with groups named, those alone."""
+
+    class WithSettings(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            from nemo_distill.config.manual import groups, manual, of_executor
+            from nemo_distill.launch.context import settings_of
+            from nemo_distill.launch.local.executor import LocalExecutor
+            from nemo_distill.launch.slurm.executor import SlurmExecutor
+
+            own = None
+            with contextlib.suppress(UserError):  # a recipe that cannot be read is said to be by its summary
+                own = settings_of(load_recipe(recipe))
+            found = [*groups(own), of_executor("local", LocalExecutor), of_executor("slurm", SlurmExecutor)]
+            after = arguments[max(map(arguments.index, {"--help", "-h"} & set(arguments)), default=len(arguments)) :]
+            named = [group for group in found if (group.name or "run") in after]
+            if not named:
+                super().format_help(ctx, formatter)
+            console = Console()
+            console.print(manual(named or found), highlight=False)
+            if not named:
+                names = dict.fromkeys(group.name or "run" for group in found)
+                console.print(f"\nOne group of these: --help {'|'.join(names)}", highlight=False, markup=False)
+
+    return WithSettings
 
 
 def new(

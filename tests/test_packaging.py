@@ -180,6 +180,23 @@ def programs(tmp_path):
     return folder
 
 
+def test_make_alone_lists_every_target_and_makes_none():
+    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
+    listed = dict(line.split(maxsplit=1) for line in said.splitlines() if line.startswith("  "))
+    assert set(listed) == {target for target in declared if not target.startswith("test-")}
+    assert "make demo" in said and "make check" in said
+
+
+def test_another_system_than_linux_is_refused_in_a_sentence(programs, tmp_path):
+    (programs / "uname").unlink()
+    (programs / "uname").write_text("#!/bin/sh\necho Darwin\n")
+    (programs / "uname").chmod(0o755)
+    stopped = set_up(f"VENV={tmp_path / 'env'}", path=f"{programs}:{os.environ['PATH']}")
+    assert stopped.returncode == 2 and "runs on Linux, and this is Darwin: take a Linux machine" in stopped.stderr
+    assert not (tmp_path / "env").exists()
+
+
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [

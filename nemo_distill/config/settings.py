@@ -207,9 +207,9 @@ class Distill:
     seq_length: int | None = None
     """Tokens per sequence."""
     learning_rate: float | None = None
-    """At the end of the warm-up."""
+    """Learning rate at the end of the warm-up."""
     min_learning_rate: float | None = None
-    """At the end of the schedule."""
+    """Learning rate at the end of the schedule."""
     warmup_iterations: int | None = None
     """Iterations over which the learning rate rises from 0."""
     schedule: str | None = None
@@ -320,7 +320,7 @@ class Layout:
     gpu: str | None = None
     """Kind of GPU: a name in `nemo_distill.plan.gpus.GPUS`."""
     nodes: int | None = None
-    """Machines."""
+    """Number of machines."""
     gpus_per_node: int | None = None
     """GPUs of each that the job uses."""
     tensor_parallel: int | None = None
@@ -375,7 +375,7 @@ class Settings:
     runs: str = "runs"
     """The folder of all runs."""
     seed: int = 1234
-    """Of the sample order and of the answers."""
+    """Seed of the sample order and of the answers."""
     track: Annotated[str | None, Keeps(("none",))] = None
     """Where the run is shown while it goes on: `tensorboard`, `wandb`, `mlflow`, several with commas between, or `none`
     (`nemo_distill.track`); None: TensorBoard's files in the folder of all runs, where TensorBoard is installed."""

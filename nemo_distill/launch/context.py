@@ -92,7 +92,7 @@ class Context:
             with executors.settings_beside(Path(inspect.getfile(recipe))):
                 self.choose_executor(own)
                 self.recipe = Path(inspect.getfile(recipe)).stem
-                self.own = next((v for v in _defaults(recipe).values() if isinstance(v, Settings)), None)
+                self.own = settings_of(recipe)
                 arguments, defaults = _overridden(recipe, settings), _defaults(recipe)
                 as_they_were = [name for name, value in defaults.items() if arguments[name] == value]
                 typed = {key: text for key, _, text in (word.partition("=") for word in settings)}
@@ -136,6 +136,11 @@ def _overridden(recipe: Callable[..., None], words: Sequence[str]) -> dict[str, 
         # Other shares than the recipe's cannot claim its sources for them.
         chosen["blend"] = dataclasses.replace(chosen["blend"], provenance="set on the command line")
     return {**{name: chosen[name] for name in defaults}, spread: Settings(**{name: chosen[name] for name in fields})}
+
+
+def settings_of(recipe: Callable[..., None]) -> Settings | None:
+    """The settings that a recipe declares; None where it makes them itself."""
+    return next((value for value in _defaults(recipe).values() if isinstance(value, Settings)), None)
 
 
 def _defaults(recipe: Callable[..., None]) -> dict[str, Any]:

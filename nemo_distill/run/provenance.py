@@ -44,6 +44,21 @@ def provenance() -> dict:
     }
 
 
+_NAMED = ("nemo_run", "nemo_toolkit", "megatron_core", "nvidia_modelopt", "torch", "nemo_evaluator")
+"""Distributions that a version line names."""
+
+
+def version_line() -> str:
+    """Our version and commit, Python's, and those of the packages that the work rests on."""
+    git = git_state(Path(__file__).resolve().parents[1]) or {}
+    known = {name.replace("-", "_").lower(): version for name, version in package_versions().items()}
+    commit = f" ({git['commit'][:12]}{', changed' if git['dirty'] else ''})" if git.get("commit") else ""
+    others = [f"{name} {known[name]}" for name in _NAMED if name in known]
+    return ", ".join(
+        [f"nemo-distill {known.get('nemo_distill', 'unknown')}{commit}", f"Python {platform.python_version()}", *others]
+    )
+
+
 def slurm_allocation() -> dict | None:
     """Job, nodes, restarts and environment modules of the Slurm job this process is in; None outside of one."""
     if "SLURM_JOB_ID" not in os.environ:

@@ -47,10 +47,22 @@ def test_help_lists_the_recipes_with_what_they_say_of_themselves(nemo_run):
     assert nemo_run()[1] == out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["statsu"], ["status"], ["list"]], ids=" ".join)
-def test_help_refusals_and_status_wait_for_neither_nemo_run_nor_torch(workplace, arguments):
+def test_the_version_is_a_line_with_what_it_rests_on(nemo_run):
+    code, out, _ = nemo_run("--version")
+    assert code == 0 and re.match(r"nemo-distill \d+\.\d+\.\d+\S* ", out) and out.count("\n") == 1
+    for name in ("Python 3.1", "nemo_toolkit 2.", "torch 2."):
+        assert name in out
+    assert "--version" in nemo_run("--help")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], [RECIPE, "--help"], ["--version"], ["statsu"], ["status"], ["list"]], ids=" ".join
+)
+def test_help_refusals_and_status_wait_for_neither_nemo_run_nor_torch(nemo_run, workplace, arguments):
     modules, done = loaded(*arguments, cwd=workplace)
-    assert "typer" in modules and not {"nemo_run", "torch", "numpy"} & modules, done.stderr
+    slow = {"nemo_run", "torch", *(["numpy"] if RECIPE not in arguments else [])}  # a recipe's own imports have it
+    assert "typer" in modules and not slow & modules, done.stderr
+    assert arguments[-1].startswith("--") == (done.returncode == 0)
 
 
 def test_a_recipe_is_listed_even_when_it_cannot_be_imported(nemo_run, workplace):
