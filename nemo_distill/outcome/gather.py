@@ -31,6 +31,7 @@ from evaluator.results.run import PRUNED_SIZES, BlendPart, Pruning, Report, Row,
 from evaluator.results.scores import RESULTS_FILE, CheckpointResult, TaskResult
 from evaluator.suites.suite import Suite
 from nemo_distill.config.schedule import Schedule
+from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.config.teacher import path_of
 from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
 from nemo_distill.data.prepared import SOURCES_FILE, tokens_counted
@@ -269,7 +270,20 @@ def _training(config: dict) -> dict[str, str]:
             f"{schedule.warmup_iterations:,} to warm up, then {schedule.schedule}"
         ),
         "Learning rate": f"{schedule.learning_rate:g}, at the end {last:g}",
+        **_loss(config.get("kd") or {}),
     }
+
+
+def _loss(kd: dict) -> dict[str, str]:
+    """What the student was trained by, in words, where that is not the study's."""
+    if not {"loss", "temperature", "cross_entropy", "per_token"} & set(kd):
+        return {}
+    said, share = kd.get("loss", FORWARD_KL), kd.get("cross_entropy", 0.0)
+    if kd.get("temperature", 1.0) != 1:
+        said += f" at temperature {kd['temperature']:g}"
+    if share:
+        said = f"{1 - share:.4g} of it {said}, {share:.4g} next-token cross-entropy"
+    return {"Loss": f"{said}, on answers alone in chats" if kd.get("per_token") else said}
 
 
 def _learning_rate(course: dict, iteration: int | None) -> float | None:

@@ -73,6 +73,17 @@ def test_margin_and_seed_are_those_of_the_report(write):
     assert both == pytest.approx(math.hypot(answers, 3), abs=0.1) and "by 3 points (standard deviation)" in text
 
 
+def test_a_loss_that_is_not_the_studys_is_said(tmp_path):
+    run = make_run(tmp_path, "a", suite=get_suite("offline"), skills=(0.0,), shares={"stem": 100})
+    assert "- **Loss:**" not in write_card(run).read_text()
+    for name, spec in run.specs.items():
+        if name.startswith("distill-"):
+            spec.config["kd"] = {"fused_loss": True, "temperature": 2.0, "cross_entropy": 0.1, "per_token": True}
+            spec.save()
+    said = "- **Loss:** 0.9 of it forward_kl at temperature 2, 0.1 next-token cross-entropy, on answers alone in chats"
+    assert said in write_card(run).read_text()
+
+
 def test_another_checkpoint_is_written_where_it_is_wanted_with_its_own_blend_and_rate(write, tmp_path):
     path = write("--milestone", "5B", "--output", str(tmp_path), "--license", "apache-2.0")
     assert path == str(tmp_path / "README.md")
@@ -111,7 +122,7 @@ def report_with_teacher(tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["a", "--milestone", "6B"], "a has no milestone '6B'. Did you mean '"),
+        (["a", "--milestone", "6B"], "a has no milestone '6B'. Known: '2.5B', "),
         (["b"], "there is no run 'b'"),
         (["a", "--margin", "101"], "--margin 101 is no number of points from 0 to 100."),
     ],
