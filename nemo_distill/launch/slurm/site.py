@@ -37,7 +37,7 @@ class Site(JobOptions):
     """What becomes of uncommitted changes to this package: `package` them with the code, or `refuse` to launch."""
     requeues: Annotated[int, at_least(0)] = 3
     """How often a step whose job ended for no fault of its own (time limit, preemption, lost node) is begun again."""
-    warn_seconds: Annotated[int, between(1, 65_535)] = 120
+    warn_seconds: Annotated[int, between(0, 65_535)] = 120
     """This long before its time limit a job is ended and requeued, so that what waits for it goes on waiting."""
     poll_seconds: Annotated[float, between(0.1, 3_600)] = 3.0
     """Seconds between two questions about the queue."""

@@ -56,7 +56,7 @@ FILES = {
     "4: gpus_per_node=true cannot be": GOOD.replace("8", "true"),
     "10: requeues=many cannot be: it has to be a whole number": GOOD + "requeues: many",
     "10: requeues=-1 cannot be: it has to be at least 0": GOOD + "requeues: -1",
-    "10: warn_seconds=0 cannot be": GOOD + "warn_seconds: 0",
+    "10: warn_seconds=-1 cannot be": GOOD + "warn_seconds: -1",
     "10: poll_seconds=0 cannot be: it has to be from 0.1 to 3600": GOOD + "poll_seconds: 0",
     "10: poll_seconds=.inf cannot be": GOOD + "poll_seconds: .inf",
     "10: exclusive cannot be 'sometimes'. Known: 'false', 'mcs', 'topo', 'true', 'user'": GOOD + "exclusive: sometimes",

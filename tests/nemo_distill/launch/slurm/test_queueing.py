@@ -152,10 +152,10 @@ def test_the_environments_folder_may_have_a_space_in_its_name(site, attempts):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"time": "soon"}, "'soon' is no time limit"),
+        ({"time": "soon"}, "time=soon cannot be: it has to be a time limit"),
         ({"time": "00:01:00"}, "leaves no time before the warning"),
         ({"uncommitted": "ignore"}, "'package', 'refuse'"),
-        ({"steps": {"evaluate": {"tme": "1"}}}, "Did you mean 'time'"),
+        ({"steps": {"evaluate": {"tme": "1"}}}, "Did you mean 'steps.evaluate.time'"),
         ({"partition": "???"}, "slurm.yaml:2: fill in partition"),
     ],
 )
