@@ -22,7 +22,7 @@ from typing import Any
 
 from nemo_distill.config import values
 from nemo_distill.config.hints import hint_for
-from nemo_distill.config.values import PartOf
+from nemo_distill.config.rules import PartOf
 from nemo_distill.errors import UserError
 
 

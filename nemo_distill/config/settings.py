@@ -15,8 +15,9 @@ from typing import Annotated
 from nemo_distill.config.benchmarks import Declared, check_declared
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.held_out import MOST_SHARE
+from nemo_distill.config.rules import Keeps
 from nemo_distill.config.schedule import parse_tokens
-from nemo_distill.config.values import Keeps, check_fields
+from nemo_distill.config.values import check_fields
 from nemo_distill.errors import UserError, nearest
 
 CHIP_FRIENDLY = ("ignore", "report", "require")

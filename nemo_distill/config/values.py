@@ -1,7 +1,8 @@
 """The one door for values: a command's text, a site file's data and a recipe's, as the type of the field they are for.
 
 >>> from typing import Annotated
->>> from nemo_distill.config.values import at_least, value_of, word_of
+>>> from nemo_distill.config.rules import at_least
+>>> from nemo_distill.config.values import value_of, word_of
 >>> word_of(("distill", "milestones"), "25,0.4M", tuple[int | str, ...])
 (25, '0.4M')
 >>> value_of(("requeues",), -1, Annotated[int, at_least(0)])
@@ -9,10 +10,9 @@ Traceback (most recent call last):
     ...
 nemo_distill.config.values.Misfit: requeues=-1 cannot be: it has to be at least 0.
 
-What a field can hold is its type and, within `Annotated`, its rules: a `Rule`, where else it is said (`Elsewhere`),
-which fields a dict is made of (`PartOf`), words that stand for themselves (`Keeps`). Where text is `written`, in a file
-or on a command line, it may stand for a number or a truth value, and a number for text; in a recipe, which is Python,
-it may not.
+What a field can hold is its type and, within `Annotated`, its rules (`nemo_distill.config.rules`). Where text is
+`written`, in a file or on a command line, it may stand for a number or a truth value, and a number for text; in a
+recipe, which is Python, it may not.
 """
 
 import ast
@@ -24,9 +24,9 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
+from nemo_distill.config.rules import Elsewhere, Keeps, PartOf, Rule
 from nemo_distill.errors import UserError, nearest, slip_of
 
 Path = tuple[str, ...]
@@ -48,63 +48,6 @@ class Misfit(UserError):
         super().__init__(sentence)
         self.path = path
         """What leads to it."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a value has to be, beyond its type."""
-
-    fits: Callable[[Any], bool]
-    """Whether it is so."""
-    wanted: str
-    """What it has to be, as the end of a sentence."""
-    choices: tuple[str, ...] = ()
-    """All that it can be, where that is a few words."""
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """A field that no user sets."""
-
-    say: str
-    """What to say in its place."""
-
-
-@dataclass(frozen=True)
-class PartOf:
-    """A dict of some of the fields of a dataclass."""
-
-    kind: type
-    """The dataclass."""
-
-
-@dataclass(frozen=True)
-class Keeps:
-    """Text that stands for itself, though it is a word for None elsewhere."""
-
-    words: tuple[str, ...]
-    """The words."""
-
-
-def at_least(least: float) -> Rule:
-    """A number that is not below `least`."""
-    return Rule(lambda value: value >= least, f"at least {least:g}")
-
-
-def between(least: float, most: float) -> Rule:
-    """A number from `least` to `most`."""
-    return Rule(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
-
-
-def one_of(*choices: str) -> Rule:
-    """One of a few words."""
-    return Rule(lambda value: not isinstance(value, str) or value in choices, " or ".join(choices), choices)
-
-
-Variable = Annotated[str, Rule(lambda name: bool(re.fullmatch(r"[A-Za-z_]\w*", name)), "the name of a variable")]
-"""An environment variable."""
-FILE = Rule(lambda path: os.path.isfile(os.path.expanduser(path)), "a file that is there")
-NOT_EMPTY = Rule(lambda text: bool(text.strip()), "text, and not empty")
 
 
 def named(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
-from nemo_distill.config.values import Variable, between
+from nemo_distill.config.rules import Variable, between
 from nemo_distill.errors import RunFailed, UserError
 from nemo_distill.launch.executors import site_settings
 from nemo_distill.outcome.suites import Cluster

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from nemo_distill.config.values import FILE, NOT_EMPTY, between
+from nemo_distill.config.rules import FILE, NOT_EMPTY, between
 from nemo_distill.run.job import Job
 
 _FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "UserName", "Comment")

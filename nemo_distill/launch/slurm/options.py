@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from nemo_distill.config.values import NOT_EMPTY, Elsewhere, Rule, Variable, at_least, one_of
+from nemo_distill.config.rules import NOT_EMPTY, Elsewhere, Rule, Variable, at_least, one_of
 from nemo_distill.launch.executors import MISSING
 from nemo_distill.launch.slurm.limits import seconds_of
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from nemo_distill.config.values import PartOf, at_least, between, one_of
+from nemo_distill.config.rules import PartOf, at_least, between, one_of
 from nemo_distill.launch.slurm.commands import Tunnel
 from nemo_distill.launch.slurm.facts import ClusterFacts, Image
 from nemo_distill.launch.slurm.options import JobOptions, Text
