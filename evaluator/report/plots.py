@@ -232,7 +232,7 @@ def draw_held_out(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]
             *zip(*points, strict=True),
             color=COLORS[colors[place % len(colors)]],
             linewidth=1.2,
-            marker=MARKERS[place % len(MARKERS)],
+            marker=MARKERS[(place + place // len(colors)) % len(MARKERS)],  # another where colours begin again
             markersize=3,
             markevery=max(1, len(points) // 8),
             label=name,
