@@ -78,9 +78,10 @@ def _plain(word: str) -> str:
 
 
 def say_error(sentence: str) -> None:
-    """Print `sentence` to standard error, whole, however narrow the terminal."""
+    """Print `sentence` to standard error: whole in a pipe, by words on a terminal."""
     # Imported here: steps raise UserError too and have no use for rich.
     from rich.console import Console
     from rich.text import Text
 
-    Console(file=sys.stderr, soft_wrap=True).print(Text.assemble(("nemo-run: ", "bold red"), sentence))
+    console = Console(file=sys.stderr)
+    console.print(Text.assemble(("nemo-run: ", "bold red"), sentence), soft_wrap=not console.is_terminal)

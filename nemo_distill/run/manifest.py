@@ -228,8 +228,8 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
     """What a failed or cut step left to say and, on a cluster, how its `job` ended."""
     try:
         record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
-        said = [record["error"]]
-    except FileNotFoundError:
+        said, _ = [record["error"]], record["refused"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or damaged
         record = {
             "error": (_ENDED.get(job.reason) or _ENDED.get(job.state, _WORDLESS)) if job else _WORDLESS,
             "refused": False,
@@ -247,9 +247,10 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
 def job_of_step(spec: Spec) -> dict:
     """What `job.json` says: number and log folder of the Slurm job that has the step or had it last; else empty."""
     try:
-        return json.loads((spec.folder / JOB_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        record = json.loads((spec.folder / JOB_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # none, or damaged
         return {}
+    return record if isinstance(record, dict) else {}
 
 
 def job_log(spec: Spec) -> Path | None:

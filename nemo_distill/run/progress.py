@@ -14,6 +14,12 @@ import time
 from pathlib import Path
 
 PROGRESS_FILE = "progress.json"
+_KINDS = {
+    **dict.fromkeys(("done", "total", "time"), int | float),
+    **dict.fromkeys(("tokens_per_second", "seconds_left"), int | float | None),
+    **dict.fromkeys(("unit", "note"), str),
+}
+"""What a record holds."""
 
 
 class Progress:
@@ -61,11 +67,13 @@ class Progress:
 
     @staticmethod
     def read(folder: Path) -> dict | None:
-        """The last record written into `folder`, or None when the step has not said anything yet, or it is damaged."""
+        """The last record written into `folder`; None when the step has not said anything yet, or it is damaged."""
         try:
-            return json.loads((Path(folder) / PROGRESS_FILE).read_text())
-        except (FileNotFoundError, ValueError):
+            record = json.loads((Path(folder) / PROGRESS_FILE).read_text(encoding="utf-8"))
+            whole = all(isinstance(record[key], kinds) for key, kinds in _KINDS.items())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        return record if whole else None
 
 
 def write_atomically(path: Path, text: str) -> None:

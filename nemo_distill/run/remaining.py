@@ -1,7 +1,7 @@
 """Estimates how long a run still takes, from what its own steps, and earlier runs of its scale, have taken.
 
     left = Remaining(run).of(states, records, now=time.time())
-    left.seconds, left.whole          # 740.0, and whether every step that is left was counted
+    left.seconds, left.unknown        # 740.0, and of how many of the steps that are left it cannot be told
 
 Nothing is assumed: a step that no run here has finished, and that has not said how far it is, is left out, and what is
 then given is a least.
@@ -26,9 +26,11 @@ class Left:
     """What is left of a run."""
 
     seconds: float
-    """Time that the steps take which can be told, as they wait for each other."""
-    whole: bool
-    """Whether these are all that are left."""
+    """Time that those steps take of which it can be told, as they wait for each other."""
+    steps: int
+    """Number of the steps that are left."""
+    unknown: int
+    """Number of those of which it cannot."""
 
 
 class Remaining:
@@ -47,7 +49,7 @@ class Remaining:
             if path not in self._marks or self._marks[path][0] != modified:
                 seconds = json.loads(path.read_text(encoding="utf-8")).get("seconds")
                 self._marks[path] = modified, float(seconds) if seconds is not None else None
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
         return self._marks[path][1]
 
@@ -61,7 +63,9 @@ class Remaining:
             ends[name] = max((ends.get(up, 0.0) for up in spec.upstream), default=0.0) + (own[name] or 0.0)
         work = sum(seconds or 0.0 for seconds in own.values())
         longest = max(ends.values(), default=0.0)
-        return Left(max(longest, work / self.parallel if self.parallel else 0.0), None not in own.values())
+        seconds = max(longest, work / self.parallel if self.parallel else 0.0)
+        undone = sum(state != State.DONE for state in states.values())
+        return Left(seconds, steps=undone, unknown=list(own.values()).count(None))
 
     def _left(
         self, spec: Spec, states: Mapping[str, State], records: Mapping[str, dict | None], now: float

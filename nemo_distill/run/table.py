@@ -99,8 +99,7 @@ class StatusTable:
         }
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        plain = console.no_color or console.color_system is None
-        draw = _Lines(options.max_width, self.run.specs, ascii_only=options.ascii_only, plain=plain, now=self.now)
+        draw = _Lines(options.max_width, self.run.specs, ascii_only=options.ascii_only, now=self.now)
         rows = [self._row(spec) for spec in self.run.specs.values()]
         summary = draw.summary(self._summary())
         if self.folded:
@@ -147,9 +146,9 @@ class StatusTable:
 class _Lines:
     """Lines of a table of `width` columns for steps of these names."""
 
-    def __init__(self, width: int, names: Iterable[str], *, ascii_only: bool, plain: bool, now: float):
-        self.width, self.plain, self.now = width, plain, now
-        self.full, self.empty = ("#", "-") if ascii_only else ("━", " " if plain else "━")
+    def __init__(self, width: int, names: Iterable[str], *, ascii_only: bool, now: float):
+        self.width, self.now = width, now
+        self.full, self.empty = ("#", "-") if ascii_only else ("━", "─")
         self.more = "..." if ascii_only else "…"
         self.name = min(max(map(len, names), default=4), SHORT_NAME, max(4, width - 2 * len(_GAP) - 7 - CLOCK))
         others = self.name + 7 + 4 + 2 * CLOCK + 5 * len(_GAP)
@@ -267,10 +266,14 @@ class _Lines:
 
 
 def in_words(left: Left) -> list[str]:
-    """`about 2:10 left`, `over 2:10 left` where something could not be counted, or nothing."""
-    if not left.seconds:
+    """`about 2:10 left`, `over 2:10 left` where something is not counted, or nothing where most is not.
+
+    >>> in_words(Left(130, steps=3, unknown=0)), in_words(Left(130, steps=3, unknown=1)), in_words(Left(9, 3, 2))
+    (['about 2:10 left'], ['over 2:10 left'], [])
+    """
+    if not left.seconds or 2 * left.unknown > left.steps:
         return []
-    return [f"{'about' if left.whole else 'over'} {duration(left.seconds)} left"]
+    return [f"{'over' if left.unknown else 'about'} {duration(left.seconds)} left"]
 
 
 def amount(record: dict) -> str:

@@ -21,6 +21,7 @@ from nemo_distill.launch.slurm.site import Site, waits
 from nemo_distill.pipeline import KINDS, PRUNED, TEACHER
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.ranks import Processes
+from nemo_distill.run.table import duration
 
 _LABEL = re.compile(rf"{TEACHER}|{PRUNED}|[\d.]+[KMBT]?")
 """What may follow a step's kind and a dash."""
@@ -64,7 +65,8 @@ class SlurmExecutor(Site):
         words.append(f"{'the others' if words else 'all'} on {most}")
         if any(map(waits, run.specs.values())):
             words.append("evaluations on a core of a node, to wait for those of nemo-evaluator-launcher")
-        where = f"account {self.account}, partition {self.partition}, {self.time} a job"
+        limit = duration(seconds_of(self.time) or 0)  # a number alone is minutes, which is easily overlooked
+        where = f"account {self.account}, partition {self.partition}, at most {limit} a job"
         image, code = self.container_image, self.code
         if not image:
             within = "no container"

@@ -88,7 +88,7 @@ def test_going_on_is_promised_where_it_helps_and_with_what_it_takes(run):
     assert failing(run, damaged, "", refused=True)[-1].startswith("As it is, it would end alike")
 
 
-def test_the_end_says_what_is_done_where_it_lies_and_what_is_next(run):
+def test_the_end_says_what_is_done_where_it_lies_and_what_is_next(run, monkeypatch):
     command = ["nemo-run", "recipes/mine.py", "--until", "distill-1", "seed=7"]
     part = dataclasses.replace(run, specs={name: run.specs[name] for name in ("prune", "distill-1")})
     assert said(print_done, part, seconds=62.4, until="distill-1") == [
@@ -98,6 +98,13 @@ def test_the_end_says_what_is_done_where_it_lies_and_what_is_next(run):
     assert said(print_next, part, until="distill-1", command=command) == ["Next: nemo-run recipes/mine.py seed=7"]
     assert said(print_done, run, seconds=3723) == ["Done in 1:02:03: 3 steps of mine-debug."]
     assert said(print_done, run, seconds=None) == ["Nothing to do: all 3 steps of mine-debug are done."]
-    assert [line.partition("#")[0].strip() for line in said(print_next, run, command=command)] == [
-        "Next: nemo-run report mine-debug RUN", "nemo-run card mine-debug",
+
+    def commands() -> list[str]:
+        return [line.partition("#")[0].strip() for line in said(print_next, run, command=command)]
+
+    assert commands() == [
+        f"Next: nemo-run report mine-debug RUN --runs {run.runs}", f"nemo-run card mine-debug --runs {run.runs}",
     ]  # fmt: skip
+    monkeypatch.chdir(run.runs.parent)
+    run = dataclasses.replace(run, runs=run.runs.parent / "runs")
+    assert commands() == ["Next: nemo-run report mine-debug RUN", "nemo-run card mine-debug"]
