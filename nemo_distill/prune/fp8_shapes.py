@@ -14,6 +14,7 @@ FP8 tensor cores take no others. The study's student has a side that is none: it
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 from nemo_distill import families
 from nemo_distill.config.settings import PRUNABLE
@@ -127,7 +128,7 @@ def check_alignable(teacher: Shape, asked: Asked, alignment: Alignment) -> None:
     """Raise `UserError` where no candidate of the search is aligned, whichever layers it keeps."""
     ranges = searched(asked, families.of(teacher).choices(teacher, asked.divisors))
     ranges.pop("num_layers", None)
-    sizes = [dict(zip(ranges, one, strict=True)) for one in itertools.product(*ranges.values())]
+    sizes: list[dict[str, Any]] = [dict(zip(ranges, one, strict=True)) for one in itertools.product(*ranges.values())]
     if not any(not alignment.misfits(dataclasses.replace(teacher, **one)) for one in sizes):
         raise UserError(
             f"prune.chip_friendly=require: no candidate has {alignment.in_words}, since of the least pruned "
