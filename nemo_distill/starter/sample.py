@@ -41,7 +41,8 @@ def write(folder: Path) -> None:
 
 def _questions(drawn: Sequence[corpora.Skill]) -> Iterator[dict]:
     """Exercises of these skills in turn, held out of the corpora, no two of the same content."""
-    rng, seen = random.Random(SEED), set()
+    rng = random.Random(SEED)
+    seen: set[tuple] = set()
     while len(seen) < QUESTIONS:
         exercise = drawn[len(seen) % len(drawn)](rng)
         if held_out(*exercise.key) and exercise.key not in seen:
