@@ -231,7 +231,7 @@ def test_ctrl_c_asks_and_leaves_the_jobs_or_cancels_them(site, slurm, gate, atte
         terminal, other_end = pty.openpty()
         process = start(*RECIPE, f"small.gate={gate}", stdin=other_end)
         for line in process.stdout:  # the line that says so comes once the command watches
-            if line.startswith(("distill-1: started", "In the queue already")):
+            if "distill-1: started" in line or "In the queue already" in line:
                 break
         wait_for(lambda: begun("distill-1"))
         process.send_signal(signal.SIGINT)
