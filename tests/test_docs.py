@@ -42,3 +42,13 @@ def test_every_module_that_is_run_by_hand_can_be():
         path = ROOT / name.replace(".", "/")
         source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
         assert source.is_file() and 'if __name__ == "__main__":' in source.read_text("utf-8"), name
+
+
+def test_captures_of_terminals_fit_the_terminals_that_they_are_of():
+    page = (ROOT / "docs" / "reference" / "terminal.md").read_text(encoding="utf-8")
+    captures = re.findall(r"^## (.*?)\n(?:.*?)```text\n(.*?)```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(captures) >= 6 and any("40 columns" in title for title, _ in captures)
+    for title, shown in captures:
+        assert max(map(len, shown.splitlines())) <= (40 if "40 columns" in title else 80), title
+    shown = dict(captures)
+    assert re.search(r"^distill-\S+ +running .*\n.*tokens/s, loss", shown["A run goes on"], flags=re.MULTILINE)

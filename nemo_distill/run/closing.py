@@ -51,8 +51,8 @@ def print_next(run: Run, console: Console, *, until: str = "", command: Sequence
             _say(console, f"Next: {rest}")
     elif _is_report(run, "report"):
         where = "" if run.runs == Path("runs").resolve() else f" --runs {shlex.quote(str(run.runs))}"
-        _say(console, f"Next: nemo-run report {run.name} RUN{where}    # beside another run")
-        _say(console, f"      nemo-run card {run.name}{where}        # the recommended checkpoint's model card")
+        _say(console, f"Next: nemo-run report {run.name} RUN{where}    # beside another run's")
+        _say(console, f"      nemo-run card {run.name}{where}          # its model card")
 
 
 def _is_report(run: Run, step: str) -> bool:
@@ -114,18 +114,20 @@ def print_failure(
 
 
 def beside(error: str, log: Path) -> list[str]:
-    """What the end of a step's log says beside the `error` that ended it: where it was raised, and what came before."""
+    """What the end of a step's log says beside the `error` that ended it: where it was raised, and what came before.
+
+    Nothing where no traceback ends it: then the error is a sentence that was written to be enough.
+    """
     lines = last_lines(log, LOOKED_AT)
     starts = [number for number, line in enumerate(lines) if line == _TRACEBACK]
-    where: list[str] = []
-    if starts:
-        frames = [found for line in lines[starts[-1] :] if (found := _FRAME.match(line))]
-        if frames:
-            where = ["raised at {file}:{line}, in {function}".format(**frames[-1].groupdict())]
+    if not starts:  # a sentence that says it all
+        return []
+    frames = [found for line in lines[starts[-1] :] if (found := _FRAME.match(line))]
+    where = ["raised at {file}:{line}, in {function}".format(**found.groupdict()) for found in frames[-1:]]
+    first = starts.pop()
+    while starts and any(line.startswith(_CHAINED) for line in lines[starts[-1] : first]):
         first = starts.pop()
-        while starts and any(line.startswith(_CHAINED) for line in lines[starts[-1] : first]):
-            first = starts.pop()
-        lines = lines[:first]
+    lines = lines[:first]
     said = set(error.splitlines())
     kept = [line for line in lines if not _NOISE.search(line) and not any(line.endswith(one) for one in said if one)]
     return where + [line for line in kept if not _is_own(line)][-LINES:]

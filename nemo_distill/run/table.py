@@ -271,7 +271,7 @@ def in_words(left: Left) -> list[str]:
     >>> in_words(Left(130, steps=3, unknown=0)), in_words(Left(130, steps=3, unknown=1)), in_words(Left(9, 3, 2))
     (['about 2:10 left'], ['over 2:10 left'], [])
     """
-    if not left.seconds or 2 * left.unknown > left.steps:
+    if left.seconds < 1 or 2 * left.unknown > left.steps:  # it takes longer than expected, or who knows
         return []
     return [f"{'over' if left.unknown else 'about'} {duration(left.seconds)} left"]
 

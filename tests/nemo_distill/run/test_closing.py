@@ -78,7 +78,7 @@ def test_a_users_mistake_is_one_sentence_and_has_to_be_mended(run):
     sentence = "there is no source 'mth'. Did you mean 'math'?"
     lines = failing(run, sentence, NOISE + f"[distill-1] failed: {sentence}\n", lasting=True)
     assert lines[1] == f"distill-1 failed: {sentence}" and "\n".join(lines).count("mth") == 1
-    assert lines[-1].startswith("As it is, it would end alike")
+    assert lines[2].startswith("  all of it: ") and lines[-1].startswith("As it is, it would end alike")
 
 
 def test_going_on_is_promised_where_it_helps_and_with_what_it_takes(run):
