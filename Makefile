@@ -26,7 +26,7 @@ LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/h
 
 # Tests that train share their steps, and those on a cluster share that and mostly wait. All others run beside both.
 # The harnesses' tests even the jobs out; they go before the cluster's, since they read what is logged.
-TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/nemo_distill/train \
+TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/test_own_study.py tests/nemo_distill/train \
 	tests/nemo_distill/run/test_ranks.py tests/nemo_distill/steps/test_distill.py
 CLUSTER := tests/evaluator/harness tests/evaluator/suites tests/nemo_distill/launch/slurm \
 	tests/nemo_distill/launch/test_secrets.py

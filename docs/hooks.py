@@ -41,7 +41,8 @@ def rooms() -> dict[str, list[str]]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            if parts[:2] == ("evaluator", "core_evals"):
+            # Of a folder that is no package the files are data, such as the recipes that `nemo-run new` writes.
+            if parts[:2] == ("evaluator", "core_evals") or not (path.parent / "__init__.py").exists():
                 continue
             modules = found.setdefault(".".join(parts[:-1]), [])
             if parts[-1] != "__init__":

@@ -44,7 +44,8 @@ def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[
         questions: Benchmark questions that the sources are searched for (`contamination.questions`).
     """
     scale, distill = recipe.scale, recipe.distill
-    world = (Step("world", _module("debug_world"), scale.world),) if scale.world else ()
+    made = any(not recipe.blend.is_own(source.name) for source in (*recipe.sources, *recipe.calibration))
+    world = (Step("world", _module("debug_world"), scale.world),) if scale.world and made else ()
     reads = tuple(step.name for step in world)
     import_teacher = Step(
         "import-teacher",

@@ -21,8 +21,8 @@ def held_out_table(report: Report) -> tuple[list[str], list[list[str]]] | None:
     if not rows:
         return None
     points = [point for row in rows if (point := _point(report, row.iteration))]
-    headings = ["Source", *(f"KL, {row.title.lower()}" for row in rows)]
-    headings += [f"Next token, {rows[-1].title.lower()}", "Teacher", "Documents", "Tokens"]
+    headings = ["Source", *(f"KL, {_within(row.title)}" for row in rows)]
+    headings += [f"Next token, {_within(rows[-1].title)}", "Teacher", "Documents", "Tokens"]
     lines = []
     for source in points[-1].sources:
         last = points[-1].sources[source]
@@ -32,6 +32,11 @@ def held_out_table(report: Report) -> tuple[list[str], list[list[str]]] | None:
         means = [of_blend(point, report) for point in points]
         lines.append([BLEND, *(nats_text(mean) for mean in means if mean), *[""] * 4])
     return headings, lines
+
+
+def _within(title: str) -> str:
+    """A checkpoint's title within a heading: Pruned student is one, and 0.3M stays."""
+    return title[:1].lower() + title[1:]
 
 
 def curves_of(report: Report) -> Mapping[str, list[tuple[int, float]]]:

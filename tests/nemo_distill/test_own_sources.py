@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from nemo_distill.config.blend import Blend
 from nemo_distill.config.overrides import override
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import Settings
+from nemo_distill.config.sources import Source
 from nemo_distill.experiment import steps_of
 from nemo_distill.run.step import place
 
@@ -81,6 +83,14 @@ def test_other_content_or_another_path_runs_what_reads_it_again_and_not_a_prunin
     moved = placed("blend.sources.tickets.path=data/tickets/a.jsonl")
     assert moved["prepare"].config["sources"][2]["path"] == str(folder / "data/tickets/a.jsonl")
     assert moved["prepare"].fingerprint not in (before["prepare"].fingerprint, after["prepare"].fingerprint)
+
+
+def test_the_debug_world_is_made_where_it_is_read_and_nowhere_else(folder):
+    assert "world" in placed()
+    notes = Blend.of("own", (Source(name="notes", path="data/notes.jsonl"), 100, "all"))
+    recipe = Recipe.of("own", Settings(blend=notes), get_scale("debug"))
+    steps = {step.name: step for step in steps_of(recipe)[0]}
+    assert "world" not in steps and not [step for step in steps.values() if "world" in step.upstream]
 
 
 def nemo_run(*words: str) -> tuple[int, str]:

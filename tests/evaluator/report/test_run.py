@@ -152,7 +152,7 @@ def test_held_out_losses_stand_beside_the_scores_at_every_milestone(report, held
     markdown = (tmp_path / "report.md").read_text()
     table = markdown.split("## Held-out loss")[1].split("\n## ")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if line.startswith("|")]
-    assert rows[0][:5] == ["Source", "KL, pruned student", "KL, 0.2m", "KL, 0.4m", "KL, 0.8m"]
+    assert rows[0][:5] == ["Source", "KL, pruned student", "KL, 0.2M", "KL, 0.4M", "KL, 0.8M"]
     science, code, blend = rows[2:]
     assert science[1:5] == ["0.500 ± 0.030", "0.250 ± 0.030", "0.167 ± 0.030", "0.100 ± 0.030"]
     assert science[5:] == ["2.100 ± 0.030", "2.000", "80", "4,096"] and code[1] == "2.000"

@@ -32,7 +32,7 @@ def study(blend: Blend) -> Settings:
     return Settings(
         blend=blend,
         teacher=TEACHER,
-        prepare=Prepare(held_out=0.01),  # documents that are never trained on, and show what is learnt meanwhile
+        prepare=Prepare(held_out=0.02),  # documents that are never trained on, and show what is learnt meanwhile
         evaluate=Evaluate(benchmarks=BENCHMARKS, tasks=("sums_quiz", "facts_quiz")),  # None: those of the scale, too
-        distill=Distill(milestones={"debug": (50, 150)}),  # iterations; at other scales, theirs
+        distill=Distill(milestones={"debug": (25, 75)}),  # iterations; at other scales, theirs
     )
