@@ -1,0 +1,120 @@
+"""The `nemo-run` command: recipes, and looking at the runs they made.
+
+    nemo-run new my_study
+    nemo-run recipes/distill_v1v3.py --executor local
+    nemo-run recipes/distill_v1v3.py --dryrun prune.parameters=0.7 blend.shares.stem=5 blend.shares.science-mcq=8
+    nemo-run recipes/*.py --executor slurm --dryrun
+    nemo-run status --watch
+    nemo-run list
+    nemo-run diff distill_v1v3-debug distill_v1v3-debug-seed2
+    nemo-run reproduce distill_v1v3-debug
+    nemo-run report distill_v1v3-debug
+    nemo-run report --published
+    nemo-run card distill_v1v3-debug --milestone 0.61M
+    nemo-run push distill_v1v3-debug --to org/name --dryrun
+    nemo-run clean --delete
+
+NeMo-Run, and the torch it imports, are loaded only to launch a run: help, refusals and previews answer at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from nemo_distill.cli import runs
+from nemo_distill.cli.recipes import command_of, load_recipe, new, with_settings
+from nemo_distill.cli.words import meant
+from nemo_distill.config.files import recipe_files, summary
+from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, say_error
+
+__all__ = ["command_line", "load_recipe", "main"]
+NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes some, with all that they need."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line `arguments` (without the program's name) and return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if arguments[:1] == ["experiment"]:
+            return _nemo_run_itself(arguments)
+        return command_line(arguments)(arguments or ["--help"], standalone_mode=False) or 0
+    except TyperException as error:  # of what was typed
+        say_error(error.format_message())
+        return EXIT_USER_ERROR
+    except UserError as error:
+        say_error(str(error))
+        return EXIT_USER_ERROR
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+
+
+def command_line(arguments: list[str]) -> typer.Typer:
+    """The commands: one per recipe at hand, and those that look at runs.
+
+    Raises `UserError` when `arguments` begin with something that is neither.
+    """
+    recipes = recipe_files()
+    app = typer.Typer(
+        name="nemo-run",
+        help="Prune and distil Nemotron-H models, one data blend at a time.",
+        epilog=None if recipes else NO_RECIPE,
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    app.command("new", rich_help_panel="Recipes")(new)
+    for name, command in runs.COMMANDS.items():
+        app.command(name, rich_help_panel="Runs")(command)
+    app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
+    commands = ["new", *runs.COMMANDS, "experiment"]
+    first = arguments[0] if arguments else "--help"
+    if not first.startswith("-") and first not in commands:
+        chosen = Path(first)
+        if chosen.suffix != ".py" or not chosen.is_file():
+            how = NO_RECIPE if chosen.suffix == ".py" and not recipes else meant(first, recipes, commands)
+            raise UserError(f"there is no recipe or command '{first}'. {how}")
+        recipes = [chosen, *(path for path in recipes if path != chosen)]
+    for path in recipes:
+        add = app.command(
+            first if path == Path(first) else str(path),  # as it was typed: ./recipes/x.py is recipes/x.py too
+            cls=with_settings(path, arguments),
+            help=summary(path),
+            rich_help_panel="Recipes",
+        )
+        add(command_of(path, ["nemo-run", *arguments]))
+    return app
+
+
+def _version(asked: bool) -> None:
+    """Print what a report of a fault needs to say, and end."""
+    if asked:
+        from nemo_distill.run.provenance import version_line
+
+        print(version_line())
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version, and those it rests on."),
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
+
+
+def _nemo_run_itself(arguments: list[str]) -> int:
+    home = runs.RUNS_FOLDER / ".nemo-run"
+    if home.is_dir():
+        os.environ.setdefault("NEMORUN_HOME", str(home.resolve()))
+    from nemo_run.__main__ import app
+
+    sys.argv = ["nemo-run", *arguments]
+    return app(standalone_mode=False) or 0
