@@ -57,8 +57,9 @@ class Training:
 
     student: Path | Fresh
     """Checkpoint that holds the model and its first weights, or a fresh model."""
-    teacher: Path | None = None
-    """Checkpoint that the student is distilled from; None trains with plain cross-entropy."""
+    teacher: Path | Fresh | None = None
+    """Checkpoint that the student is distilled from, or, for a fresh student, another fresh model, whose weights are
+    random too; None trains with plain cross-entropy."""
     course: Course
     """The whole training run."""
     until: int

@@ -98,6 +98,30 @@ class Ranks:
             time.sleep(POLL_SECONDS)
         return json.loads(self._store.get(about))
 
+    def gather(self, about: str, mine: T) -> list[T]:
+        """On rank 0 what each rank says `about` something, plain JSON data, in order of the ranks; empty elsewhere.
+
+        Raises TimeoutError when one has not after `MEETING_SECONDS`.
+        """
+        if self.size == 1:
+            return [mine]
+        self._store.set(f"{about}/{self.rank}", json.dumps(mine))
+        if not self.first:
+            return []
+        until, keys = time.monotonic() + MEETING_SECONDS, [f"{about}/{rank}" for rank in range(self.size)]
+        while not self._store.check(keys):
+            if time.monotonic() > until:
+                silent = [rank for rank, key in enumerate(keys) if not self._store.check([key])]
+                raise TimeoutError(f"rank {silent[0]} of {self.size} has not said its {about}.")
+            time.sleep(POLL_SECONDS)
+        return [json.loads(self._store.get(key)) for key in keys]
+
+    def store(self, name: str):
+        """A part of torchrun's store, for a process group of its own; of one rank, a store of this process."""
+        from torch.distributed import HashStore, PrefixStore
+
+        return HashStore() if self.size == 1 else PrefixStore(name, self._store)
+
     def finish(self) -> None:
         """Say that this rank is done with its work; rank 0 waits until all have said so.
 

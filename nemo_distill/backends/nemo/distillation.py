@@ -12,6 +12,7 @@ alone. Imported once `backends.nemo.prepare` has run.
 from pathlib import Path
 from typing import NamedTuple
 
+import modelopt.torch.distill as mtd
 import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel.mappings import (
@@ -21,6 +22,7 @@ from megatron.core.tensor_parallel.mappings import (
 from nemo import lightning as nl
 from nemo.collections.llm.modelopt.distill.loss import BaseLoss
 from nemo.collections.llm.modelopt.distill.model import DistillationGPTModel, _DistillationLossReduction
+from nemo.collections.llm.modelopt.distill.utils import adjust_distillation_model_for_mcore, load_distillation_config
 from torch import Tensor
 
 from nemo_distill.compat import device, distillation
@@ -32,6 +34,10 @@ from nemo_distill.kd.options import Options
 from nemo_distill.nemotron_h import documents
 from nemo_distill.nemotron_h.documents import Documents
 from nemo_distill.nemotron_h.model import recompute_mlp
+
+_SHARED = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size", "sequence_parallel",
+           "pipeline_dtype")  # fmt: skip
+"""What a teacher's config takes over from its student's."""
 
 
 def distillation_model(
@@ -75,7 +81,7 @@ class DistillationModel(DistillationGPTModel):
     def configure_model(self) -> None:
         if hasattr(self, "module"):
             return
-        super().configure_model()
+        self._build()
         if self.options.reset_at_documents:
             documents.install()
         if self.options.fused_kernels and device.on_gpu():
@@ -91,6 +97,10 @@ class DistillationModel(DistillationGPTModel):
             precision.student_in_fp8(self.module)
         if self.recompute == "mlp":
             recompute_mlp(self.module)
+
+    def _build(self) -> None:
+        """Make `module`, of student and teacher."""
+        super().configure_model()
 
     def forward_step(self, batch: dict[str, Tensor]) -> Tensor:
         """Of teacher and student, which both keep documents apart where they are told of any."""
@@ -108,6 +118,27 @@ class DistillationModel(DistillationGPTModel):
     def loss_parts(self) -> dict[str, float]:
         """What the last iteration's loss was mixed of, by name; empty where it was not mixed."""
         return getattr(self._training_loss_reduction, "parts", {})
+
+
+class FreshDistillationModel(DistillationModel):
+    """A distillation model whose teacher has random weights: for measurements, which take no checkpoint."""
+
+    def _build(self) -> None:
+        """As `DistillationGPTModel.configure_model`, but for the teacher's weights, which that reads."""
+        for name in _SHARED:
+            setattr(self._teacher_config, name, getattr(self.config, name))
+        chosen = load_distillation_config(self._distillation_config_path, self.config, self._teacher_config)
+        kd = {
+            "teacher_model": (_fresh, [self._teacher_config, self.tokenizer], {}),
+            "criterion": chosen.criterion,
+            "loss_balancer": chosen.loss_balancer,
+        }
+        self.module = mtd.convert(self.config.configure_model(self.tokenizer), mode=[("kd_loss", kd)])
+        adjust_distillation_model_for_mcore(self.module, distill_cfg=chosen)
+
+
+def _fresh(config, tokenizer):
+    return config.configure_model(tokenizer)
 
 
 def loss_reduction(model) -> _DistillationLossReduction:

@@ -21,7 +21,7 @@ from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTo
 from nemo.lightning.pytorch.optim.base import LRSchedulerModule
 
 from nemo_distill.backends import Fresh, Training
-from nemo_distill.backends.nemo.distillation import distillation_model
+from nemo_distill.backends.nemo.distillation import FreshDistillationModel, distillation_model
 from nemo_distill.backends.nemo.events import Events
 from nemo_distill.backends.nemo.loss_masks import dataset_class
 from nemo_distill.backends.nemo.model import config, precision_plugin
@@ -41,10 +41,22 @@ def train(training: Training) -> None:
     model: pl.LightningModule
     if isinstance(student, Fresh):
         pl.seed_everything(student.seed)
-        model = llm.MambaModel(config(student.shape, student.runtime), tokenizer=AutoTokenizer(str(student.tokenizer)))
-        assert training.teacher is None, "a distilled student has a checkpoint"
+        own, tokenizer = config(student.shape, student.runtime), AutoTokenizer(str(student.tokenizer))
+        if training.teacher is None:
+            model = llm.MambaModel(own, tokenizer=tokenizer)
+        else:
+            assert isinstance(training.teacher, Fresh), "a student after a checkpoint has one itself"
+            model = FreshDistillationModel(
+                own,
+                config(training.teacher.shape, training.teacher.runtime),
+                teacher_ckpt_path="",
+                distillation_config_path=_pairs_file(training),
+                tokenizer=tokenizer,
+                options=training.kd,
+                recompute=training.recompute,
+            )
     else:
-        assert training.teacher is not None, "a student with a checkpoint is distilled"
+        assert isinstance(training.teacher, Path), "a student with a checkpoint is distilled from one"
         model = distillation_model(
             student=student,
             teacher=training.teacher,
