@@ -18,7 +18,8 @@ DOCS_VENV ?= $(VENV)-docs
 LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.py \
 	evaluator/report/test_browser.py evaluator/serve/test_server.py nemo_distill/data/test_tokenise.py \
 	nemo_distill/data/test_tokenizer.py nemo_distill/debug/test_teacher.py nemo_distill/kd/test_divergence.py \
-	nemo_distill/launch/slurm nemo_distill/launch/test_launch.py nemo_distill/launch/test_secrets.py \
+	nemo_distill/launch/slurm nemo_distill/launch/test_launch.py nemo_distill/launch/test_preflight.py \
+	nemo_distill/launch/test_secrets.py \
 	nemo_distill/outcome/test_damaged_runs.py nemo_distill/run/test_forkserver.py nemo_distill/run/test_ranks.py \
 	nemo_distill/steps/test_prepare.py nemo_distill/steps/test_prepare_hub.py nemo_distill/steps/test_prepare_rows.py \
 	evaluator/harness/test_asking.py nemo_distill/backends nemo_distill/test_own_sources.py nemo_distill/track \

@@ -25,6 +25,7 @@ from nemo_distill.kd.losses import find_loss
 from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import missing
 from nemo_distill.launch.launch import check, launch
+from nemo_distill.launch.preflight import About, preflight
 from nemo_distill.outcome.suites import Asked, ask
 from nemo_distill.outcome.weights import check_weights
 from nemo_distill.pipeline import build_steps
@@ -65,7 +66,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             check_alignable(teacher.shape, recipe.prune, alignment)
     if not (recipe.teacher.on_hub or specs["import-teacher"].done):
         check_weights(recipe.teacher.path)
-    if recipe.teacher.unhashed and not ctx.dryrun:
+    if recipe.teacher.unhashed and not ctx.dryrun and ctx.preflight is None:
         console.print(hashing(recipe.teacher), highlight=False, soft_wrap=True)
         recipe = dataclasses.replace(recipe, teacher=recipe.teacher.hashed())
         steps, asked = steps_of(recipe, site)
@@ -74,7 +75,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     facts = RunFacts.of(recipe, executor=ctx.executor.name, evaluation=asked.site)
     facts = dataclasses.replace(facts, recipe_name=ctx.recipe, changed=named.changed)
     run = Run(name=named.name, runs=folder, specs=specs, facts=facts)
-    if ctx.named and (problem := _taken(run)):
+    if ctx.named and ctx.preflight is None and (problem := _taken(run)):
         raise UserError(problem)
     run = dataclasses.replace(run, facts=run.facts.tracked_as(tracked(run, trackers)))
     if named.instead_of:
@@ -88,6 +89,18 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     estimate = estimate_of(recipe, run, asked.loads, teacher.shape)
     problem = misfit(estimate.job) if estimate else None
     unfilled = missing(ctx.executor)
+    if ctx.preflight is not None:
+        if problem:
+            raise UserError(problem)
+        about = About(
+            recipe=recipe,
+            teacher=teacher.shape,
+            estimate=estimate,
+            unready=asked.unready,
+            iterations=ctx.preflight,
+        )
+        preflight(ctx, run, about, console)
+        return
     unready = asked.unready if any(_asks(spec) and not spec.done for spec in wanted.values()) else None
     print_preview(
         run,

@@ -30,9 +30,9 @@ TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
 KINDS = (
     *("world", "import", "prune", "prepare", "index", "distill"),
-    *("export", "evaluate", "contamination", "report"),
+    *("export", "evaluate", "contamination", "report", "preflight"),
 )
-"""What the names of steps begin with, up to a dash."""
+"""What the names of steps begin with, up to a dash; the last is no part of a run."""
 
 
 def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[Step]:

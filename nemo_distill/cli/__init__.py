@@ -4,6 +4,7 @@
     nemo-run recipes/distill_v1v3.py --executor local
     nemo-run recipes/distill_v1v3.py --dryrun prune.parameters=0.7 blend.shares.stem=5 blend.shares.science-mcq=8
     nemo-run recipes/*.py --executor slurm --dryrun
+    nemo-run preflight recipes/distill_v1v3.py --executor slurm
     nemo-run status --watch
     nemo-run list
     nemo-run diff distill_v1v3-debug distill_v1v3-debug-seed2
@@ -26,7 +27,7 @@ import typer
 from typer.exceptions import TyperException
 
 from nemo_distill.cli import runs
-from nemo_distill.cli.recipes import command_of, load_recipe, new, with_settings
+from nemo_distill.cli.recipes import command_of, load_recipe, new, preflight, with_settings
 from nemo_distill.cli.words import meant
 from nemo_distill.config.files import recipe_files, summary
 from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, say_error
@@ -70,10 +71,11 @@ def command_line(arguments: list[str]) -> typer.Typer:
     )
     app.callback()(_options)
     app.command("new", rich_help_panel="Recipes")(new)
+    app.command("preflight", rich_help_panel="Recipes")(preflight)
     for name, command in runs.COMMANDS.items():
         app.command(name, rich_help_panel="Runs")(command)
     app.command("experiment", rich_help_panel="Runs", help="NeMo-Run's own: list, status, logs, cancel.")(lambda: None)
-    commands = ["new", *runs.COMMANDS, "experiment"]
+    commands = ["new", "preflight", *runs.COMMANDS, "experiment"]
     first = arguments[0] if arguments else "--help"
     if not first.startswith("-") and first not in commands:
         chosen = Path(first)

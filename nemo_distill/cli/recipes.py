@@ -15,6 +15,8 @@ from nemo_distill.config.files import load, recipe_files
 from nemo_distill.config.mistakes import entry_point
 from nemo_distill.errors import UserError, nearest
 
+ExecutorOption = Annotated[str, typer.Option("--executor", "-e", help="Where steps run: local, slurm.")]
+
 
 def new(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes; there is nothing yet.")],
@@ -40,7 +42,7 @@ def command_of(path: Path, command: list[str]) -> Callable:
                 help="Settings, and executor.attr=value for the executor's; with --dryrun, more recipes too.",
             ),
         ] = None,
-        executor: Annotated[str, typer.Option("--executor", "-e", help="Where steps run: local, slurm.")] = "local",
+        executor: ExecutorOption = "local",
         dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be done; write nothing.")] = False,
         detach: Annotated[bool, typer.Option("--detach", help="Queue the jobs and leave them to the cluster.")] = False,
         name: Annotated[
@@ -50,15 +52,8 @@ def command_of(path: Path, command: list[str]) -> Callable:
     ) -> None:
         from nemo_distill.launch.context import Context
 
-        paths: list[Path] = [path]
-        words: list[str] = []
-        for word in settings or []:
-            if word.startswith("executor="):
-                executor = word.removeprefix("executor=")
-            elif word.endswith(".py") and "=" not in word:
-                paths.append(Path(word))
-            else:
-                words.append(f"run.{word}" if word.startswith("executor.") else word)
+        more, words = _told(settings or [], executor)
+        paths = [path, *more]
         if len(paths) > 1:
             _check_recipes(paths, dryrun=dryrun, name=name)
         worst = 0
@@ -68,13 +63,50 @@ def command_of(path: Path, command: list[str]) -> Callable:
                 name=name or recipe.stem, named=bool(name), dryrun=dryrun, detach=detach, until=until, command=command
             )
             try:
-                context.execute(entrypoint, [f"run.executor={executor}", *words])
+                context.execute(entrypoint, words)
             except SystemExit as refused:
                 worst = max(worst, int(refused.code or 0))
         if worst:
             sys.exit(worst)
 
     return run_recipe
+
+
+def _told(typed: list[str], executor: str) -> tuple[list[Path], list[str]]:
+    """The recipes among the words that were typed after the first, and all others as `Context.execute` takes them."""
+    recipes, words = [], []
+    for word in typed:
+        if word.startswith("executor="):
+            executor = word.removeprefix("executor=")
+        elif word.endswith(".py") and "=" not in word:
+            recipes.append(Path(word))
+        else:
+            words.append(f"run.{word}" if word.startswith("executor.") else word)
+    return recipes, [f"run.executor={executor}", *words]
+
+
+def preflight(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe of the run to come.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="key.sub=value", help="Its settings, as for the run.")
+    ] = None,
+    executor: ExecutorOption = "local",
+    iterations: Annotated[
+        int, typer.Option("--iterations", min=0, max=100, help="Iterations that are tried; 0 for none.")
+    ] = 5,
+    dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be checked; write nothing.")] = False,
+    name: Annotated[str, typer.Option("--name", "-n", help="Name of the run to come.")] = "",
+) -> None:
+    """Check what a run will need, in one short job at its layout: GO, or NO-GO and why."""
+    from nemo_distill.launch.context import Context
+
+    more, words = _told(settings or [], executor)
+    if more:
+        raise UserError(f"preflight takes one recipe at a time: {recipe} or {more[0]}.")
+    if not recipe.is_file():
+        raise UserError(f"there is no recipe '{recipe}'. {nearest(str(recipe), map(str, recipe_files()))}")
+    context = Context(name=name or recipe.stem, named=bool(name), dryrun=dryrun, preflight=iterations)
+    context.execute(load_recipe(recipe), words)
 
 
 def _check_recipes(paths: list[Path], *, dryrun: bool, name: str) -> None:

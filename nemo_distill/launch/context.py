@@ -63,6 +63,8 @@ class Context:
     """Whether it is only previewed."""
     detach: bool = False
     """Whether its jobs are left to the cluster once they are queued."""
+    preflight: int | None = None
+    """Iterations that are tried where what the run needs is only checked; None: it is made."""
     until: str = ""
     """The step after which to stop; empty: none."""
     command: Sequence[str] = dataclasses.field(default_factory=lambda: list(sys.argv))

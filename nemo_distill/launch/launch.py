@@ -37,6 +37,8 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         UserError: Before anything is written, when the run cannot be made as asked.
         RunFailed: When a step failed; the failure has been printed.
     """
+    if ctx.preflight is not None:
+        raise UserError("this recipe starts its steps by itself; preflight is for those that call run_experiment.")
     console = console or Console()
     executor: Executor = ctx.executor
     check(run)

@@ -25,6 +25,9 @@ original."""
 
 _COUNT = re.compile(r"(?:.*[._])?(?:max_new_)?tokens=[\d_.,]+[KMBT]?", re.IGNORECASE)
 """A number of tokens that are no secret: `evaluate.max_new_tokens=48`."""
+LOCK = "requirements/lock.txt"
+"""The lock file, in the checkout."""
+_LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 _BESIDE_SITE_SETTINGS = (".", ":(exclude,glob)**/executors/**")
 """Git's words for every file but the site's settings: they are no code, and their `env_vars` may hold tokens."""
 
@@ -125,6 +128,20 @@ def package_versions() -> dict[str, str]:
                     distribution, _, version = name.removesuffix(".dist-info").rpartition("-")
                     versions[distribution] = version
     return dict(sorted(versions.items()))
+
+
+def plain_name(package: str) -> str:
+    """The name of a package as indices and lock files write it.
+
+    >>> plain_name("nemo_toolkit"), plain_name("Jinja2")
+    ('nemo-toolkit', 'jinja2')
+    """
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def locked_versions(lock: str) -> dict[str, str]:
+    """The versions in the text of a lock file, by plain name."""
+    return {plain_name(name): version for name, version in _LOCKED.findall(lock)}
 
 
 def redact(argv: list[str]) -> list[str]:

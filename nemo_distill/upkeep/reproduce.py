@@ -8,7 +8,6 @@ The code is the commit that every step noted, the packages are those of its lock
 """
 
 import hashlib
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,14 +19,11 @@ from nemo_distill.data import local
 from nemo_distill.data.entry import Entry
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import Run
-from nemo_distill.run.provenance import files_at, knows_commit
+from nemo_distill.run.provenance import LOCK, files_at, knows_commit, locked_versions, plain_name
 from nemo_distill.run.secrets import STARS
 from nemo_distill.run.sources import PREPARE
 from nemo_distill.upkeep.difference import commit_text, provenance_of
 
-LOCK = "requirements/lock.txt"
-"""The lock file, in the checkout."""
-_LINE = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
 _DROPPED = ("--detach", "--dryrun")
 _UNTIL = "--until"
 
@@ -173,14 +169,10 @@ def _whole(command: tuple[str, ...]) -> tuple[str, ...]:
 
 def _beside_lock(made_by: dict[str, dict[str, Any]], lock: str) -> list[str]:
     """Packages of the lock that steps ran in another version."""
-    locked = {_plain(name): version for name, version in _LINE.findall(lock)}
+    locked = locked_versions(lock)
     had: dict[str, str] = {}
     for record in made_by.values():
-        had |= {_plain(name): version for name, version in record.get("packages", {}).items()}
+        had |= {plain_name(name): version for name, version in record.get("packages", {}).items()}
     # What follows a `+` is for whom it was built (torch's `+cpu`): pip takes the build that it finds for a machine.
     other = [name for name in locked if name in had and had[name].partition("+")[0] != locked[name].partition("+")[0]]
     return [f"{name}=={had[name]}" for name in sorted(other)]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

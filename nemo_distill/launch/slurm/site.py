@@ -9,18 +9,30 @@ from typing import Annotated, Any, Self
 from nemo_distill.config.rules import PartOf, at_least, between, one_of
 from nemo_distill.launch.slurm.commands import Tunnel
 from nemo_distill.launch.slurm.facts import ClusterFacts, Image
+from nemo_distill.launch.slurm.limits import seconds_of
 from nemo_distill.launch.slurm.options import JobOptions, Text
 from nemo_distill.launch.slurm.snapshot import Code
 from nemo_distill.outcome.suites import Cluster
+from nemo_distill.preflight.machines import Surroundings
 from nemo_distill.run.step import Spec
 
 WAITING_MEMORY, WAITING_REQUEUES = "4G", 1_000
 """Of a job that does no more than wait for others, which have limits of their own."""
 
+PREFLIGHT, PREFLIGHT_TIME = "preflight", "00:30:00"
+"""Name of the step that checks what a run will need, and the longest that its job may take where `steps` says no
+other."""
+
 
 def waits(spec: Spec) -> bool:
     """Whether the step does no work itself: an evaluation that nemo-evaluator-launcher sends to jobs of its own."""
     return "launcher" in spec.config
+
+
+def _at_most(time: str, longest: str) -> str:
+    """The shorter of two time limits; one that Slurm does not write so stays."""
+    seconds, most = seconds_of(time), seconds_of(longest)
+    return longest if seconds and most and seconds > most else time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,9 @@ class Site(JobOptions):
     def of(self, spec: Spec) -> Self:
         """What the job of a step is told: one that only waits has a core, no GPU and no node of its own, and is begun
         again however long it takes, unless `steps` says otherwise."""
+        if spec.name == PREFLIGHT:
+            short = dataclasses.replace(self, time=_at_most(self.time, PREFLIGHT_TIME), requeues=0)
+            return short.of_step(spec.name)
         if not waits(spec):
             return self.of_step(spec.name)
         waiting = dataclasses.replace(
@@ -77,6 +92,16 @@ class Site(JobOptions):
             requeues=max(self.requeues, WAITING_REQUEUES),
         )
         return waiting.of_step(spec.name)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What a preflight's job is in (`launch.preflight.Surrounding`)."""
+        job, prepare = self.of_step(PREFLIGHT), self.of_step("prepare")
+        return Surroundings(
+            image=job.container_image or "",
+            mounts=tuple(job.container_mounts),
+            prepares_elsewhere=(job.partition, job.constraint) != (prepare.partition, prepare.constraint),
+        )
 
     @functools.cached_property
     def code(self) -> Code:
