@@ -353,9 +353,10 @@ def _why_not(start: Start, wanted: Start) -> str | None:
         return "there is a GPU."
     if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
         return "what was imported has left a process group behind."
-    for name in ("executable", "path"):
-        if getattr(start, name) != getattr(wanted, name):
-            return f"its sys.{name} is another than that of the process to fork."
+    if _python(start) != _python(wanted):
+        return "its sys.executable is another than that of the process to fork."
+    if start.path != wanted.path:
+        return "its sys.path is another than that of the process to fork."
     ours, theirs = (
         {name: value for name, value in one.environment.items() if name not in PER_PROCESS} for one in (start, wanted)
     )
@@ -363,6 +364,11 @@ def _why_not(start: Start, wanted: Start) -> str | None:
         differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
         return f"its environment differs from that of the process to fork in {', '.join(differing)}."
     return None
+
+
+def _python(start: Start) -> tuple[str, str]:
+    """The Python, under whichever of its names it was started (`python`, `python3`), and the folder that it is in."""
+    return os.path.realpath(start.executable), os.path.dirname(start.executable)
 
 
 def _become(wanted: Start, streams: list[int], start: Start) -> None:
@@ -377,7 +383,7 @@ def _become(wanted: Start, streams: list[int], start: Start) -> None:
         os.environ.pop(name, None)
         if name in wanted.environment:
             os.environ[name] = wanted.environment[name]
-    sys.argv, sys.orig_argv = list(wanted.argv), list(wanted.orig_argv)
+    sys.argv, sys.orig_argv, sys.executable = list(wanted.argv), list(wanted.orig_argv), wanted.executable
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
     if torch := sys.modules.get("torch"):
