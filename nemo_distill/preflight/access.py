@@ -50,15 +50,19 @@ def sources(entries: Sequence[Mapping[str, Any]], *, teacher: str, prepared: boo
     for name, ask in asking.items():
         try:
             ask()
+        except PassingError as error:  # the hub is out of reach, for all others as well
+            problems[name] = error
+            break
         except UserError as error:
             problems[name] = error
     if problems and elsewhere and all(isinstance(error, PassingError) for error in problems.values()):
         reason = next(iter(problems.values()))
         return Check.unchecked("sources", f"These nodes do not see the hub, and prepare runs on others: {reason}")
-    figure = f"{len(asking) - len(problems)} of {len(asking)}"
     if problems:
-        return Check.failed("sources", " ".join(f"{name}: {error}" for name, error in problems.items()), figure)
-    return Check.ok("sources", "Each can be had from here, with the token that the job has.", figure)
+        return Check.failed("sources", " ".join(f"{name}: {error}" for name, error in problems.items()))
+    return Check.ok(
+        "sources", "Each can be had from here, with the token that the job has.", f"{len(asking)} asked for"
+    )
 
 
 def _ask(entry: Entry) -> None:

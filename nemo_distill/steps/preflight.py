@@ -34,18 +34,8 @@ def main(spec) -> None:
     config = spec.config
     surroundings = Surroundings.of(config["surroundings"])
     _of_machines(spec, ranks, layout, surroundings, record)
-    if ranks.first:
-        with record.under_way("sources"):
-            record.add(
-                access.sources(
-                    config["sources"],
-                    teacher=config["teacher"],
-                    prepared=config["prepared"],
-                    elsewhere=surroundings.prepares_elsewhere,
-                )
-            )
-        with record.under_way("judge"):
-            record.add(_judge(spec))
+    # The others wait, however long a hub takes not to answer.
+    ranks.agree("access", lambda: _of_access(spec, surroundings, record))
     _write(spec, ranks, record)
     with record.under_way("all-reduce"):
         if ranks.size == 1:
@@ -104,6 +94,16 @@ def _of_machines(spec, ranks: Ranks, layout, surroundings: Surroundings, record:
         record.add(machines.mounts(surroundings, found, token=token, runs=str(spec.runs)))
         record.add(machines.versions(config["lock"], module_constant(BACKEND, "PACKAGES"), found))
         record.add(machines.gpus(layout, found))
+
+
+def _of_access(spec, surroundings: Surroundings, record: Record) -> None:
+    """What lies elsewhere, asked for by one rank."""
+    config = spec.config
+    with record.under_way("sources"):
+        known = {"prepared": config["prepared"], "elsewhere": surroundings.prepares_elsewhere}
+        record.add(access.sources(config["sources"], teacher=config["teacher"], **known))
+    with record.under_way("judge"):
+        record.add(_judge(spec))
 
 
 def _judge(spec) -> Check:

@@ -65,7 +65,8 @@ class SlurmExecutor(Site):
         words.append(f"{'the others' if words else 'all'} on {most}")
         if any(map(waits, run.specs.values())):
             words.append("evaluations on a core of a node, to wait for those of nemo-evaluator-launcher")
-        limit = duration(seconds_of(self.time) or 0)  # a number alone is minutes, which is easily overlooked
+        limits = [seconds_of(self.of(spec).time) or 0 for spec in run.specs.values()]
+        limit = duration(max(limits, default=0))  # a number alone is minutes, which is easily overlooked
         where = f"account {self.account}, partition {self.partition}, at most {limit} a job"
         image, code = self.container_image, self.code
         if not image:
