@@ -10,6 +10,8 @@ nemo_distill.errors.UserError: no executor is called 'locla'. Did you mean 'loca
 """
 
 import difflib
+import errno
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -45,6 +47,25 @@ def bound_to_repeat(error: BaseException) -> bool:
     (True, False)
     """
     return isinstance(error, _LASTING) and not isinstance(error, PassingError)
+
+
+_OF_THE_PLACE = frozenset({
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+})  # fmt: skip
+"""Errors of a file for what it is, or for whose it is."""
+
+
+def why_unusable(error: OSError) -> str | None:
+    """The sentence on a file that cannot be used for what it is or for whose it is; None for another error.
+
+    >>> why_unusable(PermissionError(13, "Permission denied", "/proc/card.md"))
+    '/proc/card.md cannot be used: permission denied.'
+    """
+    path = error.filename2 or error.filename
+    if error.errno not in _OF_THE_PLACE or not isinstance(path, str | bytes | os.PathLike):
+        return None
+    return f"{os.fsdecode(path)} cannot be used: {(error.strerror or '').lower()}."
 
 
 class RunFailed(Exception):

@@ -47,6 +47,8 @@ SURE = 5
 """So many times in a row a job has to be said to have failed: the launcher says so, too, where ssh does not answer."""
 OVERRUN = "ERROR: Maximum total walltime"
 """What the launcher's job script says in its log where the budget is used up; its state is `pending` ever after."""
+ENDED_BY = "NEMO_DISTILL_COMMAND"
+"""Environment variable by which a command that is killed ends what it has started; what submits is let end."""
 STATES = """
 import json, sys
 from nemo_evaluator_launcher.api.functional import get_status
@@ -172,7 +174,13 @@ def submit(command: list[str], environment: Mapping[str, str]) -> str:
     Once begun it is let end, also where this process is told to: what it submits has to be in its record.
     """
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={name: value for name, value in environment.items() if name != ENDED_BY},
+        start_new_session=True,
     )
     try:
         output, _ = process.communicate()

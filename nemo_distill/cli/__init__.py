@@ -24,13 +24,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from typer.exceptions import TyperException
 
 from nemo_distill.cli import runs
 from nemo_distill.cli.recipes import command_of, load_recipe, new, preflight, with_settings
 from nemo_distill.cli.words import meant
 from nemo_distill.config.files import recipe_files, summary
-from nemo_distill.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, say_error
+from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, say_error, why_unusable
+from nemo_distill.run.full_disk import is_full
+from nemo_distill.run.output import lost, make_forgiving
 
 __all__ = ["command_line", "load_recipe", "main"]
 NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes some, with all that they need."
@@ -38,7 +41,14 @@ NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes som
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line `arguments` (without the program's name) and return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    make_forgiving()
+    code = _call(sys.argv[1:] if arguments is None else arguments)
+    if unsaid := lost():
+        say_error(unsaid)
+    return code or (EXIT_FAILED if unsaid else 0)
+
+
+def _call(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["experiment"]:
             return _nemo_run_itself(arguments)
@@ -49,8 +59,18 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         say_error(str(error))
         return EXIT_USER_ERROR
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILED if stop.code else 0
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except OSError as error:
+        if is_full(error):
+            say_error(f"{error.filename or 'a file'} could not be written: {error.strerror}.")
+            return EXIT_FAILED
+        if (said := why_unusable(error)) is None:
+            raise
+        say_error(said)
+        return EXIT_USER_ERROR
 
 
 def command_line(arguments: list[str]) -> typer.Typer:
@@ -87,7 +107,7 @@ def command_line(arguments: list[str]) -> typer.Typer:
         add = app.command(
             first if path == Path(first) else str(path),  # as it was typed: ./recipes/x.py is recipes/x.py too
             cls=with_settings(path, arguments),
-            help=summary(path),
+            help=escape(summary(path)),
             rich_help_panel="Recipes",
         )
         add(command_of(path, ["nemo-run", *arguments]))

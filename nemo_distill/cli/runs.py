@@ -135,6 +135,7 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Show the scores of a finished run and where its report is, or compare several runs."""
+    from nemo_distill.launch.launch import check_folder
     from nemo_distill.outcome import compare, show
     from nemo_distill.outcome.files import record_of
     from nemo_distill.outcome.gather import finished_report
@@ -148,6 +149,7 @@ def report(
     if published and json:
         raise UserError("--published shows tables of the package, nemo_distill/study/published.yaml: leave out --json.")
     if published:
+        check_folder(runs.resolve())
         show.print_published(write_tables(runs / "published"), runs / "published", Console())
         return
     if not run:

@@ -1,9 +1,10 @@
-"""What a launch changes in NeMo-Run: where its records lie."""
+"""What a launch changes in NeMo-Run: where its records lie, and that a run does not hang on them."""
 
+import contextlib
 import os
 from pathlib import Path
 
-from nemo_distill.compat.changes import Change, find, never
+from nemo_distill.compat.changes import Change, find, never, source_of, wrap
 
 _SCHEDULERS = "nemo_run.run.torchx_backend.schedulers"
 
@@ -35,4 +36,48 @@ RECORDS = Change(
     mended=never,
     make=_keep_records,
 )
-CHANGES = (RECORDS,)
+_TASK = "torchx.schedulers.local_scheduler:_LocalAppDef"
+_COPY = "torchx.schedulers.streams:Tee"
+_LIST = f"{_SCHEDULERS}.local:_save_job_dir"
+
+
+def _without_room(record, *args, **kwargs) -> None:
+    """Write the record where that can be done: the disk may be full, or what is there damaged."""
+    with contextlib.suppress(OSError, TypeError, ValueError):
+        record(*args, **kwargs)
+
+
+def _read_if_whole(read, task):
+    """What a task has left of its error; where that was cut short, what is said of one that left nothing."""
+    try:
+        return read(task)
+    except (OSError, ValueError):
+        return find("torchx.specs.api:NONE")
+
+
+def _let_records_fail() -> None:
+    wrap(find(f"{_SCHEDULERS}.local"), "_save_job_dir", _without_room)
+    wrap(find(_TASK), "close", _without_room)
+    wrap(find(_COPY), "write", _without_room)
+    wrap(find(_TASK), "get_structured_error_msg", _read_if_whole)
+
+
+UNWRITTEN = Change(
+    name="launcher-without-room",
+    changes=f"{_LIST.replace(':', '.')}, {_TASK.replace(':', '.')}.close and "
+    f".get_structured_error_msg, {_COPY.replace(':', '.')}.write",
+    why="Each look at a task's state writes a file. On a full disk that fails, and a task that has ended counts as "
+    "running for ever.",
+    upstream="none: nemo_run.run.job.Job.status drops the error; the record should be apart from the state",
+    versions="nemo-run 0.11.1, torchx 0.7",
+    when="on request",
+    applies=lambda: (
+        "_save_job_dir(self._apps)" in source_of(f"{_SCHEDULERS}.local:PersistentLocalScheduler.describe")
+        and '"SUCCESS"' in source_of(f"{_TASK}.close")
+        and "self.out.write" in source_of(f"{_COPY}.write")
+        and "json.load" in source_of(f"{_TASK}.get_structured_error_msg")
+    ),
+    mended=never,
+    make=_let_records_fail,
+)
+CHANGES = (RECORDS, UNWRITTEN)

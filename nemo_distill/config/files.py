@@ -32,6 +32,8 @@ def summary(path: Path) -> str:
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     except (SyntaxError, ValueError, OSError) as error:  # a null byte is a ValueError
         return f"cannot be read: {error}"
+    except (MemoryError, RecursionError):
+        return "cannot be read: it is nested too deeply for Python."
     return (docstring or "").partition("\n")[0]
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from rich.console import Console
 from rich.text import Text
 
+from nemo_distill.run.full_disk import SAID, has_no_room, why_full
 from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_log, last_lines, script_lines, state_of
 from nemo_distill.run.step import FAILED, LOG_FILE
@@ -22,7 +23,6 @@ LINES = 10
 """Lines of the log that are shown of a failure."""
 LOOKED_AT = 400
 """Lines of the log among which they are looked for."""
-_FULL = re.compile(r"No space left on device|disk is full|Disk quota exceeded", re.IGNORECASE)
 _NOISE = re.compile(r"^\s*$|^\[NeMo |\bINFO (?!nemo_distill)|\bWARNING\b|Warning: |warnings\.warn\(|OneLogger")
 """What frameworks say of themselves whatever happens."""
 _TRACEBACK = "Traceback (most recent call last):"
@@ -92,12 +92,14 @@ def print_failure(
     ended = [name for name, state in states.items() if state in (State.FAILED, State.CUT) or name in failed_before_log]
     failures = {name: failure_of(run.specs[name], jobs.get(name)) for name in ended}
     at_fault = [name for name, failure in failures.items() if not failure.refused] or ended
+    no_room = has_no_room(run.runs)
     for name in at_fault:
         spec, error = run.specs[name], failures[name].error
         own = spec.folder / LOG_FILE
         log = failed_before_log.get(name) or (own if own.exists() else job_log(spec)) or own
         console.print(Text.assemble((f"\n{name} failed: ", "bold red"), error), soft_wrap=not console.is_terminal)
-        lines = beside(error, log) if (spec.folder / FAILED).exists() else last_lines(log)
+        explained = (spec.folder / FAILED).exists() or SAID.search(error)
+        lines = beside(error, log) if explained else last_lines(log)
         unexplained = states[name] == State.CUT and name in jobs
         for line in lines + (script_lines(spec) if unexplained else []):
             console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
@@ -105,10 +107,12 @@ def print_failure(
     waiting = [name for name, spec in run.specs.items() if not spec.done and name not in at_fault]
     if waiting:
         _say(console, f"Not started: {', '.join(waiting)}.")
-    if any(failures[name].lasting or failures[name].refused for name in at_fault):
-        _say(console, "As it is, it would end alike: that has to be mended first. What is done stays done.")
-    elif any(_FULL.search(failures[name].error) for name in at_fault):
+    if no_room and not any(SAID.search(failures[name].error) for name in at_fault):
+        _say(console, f"There is {why_full(run.runs)}")
+    if no_room or any(SAID.search(failures[name].error) for name in at_fault):
         _say(console, "The same command goes on from here, once there is room.")
+    elif any(failures[name].lasting or failures[name].refused for name in at_fault):
+        _say(console, "As it is, it would end alike: that has to be mended first. What is done stays done.")
     else:
         _say(console, "The same command goes on from here.")
 

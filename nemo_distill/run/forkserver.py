@@ -37,10 +37,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from nemo_distill.run import ending
+
 VARIABLE = "NEMO_DISTILL_FORK_SERVER"
 """Environment variable with the server's socket, for the processes of steps."""
 PER_PROCESS = frozenset({
-    *(VARIABLE, "_", "OLDPWD", "PATH", "PWD", "SHLVL", "PYTEST_CURRENT_TEST"),
+    *(VARIABLE, ending.VARIABLE, "_", "OLDPWD", "PATH", "PWD", "SHLVL", "PYTEST_CURRENT_TEST"),
     *("PET_LOG_DIR", "TORCHELASTIC_ERROR_FILE", "TORCHX_RANK0_HOST"),
 })  # fmt: skip
 """Environment variables that no import reads: a fork has its own; all others have to be the server's."""

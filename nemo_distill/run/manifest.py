@@ -19,9 +19,11 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.run.facts import RunFacts
+from nemo_distill.run.full_disk import is_used_up, said_full, why_full
 from nemo_distill.run.job import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
@@ -151,9 +153,9 @@ class Run:
     @classmethod
     def load(cls, path: Path) -> "Run":
         """Read a run's file; raises `UserError` when it is none."""
-        runs = path.resolve().parent
         specs: dict[str, Spec] = {}
         try:
+            runs = path.resolve().parent
             record = json.loads(path.read_text(encoding="utf-8"))
             name = record.pop("name")
             for step in record.pop("steps"):
@@ -161,7 +163,14 @@ class Run:
                 folder = (runs / step["folder"]).resolve()
                 specs[step["name"]] = Spec(**{**step, "folder": folder, "upstream": upstream})
             facts = RunFacts.read(record)
-        except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # a link to itself, too
             raise UserError(f"{path} is no run's file: {error}.") from None
         return cls(name=name, runs=runs, specs=specs, facts=facts)
 
@@ -176,7 +185,7 @@ def find(argument: str | None, *, runs: Path) -> Run:
     """The run of that name or file; None: the one begun last. Raises `UserError` with the nearest name."""
     files = {path.stem: path for path in sorted(runs.glob("*.json"))}
     if argument is None:
-        for path in sorted(files.values(), key=lambda path: path.stat().st_mtime, reverse=True):
+        for path in sorted(files.values(), key=_modified, reverse=True):
             with contextlib.suppress(UserError):  # something else that lies there
                 return Run.load(path)
         raise UserError(f"there is no run in {runs}.")
@@ -188,6 +197,14 @@ def find(argument: str | None, *, runs: Path) -> Run:
     if path.suffix == ".json" and path.is_file():
         return Run.load(path)
     raise UserError(f"there is no run '{argument}' in {runs}. {nearest(argument, files)}")
+
+
+def _modified(path: Path) -> float:
+    """When the file was written; a link to nothing is the oldest."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def state_of(spec: Spec, job: Job | None = None) -> State:
@@ -226,22 +243,30 @@ class Failure:
 
 def failure_of(spec: Spec, job: Job | None = None) -> Failure:
     """What a failed or cut step left to say and, on a cluster, how its `job` ended."""
-    try:
-        record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
-        said, _ = [record["error"]], record["refused"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or damaged
-        record = {
-            "error": (_ENDED.get(job.reason) or _ENDED.get(job.state, _WORDLESS)) if job else _WORDLESS,
-            "refused": False,
-        }
-        if job:
-            record["error"] = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: {record['error']}"
+    record = _mark_of_failure(spec)
+    if record is not None:
+        said = [record["error"]]
+    else:
         said = [*last_lines(spec.folder / LOG_FILE), *(last_lines(job_log(spec)) if job else ())]
+        # On a full disk there is no room for a mark.
+        wordless = said_full(said) or (why_full(spec.runs) if is_used_up(spec.runs) else _WORDLESS)
+        error = (_ENDED.get(job.reason) or _ENDED.get(job.state, wordless)) if job else wordless
+        where = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: " if job else ""
+        record = {"error": f"{where}{error}", "refused": False}
     memory = bool(job and job.state == "OUT_OF_MEMORY") or any(map(_MEMORY.search, said))
     error = record["error"]
     if memory:
         error = f"{error.replace(_WORDLESS, _ENDED['OUT_OF_MEMORY'])} {ADVICE}"
     return Failure(error, record["refused"], memory, lasting=memory or record.get("lasting", False))
+
+
+def _mark_of_failure(spec: Spec) -> dict[str, Any] | None:
+    """What the step's mark of failure says; None where there is none, or it was damaged."""
+    try:
+        record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
+        return record if isinstance(record["error"], str) and isinstance(record["refused"], bool) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def job_of_step(spec: Spec) -> dict:
@@ -281,7 +306,7 @@ def last_lines(log: Path | None, lines: int = 15) -> list[str]:
         with open(log, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
             text = file.read().decode(errors="replace")
-    except (FileNotFoundError, PermissionError):
+    except OSError:
         return []
     # Of a line that a progress bar wrote over and over, what was last to be seen.
     return [line.rpartition("\r")[2] for line in text.splitlines()][-lines:]
@@ -291,8 +316,8 @@ def is_locked(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
+    except OSError:  # there is none, or a folder of that name
+        return False
     return False

@@ -79,8 +79,12 @@ class Progress:
 def write_atomically(path: Path, text: str) -> None:
     """Put `text` at `path` so that a reader, or a crash, sees the old file or the new one and never a part."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(scratch, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    try:
+        with open(scratch, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError:  # of a full disk, where a mark of failure is still to find room
+        scratch.unlink(missing_ok=True)
+        raise

@@ -23,6 +23,6 @@ def sources_of(specs: Iterable[Spec]) -> set[Path] | None:
         try:
             sources = json.loads((spec.folder / SOURCES_FILE).read_text(encoding="utf-8"))
             found |= {(spec.folder / source["prefix"]).resolve().parent for source in sources.values()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
     return found

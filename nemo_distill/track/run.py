@@ -45,7 +45,7 @@ class Sent:
     @classmethod
     def read(cls, path: Path) -> "Sent":
         """As `write` left it; nothing where it was damaged, since sending twice does less harm than not at all."""
-        with contextlib.suppress(OSError, ValueError, TypeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             record = json.loads(path.read_text(encoding="utf-8"))
             return cls(
                 int(record["iteration"]),
@@ -119,7 +119,7 @@ class TrackedRun:
         """This run with what an earlier launch knew of it and this one was not asked for (`--until`)."""
         try:
             known = self.load(self.runs, self.about.id)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return self
         return dataclasses.replace(
             self,

@@ -118,7 +118,7 @@ def provenance_of(folder: Path) -> dict[str, Any]:
     """What a step in `folder` ran with; empty where it did not run, or says nothing."""
     try:
         return json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("provenance") or {}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 
@@ -162,7 +162,7 @@ def _sources(run: Run) -> dict[str, Any]:
                 name: json.loads(((spec.folder / source["prefix"]).parent / "card.json").read_text(encoding="utf-8"))
                 for name, source in listed.items()
             }
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         for name, card in sorted(cards.items()):
             read = fingerprint([one.get("content") for one in card.get("inputs", ())])

@@ -1,8 +1,10 @@
 """A step for the tests of the machinery: waits, reports progress, writes a file, or fails, as its config says."""
 
+import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -16,8 +18,9 @@ MANY_RANKS = True
 def main(spec) -> None:
     """Config, all of which may be left out: `seconds` to take, `gate`, `lines` to print, `variables` to record, `fail`.
 
-    `fail` is "error", "user", "exit", "killed", "memory" (take a gigabyte), "disk" (write 4 MB), or "unless-mended":
-    fail as long as there is a file called broken beside the runs folder. Like a segment of the distillation, a step
+    `fail` is "error", "user", "exit", "killed", "memory" (take a gigabyte), "disk" (write 8 MB), "unless-mended" (fail
+    as long as there is a file called broken beside the runs folder), "leaves" (a process in a session of its own), or
+    "deaf": leave one, and wait in C code, where Python hears no signal. Like a segment of the distillation, a step
     that was cut goes on where it was: `trail.txt` holds a number that depends on every tick, made once and in order.
     With a `gate`, it goes past the middle once there is a file of that name. Of several ranks, that of number `on_rank`
     does all this, and with `stuck` the others wait for it whatever they are told.
@@ -49,8 +52,15 @@ def main(spec) -> None:
     if config.get("fail") == "memory":
         taken = bytearray(b"1") * (1 << 30)
         time.sleep(len(taken))
+    if config.get("fail") in ("leaves", "deaf"):
+        left = subprocess.Popen(["sleep", "900"], start_new_session=True)
+        (spec.folder / "left.txt").write_text(f"{left.pid} {os.getpid()} ")
+    if config.get("fail") == "deaf":
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):  # the second time it waits for the first
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
     if config.get("fail") == "disk":
-        (spec.folder / "large.bin").write_bytes(os.urandom(4 << 20))
+        (spec.folder / "large.bin").write_bytes(os.urandom(8 << 20))
     (spec.folder / "output.txt").write_text(f"{spec.name}({', '.join(inputs.values())})")
 
 

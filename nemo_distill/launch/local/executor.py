@@ -20,6 +20,7 @@ from nemo_distill.launch.executors import site_settings
 from nemo_distill.outcome.suites import Cluster
 from nemo_distill.run.closing import print_failure
 from nemo_distill.run.display import Display
+from nemo_distill.run.full_disk import is_full
 from nemo_distill.run.locks import held_in
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.overview import lock_name
@@ -68,9 +69,14 @@ class LocalExecutor:
             with Display(run, console, parallel=self.parallel_steps), terminated_like_interrupted():
                 from nemo_distill.launch.local.experiment import run_experiment
 
-                failed_before_log = run_experiment(
-                    run, left, parallel_steps=self.parallel_steps, env_vars=self.env_vars
-                )
+                try:
+                    failed_before_log = run_experiment(
+                        run, left, parallel_steps=self.parallel_steps, env_vars=self.env_vars
+                    )
+                except OSError as error:
+                    if not is_full(error):
+                        raise
+                    failed_before_log = {}
             # A mark of success, not an exit code, is what the next step goes by.
             if not all(spec.done for spec in left.values()):
                 print_failure(run, console, failed_before_log=failed_before_log)
@@ -81,7 +87,7 @@ def made() -> LocalExecutor:
     """The executor as the site's settings have it: this Python first on the path, one thread to a step."""
     settings = site_settings("local", LocalExecutor)
     environment = {
-        "PATH": os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")])),
+        "PATH": os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])),
         # One thread per step: two run at once, and sums come out in the same order every time.
         "OMP_NUM_THREADS": "1",
         "PYTHONSAFEPATH": "1",  # no file of the current folder is a library's module

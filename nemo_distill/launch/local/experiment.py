@@ -17,9 +17,10 @@ import nemo_run as run
 from nemo_run.run.job import Job
 from torchx.specs.api import AppState, is_terminal
 
-from nemo_distill.compat.nemo_run import keep_records_in
+from nemo_distill.compat.nemo_run import UNWRITTEN, keep_records_in
 from nemo_distill.launch.records import FOLDER, QUIET, Experiment
 from nemo_distill.run import forkserver
+from nemo_distill.run.ending import ending_with_this
 from nemo_distill.run.manifest import Run, State, state_of
 from nemo_distill.run.ranks import Processes, torchrun
 from nemo_distill.run.signals import interrupts_kept
@@ -39,9 +40,10 @@ def run_experiment(
     file that holds what it said instead, if there is one.
     """
     keep_records_in(asked.runs / FOLDER)
-    processes = run.LocalExecutor(env_vars=env_vars)
+    UNWRITTEN.apply()
     with (
-        LocalExperiment(asked.name, executor=processes, log_level="WARNING", **QUIET) as experiment,
+        ending_with_this() as mark,
+        _experiment(asked.name, env_vars | mark) as experiment,
         _forks_of(left.values(), experiment) as variables,
     ):
         experiment.parallel_steps = parallel_steps
@@ -53,6 +55,10 @@ def run_experiment(
         experiment.run()
     silent = [job for job in experiment.failed if state_of(left[job.id]) == State.WAITING]
     return {job.id: next(Path(job.executor.job_dir).rglob("combined.log"), None) for job in silent}
+
+
+def _experiment(name: str, env_vars: dict[str, str]) -> "LocalExperiment":
+    return LocalExperiment(name, executor=run.LocalExecutor(env_vars=env_vars), log_level="WARNING", **QUIET)
 
 
 def _command(asked: Run, spec: Spec) -> list[str]:
@@ -84,7 +90,7 @@ class LocalExperiment(Experiment):
                     if interrupted():
                         raise KeyboardInterrupt
                     for name, job in list(running.items()):
-                        job.state = job.status(runner=self._runner)
+                        job.state = self._state(job)
                         if is_terminal(job.state):
                             states[name] = running.pop(name).state
                             job.cleanup()
@@ -107,7 +113,13 @@ class LocalExperiment(Experiment):
                 with contextlib.suppress(ProcessLookupError):
                     job.cancel(runner=self._runner)
                 job.state = AppState.CANCELLED
-            self._save_jobs()
+            with contextlib.suppress(OSError):  # of a full disk, say: no step is judged by it
+                self._save_jobs()
+
+    def _state(self, job: Job) -> AppState:
+        """The state of a task that was launched. Job.status drops every error, and then says what it said before."""
+        found = self._runner.status(job.handle)
+        return found.state if found else job.state
 
 
 @contextlib.contextmanager

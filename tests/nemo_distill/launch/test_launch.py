@@ -266,28 +266,6 @@ def test_of_two_commands_at_once_the_second_waits_and_has_nothing_to_do(workplac
     assert [attempts("runs", step) for step in ("world", "distill-2", "evaluate-2")] == [1, 1, 1]
 
 
-def test_a_command_killed_outright_is_taken_up_by_the_next(nemo_run, gate, attempts):
-    def waiting() -> bool:
-        logs = Path("runs/.nemo-run").rglob("combined.log")
-        return any("waiting: another process works on" in log.read_text() for log in logs)
-
-    def open_when_seen() -> None:  # the step is there for longer than that takes
-        try:
-            wait_for(lambda: waiting() or attempts("runs", "distill-1") > 1)
-        finally:
-            gate.touch()
-
-    first = start(RECIPE, f"small.gate={gate}")
-    wait_for(lambda: step_pid("distill-1"))
-    first.kill()
-    with ThreadPoolExecutor() as beside:
-        seen = beside.submit(open_when_seen)
-        code, output, _ = nemo_run(RECIPE, f"small.gate={gate}")
-        seen.result()
-    assert code == 0, output
-    assert attempts("runs", "distill-1") == 1  # it was still running: waited for, not run twice
-
-
 def test_nemo_runs_own_way_to_start_a_recipe_works_and_fails_alike(workplace):
     def python(*arguments):
         return subprocess.run([sys.executable, RECIPE, *arguments], capture_output=True, text=True, timeout=300)
