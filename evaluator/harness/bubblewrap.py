@@ -1,27 +1,32 @@
-"""Runs a harness that executes what a model writes in a sandbox: with no network but the model, few files, and limits.
+"""Runs a harness in a sandbox: with no network but what it is given, few files, and limits.
 
     check_sandbox()                                          # ValueError, in one sentence, where there is none
-    with endpoint_socket("127.0.0.1", 40123) as socket:
-        subprocess.run(sandboxed(command, writable=out, readable=[datasets], socket=socket, port=40123), ...)
+    with gateway(server.url, headers=server.headers) as socket:
+        subprocess.run(sandboxed(command, writable=out, readable=[], ways={40123: socket}, ...), ...)
 
-The sandbox is bubblewrap's: a network of its own that nothing leads out of, a process tree that ends as one, a file
-system that holds the interpreter, this package and the data sets, read-only, the evaluation's own folder, and a /tmp
-in memory. The environment is emptied first, so that no key is in reach. The one way out is a socket in the file
-system, at whose other end, outside, the served model is: `evaluator.harness.relay` makes it the endpoint's port inside.
+Harnesses that are not ours run in it, all of them: some execute what a model writes on purpose, one (MATH-500's) by
+the way its grader reads an expression. The sandbox is bubblewrap's: a network of its own that nothing leads out of, a
+process tree that ends as one, and a file system that holds, read-only and each by its name, the interpreter, its
+site-packages, this package and the data sets that are asked; beside them the evaluation's own folder, which can be
+written. Never a folder for the sake of what else lies in it: no entry of `sys.path`, no parent, no checkout. /tmp and
+/dev/shm are in memory and small, all else that is not named cannot be written. The environment holds what is listed.
 
-What stays possible: code can spoil the folder of its own evaluation, in which the harness keeps its answers.
+The ways out are sockets in the file system, at whose other ends, outside, `evaluator.harness.gateway` answers; each is
+a port inside (`evaluator.harness.relay`). Limits of all processes together are watched from outside
+(`evaluator.harness.watch`); those of each process are set here.
 """
 
+import importlib.util
+import os
 import resource
 import shutil
+import site
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from evaluator.harness.relay import serve_in_thread
+from evaluator.harness.relay import TASKS
 
 GIB = 2**30
 LIMITS = {
@@ -33,15 +38,19 @@ LIMITS = {
 }
 """Limits of each process: bytes of memory and of a file, seconds of CPU time, bytes of a core dump, open files."""
 TMP_BYTES = 1 * GIB
+"""Most bytes of /tmp and of /dev/shm, each; they lie in memory."""
+COUNTED_PER_NAMESPACE = (5, 14)
+"""Linux, major and minor version, since which the limit on processes counts those of a sandbox alone."""
 SYSTEM = ("/usr", "/etc/ssl", "/etc/ld.so.cache", "/etc/localtime")
 LINKS = ("/bin", "/sbin", "/lib", "/lib64")
 """Links into /usr on most systems, folders on some."""
 PACKAGE = Path(__file__).resolve().parents[1]
+HARNESSES = ("core_evals", "nemo_evaluator", "simple_evals", "lm_eval", "livecodebench", "scicode")
+"""Packages that an evaluation needs, beside this one and what lies in site-packages."""
 
 
-def check_sandbox() -> None:
-    """Raise ValueError where code cannot be put into a sandbox."""
-    advice = "without a sandbox no generated code is executed."
+def check_sandbox(advice: str = "without a sandbox no generated code is executed.") -> None:
+    """Raise ValueError, with `advice` behind the reason, where code cannot be put into a sandbox."""
     program = shutil.which("bwrap")
     if program is None:
         raise ValueError(f"the sandbox needs bubblewrap, and there is no bwrap here (apt install bubblewrap): {advice}")
@@ -56,19 +65,20 @@ def sandboxed(
     *,
     writable: Path,
     readable: Sequence[Path],
-    socket: Path,
-    port: int,
+    ways: Mapping[int, Path],
     environment: Mapping[str, str],
     folder: Path,
     covered: Mapping[Path, Path] | None = None,
+    tasks: int = 512,
 ) -> list[str]:
     """The command that runs `command` in a sandbox, in `folder` and with nothing but `environment` in its environment.
 
     `writable` is the one folder that it can write in, `readable` those that it can read beside the interpreter, and
-    `socket` where the endpoint is, which `command` finds at `port`. In the place of each file of `covered` it finds the
-    file that is named there.
+    `ways` what it finds at which port: sockets of `gateway`. In the place of each file of `covered` it finds the file
+    that is named there. At most so many `tasks`, processes and threads, run at a time, where Linux counts them.
     """
-    inside = [sys.executable, str(PACKAGE / "harness" / "relay.py"), str(port), str(socket), "--", *command]
+    relay = [sys.executable, "-P", str(PACKAGE / "harness" / "relay.py")]
+    inside = [*relay, *(f"{port}={socket}" for port, socket in ways.items()), "--", *command]
     wrapped = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
     for name in SYSTEM:
         wrapped += ["--ro-bind-try", name, name]
@@ -76,18 +86,56 @@ def sandboxed(
         wrapped += (
             ["--symlink", str(path.readlink()), str(path)] if path.is_symlink() else ["--ro-bind-try", *[str(path)] * 2]
         )
-    wrapped += ["--proc", "/proc", "--dev", "/dev", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"]
-    packages = [Path(entry) for entry in sys.path if entry and Path(entry).is_dir()]
-    for path in dict.fromkeys(
-        [Path(sys.prefix), Path(sys.base_prefix), *packages, PACKAGE.parent, *readable, socket.parent]
-    ):
+    wrapped += ["--proc", "/proc", "--dev", "/dev"]
+    for name in ("/dev/shm", "/tmp"):
+        wrapped += ["--size", str(TMP_BYTES), "--tmpfs", name]
+    sockets = [socket.parent for socket in ways.values()]
+    for path in dict.fromkeys([*interpreter(), *packages(), *readable, *sockets]):
         wrapped += ["--ro-bind", str(path), str(path)]
     for path, instead in (covered or {}).items():
         wrapped += ["--ro-bind", str(instead), str(path)]
-    wrapped += ["--bind", str(writable), str(writable), "--chdir", str(folder)]
-    for name, value in environment.items():
+    wrapped += ["--bind", str(writable), str(writable), "--remount-ro", "/dev", "--remount-ro", "/"]
+    wrapped += ["--chdir", str(folder)]
+    for name, value in ({TASKS: str(tasks)} if _counts_tasks() else {}).items() | environment.items():
         wrapped += ["--setenv", name, value]
     return [*wrapped, "--", *inside]
+
+
+def interpreter() -> list[Path]:
+    """What Python is made of, beside /usr: its programs, libraries and site-packages, and a virtual environment's."""
+    found: list[Path] = []
+    for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
+        found += [Path(prefix, name) for name in ("bin", "lib", "lib64", "pyvenv.cfg")]
+    return _outside_the_system([*found, *map(Path, site.getsitepackages())])
+
+
+def packages() -> list[Path]:
+    """This package and those of the harnesses, where they do not lie in site-packages."""
+    found = [PACKAGE]
+    for name in HARNESSES:
+        if spec := importlib.util.find_spec(name):
+            found += [Path(where).absolute() for where in spec.submodule_search_locations or ()]
+    known = interpreter()
+    return [path for path in _outside_the_system(found) if not any(path.is_relative_to(one) for one in known)]
+
+
+def python_path() -> str:
+    """PYTHONPATH for the inside: of its entries, those in which one of our `packages` lies; nothing else of them."""
+    there = packages()
+    entries = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return os.pathsep.join(str(entry) for entry in entries if any(path.parent == entry for path in there))
+
+
+def _outside_the_system(paths: Iterable[Path]) -> list[Path]:
+    """Those that exist and are not bound with /usr; of links what they lead to as well."""
+    named = [one for path in paths if path.exists() for one in (path, path.resolve())]
+    return list(dict.fromkeys(one for one in named if not any(one.is_relative_to(system) for system in SYSTEM)))
+
+
+def _counts_tasks() -> bool:
+    """Whether the limit on processes counts a sandbox's alone; before, it counted all that the user runs."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int("".join(filter(str.isdigit, minor)) or 0)) >= COUNTED_PER_NAMESPACE
 
 
 def limit() -> None:
@@ -96,15 +144,3 @@ def limit() -> None:
         _, hard = resource.getrlimit(name)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(name, (most, most))
-
-
-@contextmanager
-def endpoint_socket(host: str, port: int) -> Iterator[Path]:
-    """A socket in a folder of its own that leads to `host` and `port` until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="endpoint-") as folder:  # short: a socket's path has at most 107 bytes
-        path = Path(folder) / "socket"
-        end = serve_in_thread(path, host, port)
-        try:
-            yield path
-        finally:
-            end()

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +17,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evaluator.harness.evaluation import CONFIG, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.evaluation import CONFIG, Evaluation, check_ended_well, evaluating, free_ports, run_config
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means
 from evaluator.results.answers import save_answers
@@ -101,13 +100,15 @@ def _evaluate(
     """Run all evaluations until each has ended, one has failed or the server is gone; `progress` is told of answers."""
     with contextlib.ExitStack() as group:
         # Together: one starts up or scores while another's answers are written, and batches fill.
-        evaluations: list[subprocess.Popen] = [
+        evaluations: list[Evaluation] = [
             group.enter_context(
                 evaluating(
                     config,
                     adapter_port=port,
-                    datasets=None if benchmark.harness == "offline" else means.datasets,
-                    sandbox=benchmark.executes_code,
+                    datasets=means.datasets,
+                    named=benchmark.datasets,
+                    executes_code=benchmark.executes_code,
+                    token=server.token,
                 )
             )
             for (config, benchmark), port in zip(asked, free_ports(len(asked)), strict=True)
@@ -118,14 +119,15 @@ def _evaluate(
             progress(answered(server))
             time.sleep(POLL_SECONDS)
         if server.process.poll() is None:  # else `serving` says why it ended
-            for evaluation, (config, _) in zip(evaluations, asked, strict=True):
-                check_ended_well(evaluation, config["config"])
+            for evaluation in evaluations:
+                check_ended_well(evaluation)
 
 
 def answered(server: Server) -> int:
     """Requests the server has answered so far; 0 while it loads the checkpoint."""
     try:
-        with urllib.request.urlopen(f"{server.root}/health", timeout=0.5) as reply:
+        asked = urllib.request.Request(f"{server.root}/health", headers=server.headers)
+        with urllib.request.urlopen(asked, timeout=0.5) as reply:
             return json.load(reply)["answered"]
     except (TimeoutError, urllib.error.URLError):
         return 0

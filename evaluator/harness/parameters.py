@@ -7,6 +7,8 @@ How its answers are read afterwards is `evaluator.harness.readers`'s.
 """
 
 import importlib.util
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,21 @@ def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | 
             "max_tokens": JUDGE_TOKENS,
         }
     return given | {"extra": extra}
+
+
+def word_lists() -> list[Path]:
+    """Folders with NLTK's data, by which IFEval's harness counts sentences: those where NLTK would look for them."""
+    named = os.environ.get("NLTK_DATA", "").split(os.pathsep)
+    homes = [
+        Path.home(),
+        *(Path(prefix, *more) for prefix in (sys.prefix, "/usr") for more in ((), ("share",), ("lib",))),
+    ]
+    places = [
+        *map(Path, filter(None, named)),
+        *(home / "nltk_data" for home in homes),
+        Path("/usr/local/share/nltk_data"),
+    ]
+    return [place.absolute() for place in places if (place / "tokenizers").is_dir()]
 
 
 def own_files(task: str, datasets: Path | None) -> tuple[dict[str, str], dict[Path, Path]]:

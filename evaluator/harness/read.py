@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evaluator.harness.left import refuse_links
 from evaluator.harness.readers import read_samples, reported_mean
 from evaluator.harness.sample import Sample
 from evaluator.harness.written import RESULTS, STATISTICS, Scores, Statistics, Written, read_scores, read_statistics
@@ -111,6 +112,7 @@ def read_artifacts(
 ) -> list[Reading]:
     """One evaluation's output folder, which holds `benchmarks`. Raises ValueError with the reason not to believe it."""
     with _about(model_id):
+        refuse_links(artifacts)
         scores = read_scores(artifacts, model_id=model_id, started=started)
         statistics = read_statistics(artifacts)
         if statistics.runs != 1 and not (resumable and statistics.runs > 1):

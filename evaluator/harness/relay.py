@@ -1,33 +1,21 @@
-"""Relays the one way out of the sandbox: a port inside, a socket in the file system, the endpoint outside.
+"""Relays the ways out of the sandbox: a port inside for each, a socket in the file system behind it.
 
-    python relay.py PORT SOCKET -- COMMAND...     # inside: PORT leads to SOCKET while COMMAND runs
+    python relay.py PORT=SOCKET [PORT=SOCKET ...] -- COMMAND...     # PORT leads to SOCKET while COMMAND runs
 
-Standard library only, and a file that runs by itself: inside the sandbox it is the first thing to start.
+What listens at the socket, outside, is `evaluator.harness.gateway`. Standard library only, and a file that runs by
+itself: inside the sandbox it is the first thing to start. It also sets the limit on the number of processes, which has
+to be set in the sandbox's own user namespace: outside it would count whatever else the user runs.
 """
 
 import asyncio
 import contextlib
+import os
+import resource
 import subprocess
 import sys
-import threading
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-def _connecting(connect: Callable[[], Awaitable[Stream]]):
-    """What a server does with a connection: opens one with `connect` and passes on what either side says."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            other_reader, other_writer = await connect()
-        except OSError:  # nobody is there: who asked sees the connection end, as it would without a relay
-            writer.close()
-            return
-        await asyncio.gather(_pass_on(reader, other_writer), _pass_on(other_reader, writer))
-
-    return answer
+TASKS = "NEMO_DISTILL_TASKS"
+"""Environment variable with the most processes and threads that there may be at a time."""
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,43 +26,35 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.close()
 
 
-def serve_in_thread(socket: Path, host: str, port: int) -> Callable[[], None]:
-    """Lead connections to `socket` to `host` and `port`, in a thread; returns, once listening, what ends it."""
-    listening = threading.Event()
-    ends: list[Callable[[], object]] = []
+def _leading_to(socket: str):
+    """What a server does with a connection: opens one to `socket` and passes on what either side says."""
 
-    async def serve() -> None:
-        ended, loop = asyncio.Event(), asyncio.get_running_loop()
-        ends.append(lambda: loop.call_soon_threadsafe(ended.set))
-        server = await asyncio.start_unix_server(_connecting(lambda: asyncio.open_connection(host, port)), path=socket)
-        listening.set()
-        await ended.wait()
-        server.close()
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            other_reader, other_writer = await asyncio.open_unix_connection(socket)
+        except OSError:  # nobody is there: who asked sees the connection end, as it would without a relay
+            writer.close()
+            return
+        await asyncio.gather(_pass_on(reader, other_writer), _pass_on(other_reader, writer))
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="relay", daemon=True)
-    thread.start()
-    listening.wait()
-
-    def end() -> None:
-        ends[0]()
-        thread.join()
-
-    return end
+    return answer
 
 
-async def _run(port: int, socket: str, command: list[str]) -> int:
-    answer = _connecting(lambda: asyncio.open_unix_connection(socket))
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
+async def _run(ways: dict[int, str], command: list[str]) -> int:
+    servers = [await asyncio.start_server(_leading_to(to), "127.0.0.1", port) for port, to in ways.items()]
     process = await asyncio.to_thread(subprocess.run, command)
-    server.close()
+    for server in servers:
+        server.close()
     return process.returncode
 
 
 def main() -> None:
     """The command line, see above; ends as the command ends."""
-    port, socket, dashes, *command = sys.argv[1:]
-    assert dashes == "--", sys.argv
-    sys.exit(asyncio.run(_run(int(port), socket, command)))
+    dashes = sys.argv.index("--")
+    ways = dict(argument.split("=", 1) for argument in sys.argv[1:dashes])
+    if most := os.environ.pop(TASKS, ""):
+        resource.setrlimit(resource.RLIMIT_NPROC, (int(most), int(most)))
+    sys.exit(asyncio.run(_run({int(port): to for port, to in ways.items()}, sys.argv[dashes + 1 :])))
 
 
 if __name__ == "__main__":

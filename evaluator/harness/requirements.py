@@ -5,7 +5,6 @@ suite = prepare_suite(get_suite("harness"), means)      # ValueError, in one sen
 """
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ class Means:
     threads: int = 1
     """CPU threads of the model."""
     datasets: Path | None = None
-    """Folder of the hub's data sets (`evaluator.suites.datasets`); None: the hub is asked."""
+    """Folder of the hub's data sets (`evaluator.suites.datasets`); None where none is asked for."""
     execute_generated_code: bool = False
     """Whether what the model writes may be executed, in a sandbox (`evaluator.harness.bubblewrap`)."""
     max_unasked: float = 0.05
@@ -48,18 +47,15 @@ def prepare_suite(suite: Suite, means: Means) -> Suite:
             f"the suite '{suite.name}' executes what the model writes ({what}), in a sandbox: "
             "evaluate.execute_generated_code=true allows it."
         )
-    if suite.executes_code:
-        check_sandbox()
+    if sandboxed := [benchmark for benchmark in suite.benchmarks if benchmark.sandboxed]:
+        what = ", ".join(benchmark.title for benchmark in sandboxed)
+        check_sandbox(f"without a sandbox {what} cannot be asked.")
     check_installed(suite)
     judge_of(suite)
     fetching = [one for one in suite.benchmarks if one.dataset or (one.declared and not one.own)]
     if not fetching:
         return suite
     if means.datasets is None:
-        if any(benchmark.executes_code for benchmark in fetching):
-            raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: a sandbox has no way to the hub.")
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: the hub is not to be asked.")
-        return suite
+        raise ValueError(f"the suite '{suite.name}' needs evaluate.datasets: a sandbox has no way to the hub.")
     check_datasets(means.datasets, suite)
     return suite.with_questions(count_questions(means.datasets, suite), count_problems(means.datasets, suite))

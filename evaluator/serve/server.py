@@ -1,7 +1,8 @@
 """Serves a checkpoint on 127.0.0.1 with the chat completions API of OpenAI, requests answered in batches.
 
     with serving(Path("hf"), model_id="pruned", log=Path("server.log")) as server:
-        requests.post(server.url, json={"model": "pruned", "messages": [...], "seed": 0, "max_tokens": 48})
+        body = {"model": "pruned", "messages": [...], "seed": 0, "max_tokens": 48}
+        requests.post(server.url, json=body, headers=server.headers)
 
 or, on the command line, `python -m evaluator.serve hf --model-id pruned --port-file port.json`.
 
@@ -9,12 +10,18 @@ Requests that arrive together are answered together; what a request is answered 
 (`evaluator.serve.engine`). A request that asks for something not done here is refused with one sentence: an option that
 is ignored would change scores in silence. The port is chosen by the system and written to the port file before the
 checkpoint is in memory: who connects early is answered once it is.
+
+Any user of a machine reaches its loopback. Every request therefore has to bring a token, made anew by each server and
+written beside the port into a file that its owner alone may read. The chat template is the checkpoint's: a request may
+say whether to think, and nothing else of it.
 """
 
 import argparse
 import asyncio
+import hmac
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +29,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
@@ -37,6 +44,8 @@ BAD_CHECKPOINT = 2
 DEFAULTS = {"seed": 0, "temperature": 1.0, "top_p": 1.0, "max_tokens": 256}
 NEUTRAL = {"n": 1, "stream": False, "logprobs": False, "frequency_penalty": 0, "presence_penalty": 0}
 """Options that are not done here, with the value that asks for nothing."""
+TEMPLATE_SETTINGS = ("enable_thinking", "thinking")
+"""What `chat_template_kwargs` may hold, true or false each. Others, `chat_template` say, decide the prompt itself."""
 KNOWN = {"model", "messages", "max_completion_tokens", "chat_template_kwargs", "user", "stop", *DEFAULTS, *NEUTRAL}
 
 
@@ -48,6 +57,13 @@ class Server:
     """Scheme, host and port."""
     process: subprocess.Popen
     """The process behind it."""
+    token: str = field(repr=False)
+    """What a request has to bring."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a request that is answered."""
+        return {"Authorization": f"Bearer {self.token}"}
 
     @property
     def url(self) -> str:
@@ -67,7 +83,7 @@ def serving(
     verify_checkpoint(checkpoint)
     port_file = log.with_suffix(".port")
     port_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "evaluator.serve", str(checkpoint), "--model-id", model_id]
+    command = [sys.executable, "-P", "-m", "evaluator.serve", str(checkpoint), "--model-id", model_id]
     command += ["--port-file", str(port_file), "--threads", str(threads)]
     command += ["--context", str(context)] if context else []
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "0"}
@@ -80,7 +96,9 @@ def serving(
             if process.poll() is not None:
                 raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {_tail(log)}")
             time.sleep(0.02)
-        yield Server(root=f"http://{HOST}:{json.loads(port_file.read_text())['port']}", process=process)
+        told = json.loads(port_file.read_text())
+        port_file.unlink()
+        yield Server(root=f"http://{HOST}:{told['port']}", process=process, token=told["token"])
         if process.poll() is not None:
             raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {_tail(log)}")
     finally:
@@ -122,13 +140,27 @@ def read_request(body: dict, engine, *, model_id: str):
         if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
             raise ValueError(f"{name!r} is {value!r}; it must be a number from {least} to {most}.")
     read_stops(body)
-    prompt = engine.encode(messages, **(body.get("chat_template_kwargs") or {}))
+    prompt = engine.encode(messages, **template_settings(body))
     if len(prompt) + values["max_tokens"] > engine.context:
         raise ValueError(
             f"the prompt has {len(prompt)} tokens and the answer may have {values['max_tokens']}, "
             f"more than the model's context of {engine.context}."
         )
     return Request(prompt=prompt, **values)
+
+
+def template_settings(body: dict) -> dict[str, bool]:
+    """What `body` sets of the checkpoint's own chat template; ValueError for anything but `TEMPLATE_SETTINGS`."""
+    settings = body.get("chat_template_kwargs") or {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"'chat_template_kwargs' is {str(settings)[:40]}; it must be an object.")
+    for name, value in settings.items():
+        if name not in TEMPLATE_SETTINGS:
+            known = " and ".join(map(repr, TEMPLATE_SETTINGS))
+            raise ValueError(f"'chat_template_kwargs' holds {name[:40]!r}; only {known} are taken.")
+        if not isinstance(value, bool):
+            raise ValueError(f"{name!r} is {str(value)[:40]!r}; it must be true or false.")
+    return settings
 
 
 def read_stops(body: dict) -> list[str]:
@@ -150,17 +182,26 @@ def _is_message(message) -> bool:
     return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
 
 
-def application(engine, *, model_id: str) -> web.Application:
-    """The HTTP application around `engine`."""
+def application(engine, *, model_id: str, token: str) -> web.Application:
+    """The HTTP application around `engine`, which answers who brings `token`."""
     batcher = Batcher(engine)
+
+    @web.middleware
+    async def only_with_the_token(http: web.Request, handler) -> web.StreamResponse:
+        if not hmac.compare_digest(
+            http.headers.get("Authorization", "").encode(errors="replace"), f"Bearer {token}".encode()
+        ):
+            return _refusal(401, "the request brings no token of this server.", "authentication_error")
+        return await handler(http)
 
     async def chat(http: web.Request) -> web.Response:
         try:
             body = await http.json()
             request = read_request(body, engine, model_id=model_id)
+        except RecursionError:
+            return _refusal(400, "the body is nested too deeply.")
         except ValueError as error:
-            refusal = {"message": str(error), "type": "invalid_request_error"}
-            return web.json_response({"error": refusal}, status=400)
+            return _refusal(400, str(error))
         loop = asyncio.get_running_loop()
         answered = loop.create_future()
         batcher.submit(request, lambda answer: loop.call_soon_threadsafe(_settle, answered, answer))
@@ -182,12 +223,16 @@ def application(engine, *, model_id: str) -> web.Application:
     async def stop(_: web.Application) -> None:
         await asyncio.to_thread(batcher.stop)
 
-    app = web.Application(client_max_size=16 * 2**20)
+    app = web.Application(client_max_size=16 * 2**20, middlewares=[only_with_the_token])
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_get("/v1/models", models)
     app.router.add_get("/health", health)
     app.on_shutdown.append(stop)
     return app
+
+
+def _refusal(status: int, message: str, kind: str = "invalid_request_error") -> web.Response:
+    return web.json_response({"error": {"message": message, "type": kind}}, status=status)
 
 
 def _settle(future: asyncio.Future, answer) -> None:
@@ -199,7 +244,7 @@ def _settle(future: asyncio.Future, answer) -> None:
         future.set_result(answer)
 
 
-async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
+async def _serve(arguments: argparse.Namespace, listener: socket.socket, token: str) -> None:
     ended = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, ended.set)
@@ -212,7 +257,9 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket) -> None
         return loaded
 
     engine = await asyncio.to_thread(load)
-    runner = web.AppRunner(application(engine, model_id=arguments.model_id), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(
+        application(engine, model_id=arguments.model_id, token=token), access_log=None, shutdown_timeout=1
+    )
     await runner.setup()
     await web.SockSite(runner, listener).start()
     await ended.wait()
@@ -224,7 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evaluator.serve", description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="folder of a Hugging Face Nemotron-H checkpoint")
     parser.add_argument("--model-id", required=True, help="what clients call the model")
-    parser.add_argument("--port-file", type=Path, required=True, help='file to write as {"port": 12345}')
+    parser.add_argument("--port-file", type=Path, required=True, help="file to write the port and the token into")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--context", type=int, help="tokens of prompt and answer; left out: the checkpoint's own")
     arguments = parser.parse_args()
@@ -234,7 +281,10 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(BAD_CHECKPOINT)
     listener = socket.create_server((HOST, 0), backlog=2048)
+    token = secrets.token_urlsafe(32)
     scratch = arguments.port_file.with_suffix(".tmp")
-    scratch.write_text(json.dumps({"port": listener.getsockname()[1]}))
+    scratch.unlink(missing_ok=True)
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({"port": listener.getsockname()[1], "token": token}, file)
     os.replace(scratch, arguments.port_file)
-    asyncio.run(_serve(arguments, listener))
+    asyncio.run(_serve(arguments, listener, token))

@@ -4,8 +4,8 @@
     count_questions(Path("datasets"), get_suite("harness"))    # {"aime_2025_nemo": 30, ...}
 
 The folder holds `OWNER/NAME` with the files of the data set's repository, as `hf download --repo-type dataset` fetches
-them. A harness that is started in it finds them there before it asks the hub. Questions are counted here, from the
-files, so that a harness that lost some is found out.
+them. A harness is started beside links to those it asks, and finds them there before it asks the hub. Questions are
+counted here, from the files, so that a harness that lost some is found out.
 """
 
 import csv
@@ -23,11 +23,14 @@ HEAD_BYTES = 2**20
 
 def check_datasets(folder: Path, suite: Suite) -> None:
     """Raise ValueError naming the first data set of `suite` that `folder` lacks, and how to fetch it."""
-    for dataset in {dataset.name: dataset for dataset in suite.datasets.values()}.values():
-        where = folder / dataset.name
-        fetch = f"hf download --repo-type dataset {dataset.name} --local-dir {where}"
+    described = {dataset.name: dataset for dataset in suite.datasets.values()}
+    for name in dict.fromkeys(name for benchmark in suite.benchmarks for name in benchmark.datasets):
+        where = folder / name
+        fetch = f"hf download --repo-type dataset {name} --local-dir {where}"
         if not where.is_dir():
-            raise ValueError(f"the data set '{dataset.name}' is not in '{folder}'; fetch it with: {fetch}")
+            raise ValueError(f"the data set '{name}' is not in '{folder}'; fetch it with: {fetch}")
+        if (dataset := described.get(name)) is None:
+            continue
         for pattern in dataset.files:
             if not list(where.glob(pattern)):
                 if dataset.by_hand and dataset.by_hand[0] == pattern:
@@ -84,7 +87,7 @@ def question_ids(folder: Path | None, suite: Suite) -> dict[str, Sequence[str]]:
 def hash_datasets(folder: Path, suite: Suite) -> dict[str, str]:
     """A hash of each data set: of its files' names, sizes and beginnings."""
     hashes = {}
-    for name in sorted({dataset.name for dataset in suite.datasets.values()}):
+    for name in sorted({name for benchmark in suite.benchmarks for name in benchmark.datasets}):
         digest = hashlib.sha256()
         for path in _files(folder / name):
             with open(path, "rb") as file:

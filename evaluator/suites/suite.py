@@ -101,8 +101,20 @@ class Benchmark:
     """Whether a recipe declares it; of such a benchmark nobody knows how low a score can be."""
     endpoint: str = "chat"
     """What the launcher's task asks: `chat`, or `completions`, which take no chat template and no reasoning."""
+    uses: tuple[str, ...] = ()
+    """Names of the Hub's data sets that a declared one reads; those of the suites say so by `dataset`."""
     own: Own | None = None
     """Whose file its questions are from; None where they come with their harness."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the Hub's data sets that its harness reads."""
+        return (*([self.dataset.name] if self.dataset else ()), *self.uses)
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether on this machine all of it runs in a sandbox: a harness that is not ours, or what executes code."""
+        return self.harness != "offline" or self.executes_code
 
     @property
     def independent(self) -> int:

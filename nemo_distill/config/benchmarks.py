@@ -41,6 +41,7 @@ LEAST_QUESTIONS, WHY_SO_MANY = 2, "no difference of two checkpoints can be shown
 PLACEHOLDERS = ("question", "choices")
 """What a prompt may hold in braces."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_DATASET = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _TASK = re.compile(r"[A-Za-z0-9][\w-]*(\.[A-Za-z0-9][\w.-]*)?")
 
 
@@ -132,6 +133,8 @@ class Benchmark:
     """Whether a model judges the answers (`evaluator.suites.judge`)."""
     executes_code: bool = False
     """Whether what the model writes is executed: on this machine such a task is run in the sandbox."""
+    datasets: tuple[str, ...] = ()
+    """The Hub's data sets that it reads, as OWNER/NAME: on this machine it finds those of `evaluate.datasets` alone."""
     params: dict[str, Any] = field(default_factory=dict)
     """Parameters of the task that differ from the suite's; None leaves the task's own default."""
 
@@ -156,6 +159,10 @@ class Benchmark:
             raise UserError(
                 f"benchmark {self.task!r} is asked {self.repeats} times, by a parameter that is not named: say "
                 "repeats_key=, 'num_repeats' of NeMo-Skills, 'n_samples' of simple-evals."
+            )
+        if isinstance(self.datasets, str) or not all(_DATASET.fullmatch(str(name)) for name in self.datasets):
+            raise UserError(
+                f"benchmark {self.task!r}: datasets={self.datasets!r} have to be names, ('OWNER/NAME', ...)."
             )
         if not isinstance(self.params, Mapping) or not all(isinstance(key, str) for key in self.params):
             raise UserError(f"benchmark {self.task!r}: params={self.params!r} have to be parameters by name.")

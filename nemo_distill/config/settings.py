@@ -283,7 +283,7 @@ class Evaluate:
     max_new_tokens: int | None = None
     """The most tokens of an answer; None: the suite's number."""
     datasets: str | None = None
-    """Folder of the hub's data sets, for suites that ask their questions without a network
+    """Folder of the hub's data sets, for suites that are asked in a sandbox, without a network
     (`evaluator.suites.datasets`)."""
     execute_generated_code: bool = False
     """Whether code that the model writes may be executed, in a sandbox (`evaluator.harness.bubblewrap`)."""

@@ -90,6 +90,7 @@ def _known(declared: config.Benchmark, suite: Suite) -> dict[str, Any]:
         "scale": declared.scale,
         "result": declared.result or (task.result if task.result != declared.task else None),
         "params": dict(declared.params),
+        "datasets": list(declared.datasets) or None,
         "requests": declared.requests or 0,
         "judged": declared.judged,
         "executes_code": declared.executes_code or (suite.runner == "direct" and task.reader in _EXECUTING),
@@ -122,6 +123,7 @@ def _benchmark_of_task(entry: Mapping[str, Any]) -> Benchmark:
         executes_code=entry.get("executes_code", False),
         scale=entry["scale"],
         endpoint=entry.get("endpoint", "chat"),
+        uses=tuple(entry.get("datasets", ())),
         declared=True,
     )
 

@@ -143,7 +143,7 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         from evaluator.harness import launcher_config  # which renders a file, and so takes a moment to import
 
         identity["launcher"] = launcher_config.identity(suite, cluster)
-    if folder and any(benchmark.dataset for benchmark in suite.benchmarks):
+    if folder and any(benchmark.datasets for benchmark in suite.benchmarks):
         identity["datasets"] = datasets.hash_datasets(folder, suite)
     if any(benchmark.harness == "offline" for benchmark in suite.benchmarks):
         identity["tasks"] = version.identity()

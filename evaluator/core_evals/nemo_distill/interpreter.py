@@ -46,7 +46,10 @@ def call(source: str, name: str, arguments: list) -> object:
     """
     if len(source) > LONGEST:
         raise Refused(f"more than {LONGEST} characters")
-    tree = ast.parse(source)
+    try:
+        tree = ast.parse(source)
+    except MemoryError:  # what Python's parser raises where its stack is full, be there memory or not
+        raise Refused("nested too deeply") from None
     if sum(1 for _ in ast.walk(tree)) > MOST_NODES:
         raise Refused(f"more than {MOST_NODES} nodes")
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]

@@ -206,6 +206,15 @@ def test_the_sandbox_refuses_all_but_small_arithmetic(source):
 def test_deeply_nested_source_is_a_wrong_answer_and_no_crash():
     assert score(CODE, "def f(x):\n    return " + "(" * 5_000 + "x" + ")" * 5_000, ended=True) == 0
     assert score(CODE, "def f(x):\n    return " + "-" * 50_000 + "x", ended=True) == 0
+    around = "(" * 199
+    for inner in (
+        "-" * 400 + "x",
+        "not " * 300 + "x",
+        "lambda:" * 300 + "x",
+        "[" + "~" * 700 + "x]",
+        "x" + "[0]" * 500,
+    ):
+        assert score(CODE, f"def f(x):\n    return {around}{inner}{')' * 199}", ended=True) == 0
 
 
 def test_the_sandbox_agrees_with_python():

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from evaluator.harness import bubblewrap as sandbox
-from evaluator.harness.bubblewrap import check_sandbox, endpoint_socket, sandboxed
+from evaluator.harness.bubblewrap import check_sandbox, sandboxed
 from evaluator.harness.evaluation import evaluating, free_ports, run_config
+from evaluator.harness.gateway import gateway
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.suites.catalogue import HARNESS_CODE
@@ -38,12 +39,14 @@ def test_code_is_executed_only_where_that_is_allowed():
 
 def test_without_bubblewrap_no_code_is_executed(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ValueError, match=r"no bwrap here \(apt install bubblewrap\): without a sandbox no generated"):
+    with pytest.raises(
+        ValueError, match=r"no bwrap here \(apt install bubblewrap\): without a sandbox LCB v6 cannot be asked"
+    ):
         prepare_suite(CODE, MEANS)
 
 
 def test_without_a_folder_of_data_sets_there_is_nothing_to_ask_in_a_sandbox(monkeypatch):
-    monkeypatch.setattr("evaluator.harness.requirements.check_sandbox", lambda: None)
+    monkeypatch.setattr("evaluator.harness.requirements.check_sandbox", lambda advice: None)
     with pytest.raises(ValueError, match="'code' needs evaluate.datasets: a sandbox has no way to the hub"):
         prepare_suite(CODE, Means(execute_generated_code=True))
 
@@ -81,13 +84,12 @@ def test_the_sandbox_lets_code_reach_the_endpoint_and_its_folder_and_nothing_els
     check_sandbox()
     with answering(lambda body: "") as endpoint, answering(lambda body: "") as other:
         port, outside = (int(re.search(r":(\d+)/", url)[1]) for url in (endpoint, other))
-        with endpoint_socket("127.0.0.1", port) as socket:
+        with gateway(f"{endpoint}/chat/completions", headers={}) as socket:
             command = sandboxed(
                 [sys.executable, "-c", PROBE, str(outside), str(port), str(secret)],
                 writable=folder,
                 readable=[],
-                socket=socket,
-                port=port,
+                ways={port: socket},
                 environment={"PATH": "/usr/bin"},
                 folder=folder,
             )
@@ -131,7 +133,7 @@ def test_livecodebench_runs_in_the_sandbox_and_its_answers_are_read_back(tmp_pat
             url = f"{endpoint}/chat/completions"
             config = run_config(suite, [benchmark], url=url, model_id="debug", folder=where, seed=0, judge=None)
             (port,) = free_ports(1)
-            with evaluating(config, adapter_port=port, datasets=HUB, sandbox=True) as evaluation:
+            with evaluating(config, adapter_port=port, datasets=HUB, named=benchmark.datasets) as evaluation:
                 code = evaluation.wait()
     assert code == 0, (where / "log.txt").read_text()[-3000:]
     ids = question_ids(HUB, suite)

@@ -32,7 +32,7 @@ def same(body: dict) -> str:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
+def evaluated(tmp_path_factory, bubblewrap):
     """The suite's result for the debug world's teacher, and its folder, in whose name there is a space."""
     folder = tmp_path_factory.mktemp("harness") / "folder with space"
     folder.mkdir()
@@ -172,7 +172,7 @@ def test_without_a_folder_of_data_sets_and_without_the_hub_there_are_no_question
     for name in ("JUDGE_URL", "JUDGE_MODEL_ID", "JUDGE_API_KEY"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="'harness' needs evaluate.datasets: the hub is not to be asked"):
+    with pytest.raises(ValueError, match="'harness' needs evaluate.datasets: a sandbox has no way to the hub"):
         prepare_suite(HARNESS, Means())
 
 

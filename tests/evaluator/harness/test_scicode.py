@@ -84,7 +84,8 @@ def evaluated(tmp_path_factory, datasets, suite, bubblewrap) -> Path:
             url = f"{endpoint}/chat/completions"
             config = run_config(suite, [benchmark], url=url, model_id="debug", folder=where, seed=0, judge=None)
             (port,) = free_ports(1)
-            with evaluating(config, adapter_port=port, datasets=datasets, sandbox=True) as evaluation:
+            named = benchmark.datasets
+            with evaluating(config, adapter_port=port, datasets=datasets, named=named) as evaluation:
                 code = evaluation.wait()
     assert code == 0, (where / "log.txt").read_text()[-3000:]
     return folder

@@ -21,7 +21,7 @@ from evaluator.suites.catalogue import HARNESS, OFFLINE, STUDY
 from evaluator.suites.datasets import question_ids
 from tests.evaluator.endpoints import Reply, answering, replying, said
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bubblewrap")]
 
 HUB = Path(__file__).parents[1] / "data" / "hub"
 MATH = dataclasses.replace(OFFLINE, benchmarks=(OFFLINE.benchmarks[2],), parallelism=16).with_repeats(1)
@@ -47,7 +47,7 @@ def aime_config(folder: Path, url: str, suite=AIME) -> dict:
 def run(config: dict, **more) -> int:
     """nemo-evaluator's exit code."""
     (port,) = free_ports(1)
-    with evaluating(config, adapter_port=port, datasets=HUB, **more) as evaluation:
+    with evaluating(config, adapter_port=port, datasets=HUB, named=["opencompass/AIME2025"], **more) as evaluation:
         return evaluation.wait()
 
 
@@ -163,12 +163,12 @@ def test_a_refusal_ends_a_harness_with_the_question_and_what_was_said(tmp_path):
     with replying(lambda body: Reply(b"no key", 401)) as url:
         config = aime_config(tmp_path, url, suite)
         (port,) = free_ports(1)
-        with evaluating(config, adapter_port=port, datasets=HUB) as evaluation:
+        with evaluating(config, adapter_port=port, datasets=HUB, named=["opencompass/AIME2025"]) as evaluation:
             evaluation.wait()
             with pytest.raises(
                 RuntimeError, match=r"aime_2025_nemo ended: the question '\.\.\..*' is refused: 401 no key$"
             ):
-                check_ended_well(evaluation, config["config"])
+                check_ended_well(evaluation)
 
 
 def test_the_launcher_s_export_leaves_errors_out_so_that_results_are_read_from_their_file(tmp_path):

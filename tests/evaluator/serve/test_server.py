@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from evaluator.serve.batcher import Batcher
-from evaluator.serve.server import BAD_CHECKPOINT, serving
+from evaluator.serve.server import BAD_CHECKPOINT, Server, serving
 
 QUESTION = {
     "model": "tiny",
@@ -29,13 +29,15 @@ def server(checkpoint, tmp_path_factory):
         yield server
 
 
-def get(url: str) -> dict:
-    with urllib.request.urlopen(url, timeout=300) as reply:
+def get(server: Server, path: str, **headers: str) -> dict:
+    request = urllib.request.Request(server.root + path, headers=server.headers | headers)
+    with urllib.request.urlopen(request, timeout=300) as reply:
         return json.load(reply)
 
 
-def post(url: str, body) -> tuple[int, dict]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+def post(server: Server, body, **headers: str) -> tuple[int, dict]:
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(server.url, sent, {"Content-Type": "application/json"} | server.headers | headers)
     try:
         with urllib.request.urlopen(request, timeout=300) as reply:
             return reply.status, json.load(reply)
@@ -44,7 +46,7 @@ def post(url: str, body) -> tuple[int, dict]:
 
 
 def test_it_answers_as_the_chat_completions_api_does(server):
-    status, reply = post(server.url, QUESTION)
+    status, reply = post(server, QUESTION)
     assert status == 200
     assert (reply["object"], reply["model"]) == ("chat.completion", "tiny")
     (choice,) = reply["choices"]
@@ -57,10 +59,10 @@ def test_it_answers_as_the_chat_completions_api_does(server):
 
 
 def test_it_names_its_model_and_counts_its_answers(server):
-    assert [model["id"] for model in get(f"{server.root}/v1/models")["data"]] == ["tiny"]
-    before = get(f"{server.root}/health")["answered"]
-    post(server.url, QUESTION)
-    assert get(f"{server.root}/health") == {"status": "ok", "answered": before + 1}
+    assert [model["id"] for model in get(server, "/v1/models")["data"]] == ["tiny"]
+    before = get(server, "/health")["answered"]
+    post(server, QUESTION)
+    assert get(server, "/health") == {"status": "ok", "answered": before + 1}
 
 
 def test_a_crowd_of_requests_gets_the_answers_each_would_get_alone(server):
@@ -73,14 +75,14 @@ def test_a_crowd_of_requests_gets_the_answers_each_would_get_alone(server):
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
             async def ask(body: dict) -> str:
-                async with session.post(server.url, json=body) as reply:
+                async with session.post(server.url, json=body, headers=server.headers) as reply:
                     return (await reply.json())["choices"][0]["message"]["content"]
 
             return await asyncio.gather(*map(ask, bodies))
 
     together = asyncio.run(crowd())
     for seed in (0, 3, 77, 149):
-        assert post(server.url, bodies[seed])[1]["choices"][0]["message"]["content"] == together[seed]
+        assert post(server, bodies[seed])[1]["choices"][0]["message"]["content"] == together[seed]
 
 
 @pytest.mark.parametrize(
@@ -98,30 +100,56 @@ def test_a_crowd_of_requests_gets_the_answers_each_would_get_alone(server):
         ({"stream": True}, "'stream' is not supported"),
         ({"stop": ["a", 5]}, "'stop' is ['a', 5]; it must be a text or a list of texts"),
         ({"min_p": 0.1}, "'min_p' is not supported"),
+        ({"chat_template": "x"}, "'chat_template' is not supported"),
+        # A template of its own would be rendered by the server, which answers nobody meanwhile; or be the prompt.
+        (
+            {"chat_template_kwargs": {"chat_template": "{% for a in range(99999) %}{% for b in range(99999) %}"}},
+            "'chat_template_kwargs' holds 'chat_template'; only 'enable_thinking' and 'thinking' are taken",
+        ),
+        ({"chat_template_kwargs": {"tokenize": True}}, "holds 'tokenize'"),
+        ({"chat_template_kwargs": {"documents": [{"text": "x"}] * 9}}, "holds 'documents'"),
+        ({"chat_template_kwargs": [1]}, "'chat_template_kwargs' is [1]; it must be an object"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": "{{ x }}"}},
+            "'enable_thinking' is '{{ x }}'; it must be true or",
+        ),
     ],
 )
 def test_a_request_it_cannot_honour_is_refused_with_one_sentence(server, change, sentence):
-    status, reply = post(server.url, QUESTION | change)
+    status, reply = post(server, QUESTION | change)
     assert status == 400
     assert sentence in reply["error"]["message"]
 
 
+def test_who_does_not_bring_its_token_is_told_nothing(server):
+    for header in ("", "Bearer ", "Bearer none", f"Basic {server.token}", server.token, "Bearer \u00e9"):
+        assert post(server, QUESTION, Authorization=header)[0] == 401
+        for path in ("/health", "/v1/models", "/"):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                get(server, path, Authorization=header)
+    assert server.token not in repr(server)
+
+
+def test_a_request_may_say_whether_to_think_and_one_that_is_nested_deeply_is_refused(server):
+    assert post(server, QUESTION | {"chat_template_kwargs": {"enable_thinking": False}})[0] == 200
+    assert post(server, QUESTION | {"chat_template_kwargs": None})[0] == 200
+    assert post(server, b"[" * 100_000)[0] == 400
+
+
 def test_an_answer_ends_before_the_first_of_its_stops(server):
-    _, whole = post(server.url, QUESTION)
+    _, whole = post(server, QUESTION)
     text = whole["choices"][0]["message"]["content"]
     first, later = text[len(text) // 3], text[-1]
-    _, cut = post(server.url, QUESTION | {"stop": [later, first]})
+    _, cut = post(server, QUESTION | {"stop": [later, first]})
     (choice,) = cut["choices"]
     assert choice["message"]["content"] == text[: min(text.index(first), text.index(later))]
     assert choice["finish_reason"] == "stop"
-    _, uncut = post(server.url, QUESTION | {"stop": "no model writes this"})
+    _, uncut = post(server, QUESTION | {"stop": "no model writes this"})
     assert uncut["choices"] == whole["choices"]
 
 
 def test_a_body_that_is_not_json_is_refused(server):
-    request = urllib.request.Request(server.url, b"{half", {"Content-Type": "application/json"})
-    with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(request, timeout=300)
+    assert post(server, b"{half")[0] == 400
 
 
 def test_it_ends_within_seconds_on_sigterm_and_frees_its_port(checkpoint, tmp_path):
@@ -129,11 +157,11 @@ def test_it_ends_within_seconds_on_sigterm_and_frees_its_port(checkpoint, tmp_pa
         pytest.raises(RuntimeError, match="ended with 0"),
         serving(checkpoint, model_id="tiny", log=tmp_path / "server.log") as server,
     ):
-        post(server.url, QUESTION)
+        post(server, QUESTION)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=300) == 0
         with pytest.raises(urllib.error.URLError):
-            get(f"{server.root}/health")
+            get(server, "/health")
 
 
 PARENT = """

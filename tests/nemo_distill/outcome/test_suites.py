@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +10,18 @@ from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.suites import ask
 
-PROTOCOLS = {"offline": "cf8877bee4da", "harness": "4dd5e05a3dcc"}
+PROTOCOLS = {"offline": "cf8877bee4da", "harness": "4a61a6e3145b"}
 """Protocols that stand in evaluations, each question asked as often as the suite says; the study's is in the
 fingerprints of `tests/test_old_runs.py`. One changes where scores do, with a version that is raised."""
 OF_0_1 = {"offline": "8ef2444e8fbc", "harness": "015e4a83236f"}
 """Protocols that version 0.1 wrote, when what was cut while thinking still counted as an answer."""
+DATASETS = {"harness": str(Path(__file__).parents[2] / "evaluator" / "data" / "hub")}
+"""Folder of the data sets of each suite that asks some."""
+
+
+def asked(suite: str):
+    """What is asked where nothing but the suite is said, and where its data sets are."""
+    return ask(Evaluation(suite=suite, repeats=None, datasets=DATASETS.get(suite)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,28 +57,29 @@ def later(suite: Suite, *, shots: int = 0, revision: str = "main", system_prompt
 def judge(monkeypatch):
     for name, value in {"JUDGE_URL": "http://host/v1", "JUDGE_MODEL_ID": "j", "JUDGE_API_KEY": "none"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("evaluator.harness.requirements.check_sandbox", lambda advice: None)  # nothing is evaluated
 
 
 @pytest.mark.parametrize("suite", PROTOCOLS)
 def test_a_suite_has_the_protocol_that_it_had(suite):
-    assert ask(Evaluation(suite=suite, repeats=None)).protocol == PROTOCOLS[suite]
+    assert asked(suite).protocol == PROTOCOLS[suite]
 
 
 @pytest.mark.parametrize("suite", OF_0_1)
 def test_what_was_scored_by_other_rules_is_not_compared(suite):
-    assert ask(Evaluation(suite=suite, repeats=None)).protocol != OF_0_1[suite]
+    assert asked(suite).protocol != OF_0_1[suite]
 
 
 @pytest.mark.parametrize("suite", PROTOCOLS)
 def test_a_field_that_is_added_changes_no_protocol(suite, monkeypatch):
     monkeypatch.setitem(catalogue._SUITES, suite, later(catalogue.get_suite(suite)))
-    assert ask(Evaluation(suite=suite, repeats=None)).protocol == PROTOCOLS[suite]
+    assert asked(suite).protocol == PROTOCOLS[suite]
 
 
 @pytest.mark.parametrize("used", [{"shots": 5}, {"revision": "v2"}, {"system_prompt": "/think"}])
 def test_a_field_that_is_used_changes_the_protocol(used, monkeypatch):
     monkeypatch.setitem(catalogue._SUITES, "harness", later(catalogue.get_suite("harness"), **used))
-    assert ask(Evaluation(suite="harness", repeats=None)).protocol != PROTOCOLS["harness"]
+    assert asked("harness").protocol != PROTOCOLS["harness"]
 
 
 @pytest.mark.parametrize("name", ["offline", "harness", "harness_code", "study"])

@@ -1,0 +1,113 @@
+"""Leads requests out of the sandbox to one endpoint, and to one path of it only, with a key that stays outside.
+
+    with gateway("http://127.0.0.1:40123/v1/chat/completions", headers=server.headers) as socket:
+        ...                                            # POST /v1/chat/completions at `socket` is answered from there
+
+The sandbox has no network: `evaluator.harness.relay` makes a port inside of the socket, a file. What comes through is
+posted to that address and nowhere else, whatever path or host it asks for, and of its headers none but the type of its
+content is passed on. So neither a harness nor what a model wrote needs, or finds, the token of the served model or the
+key of the judge; a judge's requests may also ask for that judge alone.
+"""
+
+import asyncio
+import json
+import tempfile
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+LARGEST_REQUEST = 2**26
+"""Bytes of a request's body."""
+PASSED_BACK = ("Content-Type", "Retry-After")
+"""Headers of a reply that whoever asked is given."""
+
+
+@contextmanager
+def gateway(url: str, *, headers: Mapping[str, str], model: str = "", proxied: bool = False) -> Iterator[Path]:
+    """A socket, in a folder of its own, at which `url` can be asked until the block ends.
+
+    `headers` are sent with every request. `model` is the only one that may be asked for; empty: whichever. What is not
+    on this machine may be `proxied`, as the environment says.
+    """
+    with tempfile.TemporaryDirectory(prefix="endpoint-") as folder:  # short: a socket's path has at most 107 bytes
+        path = Path(folder) / "socket"
+        end = _in_thread(path, url, headers, model, proxied)
+        try:
+            yield path
+        finally:
+            end()
+
+
+def _in_thread(socket: Path, url: str, headers: Mapping[str, str], model: str, proxied: bool) -> Callable[[], None]:
+    """Answer at `socket` in a thread; returns, once it listens, what ends it."""
+    listening = threading.Event()
+    ends: list[Callable[[], object]] = []
+    failed: list[BaseException] = []
+
+    async def serve() -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        unlimited = aiohttp.ClientTimeout(total=None)  # who asks decides how long to wait
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, timeout=unlimited, trust_env=proxied) as session:
+            app = web.Application(client_max_size=LARGEST_REQUEST)
+            app.router.add_post(urllib.parse.urlsplit(url).path or "/", _forwarding(session, url, headers, model))
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+            await runner.setup()
+            await web.UnixSite(runner, str(socket)).start()
+            ends.append(lambda: loop.call_soon_threadsafe(ended.set))
+            listening.set()
+            await ended.wait()
+            await runner.cleanup()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            failed.append(error)
+            raise
+        finally:
+            listening.set()
+
+    thread = threading.Thread(target=run, name="gateway", daemon=True)
+    thread.start()
+    listening.wait()
+    if failed:
+        raise RuntimeError(f"the sandbox gets no way to '{url}': {failed[0]}") from failed[0]
+
+    def end() -> None:
+        ends[0]()
+        thread.join()
+
+    return end
+
+
+def _forwarding(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], model: str):
+    async def forward(request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        if model and (asked := _model_of(body)) != model:
+            why = f"the model to be asked here is {model!r}, not {str(asked)[:60]!r}."
+            return web.json_response({"error": {"message": why, "type": "invalid_request_error"}}, status=403)
+        sent = {"Content-Type": request.content_type, **headers}
+        try:
+            async with session.post(url, data=body, headers=sent, allow_redirects=False) as reply:
+                back = {name: reply.headers[name] for name in PASSED_BACK if name in reply.headers}
+                return web.Response(status=reply.status, body=await reply.read(), headers=back)
+        except aiohttp.ClientError:  # nobody is there: who asked sees the connection end, as it would without a gateway
+            assert request.transport
+            request.transport.abort()
+            return web.Response()
+
+    return forward
+
+
+def _model_of(body: bytes) -> object:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return asked.get("model") if isinstance(asked, dict) else None
