@@ -63,7 +63,7 @@ def _positive(settings, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if value is not None and not value > 0:
-            raise UserError(f"{type(settings).__name__.lower()}.{name}={value} has to be above 0.")
+            raise UserError(f"{type(settings).__name__.lower()}.{name}={value:g} has to be above 0.")
 
 
 def _share(settings, name: str) -> None:

@@ -32,7 +32,8 @@ def modules() -> dict[str, Path]:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             found[name.replace("evaluator.core_evals", "core_evals")] = path
     found.pop("core_evals", None)
-    return found
+    written = "nemo_distill.starter.files."  # by `nemo-run new`, for a folder of its own
+    return {name: path for name, path in found.items() if not name.startswith(written)}
 
 
 def imported_at_top(path: Path) -> set[str]:

@@ -149,7 +149,7 @@ def test_a_folder_without_data_and_links_that_lead_nowhere_are_named(data, tmp_p
 @pytest.mark.parametrize(
     ("row", "field", "complaint"),
     [
-        ({"content": "x", "id": 1}, "text", "no field 'text'. Did you mean 'content'.* field='text:content'"),
+        ({"content": "x", "id": 1}, "text", "no field 'text'. Known: 'content'.* field='text:content'"),
         ({"body": "x"}, "text:boby", "no field 'boby'. Did you mean 'body'"),
         ({"text": 5}, "text", "'text' is no text"),
         ({"dialog": [], "id": 1}, "messages", "no chat in a schema that is known; it has dialog, id"),

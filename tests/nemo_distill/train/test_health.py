@@ -181,6 +181,8 @@ def test_data_of_another_vocabulary_ends_the_run_before_it_begins(course, tmp_pa
         for ending in (".bin", ".idx"):
             shutil.copyfile(f"{prefix}{ending}", prepare / f"{name}{ending}")
         source["prefix"] = name
+        if "held_out" in source:
+            source["held_out"]["prefix"] = str((spec.upstream["prepare"] / source["held_out"]["prefix"]).resolve())
     (prepare / "sources.json").write_text(json.dumps(listed))
     with open(prepare / "science-mcq.bin", "r+b") as tokens:
         tokens.seek(1000)
