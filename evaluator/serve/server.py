@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from evaluator.serve.batcher import Batcher
 from evaluator.serve.checkpoint import verify_checkpoint
@@ -187,12 +188,12 @@ def application(engine, *, model_id: str, token: str) -> web.Application:
     batcher = Batcher(engine)
 
     @web.middleware
-    async def only_with_the_token(http: web.Request, handler) -> web.StreamResponse:
+    async def only_with_the_token(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not hmac.compare_digest(
-            http.headers.get("Authorization", "").encode(errors="replace"), f"Bearer {token}".encode()
+            request.headers.get("Authorization", "").encode(errors="replace"), f"Bearer {token}".encode()
         ):
             return _refusal(401, "the request brings no token of this server.", "authentication_error")
-        return await handler(http)
+        return await handler(request)
 
     async def chat(http: web.Request) -> web.Response:
         try:

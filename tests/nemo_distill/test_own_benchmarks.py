@@ -142,6 +142,10 @@ def test_what_cannot_be_declared_is_one_sentence(quiz):
         assert sentence in str(raised.value)
     for arguments, sentence in (
         ({"tsk": "x"}, "a benchmark has no argument 'tsk'. Did you mean 'task'?"),
+        (
+            {"task": "t", "questions": 9, "metric": "m", "score": "s", "scale": "unit", "datasets": ("../home",)},
+            "datasets=('../home',) have to be names",
+        ),
         ({"task": "a b", "questions": 9, "metric": "m", "score": "s", "scale": "unit"}, "TASK or HARNESS.TASK"),
         ({"task": "a", "questions": 9, "metric": "m", "score": "s", "scale": "percnt"}, "Did you mean 'percent'?"),
         ({"task": "a", "questions": 0, "metric": "m", "score": "s", "scale": "unit"}, "questions=0 has to be a whole"),
