@@ -20,6 +20,7 @@ from evaluator.harness.evaluation import Evaluation, _linked, check_ended_well, 
 from evaluator.harness.gateway import gateway
 from evaluator.harness.left import last_lines, refuse_links
 from evaluator.harness.read import read_direct
+from evaluator.harness.relay import TASKS
 from evaluator.harness.relay import __file__ as relay_file
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.watch import Overrun, watched
@@ -144,6 +145,33 @@ def test_what_a_sandbox_takes_all_together_is_bounded(tmp_path, monkeypatch, cod
     evaluation = Evaluation(process, folder, "codegeneration", overrun)
     with pytest.raises(RuntimeError, match=f"nemo-evaluator's codegeneration ended: {why}"):
         check_ended_well(evaluation)
+
+
+FORKS = """
+import subprocess
+made = []
+try:
+    for _ in range(300):
+        made.append(subprocess.Popen(["/bin/sleep", "60"]))
+except BlockingIOError:
+    print(len(made))
+for process in made:
+    process.kill()
+"""
+
+
+@pytest.mark.usefixtures("bubblewrap")
+@pytest.mark.skipif(not bubblewrap._counts_tasks(), reason="needs Linux 5.14")
+def test_an_ordinary_user_s_sandbox_makes_no_more_processes_than_it_may_and_goes_on():
+    python = "/usr/bin/python3" if os.getuid() == 0 else sys.executable  # root is held by the watch alone
+    if not Path(python).exists():
+        pytest.skip("needs a Python of the system's")
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    command = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+    command += ["--setenv", TASKS, "100", "--", python, "-c", Path(relay_file).read_text(), "--", python, "-c", FORKS]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", **nobody)
+    assert done.returncode == 0, done.stderr
+    assert 80 < int(done.stdout) < 100
 
 
 def test_what_an_evaluation_shares_is_counted_once(tmp_path):
