@@ -34,13 +34,13 @@ SECRETS = {"HF_TOKEN": "hf_of_the_user", "JUDGE_API_KEY": "key_of_the_judge", "W
 
 
 @contextlib.contextmanager
-def running(code: str, folder: Path, *arguments: object, ways=None, **more):
+def running(code: str, folder: Path, *arguments: object, ways=None, readable=(), **more):
     """The process of `code` in a sandbox that may write `folder`, which is made."""
     folder.mkdir()
     command = sandboxed(
         [sys.executable, "-P", "-c", code, *map(str, arguments)],
         writable=folder,
-        readable=[],
+        readable=readable,
         ways=ways or {},
         environment={"PATH": os.environ["PATH"]},
         folder=folder,
@@ -65,7 +65,7 @@ def tried(what, act):
         could[what] = act()
     except (OSError, KeyError) as error:
         could[what] = None
-home, checkout, runs = sys.argv[1:]
+home, checkout, runs, data = sys.argv[1:]
 tried("key beside the step", lambda: open(home + "/.ssh/id").read())
 tried("site file", lambda: os.listdir(checkout + "/recipes"))
 tried("git", lambda: os.listdir(checkout + "/.git"))
@@ -81,6 +81,9 @@ def written(path, size=1):
 tried("write /", lambda: written("/x"))
 tried("write /dev", lambda: written("/dev/x"))
 tried("write the package", lambda: written(checkout + "/evaluator/x"))
+assert open(data + "/test.jsonl").read() == "expected"
+tried("write the expected answers", lambda: open(data + "/test.jsonl", "a"))
+tried("replace the expected answers", lambda: os.rename(data, data + "2") or os.mkdir(data))
 tried("fill /dev/shm", lambda: written("/dev/shm/x", 2**25))
 tried("fill /tmp", lambda: written("/tmp/x", 2**25))
 tried("fill /run", lambda: written("/run/x", 2**25))
@@ -94,12 +97,14 @@ def test_a_sandbox_shows_what_is_named_and_nothing_that_lies_beside_it(tmp_path,
     (home / ".ssh").mkdir(parents=True)
     (home / ".ssh" / "id").write_text("PRIVATE")
     (runs / ".nemo-run").mkdir(parents=True)
+    (data := tmp_path / "datasets" / "set").mkdir(parents=True)
+    (data / "test.jsonl").write_text("expected")
     monkeypatch.chdir(home)
     monkeypatch.setattr(sys, "path", [str(home), "", *sys.path])
     monkeypatch.setenv("PYTHONPATH", f"{home}{os.pathsep}{CHECKOUT}")
     monkeypatch.setattr(bubblewrap, "TMP_BYTES", 2**24)
     assert bubblewrap.python_path() == str(CHECKOUT)
-    with running(TRIES, runs / "evaluation", home, CHECKOUT, runs) as process:
+    with running(TRIES, runs / "evaluation", home, CHECKOUT, runs, data, readable=[data]) as process:
         said = process.communicate(timeout=60)[0]
     could = json.loads(said.splitlines()[-1])
     assert could and set(could.values()) == {None}, could
