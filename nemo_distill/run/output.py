@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 from nemo_distill.run.full_disk import is_full
 
@@ -64,7 +65,7 @@ def make_forgiving() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, stream := io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "w", closefd=False))))
-        elif stream is not getattr(sys, f"__{name}__") or isinstance(getattr(stream.buffer, "raw", None), _Stream):
+        elif stream is not getattr(sys, f"__{name}__") or _stream_of(stream):
             continue
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -82,9 +83,16 @@ def make_forgiving() -> None:
 
 def lost() -> str | None:
     """The sentence on output that a full disk has no room for; None: all has arrived, or nobody is left to read it."""
-    with contextlib.suppress(AttributeError, ValueError):
-        sys.stdout.flush()
-        failed = sys.stdout.buffer.raw.failed
-        if failed and is_full(failed):
-            return f"what this says could not be written: {failed.strerror}."
+    stream = _stream_of(sys.stdout)
+    if stream is None:
+        return None
+    sys.stdout.flush()
+    if stream.failed and is_full(stream.failed):
+        return f"what this says could not be written: {stream.failed.strerror}."
     return None
+
+
+def _stream_of(stream: TextIO) -> _Stream | None:
+    """The forgiving file that `stream` writes to; None: it was replaced, by a test say."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw if isinstance(raw, _Stream) else None
