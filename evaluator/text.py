@@ -6,9 +6,11 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet computes."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -22,6 +24,23 @@ class Measured(Protocol):
     @property
     def stderr(self) -> float:
         """Its standard error."""
+
+
+def cells(line: Iterable[object]) -> list[object]:
+    """A line of a table, in which no text begins as a spreadsheet's formula does.
+
+    >>> cells(["=HYPERLINK(1)", "-0.5", 3, "@a", "A1"])
+    ["'=HYPERLINK(1)", '-0.5', 3, "'@a", 'A1']
+    """
+    return [f"'{one}" if isinstance(one, str) and _computed(one) else one for one in line]
+
+
+def _computed(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.startswith(_FORMULA)
+    return False
 
 
 EMPTY = "–"

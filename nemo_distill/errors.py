@@ -98,6 +98,22 @@ def _plain(word: str) -> str:
     return str(word).lower().replace("-", "_")
 
 
+_CONTROLS = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+"""Control characters, and marks that turn the direction of writing, as Python writes them; tab and newline stay."""
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters spelled out, so that a terminal shows them and does not obey them.
+
+    >>> print(printable("a \\x1b]0;title\\x07 b"))
+    a \\x1b]0;title\\x07 b
+    """
+    return text.translate(_CONTROLS)
+
+
 def say_error(sentence: str) -> None:
     """Print `sentence` to standard error: whole in a pipe, by words on a terminal."""
     # Imported here: steps raise UserError too and have no use for rich.
@@ -105,4 +121,4 @@ def say_error(sentence: str) -> None:
     from rich.text import Text
 
     console = Console(file=sys.stderr)
-    console.print(Text.assemble(("nemo-run: ", "bold red"), sentence), soft_wrap=not console.is_terminal)
+    console.print(Text.assemble(("nemo-run: ", "bold red"), printable(sentence)), soft_wrap=not console.is_terminal)

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import get_scale
 from nemo_distill.config.settings import BOILERPLATE, NGRAM, Settings
@@ -40,6 +38,7 @@ from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.naming import Named, changes, deciding_in, deciding_of, name_of, set_otherwise
 from nemo_distill.run.step import Spec, Step, place
+from nemo_distill.run.terminal import Terminal
 from nemo_distill.track.kinds import chosen
 from nemo_distill.track.run import tracked
 
@@ -54,7 +53,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             f"{scale.teacher_made_by} makes it, and teacher=FOLDER names another."
         )
     site, trackers = ctx.executor.evaluations(), chosen(settings.track)
-    recipe, console = Recipe.of(base, settings, scale, at_once=True, written=ctx.own), Console()
+    recipe, console = Recipe.of(base, settings, scale, at_once=True, written=ctx.own), Terminal()
     steps, asked = steps_of(recipe, site)
     folder = _runs_folder(settings.runs)
     specs = place(steps, runs=folder)

@@ -1,11 +1,14 @@
-"""What all tests share: Ctrl-C that children hear, and tests of GPU code skipped where there is no GPU."""
+"""What all tests share: Ctrl-C that children hear, small steps, and tests of GPU code skipped where there is no GPU."""
 
+import os
 import signal
 
 import pytest
 
 # A shell starts what it runs in the background with SIGINT ignored, and so are the children's.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Modules of small steps, which are not the package's own.
+os.environ["NEMO_DISTILL_STEPS"] = "steps_for_tests,one_rank_steps_for_tests,forked_steps_for_tests"
 
 
 def pytest_collection_modifyitems(items):

@@ -19,7 +19,7 @@ from evaluator.report.panels import Panel, fit_panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
 from evaluator.results.run import AVERAGE, ROLE_TITLES, BlendPart, Report, Row
-from evaluator.text import Measured, joined, score_text
+from evaluator.text import Measured, cells, joined, score_text
 from evaluator.verdicts.contrasts import BETTER, WORSE, Contrast, by_tokens
 from evaluator.verdicts.judge import Judgement, Standing
 from evaluator.verdicts.stopping import Candidate, StoppingPoint
@@ -252,7 +252,7 @@ def _write(path: Path, columns: Sequence[str], lines: Iterable[Sequence]) -> Non
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(lines)
+        writer.writerows(map(cells, lines))
 
 
 def panels(comparison: Comparison) -> list[Panel]:

@@ -31,6 +31,8 @@ MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
 """The files of every report."""
 MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
 """One per blend, by matplotlib's names, so that colours are not all that tells blends apart."""
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+"""What begins a tag of HTML."""
 _COLUMNS_IN_LINE = 6
 """So many columns of a terminal's table have room for a score and its error side by side."""
 SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
@@ -56,6 +58,7 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
         autoescape=jinja2.select_autoescape(["html.j2"]),
         undefined=jinja2.StrictUndefined,
+        finalize=None if template.endswith(".html.j2") else _no_markup,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -70,6 +73,11 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "lost": lost_text,
     }
     return environment.get_template(template).render(context)
+
+
+def _no_markup(value: object) -> object:
+    """`value` without HTML in it: names and answers come from data, and Markdown passes tags on."""
+    return _TAG.sub("&lt;", value) if isinstance(value, str) else value
 
 
 def lost_text(task: TaskResult) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 
 from evaluator.results.answers import Question, load_answers
 from evaluator.results.run import Row
+from evaluator.text import cells
 
 QUESTIONS = "questions.csv"
 FEW = 60
@@ -272,9 +273,9 @@ def write_questions(made: Sequence[Sheet], folder: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         titles = list(dict.fromkeys(column.title for sheet in made for column in sheet.columns))
         if made:
-            writer.writerow(("benchmark", "question", "repeats", *titles))
+            writer.writerow(cells(("benchmark", "question", "repeats", *titles)))
         for sheet in made:
-            writer.writerows(sheet.lines(titles))
+            writer.writerows(map(cells, sheet.lines(titles)))
 
 
 def fraction_text(score: float, repeats: int) -> str:

@@ -15,6 +15,7 @@ from evaluator.report.panels import Curve, Line, Panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.results.run import AVERAGE, ROLE_TITLES, Report, Row, recovered
 from evaluator.stats.scores import Estimate
+from evaluator.text import cells
 from evaluator.verdicts.judge import judge_alone
 from evaluator.verdicts.seeds import SEED_SD
 
@@ -105,7 +106,7 @@ def write_scores(report: Report, path: Path) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
-        writer.writerows(score_lines(report))
+        writer.writerows(map(cells, score_lines(report)))
 
 
 def score_lines(report: Report) -> Iterator[list]:

@@ -15,6 +15,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _POINTER = b"version https://git-lfs"
 """What a file begins with that Git LFS has put in the place of a large one."""
+_HEADER = 100_000_000
+"""Bytes of a header at most, as the safetensors library has it."""
 _PLAIN = ("F32", "BF16", "F16", "F64")
 """Types of tensors that are weights as they are; others are quantised and need scales."""
 
@@ -35,6 +37,8 @@ def verify_checkpoint(folder: Path) -> dict[str, Path]:
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(f, str) for f in weight_map.values()):
         raise ValueError(f"'{folder / INDEX}' has no weight_map, which says what file each tensor is in.")
     for shard in sorted(set(weight_map.values())):
+        if not shard.endswith(".safetensors") or Path(shard).name != shard:
+            raise ValueError(f"'{folder / INDEX}' names {shard!r}, and its shards are .safetensors files beside it.")
         held = _tensors(folder / shard)
         missing = sorted(name for name, where in weight_map.items() if where == shard and name not in held)
         if missing:
@@ -91,6 +95,8 @@ def _tensors(path: Path) -> set[str]:
         begin = file.read(len(_POINTER))
         _refuse_pointer(path, begin)
         header_bytes = int.from_bytes(begin[:8], "little")
+        if header_bytes > _HEADER:
+            raise ValueError(f"'{path}' is damaged: its header would have {header_bytes:,} bytes.")
         if size < 8 + header_bytes:
             raise ValueError(f"'{path}' is cut short: {size} bytes do not hold its header.")
         file.seek(8)

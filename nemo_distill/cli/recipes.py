@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand
 
 from nemo_distill.config.files import load, recipe_files
 from nemo_distill.config.mistakes import entry_point
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.run.terminal import Terminal
 
 ExecutorOption = Annotated[str, typer.Option("--executor", "-e", help="Where steps run: local, slurm.")]
 
@@ -145,7 +145,7 @@ def with_settings(recipe: Path, arguments: list[str]) -> type[TyperCommand]:
             named = [group for group in found if (group.name or "run") in after]
             if not named:
                 super().format_help(ctx, formatter)
-            console = Console()
+            console = Terminal()
             console.print(manual(named or found), highlight=False)
             if not named:
                 names = dict.fromkeys(group.name or "run" for group in found)

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.run.terminal import Terminal
 
 RUNS_FOLDER = Path("runs")
 RunsOption = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
@@ -82,7 +83,7 @@ def status(
 
 def _console() -> Console:
     """The terminal; a pipe has no width to fit into."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+    return Terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 
 
 def diff(
@@ -150,7 +151,7 @@ def report(
         raise UserError("--published shows tables of the package, nemo_distill/study/published.yaml: leave out --json.")
     if published:
         check_folder(runs.resolve())
-        show.print_published(write_tables(runs / "published"), runs / "published", Console())
+        show.print_published(write_tables(runs / "published"), runs / "published", Terminal())
         return
     if not run:
         raise UserError("name a run, as nemo-run status does, or give --published for the study's own tables.")
@@ -160,11 +161,11 @@ def report(
     names = [one.name for one in found]
     if len(found) == 1:
         folder = found[0].specs["report"].folder
-        print(as_json(record_of(names, folder))) if json else show.print_outcome(found[0], Console())
+        print(as_json(record_of(names, folder))) if json else show.print_outcome(found[0], Terminal())
     else:
         elsewhere = "" if runs == RUNS_FOLDER else f" --runs {runs}"
         judged, folder = compare.write_comparison_report(found, runs, elsewhere, **assumed)
-        print(as_json(record_of(names, folder))) if json else show.print_comparison(judged, folder, Console())
+        print(as_json(record_of(names, folder))) if json else show.print_comparison(judged, folder, Terminal())
 
 
 def _in_shares(seed_sd: float | None, margin: float) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def push(
     check_repository(to)
     assumed = _in_shares(seed_sd, margin)
     parcel = pack(find(run, runs=runs), milestone=milestone, license=license, **assumed)
-    console = Console()
+    console = Terminal()
     print_parcel(parcel, to, console, dryrun=dryrun)
     if not dryrun:
         console.print(parcel.send(to, private=not public), highlight=False, soft_wrap=True)
@@ -230,7 +231,7 @@ def clean(
     """Show what the folder of all runs need not hold any more and, with --delete, remove it."""
     if not runs.is_dir():
         raise UserError(f"there is no folder {runs}.")
-    console = Console()
+    console = Terminal()
     with _quiet():  # what is imported to read a checkpoint
         from nemo_distill.upkeep.clean import RULES, look
         from nemo_distill.upkeep.show import print_found, print_removed

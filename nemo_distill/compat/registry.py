@@ -7,7 +7,7 @@ python -m nemo_distill.compat.registry       # writes the table of docs/referenc
 import functools
 from pathlib import Path
 
-from nemo_distill.compat import cpu, distillation, documents, kernels, mamba_ssm, nemo_run, upstream_fixes
+from nemo_distill.compat import cpu, distillation, documents, kernels, mamba_ssm, nemo_run, readers, upstream_fixes
 from nemo_distill.compat.changes import PAGE, Change, changes_made
 from nemo_distill.compat.device import on_gpu
 
@@ -17,6 +17,7 @@ CHANGES: tuple[Change, ...] = (
     *FIRST,
     *(change for change in cpu.CHANGES if change not in cpu.BEFORE_IMPORT),
     *upstream_fixes.CHANGES,
+    *readers.CHANGES,
     *kernels.CHANGES,
     *documents.CHANGES,
     *distillation.CHANGES,

@@ -12,13 +12,14 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nemo_distill.config.digests import digest_of
 from nemo_distill.data.hub_errors import endpoint, refusals
+from nemo_distill.errors import UserError
 
 
 def _zstd(file: BinaryIO) -> Iterable[bytes]:
@@ -32,6 +33,8 @@ COMPRESSIONS: dict[str, Callable[[BinaryIO], Iterable[bytes]]] = {
     ".zst": _zstd,
 }
 """What reads the lines of a compressed .jsonl, by the ending behind it."""
+LINE_BYTES = 1 << 28
+"""Bytes of a line at most: 256 MiB, some 50 million words."""
 DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a damaged compressed file raises."""
 ENDINGS = (".jsonl", *(f".jsonl{ending}" for ending in COMPRESSIONS), ".parquet")
@@ -141,9 +144,14 @@ class _Raw(io.RawIOBase):
         super().close()
 
 
-def decompressed(opened: BinaryIO, name: str) -> Iterable[bytes]:
-    """The lines of a .jsonl that is `opened`, compressed as its `name` says."""
-    return next((read(opened) for ending, read in COMPRESSIONS.items() if name.endswith(ending)), opened)
+def decompressed(opened: BinaryIO, name: str) -> Iterator[bytes]:
+    """The lines of a .jsonl that is `opened`, compressed as its `name` says; raises `UserError` for one that is longer
+    than any document."""
+    lines: Any = next((read(opened) for ending, read in COMPRESSIONS.items() if name.endswith(ending)), opened)
+    for number, line in enumerate(iter(lambda: lines.readline(LINE_BYTES + 1), b""), start=1):
+        if len(line) > LINE_BYTES:
+            raise UserError(f"{name}: line {number:,} has more than {LINE_BYTES:,} bytes, and is not read.")
+        yield line
 
 
 def walk(folder: Path) -> tuple[list[str], list[str]]:

@@ -21,6 +21,8 @@ from nemo_distill.data.vocabulary import refuse_pointer
 from nemo_distill.errors import UserError
 
 CONFIG = "config.json"
+CONFIG_BYTES = 4_000_000
+"""Bytes of a config.json at most; the largest published has some thousands."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 3
 """To wait for the hub to answer about one small file."""
@@ -103,15 +105,18 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder} has no {CONFIG}{_instead(folder)}.")
-    content = path.read_bytes()
+    with open(path, "rb") as file:
+        content = file.read(CONFIG_BYTES + 1)
     refuse_pointer(path, content)
     return _parsed(content, str(folder))
 
 
 def _parsed(text: bytes, name: str) -> dict[str, Any]:
+    if len(text) > CONFIG_BYTES:
+        raise UserError(f"{CONFIG} of {name} has more than {CONFIG_BYTES:,} bytes, and is not read.")
     try:
         config = json.loads(text.decode("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{CONFIG} of {name} is cut short or no JSON ({error}).") from error
     if not isinstance(config, dict):
         raise UserError(f"{CONFIG} of {name} holds no JSON object.")

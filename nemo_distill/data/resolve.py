@@ -9,15 +9,21 @@ code of the data set is executed.
 
 import fnmatch
 import os
+import re
 import tempfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import ENDINGS
 from nemo_distill.errors import UserError, nearest
 
 README = "README.md"
+README_CHARACTERS = 2_000_000
+"""Characters of a README at most."""
+_LEADS_OUT = re.compile(r"::|://|^/|^~|(?:^|/)\.\.(?:/|$)|^\w+:/")
+"""In what `datasets` would read: an address, or a path out of the data set."""
 
 
 def choose(entry: Entry, dataset: str, listing: list[str], readme: Callable[[], str]) -> list[str]:
@@ -34,6 +40,39 @@ def choose(entry: Entry, dataset: str, listing: list[str], readme: Callable[[], 
     return _resolve(dataset, entry.subset, entry.split, listing, readme())
 
 
+def check_readme(text: str, dataset: str) -> None:
+    """Raise `UserError` where the head of a README would have `datasets` ask an address, leave the data set's folder,
+    or write out more than there is: whoever made the data set wrote it."""
+    import yaml
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    what = f"{README} of {dataset}"
+    if len(text) > README_CHARACTERS:
+        raise UserError(f"{what} has more than {README_CHARACTERS:,} characters, and is not read.")
+    head = REGEX_YAML_BLOCK.search(text)
+    if head is None:
+        return
+    try:
+        if alias := next((one for one in yaml.scan(head[2]) if isinstance(one, yaml.AliasToken)), None):
+            raise UserError(f"{what} has an alias, *{alias.value[:80]}, and is read without any.")
+        said = yaml.safe_load(head[2])
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"the head of {what} is no YAML that is read.") from None
+    for place in _texts(said.get("configs") if isinstance(said, dict) else None):
+        if _LEADS_OUT.search(place):
+            raise UserError(f"{what} names {place[:80]!r} for its data, which is not a file of it.")
+
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, dict | list):
+        for one in part.values() if isinstance(part, dict) else part:
+            yield from _texts(one)
+
+
 def refuse_dangling(source: str, folder: Path, chosen: Iterable[str], dangling: Collection[str]) -> None:
     """Raise `UserError` when one of the `chosen` files is a link that leads nowhere."""
     for name in chosen:
@@ -46,6 +85,7 @@ def _resolve(dataset: str, subset: str | None, split: str | None, listing: list[
     """What `datasets` reads for that configuration and split."""
     import datasets
 
+    check_readme(readme, dataset)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "data"
         for path in listing:

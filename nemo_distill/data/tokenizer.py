@@ -16,8 +16,10 @@ import hashlib
 import itertools
 import json
 import re
+import signal
+import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,38 @@ _GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\
 """What `ByteLevel(use_regex=True)` cuts by."""
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """What a chat template marks the assistant's words by, if it does."""
+TEMPLATE_SECONDS = 60.0
+"""What a chat template may take for one conversation; a long one takes milliseconds."""
 _REMEMBERED_CHARACTERS = 2_000_000
 """Pieces are forgotten when those remembered are this long together: about 100 MiB of Python objects."""
+
+
+class TemplateStalls(UserError):
+    """A chat template is at one conversation for longer than any takes."""
+
+
+@contextlib.contextmanager
+def _in_time(name: str) -> Iterator[None]:
+    """Within the block, which may run the template of the tokenizer `name`, raise `TemplateStalls` in the end.
+
+    A signal ends it, so a thread but the first is not held to it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stalls(*_: object) -> None:
+        raise TemplateStalls(
+            f"the chat template of {name} is at one conversation for more than {TEMPLATE_SECONDS:g} s: is it whole?"
+        )
+
+    before = signal.signal(signal.SIGALRM, stalls)
+    signal.setitimer(signal.ITIMER_REAL, TEMPLATE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Tokenizer:
@@ -181,7 +213,8 @@ class Tokenizer:
             if rendered == text:
                 return [(start, end) for start, end in spans], 0
         render = functools.partial(self._tokenizer.apply_chat_template, tools=tools, tokenize=False)
-        return answers(render, messages, text)
+        with _in_time(self.name):
+            return answers(render, messages, text)
 
     def encode_with_offsets(self, texts: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Token ids of each text as `encode` gives them, and the characters that each token begins and ends with."""
@@ -190,8 +223,9 @@ class Tokenizer:
 
     def _rendered(self, messages: list[dict], tools: list | None) -> str:
         try:
-            return self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
-        except MemoryError:
+            with _in_time(self.name):
+                return self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
+        except (MemoryError, TemplateStalls):
             raise
         except Exception as error:  # a template is code from elsewhere: what it raises for one row is that row's
             said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]

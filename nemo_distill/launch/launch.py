@@ -22,8 +22,9 @@ from nemo_distill.run.closing import print_done, print_next
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.provenance import redact
 from nemo_distill.run.secrets import secrets_within
-from nemo_distill.run.sharing import how_to_share, nearest_there, share
+from nemo_distill.run.sharing import how_to_share, nearest_there, share, whom_it_trusts
 from nemo_distill.run.step import NAME, why_damaged, why_not_resumable
+from nemo_distill.run.terminal import Terminal
 from nemo_distill.track.run import declare, where_tracked
 
 NO_DISK = ("/proc", "/sys")
@@ -39,7 +40,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
     """
     if ctx.preflight is not None:
         raise UserError("this recipe starts its steps by itself; preflight is for those that call run_experiment.")
-    console = console or Console()
+    console = console or Terminal()
     executor: Executor = ctx.executor
     check(run)
     left = [spec for spec in run.specs.values() if not spec.done]
@@ -50,7 +51,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         print_done(run, console, seconds=None, until=ctx.until)
     else:
         executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
-        for line in (*executor.describe(run), *where_tracked(run)):
+        for line in filter(None, (*executor.describe(run), *where_tracked(run), whom_it_trusts(run.runs))):
             console.print(line, highlight=False)
         if ctx.dryrun:
             return

@@ -18,6 +18,8 @@ from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.refusals import check_config
 
 LAYER_KINDS = {"M": "Mamba-2", "*": "attention", "-": "MLP"}
+MOST_LAYERS = 10_000
+"""Layers of a model at most; the largest published has 118."""
 # transformers' names for the layers; "mamba", "attention" were used before its 5.x renaming
 _HF_LAYER_TYPES = {
     "linear_attention": "M",
@@ -78,6 +80,8 @@ class Shape:
     """Name in `nemo_distill.families.FAMILIES` of the family whose shape it is."""
 
     def __post_init__(self):
+        if len(self.pattern) > MOST_LAYERS:
+            raise UserError(f"layer pattern of {len(self.pattern):,} layers: at most {MOST_LAYERS:,} are taken.")
         unknown = sorted(set(self.pattern) - set(LAYER_KINDS))
         if unknown or not self.pattern:
             raise UserError(f"layer pattern {self.pattern!r}: every letter must be one of {', '.join(LAYER_KINDS)}.")

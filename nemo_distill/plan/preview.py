@@ -63,7 +63,7 @@ def print_preview(
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run, recipe.blend)
     executor = run.facts.executor
     about = f"{recipe.scale.name} scale, executor {executor}, seed {recipe.seed}"
-    console.print(f"[bold]{run.name}[/]: {about}", soft_wrap=True)
+    console.print(Text.assemble((run.name, "bold"), f": {about}"), soft_wrap=True)
     for blocker in blockers:
         say(console, f"Before it can run: {blocker}", style="bold yellow")
     say(console, summary(run, list(run.specs if steps is None else steps), estimate, unsettled))

@@ -23,7 +23,7 @@ from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.plan.limits import check_attention, check_pruning, target_of
 from nemo_distill.prune.fp8_shapes import Alignment, resized
 from nemo_distill.prune.scores import positions
-from nemo_distill.prune.search import MODE, register
+from nemo_distill.prune.search import MODE, read_state, register
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def _loadable(state_file: Path) -> bool:
     if not state_file.exists():
         return False
     try:
-        torch.load(state_file, weights_only=False)
+        read_state(state_file)
     except (RuntimeError, EOFError, OSError):
         logger.warning("%s was cut short; the search starts anew", state_file)
         state_file.unlink()

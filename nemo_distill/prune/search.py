@@ -8,6 +8,8 @@ ModelOpt the list to score. With an `Alignment` the largest FP8-aligned candidat
 ModelOpt takes a list that it finds in its state for its own, so nothing in ModelOpt is changed.
 """
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,6 +77,19 @@ class Search(MCoreMinitronSearcher):
         chosen = max(aligned if self.config["aligned_only"] else largest, key=lambda candidate: candidate.score)
         return chosen.ss_config
 
+    def load_search_checkpoint(self, strict: bool = True) -> bool:
+        """Take up the state that is kept, read by `read_state` (upstream: by torch.load with `weights_only=False`)."""
+        kept = (self._get_checkpoint_path(), self.config["checkpoint"])  # a rank's own, or that of a search on one
+        file = next((Path(path) for path in kept if path and Path(path).exists()), None)
+        if file is None:
+            return False
+        state = read_state(file)
+        if strict and state.keys() != self.state_dict().keys():
+            raise UserError(f"{file} is of another search: remove it.")
+        for key, value in self.default_state_dict.items():
+            setattr(self, key, state.get(key, value))
+        return True
+
     def grid(self) -> list[dict[str, int]]:
         """The sizes of every candidate, as ModelOpt draws them up."""
         choices = {name.split(".")[-1]: hp.choices for name, hp in named_hparams(self.model, configurable=True)}
@@ -104,6 +119,24 @@ class Search(MCoreMinitronSearcher):
         if not found and self.config["aligned_only"]:
             raise UserError(none_aligned(alignment, target, misfits(every[0])))
         return found
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """What a search has kept in `file`: tensors, plain values and candidates, and nothing that is called.
+
+    Raises `UserError` for anything else, RuntimeError or EOFError for a file that was cut short.
+    """
+    with torch.serialization.safe_globals([CandidateSubnet]):
+        try:
+            state = torch.load(file, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{file} holds what no search keeps, and is not read: remove it, and the search starts anew. "
+                f"{str(error).splitlines()[-1][:200]}"
+            ) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{file} holds no state of a search: remove it.")
+    return state
 
 
 def none_under(target: float, config: SearchConfig) -> str:

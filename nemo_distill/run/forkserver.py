@@ -154,13 +154,17 @@ def _gpus() -> list[str]:
 
 def run_step(arguments: list[str]) -> int:
     """Run the step of the `spec.json` given as the only argument, in a fork where that can be had; the exit code."""
+    from nemo_distill.errors import UserError
     from nemo_distill.run import process
     from nemo_distill.run.step import Spec
 
     path = os.environ.pop(VARIABLE, None)
     if not path or "TORCHELASTIC_RUN_ID" in os.environ:
         return process.main(arguments)
-    spec = Spec.load(Path(arguments[0]))
+    try:
+        spec = Spec.load(Path(arguments[0]))
+    except UserError:
+        return process.main(arguments)  # which says why
     if spec.done or not imports_of(spec.module):
         return process.main(arguments)
     code, refusal = _run_forked(path, spec.folder)

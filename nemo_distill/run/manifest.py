@@ -24,6 +24,7 @@ from typing import Any
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.full_disk import is_used_up, said_full, why_full
+from nemo_distill.run.inside import check_module, check_name, folder_in, opened
 from nemo_distill.run.job import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
@@ -35,6 +36,8 @@ ADVICE = (
 _MEMORY = re.compile(
     r"out[ -_]of[ -_]memory|OutOfMemory|oom[-_ ]kill|exceeded (job |step )?memory limit", re.IGNORECASE
 )
+_NUMBER = re.compile(r"\d{1,20}")
+"""Of a Slurm job."""
 _WORDLESS = "its process ended without a word: killed, or out of memory?"
 _ENDED = {
     "TIMEOUT": "met its time limit (executor.time).",
@@ -153,14 +156,17 @@ class Run:
     @classmethod
     def load(cls, path: Path) -> "Run":
         """Read a run's file; raises `UserError` when it is none."""
+        runs = path.parent.resolve()
         specs: dict[str, Spec] = {}
         try:
-            runs = path.resolve().parent
-            record = json.loads(path.read_text(encoding="utf-8"))
-            name = record.pop("name")
+            with opened(path, "rb") as file:
+                record = json.loads(file.read().decode("utf-8"))
+            name = check_name(record.pop("name"), "the run")
             for step in record.pop("steps"):
+                check_name(step["name"], "a step")
+                check_module(step["module"])
                 upstream = {name: specs[name].folder for name in step["upstream"]}
-                folder = (runs / step["folder"]).resolve()
+                folder = folder_in(runs, step["folder"])
                 specs[step["name"]] = Spec(**{**step, "folder": folder, "upstream": upstream})
             facts = RunFacts.read(record)
         except (
@@ -171,7 +177,7 @@ class Run:
             TypeError,
             ValueError,
         ) as error:  # a link to itself, too
-            raise UserError(f"{path} is no run's file: {error}.") from None
+            raise UserError(f"{path} is no run's file: {str(error).removesuffix('.')}.") from None
         return cls(name=name, runs=runs, specs=specs, facts=facts)
 
 
@@ -270,12 +276,21 @@ def _mark_of_failure(spec: Spec) -> dict[str, Any] | None:
 
 
 def job_of_step(spec: Spec) -> dict:
-    """What `job.json` says: number and log folder of the Slurm job that has the step or had it last; else empty."""
+    """What `job.json` says: number and log folder of the Slurm job that has the step or had it last; else empty.
+
+    A number that is none, and logs that are not where NeMo-Run keeps its records, are left out: they are asked for and
+    read by whoever looks at the run.
+    """
     try:
         record = json.loads((spec.folder / JOB_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # none, or damaged
         return {}
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict) or not _NUMBER.fullmatch(str(record.get("job"))):
+        return {}
+    homes = [spec.runs, *filter(None, [os.environ.get("NEMORUN_HOME")])]
+    logs = os.path.realpath(str(record.get("logs") or ""))
+    kept = any(Path(logs).is_relative_to(os.path.realpath(home)) for home in homes)
+    return {**record, "logs": logs if record.get("logs") and kept else ""}
 
 
 def job_log(spec: Spec) -> Path | None:
@@ -299,11 +314,11 @@ def script_lines(spec: Spec) -> list[str]:
 
 
 def last_lines(log: Path | None, lines: int = 15) -> list[str]:
-    """The end of a log; empty when there is none, or none that we may read."""
+    """The end of a log; empty when there is none, none that we may read, or a link to another file."""
     if log is None:
         return []
     try:
-        with open(log, "rb") as file:
+        with opened(log, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
             text = file.read().decode(errors="replace")
     except OSError:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.errors import EXIT_FAILED, UserError, bound_to_repeat
+from nemo_distill.run.inside import links_out, opened
 from nemo_distill.run.locks import held
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import provenance
@@ -35,7 +36,9 @@ from nemo_distill.run.step import (
     LOCK_FILE,
     LOG_FILE,
     RANK_LOG_FILE,
+    SPEC_FILE,
     Spec,
+    fingerprint_of,
     is_done,
     mark_done,
     why_damaged,
@@ -57,7 +60,11 @@ def main(arguments: list[str], *, forked_from: int | None = None, not_forked: st
     `not_forked` is why it is a fresh one though it was to be forked, for the log.
     """
     (path,) = arguments
-    spec = Spec.load(Path(path))
+    try:
+        spec = Spec.load(Path(path))
+    except UserError as error:
+        print(f"{path}: {error}", file=sys.stderr, flush=True)
+        return EXIT_REFUSED
     signal.signal(signal.SIGTERM, _terminate)
     ranks = Ranks.here()
     if not ranks.first:
@@ -102,7 +109,15 @@ def _follow(spec: Spec, ranks: Ranks) -> int:
 
 
 def why_refused(spec: Spec) -> str | None:
-    """The sentence that keeps `spec` from starting, or None when every upstream step is done and whole."""
+    """The sentence that keeps `spec` from starting, or None when it is what its folder is named by, no link leads out
+    of its folder, and every upstream step is done and whole."""
+    if (found := fingerprint_of(spec)) != spec.folder.name:
+        return (
+            f"{spec.folder / SPEC_FILE} is not what the folder is named by, it has the fingerprint {found}: it was "
+            "changed after it was written, or by another version. Give the command again."
+        )
+    for link in links_out(spec.folder):
+        return f"{link} is a link to {os.readlink(link)}, out of the runs folder: remove it."
     for name, folder in spec.upstream.items():
         if not is_done(folder):
             return f"its upstream step {name} is not done ({folder} has no mark of success)."
@@ -130,7 +145,13 @@ def copied_output(log: Path) -> Iterator[None]:
     A `tee` process does it, below Python: it also catches what C libraries print and drains what was written when
     this process is killed.
     """
-    tee = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, start_new_session=True)
+    with opened(log, "ab") as file:  # by its descriptor: what has its name by now may be a link
+        tee = subprocess.Popen(
+            ["tee", "-a", f"/dev/fd/{file.fileno()}"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=[file.fileno()],
+        )
     assert tee.stdin
     try:
         with _output_into(tee.stdin.fileno()):
@@ -146,7 +167,7 @@ def copied_output(log: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def redirected_output(log: Path) -> Iterator[None]:
     """Send what this process and its children write to standard output and error to `log` instead."""
-    with open(log, "ab") as file, _output_into(file.fileno()):
+    with opened(log, "ab") as file, _output_into(file.fileno()):
         yield
 
 

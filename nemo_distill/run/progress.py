@@ -13,6 +13,8 @@ import os
 import time
 from pathlib import Path
 
+from nemo_distill.run.inside import opened
+
 PROGRESS_FILE = "progress.json"
 _KINDS = {
     **dict.fromkeys(("done", "total", "time"), int | float),
@@ -80,8 +82,8 @@ def write_atomically(path: Path, text: str) -> None:
     """Put `text` at `path` so that a reader, or a crash, sees the old file or the new one and never a part."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(scratch, "w", encoding="utf-8") as file:
-            file.write(text)
+        with opened(scratch, "wb") as file:  # a link that is there is not followed
+            file.write(text.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)

@@ -28,6 +28,8 @@ _COUNT = re.compile(r"(?:.*[._])?(?:max_new_)?tokens=[\d_.,]+[KMBT]?", re.IGNORE
 LOCK = "requirements/lock.txt"
 """The lock file, in the checkout."""
 _LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
+_SETTINGS = ("-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
+"""Git's words to start nothing that a checkout's configuration names."""
 _BESIDE_SITE_SETTINGS = (".", ":(exclude,glob)**/executors/**")
 """Git's words for every file but the site's settings: they are no code, and their `env_vars` may hold tokens."""
 
@@ -94,7 +96,7 @@ def git_state(folder: Path) -> dict | None:
         "dirty": bool(status),
     }
     if status:
-        diff = _git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_BESIDE_SITE_SETTINGS)
+        diff = _git(root, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", "--", *_BESIDE_SITE_SETTINGS)
         state["diff"] = star(diff or "")
         state["untracked"] = [star(line[3:]) for line in status.splitlines() if line.startswith("??")]
     return state
@@ -115,7 +117,7 @@ def knows_commit(checkout: Path, commit: str) -> bool | None:
 
 def files_at(checkout: Path, commit: str, path: str) -> str | None:
     """The text of the file at `path`, from the top of the checkout, in `commit`; None where it has none."""
-    return _git(checkout, "show", f"{commit}:{os.path.normpath(path)}")
+    return _git(checkout, "cat-file", "blob", f"{commit}:{os.path.normpath(path)}")
 
 
 def package_versions() -> dict[str, str]:
@@ -155,11 +157,20 @@ def redact(argv: list[str]) -> list[str]:
     return starred
 
 
+def _trust(folder: Path) -> list[str]:
+    """Git's words to trust the checkout around `folder`, if it belongs to the owner of this package's files, whose code
+    we run anyway. Git itself trusts those of ours, and refuses all others for what their configuration may start."""
+    root = next((above for above in (folder, *folder.parents) if (above / ".git").exists()), None)
+    ours = Path(__file__).stat().st_uid
+    if root is None or any(path.lstat().st_uid != ours for path in (root, root / ".git")):
+        return []
+    return ["-c", f"safe.directory={root.resolve()}"]
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     """Output of a git command, or None when git is not there or says no."""
     try:
-        # A checkout that is another user's: git refuses it for what its configuration may start, and we run its code.
-        words = ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments]
+        words = ["git", *_SETTINGS, *_trust(folder), "-C", str(folder), *arguments]
         done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None

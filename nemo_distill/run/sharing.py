@@ -30,6 +30,16 @@ def share(folder: Path) -> None:
         os.umask(os.umask(0o077) & ~0o070)
 
 
+def whom_it_trusts(folder: Path) -> str:
+    """The sentence on whom a shared folder trusts, for the user who has no run in it yet; empty for any other."""
+    if not is_shared(folder) or any(path.stat().st_uid == os.geteuid() for path in folder.glob("*.json")):
+        return ""
+    return (
+        f"{folder} is shared with the group {nearest_there(folder).group()}: whoever is in it can change what your "
+        "runs read and write there, and so what comes of them; share it with people whom you trust (docs/security.md)."
+    )
+
+
 def unwritable(error: OSError, runs: Path) -> str:
     """The sentences on what could not be written in the folder `runs`, and on what to do where it is another user's."""
     path = Path(os.fsdecode(error.filename2 or error.filename or runs))

@@ -23,7 +23,6 @@ import functools
 import importlib.util
 import json
 import os
-import re
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from typing import Any
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.errors import UserError
 from nemo_distill.run.facts import Beside
+from nemo_distill.run.inside import NAME, check_module, check_name, folder_in, folder_of_step, leaves, opened
 from nemo_distill.run.progress import PROGRESS_FILE, Progress, write_atomically
 
 SUCCESS = "_SUCCESS"
@@ -50,8 +50,6 @@ _NOT_OUTPUT = (
     *(SUCCESS, FAILED, SPEC_FILE, LOG_FILE, RANK_LOG_FILE.format(rank="*"), LOCK_FILE, JOB_FILE, PROGRESS_FILE),
     "*.tmp",
 )
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What steps and runs may be called: their names become folders, files and job names."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +111,21 @@ class Spec:
 
     @classmethod
     def load(cls, path: Path) -> "Spec":
-        """Read a `spec.json`. Upstream folders in it are relative to its own, so a runs folder can be moved whole."""
-        record = json.loads(path.read_text(encoding="utf-8"))
-        folder = path.resolve().parent
+        """Read a `spec.json`. Upstream folders in it are relative to its own, so a runs folder can be moved whole.
+
+        Raises `UserError` where it names another module than a step's, or a folder that is not in the runs folder.
+        """
+        folder = folder_of_step(path.parent)
+        with opened(folder / path.name, "rb") as file:
+            record = json.loads(file.read().decode("utf-8"))
+        runs = folder.parents[1]
+        upstream = {name: os.path.normpath(folder / where) for name, where in record["upstream"].items()}
         return cls(
-            name=record["name"],
-            module=record["module"],
+            name=check_name(record["name"], f"the step in {path}"),
+            module=check_module(record["module"]),
             config=record["config"],
             folder=folder,
-            upstream={name: (folder / where).resolve() for name, where in record["upstream"].items()},
+            upstream={name: folder_in(runs, os.path.relpath(where, runs)) for name, where in upstream.items()},
             fingerprint=record["fingerprint"],
         )
 
@@ -150,25 +154,28 @@ def place(steps: Iterable[Step], *, runs: Path) -> dict[str, Spec]:
         assert NAME.fullmatch(step.name), f"a step's name becomes a folder's: {step.name!r}"
         assert step.name not in specs, f"two steps are called {step.name!r}"
         assert set(step.upstream) <= set(specs), f"{step.name} comes before its upstream {step.upstream}"
-        identity = {
-            "module": step.module,
-            "version": module_version(step.module),
-            "config": step.config,
-            "upstream": {name: specs[name].fingerprint for name in step.upstream},
-        }
         try:
-            digest = fingerprint(identity)
+            digest = _digest(step.module, step.config, {name: specs[name].fingerprint for name in step.upstream})
         except UserError as error:
             raise UserError(f"step {step.name}: {error}") from None
         specs[step.name] = Spec(
             name=step.name,
             module=step.module,
             config=step.config,
-            folder=Path(runs).resolve() / step.name / digest,
+            folder=folder_of_step(Path(runs).resolve() / step.name / digest),
             upstream={name: specs[name].folder for name in step.upstream},
             fingerprint=digest,
         )
     return specs
+
+
+def fingerprint_of(spec: Spec) -> str:
+    """The fingerprint that follows from what `spec` says, by which its folder is named unless it was changed."""
+    return _digest(spec.module, spec.config, {name: folder.name for name, folder in spec.upstream.items()})
+
+
+def _digest(module: str, config: dict, upstream: dict[str, str]) -> str:
+    return fingerprint({"module": module, "version": module_version(module), "config": config, "upstream": upstream})
 
 
 def module_version(module: str) -> int:
@@ -261,6 +268,8 @@ def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
         if names is not None and name not in names:
             continue
         path = folder / name
+        if leaves(path, folder):
+            return f"{path} is a link out of the runs folder"
         if not path.is_file():
             return f"{path} is missing"
         if path.stat().st_size != size:

@@ -141,7 +141,7 @@ def forgetful_slurm(site, tmp_path, monkeypatch):
 def login_node(slurm, site, tmp_path):
     """The ssh configuration of a host called `login`, which alone has Slurm's environment: this shell has lost it."""
     _need(cluster_for_tests.unavailable(("sshd", "ssh"), cluster_for_tests.SSH_PACKAGES))
-    variables = {name: os.environ[name] for name in ("SLURM_CONF", "PYTHONPATH")}
+    variables = {name: os.environ[name] for name in ("SLURM_CONF", "PYTHONPATH", "NEMO_DISTILL_STEPS")}
     with cluster_for_tests.ssh_server(tmp_path / "ssh", variables) as configuration:
         os.environ["SLURM_CONF"] = "/nowhere"
         yield configuration

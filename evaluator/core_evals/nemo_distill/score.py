@@ -134,7 +134,7 @@ def _code(question: dict, text: str) -> bool:
     source = _source(text, checks["function"])
     try:
         return all(call(source, checks["function"], arguments) == expected for arguments, expected in checks["cases"])
-    except (Refused, SyntaxError, ArithmeticError, TypeError, ValueError, IndexError, RecursionError):
+    except (Refused, SyntaxError, ArithmeticError, TypeError, ValueError, IndexError, MemoryError, RecursionError):
         return False  # a program that fails is a wrong answer, not a failed evaluation
 
 

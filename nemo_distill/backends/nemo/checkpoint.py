@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nemo_distill.compat.readers import CHECKPOINT_BYTES, CHECKPOINT_METADATA
 from nemo_distill.errors import UserError
 
 WEIGHTS = "weights"
@@ -85,9 +86,13 @@ def _reader(checkpoint: Path) -> tuple[Any, Any]:
     weights = Path(checkpoint) / WEIGHTS
     if not (weights / ".metadata").is_file():
         raise UserError(f"NeMo checkpoint {checkpoint}: weights/.metadata is missing.")
+    CHECKPOINT_METADATA.apply()
+    CHECKPOINT_BYTES.apply()
     reader = dcp.FileSystemReader(weights)
     metadata = reader.read_metadata()
     for file in {record.relative_path for record in metadata.storage_data.values()}:
+        if Path(file).name != file:
+            raise UserError(f"NeMo checkpoint {checkpoint}: weights/.metadata names {file}, which is not beside it.")
         if not (weights / file).is_file():
             raise UserError(f"NeMo checkpoint {checkpoint}: weights/{file} is missing.")
     return reader, metadata

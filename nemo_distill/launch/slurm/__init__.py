@@ -11,6 +11,7 @@ The way through, in the order in which a launch goes it:
     jobscript    what a step's job is: its nodes and ranks, its environment, and how it meets its time limit
     tunnels      how NeMo-Run gets at Slurm's commands
     facts        what the run's file keeps of it
+    ways         which of them: the site's file of who asks says so
     watch        each step's job, found again by any process that sees the runs folder; cancelling
     commands     squeue, sacct and scancel, here or through ssh, and what they say of a job
 

@@ -48,7 +48,7 @@ def ssh(tunnel: Tunnel) -> list[str]:
     """The command, up to the words to run there, that goes through `tunnel`. It never asks for a password."""
     options = {"-l": tunnel.user, "-p": tunnel.port, "-i": tunnel.identity, "-F": tunnel.config}
     given = [(option, str(value)) for option, value in options.items() if value is not None]
-    return ["ssh", "-o", "BatchMode=yes", *(word for pair in given for word in pair), tunnel.host]
+    return ["ssh", "-o", "BatchMode=yes", *(word for pair in given for word in pair), "--", tunnel.host]
 
 
 class Slurm:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.launch.slurm.commands import Tunnel
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.secrets import star_values
 
@@ -54,8 +53,9 @@ class ClusterFacts:
     """Environment modules that its jobs load."""
     image: Image | None = None
     """The container image; None: no container."""
-    tunnel: Tunnel | None = None
-    """The way to the host where Slurm's commands run; None: this one."""
+    host: str | None = None
+    """Host, as the site's file had it, through which jobs were queued; None: the one that `nemo-run` ran on. Something
+    to compare with: how to get there is said by the site's file of who asks (`ways`)."""
     queued: float | None = None
     """Time at which jobs were last queued, in seconds since 1970; None: none was."""
 
@@ -67,10 +67,13 @@ class ClusterFacts:
             code=record.get("code") or {},
             modules=tuple(record.get("modules") or ()),
             image=Image(**record["image"]) if record.get("image") else None,
-            tunnel=Tunnel(**record["tunnel"]) if record.get("tunnel") else None,
+            host=(record.get("tunnel") or {}).get("host"),
             queued=record.get("queued"),
         )
 
     def kept_in(self, run: Run) -> Run:
         """`run` with these facts."""
-        return dataclasses.replace(run, facts=dataclasses.replace(run.facts, launched=dataclasses.asdict(self)))
+        record = dataclasses.asdict(self)
+        host = record.pop("host")
+        record["tunnel"] = {"host": host} if host else None
+        return dataclasses.replace(run, facts=dataclasses.replace(run.facts, launched=record))

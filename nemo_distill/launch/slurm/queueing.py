@@ -64,7 +64,8 @@ def run_on_cluster(executor: Site, run: Run, console: Console, *, detach: bool) 
 
 
 def _queue_and_follow(executor: Site, run: Run, console: Console, *, detach: bool) -> None:
-    watch = Watch(run, every_seconds=executor.poll_seconds)
+    slurm = Slurm(executor.tunnel)
+    watch = Watch(run, slurm=slurm, every_seconds=executor.poll_seconds)
     for again in range(executor.requeues + 1):
         try:
             queue(executor, run, console)
@@ -83,7 +84,7 @@ def _queue_and_follow(executor: Site, run: Run, console: Console, *, detach: boo
             console.print(unwritable(error, run.runs), style="bold red", highlight=False, soft_wrap=True)
             raise RunFailed(run.name) from None
         except KeyboardInterrupt as interrupt:
-            _leave_or_cancel(run, console, ask=not isinstance(interrupt, Terminated))
+            _leave_or_cancel(run, slurm, console, ask=not isinstance(interrupt, Terminated))
             raise
         if all(spec.done for spec in run.specs.values()):
             return
@@ -105,22 +106,23 @@ def queue(executor: Site, run: Run, console: Console) -> None:
     def waiting() -> None:
         console.print("Another nemo-run is queueing jobs here; waiting for it.")
 
-    facts, left = ClusterFacts.of(run), {name: spec for name, spec in run.specs.items() if not spec.done}
+    facts, slurm = ClusterFacts.of(run), Slurm(executor.tunnel)
+    left = {name: spec for name, spec in run.specs.items() if not spec.done}
     with (
         undone_if_refused([run.runs / LOCK_FILE]),
         held_in(run.runs, LOCK_FILE, waiting=waiting, poll_seconds=0.2),
         undone_if_refused(_written(run, left.values(), executor.code)),
     ):
         try:
-            if facts.tunnel and not Slurm(facts.tunnel).sees(run.runs):
-                raise UserError(f"{facts.tunnel.host} does not see {run.runs}: runs has to be a shared folder.")
-            attached = _in_queue(run, left)
+            if executor.tunnel and not slurm.sees(run.runs):
+                raise UserError(f"{executor.tunnel.host} does not see {run.runs}: runs has to be a shared folder.")
+            attached = _in_queue(run, slurm, left)
             # A step may have ended while Slurm was asked.
             missing = {name: spec for name, spec in left.items() if name not in attached and not spec.done}
         except SlurmSilent as error:
             raise UserError(f"Slurm does not answer: {error}.") from None
         if attached:
-            which = ", ".join(f"{name} (job {job.id}{_whose(job, run)})" for name, job in attached.items())
+            which = ", ".join(f"{name} (job {job.id}{_whose(job, slurm)})" for name, job in attached.items())
             console.print(f"In the queue already: {which}.", highlight=False, soft_wrap=True)
         dataclasses.replace(facts, queued=time.time()).kept_in(run).save()
         if missing:
@@ -138,17 +140,17 @@ def _written(run: Run, specs: Iterable[Spec], code: Code) -> list[Path]:
     return [run.path, *kept, run.runs / CODE_FOLDER / code.sha256, *records, *ours]
 
 
-def _whose(job: Job, run: Run) -> str:
+def _whose(job: Job, slurm: Slurm) -> str:
     """` of NAME` for another user's job."""
-    return f" of {job.user}" if Slurm(ClusterFacts.of(run).tunnel).belongs_to_another(job) else ""
+    return f" of {job.user}" if slurm.belongs_to_another(job) else ""
 
 
-def _in_queue(run: Run, left: dict[str, Spec]) -> dict[str, Job]:
+def _in_queue(run: Run, slurm: Slurm, left: dict[str, Spec]) -> dict[str, Job]:
     """The live jobs of the steps that are left, whoever queued them; `job.json` is set right.
 
     A job that waits for one that will be queued anew waits for what never comes: it is cancelled and left out.
     """
-    watch = Watch(run)
+    watch = Watch(run, slurm=slurm)
     recorded = watch.look()
     if watch.silent:
         raise SlurmSilent(watch.silent)
@@ -191,7 +193,7 @@ def _queue_jobs(executor: Site, run: Run, missing: dict[str, Spec], attached: di
         try:
             experiment.run()
         except UnexpectedExit as error:
-            _cancel_and_wait(Watch(run).slurm, queued.values())
+            _cancel_and_wait(Slurm(executor.tunnel), queued.values())
             refused = next(name for name in missing if name not in queued)
             reason = (error.result.stderr.strip() or "no reason given").splitlines()[-1]
             raise UserError(f"Slurm refused the job of {refused}: {reason}") from None
@@ -219,7 +221,7 @@ def _record(spec: Spec, number: str, run: Run, *, logs: str) -> None:
     write_atomically(spec.folder / JOB_FILE, json.dumps({"job": number, "run": run.name, "logs": logs}))
 
 
-def _leave_or_cancel(run: Run, console: Console, *, ask: bool) -> None:
+def _leave_or_cancel(run: Run, slurm: Slurm, console: Console, *, ask: bool) -> None:
     answer = "l"
     if ask and sys.stdin.isatty():
         with contextlib.suppress(KeyboardInterrupt, EOFError):
@@ -227,7 +229,7 @@ def _leave_or_cancel(run: Run, console: Console, *, ask: bool) -> None:
     text = f"The jobs are left to the cluster: nemo-run status {run.name}, nemo-run cancel {run.name}."
     if answer.startswith("c"):
         try:
-            text = " ".join(cancel(run).sentences(run))
+            text = " ".join(cancel(run, slurm).sentences(run))
         except SlurmSilent as error:
             text = f"Slurm does not answer ({error}), so its jobs go on: nemo-run cancel {run.name}."
     console.print(text, highlight=False, soft_wrap=True)

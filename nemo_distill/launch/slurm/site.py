@@ -115,5 +115,5 @@ class Site(JobOptions):
             code=self.code.facts(),
             modules=tuple(self.modules),
             image=Image.named(self.container_image),
-            tunnel=self.tunnel,
+            host=self.tunnel.host if self.tunnel else None,
         )

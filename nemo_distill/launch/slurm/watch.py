@@ -2,7 +2,7 @@
 
     run_on_cluster(ctx, run, console)      # what launch() does for `--executor slurm`
     Watch(run).look()                      # each step's job, from any process that sees the runs folder
-    cancel(run)
+    cancel(run, slurm)
 
 A step's folder says which job has it (`job.json`), and a job's comment says which folder it works in. So the command
 that queued the jobs may end, be killed or be given again: the next one attaches to what lives and queues what is
@@ -19,6 +19,7 @@ from rich.console import Console
 from nemo_distill.errors import UserError
 from nemo_distill.launch.slurm.commands import Slurm, SlurmSilent
 from nemo_distill.launch.slurm.facts import ClusterFacts
+from nemo_distill.launch.slurm.ways import slurm_of
 from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_of_step, state_of
 from nemo_distill.run.step import FAILED
@@ -32,9 +33,9 @@ SETTLE_SECONDS = 30.0
 class Watch:
     """The jobs of a run's steps, as they were when Slurm was last asked."""
 
-    def __init__(self, run: Run, *, every_seconds: float = 0.0):
+    def __init__(self, run: Run, *, slurm: Slurm | None = None, every_seconds: float = 0.0):
         self.run, self.every_seconds = run, every_seconds
-        self.slurm = Slurm(ClusterFacts.of(run).tunnel)
+        self.slurm = slurm or slurm_of(run)
         self.jobs: dict[str, Job] = {}
         self.silent: str | None = None
         """Why Slurm did not answer when it was last asked."""
@@ -74,7 +75,7 @@ class Watch:
     def cancel(self) -> list[str]:
         """Cancel the run's jobs that live; returns the sentences on it. Raises `UserError` when Slurm is silent."""
         try:
-            return cancel(self.run).sentences(self.run)
+            return cancel(self.run, self.slurm).sentences(self.run)
         except SlurmSilent as error:
             raise UserError(f"Slurm does not answer: {error}.") from None
 
@@ -129,13 +130,13 @@ class Cancelled:
         return said or [f"{run.name} has no jobs to cancel."]
 
 
-def cancel(run: Run) -> Cancelled:
-    """Cancel the jobs of `run` that live. Raises `SlurmSilent`."""
-    watch = Watch(run)
+def cancel(run: Run, slurm: Slurm) -> Cancelled:
+    """Cancel the jobs of `run` that live, which `slurm` has. Raises `SlurmSilent`."""
+    watch = Watch(run, slurm=slurm)
     watch.look()
     if watch.silent:
         raise SlurmSilent(watch.silent)
-    wanted = _wanted_elsewhere(run)
+    wanted = _wanted_elsewhere(run, slurm)
     live = dict(watch.live)
     kept = [name for name in live if run.specs[name].folder in wanted]
     denied = watch.slurm.cancel(job.id for name, job in live.items() if name not in kept)
@@ -145,15 +146,18 @@ def cancel(run: Run) -> Cancelled:
     )
 
 
-def _wanted_elsewhere(run: Run) -> set[Path]:
+def _wanted_elsewhere(run: Run, slurm: Slurm) -> set[Path]:
     """Folders of the steps of other runs that have live jobs of their own."""
     folders: set[Path] = set()
     own = {spec.folder for spec in run.specs.values()}
     for path in run.runs.glob("*.json"):
-        other = Run.load(path)
+        try:
+            other = Run.load(path)
+        except UserError:  # something else that lies there
+            continue
         if other.name == run.name or ClusterFacts.of(other).queued is None:
             continue
-        watch = Watch(other)
+        watch = Watch(other, slurm=slurm)
         watch.look()
         if any(other.specs[name].folder not in own for name in watch.live):
             folders |= {spec.folder for spec in other.specs.values()}

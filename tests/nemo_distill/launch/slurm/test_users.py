@@ -52,7 +52,12 @@ def users_cluster(shared, slurm_installed):
 def start(shared, users_cluster):
     """`start(user, *words)`: nemo-run with these words, begun by that user in the shared folder."""
     cluster, within = users_cluster
-    variables = {"PYTHONPATH": f"{ROOT}:{ROOT}/evaluator:{HERE}", "HOME": str(shared), **cluster.environment}
+    variables = {
+        "PYTHONPATH": f"{ROOT}:{ROOT}/evaluator:{HERE}",
+        "NEMO_DISTILL_STEPS": os.environ["NEMO_DISTILL_STEPS"],
+        "HOME": str(shared),
+        **cluster.environment,
+    }
 
     def start_as(user: str, *words: str) -> subprocess.Popen:
         nemo_run = [sys.executable, "-W", "ignore", "-m", "nemo_distill.cli", *words]
