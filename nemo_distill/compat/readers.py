@@ -24,6 +24,7 @@ _TYPES = {
 }
 METADATA = {
     "megatron.core.dist_checkpointing.strategies.torch": {"MCoreMetadata", "MCoreSavePlan"},
+    "pathlib": {"Path", "PosixPath"},
     "torch": {"Size", *_TYPES},
     _FILES: {"_StorageInfo"},
     "torch.distributed.checkpoint.metadata": {
