@@ -100,6 +100,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         )
         preflight(ctx, run, about, console)
         return
+    elsewhere = _not_here(ctx, run) if ctx.dryrun else None
     unready = asked.unready if any(_asks(spec) and not spec.done for spec in wanted.values()) else None
     print_preview(
         run,
@@ -110,7 +111,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         estimate=estimate,
         steps=wanted,
         unsettled=unsettled(steps, specs) if recipe.teacher.unhashed else (),
-        blockers=[sentence for sentence in (problem, unfilled, unready) if sentence] if ctx.dryrun else (),
+        blockers=[sentence for sentence in (problem, elsewhere, unfilled, unready) if sentence] if ctx.dryrun else (),
     )
     if problem:
         raise UserError(problem)
@@ -128,6 +129,15 @@ def _named(ctx: Context, recipe: Recipe, runs: Path) -> Named:
     mine = deciding_of(recipe)
     changed = set_otherwise(mine, own, ctx.words)
     return Named(name=recipe.name, changed=changed) if ctx.named else name_of(recipe.name, mine, changed, runs=runs)
+
+
+def _not_here(ctx: Context, run: Run) -> str | None:
+    """What keeps the executor from starting the run that it previews; None: nothing."""
+    try:
+        ctx.executor.check(run, dryrun=False, detach=ctx.detach)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _taken(run: Run) -> str | None:

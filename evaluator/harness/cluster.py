@@ -26,6 +26,8 @@ HARNESSES = ("lm-evaluation-harness", "nemo-skills", "simple-evals")
 DECIDING = ("image", "images", "engine_args", "judge_model", "overrides")
 """Fields that decide a score."""
 REQUIRED = ("hostname", "account", "partition")
+MOST = 65_535
+"""Copies, GPUs or requests in flight, above which a number is mistyped."""
 HEAD_BYTES = 2**20
 """Bytes at the start of an image file that are hashed, beside its size."""
 _WALLTIME = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
@@ -87,6 +89,20 @@ class Cluster:
             value = getattr(self, key)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{key}={value} must be above 0.")
+            if value is not None and key != "tokens_per_second" and value > MOST:
+                raise ValueError(f"{key}={value} is more than any cluster has: at most {MOST}.")
+        if self.tokens_per_second < 1:
+            raise ValueError(f"tokens_per_second={self.tokens_per_second:g} would take years: it has to be at least 1.")
+        words = ("hostname", "username", "account", "partition", "gres", "image", "judge_model")
+        for key in words:
+            value = getattr(self, key)
+            if value and not re.fullmatch(r"[^\s\"'`$\\-][^\s\"'`$\\]*", value):
+                raise ValueError(f"{key}={value} has to be one word, without spaces and quotes.")
+        if self.judge_url and not re.fullmatch(r"https?://[^\s\"'`$\\/]+\S*", self.judge_url):
+            raise ValueError(f"judge_url={self.judge_url} is no address; write it like http://HOST:8000/v1.")
+        for key, value in self.sbatch.items():
+            if isinstance(value, (dict, list)):
+                raise ValueError(f"sbatch: {key}={value} has to be a word or a number.")
         for harness in self.images:
             if harness not in HARNESSES:
                 near = difflib.get_close_matches(harness, HARNESSES, n=1) or HARNESSES

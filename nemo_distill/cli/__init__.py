@@ -29,7 +29,7 @@ from typer.exceptions import TyperException
 
 from nemo_distill.cli import runs
 from nemo_distill.cli.recipes import command_of, load_recipe, new, preflight, with_settings
-from nemo_distill.cli.words import meant
+from nemo_distill.cli.words import meant, sentence_of
 from nemo_distill.config.files import recipe_files, summary
 from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, say_error, why_unusable
 from nemo_distill.run.full_disk import is_full
@@ -54,7 +54,7 @@ def _call(arguments: list[str]) -> int:
             return _nemo_run_itself(arguments)
         return command_line(arguments)(arguments or ["--help"], standalone_mode=False) or 0
     except TyperException as error:  # of what was typed
-        say_error(error.format_message())
+        say_error(sentence_of(error.format_message(), arguments))
         return EXIT_USER_ERROR
     except UserError as error:
         say_error(str(error))

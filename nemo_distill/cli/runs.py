@@ -43,7 +43,7 @@ def list_(runs: RunsOption = RUNS_FOLDER, json: JsonOption = False) -> None:
         raise UserError(f"there is no folder {runs}.")
     listed, unreadable = list_runs(runs.resolve())
     if not (listed or unreadable or json):
-        raise UserError(f"there is no run in {runs}.")
+        raise UserError(f"there is no run in the folder '{runs}'.")
     if json:
         print(
             as_json({"schema": SCHEMA, "runs": [one.record() for one in listed], "unreadable": [*map(str, unreadable)]})

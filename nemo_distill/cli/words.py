@@ -1,5 +1,8 @@
 """What is said to a word that is neither a recipe nor a command."""
 
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_distill.errors import nearest, slip_of
@@ -34,3 +37,23 @@ def meant(word: str, recipes: list[Path], commands: list[str]) -> str:
     if word in CALLED and word not in commands:
         return CALLED[word]
     return nearest(word, [*files, *commands]) if slip_of(word, [*files, *commands]) else nearest(word, commands)
+
+
+def sentence_of(message: str, arguments: Sequence[str]) -> str:
+    """What the command line's parser says of `arguments`, as a whole sentence that names the value.
+
+    >>> sentence_of("No such option: --dryrn (Possible options: --dryrun)", ["--dryrn"])
+    "No such option: --dryrn. Did you mean '--dryrun'?"
+    >>> sentence_of("Invalid value for '--margin': Input should be a valid number, unable to ...", ["--margin", "10%"])
+    '--margin=10% cannot be: it has to be a number.'
+    """
+    if found := re.fullmatch(r"(No such option: \S+) \(Possible options: (\S+?)(?:, .*)?\)", message):
+        return f"{found[1]}. Did you mean '{found[2]}'?"
+    if found := re.fullmatch(r"Got unexpected extra argument\(?s?\)? \((.*)\)", message):
+        return f"'{found[1]}' is more than the command takes: see --help."
+    if found := re.match(r"Invalid value for '(--[\w-]+)'.*: Input should be a valid (\w+)", message):
+        option, kind = found.groups()
+        given = [after for one, after in itertools.pairwise(arguments) if one == option]
+        given += [one.partition("=")[2] for one in arguments if one.startswith(f"{option}=")]
+        return f"{option}={(given or ['...'])[-1]} cannot be: it has to be {'an' if kind == 'integer' else 'a'} {kind}."
+    return message if message.endswith((".", "?", "!")) else f"{message}."

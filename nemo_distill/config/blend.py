@@ -80,7 +80,7 @@ class Blend:
                 raise UserError(f"blend {self.name!r} names the source {source!r} twice.")
             shares[source] = _percent(share, f"the share of {source!r} in blend {self.name!r}")
         if not shares:
-            raise UserError(f"blend {self.name!r} has no sources.")
+            raise UserError(f"blend {self.name!r} has no sources: its shares are empty.")
         total = math.fsum(shares.values())
         if abs(total - 100) > SUM_TOLERANCE:
             raise UserError(f"the shares of blend {self.name!r} sum to {total:g} percent, not 100.")

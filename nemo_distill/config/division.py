@@ -33,5 +33,6 @@ def check_batch(*, copies: int, global_batch_size: int, micro_batch_size: int) -
         near = f"distill.micro_batch_size={min(divisors, key=lambda size: abs(math.log(size / micro_batch_size)))}"
     raise UserError(
         f"distill.global_batch_size={global_batch_size} does not divide among {copies} copies of the model in micro "
-        f"batches of {micro_batch_size}; {near} would do."
+        f"batches of {micro_batch_size}; {near} would do. Copies are layout.nodes x layout.gpus_per_node / "
+        "layout.tensor_parallel."
     )

@@ -14,13 +14,16 @@ from nemo_distill.config.division import check_layout
 from nemo_distill.config.held_out import Measuring, measuring
 from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
 from nemo_distill.config.scale import SCALES, Scale
-from nemo_distill.config.schedule import Milestone, Schedule, parse_tokens
+from nemo_distill.config.schedule import Milestone, MilestoneError, Schedule, parse_tokens
 from nemo_distill.config.settings import FORWARD_KL, Health, Settings
 from nemo_distill.config.sources import SOURCES, Source
 from nemo_distill.config.teacher import Teacher
 from nemo_distill.errors import UserError, nearest
 
 T = TypeVar("T")
+LEAST_LOSS, LEAST_TEACHER_LOSS = 0.1, 0.05
+"""Parts of the loss at the start, and of a guess among all tokens, that no loss of a language model is below so soon,
+or ever: the health limits beneath them end every run."""
 MAX_SEQUENCES = 10**9
 """Sequences whose order Megatron draws up at once, at some 20 bytes each: 80 times the study's."""
 
@@ -70,7 +73,11 @@ class Recipe:
         said = dataclasses.replace(settings.distill, milestones=_milestones_at(settings, scale))
         distill = _filled(scale.distill, said)
         tables = [_milestones_at(written or settings, scale), scale.distill.milestones]
-        distill = dataclasses.replace(distill, milestones=_labelled(distill, tables))
+        try:
+            distill = dataclasses.replace(distill, milestones=_labelled(distill, tables))
+            Schedule.of(dataclasses.asdict(distill)).milestones(distill.milestones)
+        except MilestoneError as error:
+            raise UserError(f"distill.milestones: {error}") from None
         another = settings.teacher not in ("", scale.teacher)
         how = {name: getattr(prune, name) for name in ("parameters", "export_config")}
         if how == dict.fromkeys(how):  # the two are ways to say the same thing: one that is given displaces the other
@@ -175,6 +182,27 @@ def _filled(default: T, given: object) -> T:
     return dataclasses.replace(part, **{name: v for name in names if (v := getattr(given, name)) is not None})
 
 
+def _check_health(health: Health) -> None:
+    """Not where limits are made: a run that was ended by such limits is still to be read."""
+    if health.spike <= 1:
+        raise UserError(
+            f"health.spike={health.spike:g} calls a gradient norm a spike that is the median or less, and ends every "
+            "run: say health.spike=10."
+        )
+    for name in ("window", "spikes", "grace_iterations"):
+        if getattr(health, name) > MAX_SEQUENCES:
+            raise UserError(
+                f"health.{name}={getattr(health, name)} is more than can be kept: at most health.{name}="
+                f"{MAX_SEQUENCES}."
+            )
+    for name, least in (("loss_above_start", LEAST_LOSS), ("teacher_loss", LEAST_TEACHER_LOSS)):
+        if getattr(health, name) < least:
+            raise UserError(
+                f"health.{name}={getattr(health, name):g} is below any loss of a healthy run, and ends every run: the "
+                f"nearest is health.{name}={least:g}."
+            )
+
+
 def _check(recipe: Recipe) -> None:
     scale, distill = recipe.scale, recipe.distill
     if distill.held_out_every is not None and not recipe.prepare.held_out:
@@ -183,6 +211,7 @@ def _check(recipe: Recipe) -> None:
             "prepare.held_out=0.001."
         )
     assert recipe.measuring or not recipe.prepare.held_out  # which raises where there is no time for it
+    _check_health(recipe.health)
     layout = recipe.layout
     tokens, (share, source) = recipe.prepare.tokens, min((share, name) for name, share in recipe.blend.shares.items())
     if tokens is not None and tokens * share / 100 < distill.seq_length:

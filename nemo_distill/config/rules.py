@@ -52,6 +52,11 @@ def at_least(least: float) -> Rule:
     return Rule(lambda value: value >= least, f"at least {least:g}")
 
 
+def at_most(most: float) -> Rule:
+    """A number that is not above `most`; what is too small is said otherwise."""
+    return Rule(lambda value: value <= most, f"at most {most:g}")
+
+
 def between(least: float, most: float) -> Rule:
     """A number from `least` to `most`."""
     return Rule(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
@@ -65,4 +70,6 @@ def one_of(*choices: str) -> Rule:
 Variable = Annotated[str, Rule(lambda name: bool(re.fullmatch(r"[A-Za-z_]\w*", name)), "the name of a variable")]
 """An environment variable."""
 FILE = Rule(lambda path: os.path.isfile(os.path.expanduser(path)), "a file that is there")
+WORD = Rule(lambda text: bool(re.fullmatch(r"[^\s\"'`$\\-][^\s\"'`$\\]*", text)), "one word, without spaces and quotes")
+"""What stands on a line of a job script."""
 NOT_EMPTY = Rule(lambda text: bool(text.strip()), "text, and not empty")

@@ -28,6 +28,10 @@ _WRITTEN = (("B", 10**9, 10**9), ("M", 10**6, 10**5), ("K", 10**3, 10**3))
 """(unit, its size, the tokens from which it is used): the debug runs' 0.4M, but 100B."""
 
 
+class MilestoneError(UserError):
+    """What cannot be a milestone."""
+
+
 @dataclass(frozen=True)
 class Milestone:
     """A point of a run at which the student is kept and judged."""
@@ -103,7 +107,9 @@ class Schedule:
             problem = f"are no whole number of iterations of {self.tokens_per_iteration:,} tokens"
         else:
             return nearest
-        raise UserError(f"{tokens} tokens {problem}; the nearest is {self.tokens(nearest):,}, iteration {nearest:,}.")
+        raise MilestoneError(
+            f"{tokens} tokens {problem}; the nearest is {self.tokens(nearest):,}, iteration {nearest:,}."
+        )
 
     def ends_at(self, tokens: int | str) -> bool:
         """Whether an iteration ends at `tokens`."""
@@ -118,16 +124,17 @@ class Schedule:
         before = 0
         for iteration in chosen:
             if isinstance(iteration, bool) or not isinstance(iteration, int):
-                raise UserError(f"milestone {iteration!r} is no iteration: give whole numbers.")
+                raise MilestoneError(f"milestone {iteration!r} is no iteration: give whole numbers.")
             if iteration <= before:
-                raise UserError(f"milestone {iteration:,} does not come after {before:,}.")
+                raise MilestoneError(f"milestone {iteration:,} does not come after {before:,}.")
             if iteration > self.max_iterations:
-                raise UserError(
-                    f"milestone {iteration:,} lies past the schedule; its last iteration is {self.max_iterations:,}."
+                raise MilestoneError(
+                    f"milestone {iteration:,} lies past the schedule; its last iteration is {self.max_iterations:,} "
+                    "(max_iterations)."
                 )
             before = iteration
         if not chosen:
-            raise UserError("a run needs at least one milestone.")
+            raise MilestoneError("a run needs at least one milestone.")
         digits = 2
         while len(labels := {format_tokens(self.tokens(i), digits=digits): i for i in chosen}) < len(chosen):
             digits += 1
@@ -177,12 +184,12 @@ def parse_tokens(text: int | float | str) -> int:
     """
     match = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([KMBT]?)\s*", str(text), re.IGNORECASE)
     if isinstance(text, bool) or not match:
-        raise UserError(f"{text!r} is no number of tokens; write it like 2.5B, 0.4M or 400000.")
+        raise MilestoneError(f"{text!r} is no number of tokens; write it like 2.5B, 0.4M or 400000.")
     number, unit = match.groups()
     exact = float(re.sub("[_,]", "", number)) * _UNITS[unit.upper()]
     tokens = round(exact)
     if tokens < 1 or not math.isclose(tokens, exact, rel_tol=1e-12):
-        raise UserError(f"{text!r} is no whole number of tokens above 0.")
+        raise MilestoneError(f"{text!r} is no whole number of tokens above 0.")
     return tokens
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 from nemo_distill.config.benchmarks import Declared, check_declared
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.held_out import MOST_SHARE
-from nemo_distill.config.rules import Keeps
+from nemo_distill.config.rules import NOT_EMPTY, Keeps, at_most
 from nemo_distill.config.schedule import parse_tokens
 from nemo_distill.config.values import check_fields
 from nemo_distill.errors import UserError, nearest
@@ -55,6 +55,11 @@ MIN_LIMIT = 0.01
 
 MAX_REPEATS = 1024
 """Answers per question, four times the most that benchmarks of a few questions are published with (AIME, 256)."""
+MIN_RATE, MAX_RATE = 1e-9, 1.0
+"""Learning rates between which Adam, whose every step is about as long as that, moves a weight of some hundredths at
+all, and leaves something of it."""
+MAX_NODES, MAX_GPUS = 65_536, 1_024
+"""Machines, and GPUs of one, above which a number is mistyped."""
 MAX_SEED = 2**32 - 1
 """Largest seed that numpy takes, which draws the order of sequences."""
 
@@ -157,7 +162,7 @@ class Prepare:
     """What becomes of `reasoning_content`: `inline`, `native` or `stripped`."""
     max_malformed: float | None = None
     """Share of a source's rows that may be unusable, of 1; above it the step fails."""
-    questions: str | None = None
+    questions: Annotated[str, NOT_EMPTY] | None = None
     """Folder of benchmark questions to search the sources for (`nemo_distill.contamination.questions`)."""
     ngram: int | None = None
     """Words of the n-grams by which questions are looked for, 13 as in GPT-3's appendix C; a question of fewer, but of
@@ -270,6 +275,12 @@ class Distill:
                 f"distill.temperature={self.temperature} has to lie from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}."
             )
         _positive(self, "max_iterations", "global_batch_size", "micro_batch_size", "seq_length", "learning_rate")
+        if self.learning_rate is not None and not MIN_RATE <= self.learning_rate <= MAX_RATE:
+            near = min(max(self.learning_rate, MIN_RATE), MAX_RATE)
+            raise UserError(
+                f"distill.learning_rate={self.learning_rate:g} is about how far each step of Adam moves every weight, "
+                f"and weights are some hundredths: the nearest that trains is distill.learning_rate={near:g}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +293,7 @@ class Evaluate:
     """Answers drawn per question, each with its own seed; None: the suite's number for each benchmark."""
     max_new_tokens: int | None = None
     """The most tokens of an answer; None: the suite's number."""
-    datasets: str | None = None
+    datasets: Annotated[str, NOT_EMPTY] | None = None
     """Folder of the hub's data sets, for suites that are asked in a sandbox, without a network
     (`evaluator.suites.datasets`)."""
     execute_generated_code: bool = False
@@ -320,9 +331,9 @@ class Layout:
 
     gpu: str | None = None
     """Kind of GPU: a name in `nemo_distill.plan.gpus.GPUS`."""
-    nodes: int | None = None
+    nodes: Annotated[int, at_most(MAX_NODES)] | None = None
     """Number of machines."""
-    gpus_per_node: int | None = None
+    gpus_per_node: Annotated[int, at_most(MAX_GPUS)] | None = None
     """GPUs of each that the job uses."""
     tensor_parallel: int | None = None
     """GPUs that share one copy of the model; all others share the batch."""

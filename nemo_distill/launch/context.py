@@ -21,7 +21,14 @@ from nemo_distill.config.mistakes import explained, made_by
 from nemo_distill.config.overrides import override
 from nemo_distill.config.settings import Settings
 from nemo_distill.config.values import hints_of
-from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, RunFailed, UserError, say_error
+from nemo_distill.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    RunFailed,
+    UserError,
+    say_error,
+)
 from nemo_distill.launch import executors
 from nemo_distill.launch.executors import Executor
 

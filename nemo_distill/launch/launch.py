@@ -27,6 +27,8 @@ from nemo_distill.run.step import NAME, why_damaged, why_not_resumable
 from nemo_distill.run.terminal import Terminal
 from nemo_distill.track.run import declare, where_tracked
 
+LONGEST_NAME = 200
+"""Characters of a run's name at most: files that are called by it have endings, and 255 are a file system's most."""
 NO_DISK = ("/proc", "/sys")
 """Folders that the kernel makes up."""
 
@@ -72,6 +74,11 @@ def check(run: Run) -> None:
     """Raise `UserError` for a name or folder that cannot be used, for secrets, and for damage to finished steps."""
     if not NAME.fullmatch(run.name):
         raise UserError(f"a run cannot be called '{run.name}': letters, digits, '.', '_' and '-' make a name.")
+    if len(run.name) > LONGEST_NAME:
+        raise UserError(
+            f"a run cannot be called '{run.name[:40]}...': the name has {len(run.name)} characters, and {LONGEST_NAME} "
+            "are the most."
+        )
     check_folder(run.runs)
     told = {"settings": run.facts, **{spec.name: spec.config for spec in run.specs.values()}}
     for key in secrets_within(told):

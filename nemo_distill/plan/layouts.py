@@ -143,7 +143,7 @@ def _narrowed(shape: Shape, parameters: float) -> Shape:
 def _indivisible(job: Job, parallel: int) -> str | None:
     """What `parallel` GPUs cannot share evenly, in words; None: nothing."""
     if job.gpus_per_node % parallel:
-        return f"the {job.gpus_per_node} GPUs of a machine"
+        return f"the {job.gpus_per_node} GPUs of a machine (layout.gpus_per_node)"
     for whose, shape in (("teacher", job.teacher), ("student", job.student)):
         for name in _SPLIT:
             if getattr(shape, name) % parallel:

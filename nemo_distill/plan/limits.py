@@ -19,6 +19,8 @@ from nemo_distill.outcome.suites import Load, own_questions
 
 HELD_OUT = 8
 """Sequences of which one is held out from ranking, to score candidates (`steps.prune`)."""
+SHORTEST = 16
+"""Tokens that documents of the debug world have at least, on average."""
 MMLU = "mmlu"
 """The score that takes questions, and no held-out text."""
 OFFLINE = "offline"
@@ -61,6 +63,7 @@ def check(recipe: Recipe, teacher: Shape, loads: Sequence[Load], *, context: int
     check_attention(teacher)
     check_pruning(teacher, recipe.prune)
     _check_calibration(recipe)
+    _check_held_out(recipe)
     if recipe.distill.seq_length > teacher.max_position_embeddings:
         raise UserError(
             f"distill.seq_length={recipe.distill.seq_length} is longer than the teacher's context "
@@ -79,13 +82,45 @@ def _check_calibration(recipe: Recipe) -> None:
             f"prune.calibration_sequences={asked} leaves prune.score={recipe.prune.score} no text: an eighth of "
             f"them is held out to score candidates; the nearest is prune.calibration_sequences={HELD_OUT}."
         )
-    known = [source.available for source in recipe.calibration]
-    if not recipe.scale.world and None not in known and asked * length > (held := sum(filter(None, known))):
+    held = _tokens_held(recipe, wanted=asked * length)
+    if held is not None and asked * length > held:
         names = " and ".join(source.name for source in recipe.calibration)
         raise UserError(
             f"prune.calibration_sequences={asked} of {length:,} tokens are more than the {held:,} that {names} holds; "
             f"the nearest is prune.calibration_sequences={held // length}."
         )
+
+
+def _check_held_out(recipe: Recipe) -> None:
+    """Of the debug world, whose documents are counted, some are held out."""
+    share, rows = recipe.prepare.held_out, min((recipe.scale.world or {}).get("documents", {0: math.inf}).values())
+    if share and share * rows < 1:
+        raise UserError(
+            f"prepare.held_out={share:g} holds out none of the {rows:,} documents of a source of the "
+            f"{recipe.scale.name} scale: prepare.held_out=0.01 holds out about {0.01 * rows:.0f}."
+        )
+
+
+def _tokens_held(recipe: Recipe, *, wanted: int) -> int | None:
+    """Tokens of what ranks activations; None where nobody knows, or where there surely are as many as `wanted`."""
+    world = recipe.scale.world
+    if not world:
+        known = [source.available for source in recipe.calibration]
+        return None if None in known else sum(filter(None, known))
+    counts = {source.name: world["documents"].get(source.name) for source in recipe.calibration}
+    if None in counts.values() or wanted <= SHORTEST * min(counts.values()) or recipe.teacher.on_hub:
+        return None
+    from nemo_distill.data.documents import Document
+    from nemo_distill.data.tokenizer import Tokenizer  # takes a second, and few ask for as much
+    from nemo_distill.debug.corpora import documents
+
+    tokenizer, held = Tokenizer(recipe.teacher.path), 0
+    for source in recipe.calibration:
+        rows = documents(source.name, seed=world["seed"], count=counts[source.name])
+        plain = source.field == "text"
+        texts = [tokenizer.text(Document(0, row["text"] if plain else row["messages"])) for row in rows]
+        held += sum(len(ids) + plain for ids in tokenizer.encode(texts, special=plain))
+    return held
 
 
 def _check_pairs(recipe: Recipe, teacher: Shape) -> None:

@@ -194,11 +194,11 @@ def find(argument: str | None, *, runs: Path) -> Run:
         for path in sorted(files.values(), key=_modified, reverse=True):
             with contextlib.suppress(UserError):  # something else that lies there
                 return Run.load(path)
-        raise UserError(f"there is no run in {runs}.")
+        raise UserError(f"there is no run in the folder '{runs}'.")
     if argument in files:
         return Run.load(files[argument])
     path = Path(argument)
-    if path.is_dir():
+    if argument and path.is_dir():
         return find(None, runs=path)
     if path.suffix == ".json" and path.is_file():
         return Run.load(path)

@@ -85,7 +85,7 @@ def check_repository(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UserError(f"--to '{name}' is no repository: {_first_line(error)}") from None
+        raise UserError(f"--to '{name}' is no repository: {_first_line(error).rstrip('.')}.") from None
     if name.count("/") != 1:
         raise UserError(f"--to '{name}' is no repository: say whose it is, as in ORG/{name or 'NAME'}.")
 

@@ -213,7 +213,7 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "blend.shares.stm=1"], "Did you mean 'stem'?"),
         ([RECIPE, "-e", "slurm", "runs=a b"], "a b' has a space in it, which NeMo-Run's job scripts break on"),
         ([RECIPE, "-e", "slurm", "layout.gpu=H1000"], "H1000: nothing is known of such a GPU. Known: H100, H200."),
-        ([RECIPE, "-e", "slurm", "layout.tensor_parallel=3"], "does not divide the 8 GPUs of a machine; the nearest"),
+        ([RECIPE, "-e", "slurm", "layout.tensor_parallel=3"], "divide the 8 GPUs of a machine (layout.gpus_per_node)"),
         ([RECIPE, "-e", "slurm", "distill.micro_batch_size=3"], "distill.micro_batch_size=4 would do"),
         ([RECIPE, "recipes/small.py"], "2 recipes are previewed together, with --dryrun, but run one at a time"),
         ([RECIPE, "recipes/smal.py", "--dryrun"], "no recipe 'recipes/smal.py'. Did you mean 'recipes/small.py'?"),

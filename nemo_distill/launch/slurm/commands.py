@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from nemo_distill.config.rules import FILE, NOT_EMPTY, between
+from nemo_distill.config.rules import FILE, WORD, between
 from nemo_distill.run.job import Job
 
 _FIELDS = ("JobID", "State", "Reason", "NodeList", "RestartCnt", "UserName", "Comment")
@@ -32,9 +32,9 @@ class SlurmSilent(Exception):
 class Tunnel:
     """How to reach, by ssh, the host where a cluster's commands run."""
 
-    host: Annotated[str, NOT_EMPTY]
+    host: Annotated[str, WORD]
     """Its name."""
-    user: str | None = None
+    user: Annotated[str, WORD] | None = None
     """User there; None: what ssh makes of it."""
     port: Annotated[int, between(1, 65_535)] | None = None
     """Port of its ssh server; None: the usual one."""

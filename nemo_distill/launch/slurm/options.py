@@ -12,20 +12,23 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from nemo_distill.config.rules import NOT_EMPTY, Elsewhere, Rule, Variable, at_least, one_of
+from nemo_distill.config.rules import WORD, Elsewhere, Rule, Variable, between, one_of
 from nemo_distill.launch.executors import MISSING
 from nemo_distill.launch.slurm.limits import seconds_of
 
 YEAR = 366 * 86_400
 """Longest time limit in seconds: what is longer is mistyped."""
-Text = Annotated[str, NOT_EMPTY]
-Count = Annotated[int, at_least(1)]
+Text = Annotated[str, WORD]
+Count = Annotated[int, between(1, 65_535)]
+"""As many as Slurm can count of cores."""
+Plain = Annotated[Any, Rule(lambda value: not isinstance(value, dict | list), "a word or a number")]
 TimeLimit = Annotated[
     str,
     Rule(lambda time: 0 < (seconds_of(time) or 0) <= YEAR, "a time limit of Slurm's, e.g. 04:00:00 or 1-12"),
 ]
 Memory = Annotated[
-    str, Rule(lambda size: bool(re.fullmatch(r"\d+([KMGT]B?)?", size, re.I)), "memory as Slurm writes it, e.g. 64G")
+    str,
+    Rule(lambda size: bool(re.fullmatch(r"\d{1,12}([KMGT]B?)?", size, re.I)), "memory as Slurm writes it, e.g. 64G"),
 ]
 Exclusive = Annotated[bool | str, one_of("true", "false", "user", "mcs", "topo")]
 Mount = Annotated[
@@ -75,7 +78,7 @@ class JobOptions:
     """Nodes of a block of the topology."""
     open_mode: Annotated[str, one_of("append", "truncate")] = "append"
     """Whether a requeued job's log goes on (`append`) or begins anew (`truncate`)."""
-    additional_parameters: dict[str, Any] | None = None
+    additional_parameters: dict[str, Plain] | None = None
     """Other options of sbatch, by name."""
     srun_args: list[str] | None = None
     """Arguments of srun."""

@@ -95,7 +95,7 @@ def test_a_single_h200_holds_it_all_where_many_share_the_optimizer():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"tensor_parallel": 3}, "=3 does not divide the 8 GPUs of a machine; the nearest that does is 4"),
+        ({"tensor_parallel": 3}, "8 GPUs of a machine (layout.gpus_per_node); the nearest that does is 4"),
         ({"tensor_parallel": 16}, "the nearest that does is 8"),
         ({"gpus_per_node": 6, "tensor_parallel": 3}, "does not divide the teacher's num_attention_heads, 40"),
         ({"micro_batch_size": 3}, "among 96 copies of the model in micro batches of 3; "

@@ -79,6 +79,17 @@ def refusal(words: str, scale: str = "debug", teacher=None) -> str:
         ),
         ("debug", "evaluate.repeats=1000000000", "asks every question so often that no evaluation ends; the most is"),
         ("debug", "prune.calibration_sequences=7", "leaves prune.score=next_token_loss no text: an eighth of them is"),
+        (
+            "debug",
+            "prune.calibration_sequences=1000000",
+            "more than the 140,991 that sft-general holds; the nearest is",
+        ),
+        (
+            "debug",
+            "distill.learning_rate=1e10",
+            "weights are some hundredths: the nearest that trains is distill.",
+        ),
+        ("debug", "distill.learning_rate=1e-12", "is about how far each step of Adam moves every weight"),
         ("full", "prune.calibration_sequences=1000000000", "more than the 16,000,000,000 that sft-general holds; the"),
         ("full", "prune.export_config={'hidden_size':4300}", "hidden_size=4300: ModelOpt takes multiples of 256 up to"),
         ("full", "prune.export_config={'hidden_size':9999}", "the nearest is 4480"),
