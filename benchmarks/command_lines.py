@@ -205,7 +205,7 @@ def misleading(line: Line, outcome: Outcome, again: Callable[[Line], Outcome]) -
 
 def _names(sentence: str, feed: str) -> bool:
     key, _, value = feed.partition("=")
-    if f"'{feed}'" in sentence or f"'{key}'" in sentence:
+    if f"'{feed or '.'}'" in sentence or f"'{feed}'" in sentence or f"'{key}'" in sentence:
         return True
     parts = {feed, key, key.rpartition(".")[2], key.strip("-"), value, feed[:40]}
     if any(part.strip() in sentence for part in parts if len(part.strip()) > (0 if part == feed else 2)):

@@ -209,7 +209,7 @@ def grammar_lines(rng: random.Random) -> Iterator[Line]:
             yield Line(kind="command: nothing said", words=(name,), feeds=feeds, code=2)
         if not recipe and name != "report":  # which takes any number
             words = (name, *runs, "one", "too", "many")
-            yield Line(kind="command: too many words", words=words, feeds=("one too many",), code=2)
+            yield Line(kind="command: too many words", words=words, feeds=("one too many", *runs), code=2)
         for odd in ("", "two words", "../..", "x" * 300, "-", "/proc/version"):
             if places and not recipe and name != "new":
                 words = (name, odd, *["other"] * (len(places) - 1), *needed)

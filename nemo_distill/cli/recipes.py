@@ -103,7 +103,7 @@ def preflight(
     more, words = _told(settings or [], executor)
     if more:
         raise UserError(f"preflight takes one recipe at a time: {recipe} or {more[0]}.")
-    if not recipe.is_file():
+    if recipe.suffix != ".py" or not recipe.is_file():
         raise UserError(f"there is no recipe '{recipe}'. {nearest(str(recipe), map(str, recipe_files()))}")
     context = Context(name=name or recipe.stem, named=bool(name), dryrun=dryrun, preflight=iterations)
     context.execute(load_recipe(recipe), words)
