@@ -33,12 +33,12 @@ COMPRESSIONS: dict[str, Callable[[BinaryIO], Iterable[bytes]]] = {
     ".zst": _zstd,
 }
 """What reads the lines of a compressed .jsonl, by the ending behind it."""
-LINE_BYTES = 1 << 28
-"""Bytes of a line at most: 256 MiB, some 50 million words."""
 DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a damaged compressed file raises."""
 ENDINGS = (".jsonl", *(f".jsonl{ending}" for ending in COMPRESSIONS), ".parquet")
 """Endings of the files that can be read (`nemo_distill.data.documents`)."""
+LINE_BYTES = 1 << 28
+"""Bytes of a line at most: 256 MiB, some 50 million words."""
 _STREAMED_AT_ONCE = 8 << 20
 """Bytes of a range request."""
 
