@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from nemo_distill.errors import UserError
 
@@ -74,7 +74,7 @@ def leaves(path: Path, folder: Path) -> bool:
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder.parents[1]))
 
 
-def opened(path: Path, mode: str) -> BinaryIO:
+def opened(path: Path, mode: str) -> IO[Any]:
     """`path`, opened as `open` does in binary `mode`; raises OSError (ELOOP) where it is a link."""
     assert "b" in mode
     return open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
