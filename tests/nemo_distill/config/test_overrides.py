@@ -76,7 +76,7 @@ def test_changes_to_one_blend_are_judged_together():
         ("server.limit=much", "server.limit=much cannot be: it has to be a number"),
         ("server.quiet=maybe", "server.quiet=maybe cannot be: it has to be true or false"),
         ("server.ports=a,b", "server.ports[0]=a cannot be: it has to be a whole number"),
-        ("prune.parameters=-1", "prune.parameters=-1.0 has to be above 0"),
+        ("prune.parameters=-1", "prune.parameters=-1 has to be above 0"),
         ("prune.chip_friendly=reprot", "prune.chip_friendly cannot be 'reprot'. Did you mean 'report'"),
         ("prune.export_config={'layers': 3}", "prune.export_config cannot say 'layers'. Did you mean 'num_layers'"),
     ],

@@ -102,7 +102,7 @@ def test_vocabularies_that_do_not_match_are_named(tmp_path, sizes, said):
 
 
 def test_a_limit_has_to_be_above_0():
-    with pytest.raises(UserError, match=r"health.spike=0.0 has to be above 0"):
+    with pytest.raises(UserError, match="health.spike=0 has to be above 0"):
         Health(spike=0)
 
 
