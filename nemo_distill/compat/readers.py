@@ -116,7 +116,7 @@ def bytes_loaded(file: Any, *, weights_only: bool = True, **settings: Any) -> An
             raise UserError(_refusal(_named_in(error))) from None
 
 
-def array_loaded(file: Any, mmap_mode: str | None = None, **settings: Any) -> Any:
+def array_loaded(file: Any, mmap_mode: Any = None, **settings: Any) -> Any:
     """`numpy.load` of an index: integers, and never a pickle."""
     import numpy
 

@@ -287,7 +287,7 @@ def job_of_step(spec: Spec) -> dict:
         return {}
     if not isinstance(record, dict) or not _NUMBER.fullmatch(str(record.get("job"))):
         return {}
-    homes = [spec.runs, *filter(None, [os.environ.get("NEMORUN_HOME")])]
+    homes = [str(spec.runs), *filter(None, [os.environ.get("NEMORUN_HOME")])]
     logs = os.path.realpath(str(record.get("logs") or ""))
     kept = any(Path(logs).is_relative_to(os.path.realpath(home)) for home in homes)
     return {**record, "logs": logs if record.get("logs") and kept else ""}
