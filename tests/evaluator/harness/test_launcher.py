@@ -43,11 +43,11 @@ def test_a_launcher_that_fails_is_told_with_its_last_lines(tmp_path):
 
 def test_a_launcher_that_has_begun_is_let_end_when_this_process_is_told_to(tmp_path):
     program = (
-        "import signal, sys, pathlib\n"
+        "import os, signal\n"
         "def ending(*_): raise SystemExit(143)\n"
         "signal.signal(signal.SIGTERM, ending)\n"
         "from evaluator.harness.launcher import submit\n"
-        "submit(['sh', '-c', 'echo begun >&2; sleep 1; touch recorded; echo'], None)\n"
+        "submit(['sh', '-c', 'echo begun >&2; sleep 1; touch recorded; echo'], os.environ)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.iterdir()) and process.poll() is None:
