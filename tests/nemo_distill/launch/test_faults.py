@@ -86,7 +86,11 @@ def test_a_killed_command_takes_its_steps_with_it_even_one_that_hears_no_signal(
     wait_for(lambda: len(told()) == 2)
     command.kill()
     command.communicate(timeout=HANG_SECONDS)
-    wait_for(lambda: not any(map(alive, told())))
+    try:
+        wait_for(lambda: not any(map(alive, told())), seconds=60)
+    finally:
+        for pid in filter(alive, told()):
+            os.kill(pid, signal.SIGKILL)
     assert state_of(find("small", runs=Path("runs")).specs["distill-2"]) == State.CUT
 
 
