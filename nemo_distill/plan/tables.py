@@ -8,8 +8,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from nemo_distill.config.schedule import format_tokens
 from nemo_distill.config.settings import FP8
@@ -36,7 +36,7 @@ GAP = 0.02
 
 def new_table(title: str, *columns: str, gap: int = 2) -> Table:
     """A plain table; columns that begin with `>` are aligned to the right."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False,
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False,
                   padding=(0, gap, 0, 0))  # fmt: skip
     for column in columns:
         table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)

@@ -14,7 +14,7 @@ from nemo_distill.steps import report as report_step
 
 def placed(folder, name: str, *, config: dict | None = None, upstream: dict | None = None, **extra) -> Spec:
     """A finished step's folder."""
-    spec = Spec(name, "a.module", config or {}, folder / name / "0123456789ab", upstream or {}, "0123456789ab")
+    spec = Spec(name, "nemo_distill.steps.distill", config or {}, folder / name / "0123456789ab", upstream or {}, "0123456789ab")
     spec.save(**extra)
     return spec
 
@@ -78,7 +78,7 @@ def test_the_report_step_gathers_what_its_upstream_steps_left(tmp_path, upstream
     assert "| science-mcq | 20% | 40K | 0.1M | 0.40 |" in text
     assert "2M parameters became 1.5M (75.0%); layers `M-M*-` became `M-*-`, without 3." in text
     assert "| 4 | 96 | 1.5M | -0.5000 | chosen |" in text
-    assert "| Source | KL, 0.2m | Next token, 0.2m | Teacher | Documents | Tokens |" in text
+    assert "| Source | KL, 0.2M | Next token, 0.2M | Teacher | Documents | Tokens |" in text
     assert "| code | 0.500 ± 0.100 | 2.000 | 1.500 | 3 | 300 |" in text
     assert "- Command: `nemo-run recipe.py seed=1`" in text
     assert "- Commit: `c0ffee, with changes kept in spec.json`" in text

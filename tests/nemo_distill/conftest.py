@@ -47,10 +47,7 @@ def nemo_run(workplace, capsys):
     from nemo_distill import cli
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = cli.main(list(arguments))
-        except SystemExit as stop:
-            code = stop.code
+        code = cli.main(list(arguments))
         out, err = capsys.readouterr()
         return code, out, err
 

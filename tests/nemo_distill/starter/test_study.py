@@ -31,10 +31,7 @@ def nemo_run(made, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def call(*words: str) -> tuple[int, str]:
-        try:
-            code = cli.main(list(words))
-        except SystemExit as stop:
-            code = stop.code
+        code = cli.main(list(words))
         out, err = capsys.readouterr()
         return code, " ".join((out + err).split())
 
