@@ -14,7 +14,9 @@ from nemo_distill.steps import report as report_step
 
 def placed(folder, name: str, *, config: dict | None = None, upstream: dict | None = None, **extra) -> Spec:
     """A finished step's folder."""
-    spec = Spec(name, "nemo_distill.steps.distill", config or {}, folder / name / "0123456789ab", upstream or {}, "0123456789ab")
+    spec = Spec(
+        name, "nemo_distill.steps.distill", config or {}, folder / name / "0123456789ab", upstream or {}, "0123456789ab"
+    )
     spec.save(**extra)
     return spec
 
