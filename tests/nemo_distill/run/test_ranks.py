@@ -70,7 +70,7 @@ def test_without_torchrun_a_step_has_one_rank():
     [
         (4, 1, 16, 16, "=16 does not divide among 4 copies .* in micro batches of 16; distill.micro_batch_size=4 "),
         (3, 1, 16, 2, "=16 does not divide among 3 copies .* in micro batches of 2; distill.global_batch_size=18 "),
-        (768, 8, 800, 4, "among 96 copies .* in micro batches of 4; distill.global_batch_size=768 would do.$"),
+        (768, 8, 800, 4, "among 96 copies .* in micro batches of 4; distill.global_batch_size=768 would do[.]"),
         (4, 3, 16, 1, "tensor_parallel=3 does not divide 4 ranks: 2 is the nearest that does"),
     ],
 )

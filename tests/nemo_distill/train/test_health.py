@@ -1,6 +1,5 @@
 """Each thing that ends a run early, made to happen: in the numbers of a run, and in small ones that really train."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -12,7 +11,7 @@ import pytest
 import nemo_distill
 from nemo_distill.config.settings import Health
 from nemo_distill.errors import UserError
-from nemo_distill.run.step import Spec, Step, mark_done, place
+from nemo_distill.run.step import Spec, Step, place
 from nemo_distill.train import health
 from nemo_distill.train.health import Watch, vocabulary_mismatch
 from tests.nemo_distill.segments import COURSE, ITERATIONS, ended, losses, placed, run, segment, start
@@ -76,7 +75,7 @@ def test_a_run_that_goes_on_is_judged_by_what_was_before():
 def test_the_history_goes_back_to_the_first_segment(tmp_path):
     before: dict = {}
     for index in range(3):
-        spec = Spec(f"distill-{index}", "a.module", {}, tmp_path / str(index), dict(before), "0" * 12)
+        spec = Spec(f"distill-{index}", "nemo_distill.steps.distill", {}, tmp_path / str(index), dict(before), "0" * 12)
         spec.save()
         text = "".join(
             json.dumps(line | {"iteration": 20 * index + line["iteration"]}) + "\n" for line in lines(*falling(20))
@@ -164,30 +163,32 @@ def test_a_teacher_that_cannot_read_the_data_ends_the_run_before_it_begins(cours
     imported = place([Step("import-teacher", steps["import-teacher"].module, config)], runs=tmp_path)["import-teacher"]
     run(imported)
     spec = steps["distill-misread"]
-    said = stopped(dataclasses.replace(spec, upstream=spec.upstream | {"import-teacher": imported.folder}))
+    kept = spec.upstream["import-teacher"]
+    kept.rename(tmp_path / "kept")
+    try:
+        imported.folder.rename(kept)
+        said = stopped(spec)
+        shutil.rmtree(kept)
+    finally:
+        (tmp_path / "kept").rename(kept)
     assert "the teacher's own next-token loss on the blend is" in said
     assert "where a guess among all 1,024 tokens has 6.93: it cannot read this data" in said
     assert losses(spec) == []
 
 
 @pytest.mark.slow
-def test_data_of_another_vocabulary_ends_the_run_before_it_begins(course, tmp_path):
+def test_data_of_another_vocabulary_ends_the_run_before_it_begins(course):
     spec = placed(course, segment("distill-vocabulary"))["distill-vocabulary"]
-    prepare = tmp_path / "prepare"
-    shutil.copytree(spec.upstream["prepare"], prepare)
-    listed = json.loads((prepare / "sources.json").read_text())
-    for name, source in listed.items():
-        prefix = (spec.upstream["prepare"] / source["prefix"]).resolve()
-        for ending in (".bin", ".idx"):
-            shutil.copyfile(f"{prefix}{ending}", prepare / f"{name}{ending}")
-        source["prefix"] = name
-        if "held_out" in source:
-            source["held_out"]["prefix"] = str((spec.upstream["prepare"] / source["held_out"]["prefix"]).resolve())
-    (prepare / "sources.json").write_text(json.dumps(listed))
-    with open(prepare / "science-mcq.bin", "r+b") as tokens:
+    prepare = spec.upstream["prepare"]
+    prefix = json.loads((prepare / "sources.json").read_text())["science-mcq"]["prefix"]
+    with open((prepare / prefix).resolve().with_name("science-mcq.bin"), "r+b") as tokens:
+        tokens.seek(1000)
+        kept = tokens.read(2)
         tokens.seek(1000)
         tokens.write(np.uint16(5000).tobytes())
-    mark_done(prepare)
-    said = stopped(dataclasses.replace(spec, upstream=spec.upstream | {"prepare": prepare}))
+        tokens.flush()
+        said = stopped(spec)
+        tokens.seek(1000)
+        tokens.write(kept)
     assert "source 'science-mcq' holds the token 5,000 and the teacher's vocabulary ends at 1,023" in said
     assert losses(spec) == []
