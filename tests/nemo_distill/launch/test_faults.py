@@ -100,9 +100,13 @@ def test_a_lost_terminal_ends_the_steps_and_the_same_command_goes_on(nemo_run, g
         os.kill(os.getpid(), signal.SIGHUP)
 
     beside = threading.Thread(target=hang_up)
-    beside.start()
-    code, _, err = nemo_run(RECIPE, f"small.gate={gate}")
-    beside.join()
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        beside.start()
+        code, _, err = nemo_run(RECIPE, f"small.gate={gate}")
+        beside.join()
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert code == 130 and "the same command goes on from here" in err
     assert not alive(step_pid("distill-1"))
     gate.touch()
