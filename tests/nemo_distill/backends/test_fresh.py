@@ -17,13 +17,14 @@ pytestmark = pytest.mark.slow
 
 @contextlib.contextmanager
 def alone():
-    """Process groups that a training leaves are torn down."""
+    """Process groups that a training leaves, and how it counted micro batches, are torn down."""
     import torch
-    from megatron.core import parallel_state
+    from megatron.core import num_microbatches_calculator, parallel_state
 
     try:
         yield
     finally:
+        num_microbatches_calculator.unset_num_microbatches_calculator()
         if torch.distributed.is_initialized():
             parallel_state.destroy_model_parallel()
             torch.distributed.destroy_process_group()
