@@ -77,8 +77,14 @@ def assert_ended_as_if_undisturbed(attempts, **expected_attempts: int):
 def test_a_segment_that_somebody_cancels_ends_the_run_and_the_next_command_goes_on(
     run_meanwhile, nemo_run, gate, slurm, attempts
 ):
-    code, out, _ = run_meanwhile(lambda: slurm.run("scancel", slurm.job("distill-1")["JobId"]))
-    assert code == 1 and "distill-1 failed: job" in out and "was cancelled" in out
+    def cancel():
+        number = slurm.job("distill-1")["JobId"]
+        slurm.run("scancel", number)
+        # Its processes are to have ended before the gate opens: else it may finish what is left.
+        wait_for(lambda: number not in slurm.run("squeue", "--noheader", "--format=%i").split())
+
+    code, out, _ = run_meanwhile(cancel)
+    assert code == 1 and "distill-1 failed: job" in out and "was cancelled" in out, out
     assert slurm.queue() == {}
     code, out, _ = nemo_run(*command(gate))
     assert code == 0, out
