@@ -71,8 +71,11 @@ def test_two_evaluations_that_share_an_adapter_port_are_not_both_believed(tmp_pa
                 MATH, MATH.benchmarks, url=url, model_id=f"model-{number}", folder=folder, seed=0, judge=None
             )
             evaluations.append(together.enter_context(evaluating(config, adapter_port=port)))
+        while all(evaluation.poll() is None for evaluation in evaluations):
+            time.sleep(0.1)
         for evaluation in evaluations:
-            evaluation.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                evaluation.wait(30)  # whose adapter went with the other's asks on for minutes
     believed = 0
     for number, folder in enumerate(folders):
         with contextlib.suppress(ValueError):
