@@ -1,5 +1,6 @@
-"""Ways to damage a file that others wrote, whatever is in it."""
+"""Ways to damage a file that others wrote, whatever is in it, and a pickle that somebody planted."""
 
+import os
 from pathlib import Path
 
 
@@ -22,3 +23,13 @@ def zeros(path: Path) -> None:
 
 def deep(path: Path) -> None:
     path.write_text("[" * 100_000)
+
+
+class Runs:
+    """A pickle of it runs a command."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)

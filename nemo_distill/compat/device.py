@@ -1,9 +1,10 @@
 """The device that training runs on here, and what it is told outside of any library."""
 
 import ctypes
-import os
 
 import torch
+
+from nemo_distill.run.ranks import keep_to_this_machine
 
 
 def on_gpu() -> bool:
@@ -13,8 +14,7 @@ def on_gpu() -> bool:
 
 def store_of_one() -> torch.distributed.Store:
     """Where a process that trains by itself meets itself; left to torch, it would open a port to every machine."""
-    for library in ("GLOO", "NCCL"):  # what these open is for this machine only
-        os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+    keep_to_this_machine()
     return torch.distributed.HashStore()
 
 

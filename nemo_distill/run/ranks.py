@@ -184,6 +184,12 @@ class Processes:
         return f"{self.nodes} {'node' if self.nodes == 1 else 'nodes'} x {self.per_node}"
 
 
+def keep_to_this_machine() -> None:
+    """Have gloo and NCCL listen on the loopback, unless the environment says where: no other machine takes part."""
+    for library in ("GLOO", "NCCL"):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+
+
 def torchrun(
     step: list[str], *, nodes: int, ranks_per_node: int, endpoint: str | None = None, node: int | None = None
 ) -> list[str]:

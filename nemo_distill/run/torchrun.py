@@ -18,6 +18,8 @@ from torch.distributed import TCPStore, run
 from torch.distributed.elastic.rendezvous import RendezvousInfo, RendezvousParameters, rendezvous_handler_registry
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
+from nemo_distill.run.ranks import keep_to_this_machine
+
 NAME = "bound"
 """What torchrun calls this meeting."""
 LOOPBACK = "127.0.0.1"
@@ -77,8 +79,7 @@ def main(arguments: list[str]) -> None:
     node = asked.node if asked.node is not None else int(os.environ.get("SLURM_NODEID", 0))
     if asked.nodes == 1:
         node = 0
-        for library in ("GLOO", "NCCL"):  # what these open is for this machine only
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+        keep_to_this_machine()
     if NAME not in rendezvous_handler_registry._registry:
         rendezvous_handler_registry.register(NAME, _bound)
     run.main(

@@ -21,6 +21,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import State, state_of
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.run.step import Spec, Step, place
+from tests.damage_for_tests import Runs
 from tests.nemo_distill import segments
 from tests.nemo_distill.segments import CUT, ended, listening, losses, measured, placed, run, segment, start
 
@@ -210,16 +211,6 @@ def test_a_job_of_two_nodes_with_two_ranks_each_has_the_losses_of_one_rank(nemo_
     assert_same(losses(steps["distill-jobs"]), losses(steps["distill-1"]))
 
 
-class Planted:
-    """What runs a command where it is unpickled."""
-
-    def __init__(self, file: Path):
-        self.file = file
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.file}",)
-
-
 def planted_in_stores_of(agent: subprocess.Popen, file: Path) -> Path:
     """`file`, which appears if a torchrun or a rank of it unpickles what others can write into their stores."""
     from torch.distributed import TCPStore
@@ -229,8 +220,9 @@ def planted_in_stores_of(agent: subprocess.Popen, file: Path) -> Path:
     store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=5))
     keys = store.list_keys()
     assert keys
+    pickled = pickle.dumps(Runs(f"touch {file}"))
     for key in [*keys, "torch.rendezvous.none"]:
-        for planted in (pickle.dumps(Planted(file)), base64.b64encode(pickle.dumps(Planted(file)))):
+        for planted in (pickled, base64.b64encode(pickled)):
             store.set(f"{key}/planted", planted)
             if "nemo_distill" not in key:  # which end the step
                 store.set(key, planted)
