@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from evaluator.report.advice import advice, both_text, needed_text, place_text, rests_text, standing_text
-from evaluator.report.pages import EMPTY, MARKERS, PNG, SYMBOLS, cell_text, plain_table, write_pages
+from evaluator.report.colours import SYMBOLS, numbers_of
+from evaluator.report.pages import EMPTY, PNG, cell_text, plain_table, write_pages
 from evaluator.report.panels import Panel, fit_panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import CSV_COLUMNS, SCORES, curve_of, line_of, score_lines
@@ -35,8 +36,6 @@ STOPPING_COLUMNS = (
     "blend", "milestone", "tokens", "average", "stderr",
     "lost", "lost_stderr", "lost_at_most", "margin", "fallen", "stop",
 )  # fmt: skip
-MOST_BLENDS = len(SYMBOLS)
-"""Blends that a page tells apart."""
 _NARROW_NAME = 12
 """Characters of a run's name beside which the terminal table has room for errors."""
 
@@ -77,8 +76,14 @@ class Comparison:
 
     def number(self, name: str) -> int:
         """Number of the blend, from 1, which decides its colour and symbol; of a run, its blend's."""
-        blends = self.judgement.blends.values()
-        return next(place for place, blend in enumerate(blends, 1) if name == blend.name or name in blend.runs)
+        return self._numbers[name]
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        """Number of each blend and run by its name."""
+        blends = numbers_of(self.judgement.blends)
+        runs = {run: blends[blend.name] for blend in self.judgement.blends.values() for run in blend.runs}
+        return runs | blends
 
     @property
     def columns(self) -> list[str]:
@@ -264,8 +269,8 @@ def panels(comparison: Comparison) -> list[Panel]:
     references = [row for row in (comparison.first.row("teacher"), pruned) if row]
     for task, title in [(None, "Suite average"), *comparison.first.columns]:
         curves = [
-            curve_of([*start, *report.milestones], task, label=name, color=f"blend{index + 1}", marker=MARKERS[index])
-            for index, (name, report) in enumerate(comparison.reports.items())
+            curve_of([*start, *report.milestones], task, label=name, number=comparison.number(name))
+            for name, report in comparison.reports.items()
         ]
         drawn.append(fit_panel(title, curves, [line_of(row, task) for row in references if row.was_asked(task)]))
     return drawn

@@ -12,6 +12,7 @@ import math
 import re
 from pathlib import Path
 
+from evaluator.report.colours import palette_css
 from evaluator.results.scores import TaskResult
 from evaluator.text import (
     EMPTY,
@@ -29,14 +30,10 @@ from evaluator.text import (
 TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
 """The files of every report."""
-MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
-"""One per blend, by matplotlib's names, so that colours are not all that tells blends apart."""
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 """What begins a tag of HTML."""
 _COLUMNS_IN_LINE = 6
 """So many columns of a terminal's table have room for a score and its error side by side."""
-SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
-"""Symbols of the blends as letters, in the order of `MARKERS`."""
 
 
 def write_pages(folder: Path, template: str, *, templates: Path = TEMPLATES, **context) -> None:
@@ -72,6 +69,7 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "headings": headings,
         "lost": lost_text,
     }
+    environment.globals["palette_css"] = palette_css
     return environment.get_template(template).render(context)
 
 

@@ -26,10 +26,8 @@ class Curve:
     """Scores, from 0 to 100."""
     errors: tuple[float, ...] = ()
     """Half the height of the band at each point; none is drawn when empty."""
-    color: str = "curve"
-    """One of `evaluator.report.plots.COLORS`."""
-    marker: str = "o"
-    """Matplotlib's name of the marker at each point."""
+    number: int = 1
+    """The blend's, by `evaluator.report.colours.numbers_of`: how the curve looks."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Line:
     error: float = 0.0
     """Half the height of its band."""
     color: str = "teacher"
-    """One of `evaluator.report.plots.DASHES`."""
+    """One of `evaluator.report.colours.REFERENCES`."""
 
 
 @dataclass(frozen=True)

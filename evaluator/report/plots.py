@@ -26,17 +26,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from evaluator.report.pages import MARKERS
+from evaluator.report.colours import PAPER, REFERENCES, look_of
 from evaluator.report.panels import Panel, is_logarithmic, last_middle
 from evaluator.text import tokens_text
 
-COLORS = {"curve": "#2f6690", "teacher": "#c07f2a", "pruned": "#7d8590", "ink": "#23272f", "muted": "#6e7681",
-          "rule": "#e3e5e9", "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e",
-          "blend4": "#3a8a66", "blend5": "#2f6691", "blend6": "#a8642c",
-          "blend7": "#4f5d75", "blend8": "#b0457f"}  # fmt: skip
-"""Name of a CSS variable in the page and its colour on paper; no two alike, for they are told apart by it."""
-DASHES = {"teacher": (6, 3), "pruned": (1.5, 2.5)}
-"""How the lines of these colours are dashed."""
 COLUMNS = 3
 """Panels in a row of the sheet."""
 PANEL_INCHES = 2.4
@@ -54,9 +47,9 @@ STYLE: Any = {
     "font.size": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "nemo-distill",
-    "axes.edgecolor": COLORS["rule"],
-    "axes.labelcolor": COLORS["muted"],
-    "axes.titlecolor": COLORS["ink"],
+    "axes.edgecolor": PAPER["rule"],
+    "axes.labelcolor": PAPER["muted"],
+    "axes.titlecolor": PAPER["ink"],
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -65,10 +58,10 @@ STYLE: Any = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": COLORS["rule"],
+    "grid.color": PAPER["rule"],
     "grid.linewidth": 0.8,
-    "xtick.color": COLORS["muted"],
-    "ytick.color": COLORS["muted"],
+    "xtick.color": PAPER["muted"],
+    "ytick.color": PAPER["muted"],
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "ytick.major.size": 0,
@@ -128,7 +121,7 @@ def write_png(
         frameon=False,
         fontsize=9,
     )
-    figure.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", fontsize=12, fontweight="bold", color=COLORS["ink"])
+    figure.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", fontsize=12, fontweight="bold", color=PAPER["ink"])
     if losses:
         draw_loss(_axes(figure, 0, HEAD_INCHES + rows * PANEL_INCHES, width), losses, milestones)
     if held_out:
@@ -181,11 +174,12 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     for line in panel.lines:
         if line.error:
             axes.axhspan(
-                line.mean - line.error, line.mean + line.error, color=COLORS[line.color], alpha=0.12, linewidth=0
+                line.mean - line.error, line.mean + line.error, color=PAPER[line.color], alpha=0.12, linewidth=0
             )
-        axes.axhline(line.mean, color=COLORS[line.color], linewidth=1.4, dashes=DASHES[line.color], label=line.label)
+        axes.axhline(line.mean, color=PAPER[line.color], linewidth=1.4, dashes=REFERENCES[line.color], label=line.label)
     for curve in panel.curves:
-        color = COLORS[curve.color]
+        look = look_of(curve.number)
+        color = PAPER[look.color]
         if curve.errors:
             low, high = ([m + sign * e for m, e in zip(curve.means, curve.errors, strict=True)] for sign in (-1, 1))
             axes.fill_between(curve.tokens, low, high, color=color, alpha=0.18, linewidth=0)
@@ -194,7 +188,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
             curve.means,
             color=color,
             linewidth=1.8,
-            marker=curve.marker,
+            marker=look.marker,
+            linestyle=(0, look.dash) if look.dash else "-",
             markersize=3.5,
             label=curve.label,
         )
@@ -213,12 +208,12 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_xlabel(f"tokens\n{panel.foot}")
 
 
-def draw_loss(axes: Axes, losses: Sequence[dict], milestones: Sequence[float]) -> None:
+def draw_loss(axes: Axes, losses: Sequence[dict], milestones: Sequence[float], number: int = 1) -> None:
     """Draw the loss over tokens, with a rule at every milestone."""
     tokens = [line["tokens"] for line in losses]
-    axes.plot(tokens, [line["loss"] for line in losses], color=COLORS["curve"], linewidth=1.2)
+    axes.plot(tokens, [line["loss"] for line in losses], color=PAPER[look_of(number).color], linewidth=1.2)
     for milestone in milestones:
-        axes.axvline(milestone, color=COLORS["rule"], linewidth=0.8, zorder=0)
+        axes.axvline(milestone, color=PAPER["rule"], linewidth=0.8, zorder=0)
     axes.set_title("Distillation loss")
     _loss_axis(axes)
     _token_axis(axes, None)
@@ -226,19 +221,19 @@ def draw_loss(axes: Axes, losses: Sequence[dict], milestones: Sequence[float]) -
 
 def draw_held_out(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], milestones: Sequence[float]) -> None:
     """Draw the divergence of each source over tokens, named beside it, with a rule at every milestone."""
-    colors = [name for name in COLORS if name.startswith("blend")]
-    for place, (name, points) in enumerate(curves.items()):
+    for number, (name, points) in enumerate(curves.items(), 1):
+        look = look_of(number)
         axes.plot(
             *zip(*points, strict=True),
-            color=COLORS[colors[place % len(colors)]],
+            color=PAPER[look.color],
             linewidth=1.2,
-            marker=MARKERS[(place + place // len(colors)) % len(MARKERS)],  # another where colours begin again
+            marker=look.marker,
             markersize=3,
             markevery=max(1, len(points) // 8),
             label=name,
         )
     for milestone in milestones:
-        axes.axvline(milestone, color=COLORS["rule"], linewidth=0.8, zorder=0)
+        axes.axvline(milestone, color=PAPER["rule"], linewidth=0.8, zorder=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), frameon=False, fontsize=7, labelspacing=0.25)
     axes.set_title("Held-out KL divergence")
     _loss_axis(axes)
@@ -277,7 +272,7 @@ def _error_bar(axes: Axes, middle: float, error: float) -> None:
         [0.97, 0.97],
         ends,
         transform=axes.get_yaxis_transform(),
-        color=COLORS["muted"],
+        color=PAPER["muted"],
         linewidth=1.0,
         marker="_",
         markersize=6,
@@ -310,6 +305,6 @@ def _svg(figure, *, label: str) -> str:
         r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', svg, count=1
     )
     svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", svg)
-    for name, color in COLORS.items():
+    for name, color in PAPER.items():
         svg = svg.replace(color, f"var(--{name})")
     return svg

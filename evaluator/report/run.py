@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from evaluator.report.colours import SYMBOLS, numbers_of
 from evaluator.report.held_out import curves_of, held_out_table
-from evaluator.report.pages import PNG, SYMBOLS, cell_text, plain_table, write_pages
+from evaluator.report.pages import PNG, cell_text, plain_table, write_pages
 from evaluator.report.panels import Curve, Line, Panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.results.run import AVERAGE, ROLE_TITLES, Report, Row, recovered
@@ -76,10 +77,11 @@ def panels(report: Report) -> list[Panel]:
     points = list(report.milestones)
     if not is_logarithmic([row.seen for row in points]):
         points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
+    number = numbers_of([report.title])[report.title]
     drawn = []
     for task, title in [(None, "Suite average"), *report.columns]:
         lines = tuple(line_of(row, task) for row in map(report.row, ROLE_TITLES) if row.was_asked(task))
-        drawn.append(Panel(title, (curve_of(points, task, label="distilled student"),), lines))
+        drawn.append(Panel(title, (curve_of(points, task, label="distilled student", number=number),), lines))
     return drawn
 
 

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluator.report.comparison import MOST_BLENDS, Comparison, write_comparison
+from evaluator.report.colours import MOST
+from evaluator.report.comparison import Comparison, write_comparison
 from evaluator.text import joined
 from evaluator.verdicts.judge import judge
 from evaluator.verdicts.stopping import MARGIN
@@ -43,8 +44,8 @@ def write_comparison_report(
         if names.count(name) > 1:
             raise UserError(f"'{name}' is named twice: a run is compared with others.")
     groups = group(found)
-    if len(groups) > MOST_BLENDS:
-        raise UserError(f"{len(groups)} blends are too many for one page; at most {MOST_BLENDS} are compared.")
+    if len(groups) > MOST:
+        raise UserError(f"{len(groups)} blends are too many for one page; at most {MOST} are compared.")
     if len(groups) == 1:
         raise UserError(
             f"{joined(names)} are one blend, trained under several seeds: name a run of another blend, too."

@@ -12,7 +12,8 @@ It is drawn and laid out by what draws and lays out the report of a run (`evalua
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluator.report.pages import EMPTY, MARKERS, PNG, SYMBOLS, plain_table, write_pages
+from evaluator.report.colours import SYMBOLS, numbers_of
+from evaluator.report.pages import EMPTY, PNG, plain_table, write_pages
 from evaluator.report.panels import Curve, Line, fit_panel
 from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
@@ -131,6 +132,7 @@ def write_published(report: PublishedReport, folder: Path) -> None:
         drawings=[[plots.panel_svg(panel) for panel in group] for group in grouped],
         split=[group[0].title.partition(",")[0] for group in grouped[1:]],
         symbols=SYMBOLS,
+        numbers=numbers_of(blend.name for blend in study.blends),
         mark=MARK,
         empty=EMPTY,
         repeats_text=repeats_text,
@@ -185,7 +187,8 @@ def _parts(blend: BlendTable, study: Study) -> tuple[BlendPart, ...]:
 def _panel(study: Study, column: Benchmark):
     shown: list[Score] = []
     curves, lines, missing = [], [], []
-    for index, blend in enumerate(study.blends):
+    numbers = numbers_of(blend.name for blend in study.blends)
+    for blend in study.blends:
         if column in blend.columns:
             scores = [row.score(column.title) for row in blend.evaluated]
             shown += scores
@@ -194,8 +197,7 @@ def _panel(study: Study, column: Benchmark):
                     label=blend.name,
                     tokens=tuple(row.tokens for row in blend.evaluated),
                     means=tuple(score.points for score in scores),
-                    color=f"blend{index + 1}",
-                    marker=MARKERS[index],
+                    number=numbers[blend.name],
                 )
             )
     for role, label in (("teacher", "teacher"), ("pruned", "pruned student")):

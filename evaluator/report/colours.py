@@ -1,0 +1,106 @@
+"""Gives every blend a colour, a symbol and a dash that are its own on every page, and the pages their palette.
+
+    numbers = numbers_of(["pt_v1v2", "30pre_70post_v3"])        # {"pt_v1v2": 2, "30pre_70post_v3": 4}
+    look = look_of(2)                                           # colour blend2, symbol ▲, its dash
+
+A number follows from the name, not from the order in which blends are named: the study's five have theirs, any other
+name has the one that its hash asks for, or the next that is free on the page. Every two of the colours, and each of
+them and those of the references, are 15 apart or more (CIEDE2000), on light and on dark paper, for those who see all
+colours and under protanopia, deuteranopia and tritanopia.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+KNOWN = ("pre_sft_v1", "pt_v1v2", "30pre_70post_v1v2", "30pre_70post_v3", "30pre_70post_v1v3")
+"""The study's blends, whose numbers are their places."""
+SYMBOLS = ("■", "▲", "◆", "▼", "●", "✚", "✖", "★")
+"""A blend's symbol as a letter, by its number."""
+MARKERS = ("s", "^", "D", "v", "o", "P", "X", "*")
+"""The same by matplotlib's names."""
+DASHES = ((), (7, 3), (2, 2.5), (9, 3, 2, 3), (14, 3), (4, 3), (9, 3, 2, 3, 2, 3), (3, 3, 9, 3))
+"""Lengths of a blend's dashes and gaps, by its number; none is a whole line."""
+MOST = len(SYMBOLS)
+"""Blends that a page tells apart."""
+REFERENCES = {"teacher": (5, 3), "pruned": (1.5, 2.5)}
+"""Dashes of the lines across at which the reference models stand."""
+LIGHT = {
+    "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e", "blend4": "#3a8a66", "blend5": "#2f6691",
+    "blend6": "#a8642c", "blend7": "#4f5d75", "blend8": "#b0457f", "teacher": "#23272f", "pruned": "#6e7681",
+}  # fmt: skip
+"""Colours by their names in the page, on light paper."""
+DARK = {
+    "blend1": "#cdbd5e", "blend2": "#f08f88", "blend3": "#c9a1dc", "blend4": "#74c69d", "blend5": "#7db4df",
+    "blend6": "#e3a56b", "blend7": "#a9b6cc", "blend8": "#eb96c5", "teacher": "#e4e7eb", "pruned": "#98a1ad",
+}  # fmt: skip
+"""The same on dark paper."""
+PAPER = LIGHT | {"ink": "#23272f", "muted": "#5f6772", "rule": "#e3e5e9", "card": "#ffffff"}
+"""Colours of a drawing that leaves the page: always on light paper."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve is told from others."""
+
+    color: str
+    """Name of its colour."""
+    symbol: str
+    """Its symbol, a letter."""
+    marker: str
+    """The same by matplotlib's name."""
+    dash: tuple[float, ...]
+    """Lengths of its dashes and gaps."""
+
+
+def look_of(number: int) -> Look:
+    """The look of a number from 1. Beyond `MOST` colours come again, with other symbols and dashes.
+
+    >>> look_of(2).color, look_of(2).symbol, look_of(10).color, look_of(10).symbol
+    ('blend2', '▲', 'blend2', '◆')
+    """
+    place, again = (number - 1) % MOST, (number - 1) // MOST
+    shape = (place + again) % MOST
+    return Look(f"blend{place + 1}", SYMBOLS[shape], MARKERS[shape], DASHES[shape])
+
+
+def numbers_of(names: Iterable[str]) -> dict[str, int]:
+    """Number of each blend, from 1, by its name: the same in whatever order, and no two alike up to `MOST` names.
+
+    >>> numbers_of(["distill_30pre_70post_v1v3", "pre_sft_v1"])
+    {'distill_30pre_70post_v1v3': 5, 'pre_sft_v1': 1}
+    """
+    names = list(dict.fromkeys(names))
+    wanted = {name: _wanted(name) for name in names}
+    found: dict[str, int] = {}
+    # Where two want one number the study's blend has it, then the one that is first by its name.
+    for name in sorted(names, key=lambda name: (_key(name) not in KNOWN, not _known(name), name)):
+        free = set(range(1, MOST + 1)) - set(found.values())
+        number = wanted[name]
+        while free and number not in free:
+            number = number % MOST + 1
+        found[name] = number if free else len(found) + 1
+    return {name: found[name] for name in names}
+
+
+def palette_css() -> str:
+    """The palette as CSS: variables in light and dark, and a class per blend that sets `--blend`."""
+    light, dark = (" ".join(f"--{name}: {color};" for name, color in one.items()) for one in (LIGHT, DARK))
+    classes = " ".join(f".blend{number} {{ --blend: var(--blend{number}); }}" for number in range(1, MOST + 1))
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{classes}"
+
+
+def _key(name: str) -> str:
+    """What a blend is called on every page: its scale, or seed, in brackets is left out."""
+    return name.partition(" (")[0]
+
+
+def _known(name: str) -> str | None:
+    """The study's blend that is named in `name`, if one is."""
+    return next((one for one in KNOWN if re.search(rf"(?<![A-Za-z0-9]){one}(?![A-Za-z0-9])", _key(name))), None)
+
+
+def _wanted(name: str) -> int:
+    known = _known(name)
+    return KNOWN.index(known) + 1 if known else 1 + zlib.crc32(_key(name).encode()) % MOST
