@@ -364,6 +364,12 @@ class Health:
     """As many within a window stop the run."""
     teacher_loss: float = 0.7
     """The teacher's own next-token loss on the blend at most, as a part of what a guess among all tokens has."""
+    stall_seconds: float = 600.0
+    """Seconds without progress of any rank after which a step that stands still is ended."""
+    stall_iterations: float = 20.0
+    """As many of its own median iterations, where that is longer."""
+    stall_phase_seconds: float = 3600.0
+    """Seconds in place of both for what is no iteration: loading and the first iteration, a save, a measurement."""
 
     def __post_init__(self):
         check_fields(self, "health")
