@@ -82,7 +82,8 @@ class Recipe:
             raise UserError(f"distill.milestones: {error}") from None
         another = settings.teacher not in ("", scale.teacher)
         how = {name: getattr(prune, name) for name in ("parameters", "export_config")}
-        if how == dict.fromkeys(how):  # the two are ways to say the same thing: one that is given displaces the other
+        # These, and memory_mb, are ways to say the same thing: one that is given displaces the scale's.
+        if how == dict.fromkeys(how) and prune.memory_mb is None:
             how = {name: getattr(scale.prune, name) for name in how}
             if another and how["parameters"] and how["parameters"] > 1:
                 how["parameters"] = scale.student_share  # a number of parameters is the scale's own teacher's

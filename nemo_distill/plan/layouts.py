@@ -17,8 +17,10 @@ from nemo_distill.config.resolved import Pruning
 from nemo_distill.config.settings import RECOMPUTE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
+from nemo_distill.plan.candidates import Bounds, layers_of
 from nemo_distill.plan.cost import Job
 from nemo_distill.plan.gpus import GPUS
+from nemo_distill.plan.targets import bounds_of
 
 RESERVED_GIB = 4.0
 """Of every GPU: CUDA's context, NCCL's buffers, and what the allocator loses to fragments."""
@@ -106,11 +108,11 @@ def student_shape(teacher: Shape, prune: Pruning, pruned: Path) -> tuple[Shape, 
         return Shape.load(pruned / "shape.json"), "as pruned"
     if prune.export_config:
         return _resized(teacher, prune.export_config), "as prune.export_config says"
-    assert prune.parameters is not None
-    target = prune.parameters if prune.parameters > 1 else prune.parameters * teacher.parameters()
-    if teacher.is_sized_like(NANO_9B_V2) and abs(target / NANO_7B_PRUNED.parameters() - 1) < 0.01:
+    bounds = bounds_of(prune, teacher)
+    studys = bounds.parameters is not None and abs(bounds.parameters / NANO_7B_PRUNED.parameters() - 1) < 0.01
+    if teacher.is_sized_like(NANO_9B_V2) and studys and bounds.memory_mb is None:
         return NANO_7B_PRUNED, "as the study's search chose"
-    return _narrowed(teacher, target), "evenly narrowed, until the search has chosen"
+    return _narrowed(teacher, bounds), "evenly narrowed, until the search has chosen"
 
 
 def _resized(shape: Shape, sizes: dict[str, int]) -> Shape:
@@ -124,8 +126,8 @@ def _thinned(pattern: str, layers: int) -> str:
     return "".join(pattern[index * len(pattern) // layers] for index in range(min(layers, len(pattern))))
 
 
-def _narrowed(shape: Shape, parameters: float) -> Shape:
-    """The widest of the shapes, a thousandth of the teacher's width apart, that has at most so many parameters."""
+def _narrowed(shape: Shape, bounds: Bounds) -> Shape:
+    """The widest of the shapes, a thousandth of the teacher's width apart, that keeps to the bounds."""
     for thousandths in range(1000, 0, -1):
         part = thousandths / 1000
         narrower = dataclasses.replace(
@@ -135,9 +137,10 @@ def _narrowed(shape: Shape, parameters: float) -> Shape:
             mamba_num_heads=max(1, round(shape.mamba_num_heads * part / shape.mamba_num_groups))
             * shape.mamba_num_groups,
         )
-        if narrower.parameters() <= parameters:
+        if bounds.hold(bounds.measured(narrower, layers_of(narrower))):
             return narrower
-    raise UserError(f"prune.parameters={parameters:g}: no Nemotron-H with this vocabulary is as small.")
+    said = " ".join(f"prune.{name}={value:g}" for name, value in bounds.most.items())
+    raise UserError(f"{said}: no Nemotron-H with this vocabulary is as small.")
 
 
 def _indivisible(job: Job, parallel: int) -> str | None:
