@@ -18,8 +18,9 @@ from nemo_distill.config.settings import RECOMPUTE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.plan.candidates import Bounds, layers_of
-from nemo_distill.plan.cost import Job
-from nemo_distill.plan.gpus import GPUS
+from nemo_distill.plan.cost import GIB, Job
+from nemo_distill.plan.flops import BF16
+from nemo_distill.plan.gpus import GPUS, Gpu
 from nemo_distill.plan.targets import bounds_of
 
 RESERVED_GIB = 4.0
@@ -38,6 +39,38 @@ def check(job: Job) -> None:
         raise UserError(f"layout.tensor_parallel={parallel} does not divide {reason}; the nearest that does is {near}.")
     check_batch(
         copies=job.data_parallel, global_batch_size=job.global_batch_size, micro_batch_size=job.micro_batch_size
+    )
+
+
+def lacking(job: Job, *, bf16: bool = True) -> str:
+    """The sentence on what the kind of GPU cannot run of the job, by its compute capability; empty where it can all."""
+    said = job.gpu.ability.lacks(fp8=job.fp8, fused_kernels=job.fused_kernels, bf16=bf16)
+    return f"layout.gpu={job.gpu.name}: {said}" if said else ""
+
+
+def whole_gib(teacher: Shape, *, ranked_over: int = 0) -> float:
+    """Memory that one GPU has to have to import the teacher, GiB at least: its weights in bf16, whole.
+
+    To prune it, too, the scores of an attention layer over a sequence of `ranked_over` tokens, before and after the
+    softmax, which the local spec holds.
+    """
+    scores = 2 * BF16 * teacher.num_attention_heads * ranked_over**2
+    return (BF16 * teacher.parameters() + scores) / GIB + RESERVED_GIB
+
+
+def misfit_of_teacher(teacher: Shape, gpu: Gpu, *, ranked_over: int) -> str | None:
+    """The sentence on a teacher that one GPU cannot hold, as import and pruning have to; None: it can."""
+    needed = whole_gib(teacher, ranked_over=ranked_over)
+    if needed <= gpu.memory_gib:
+        return None
+    larger = sorted((one for one in GPUS.values() if needed <= one.memory_gib), key=lambda one: one.memory_gib)
+    remedy = f"of those that are known here {' and '.join(one.name for one in larger)} would do"
+    if not larger:
+        most = (gpu.memory_gib - needed) * GIB / BF16 + teacher.parameters()
+        remedy = f"none that is known here has as much, and a teacher of up to {most / 1e9:.0f}B would do"
+    return (
+        f"import and pruning hold the teacher's {teacher.parameters() / 1e9:.1f}B parameters whole on one GPU, which "
+        f"takes {needed:.0f} GiB at least, and layout.gpu={gpu.name} has {gpu.memory_gib:.0f}: {remedy}."
     )
 
 
@@ -92,6 +125,8 @@ def nearest_fit(job: Job) -> Job | None:
     for seq_length, gpus_per_node in itertools.product(sequences, machines):
         for gpu in (job.gpu, *(gpu for gpu in GPUS.values() if gpu != job.gpu)):
             like = dataclasses.replace(job, gpu=gpu, gpus_per_node=gpus_per_node, seq_length=seq_length)
+            if lacking(like):
+                continue
             found = [other for other in _alternatives(like) if fits(other)]
             if found:
                 return min(found, key=lambda other: _distance(job, other))

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-BATCH_SIZE = 8
-"""Sequences of one length that a model is given at once."""
+BATCH_SIZE, LONG = 8, 8192
+"""Sequences of one length that a model is given at once, and tokens at which one of them is enough for a GPU to be
+busy: the local spec's attention holds scores of every token with every other, 10 GB of one sequence of 8,192."""
 BATCH_TOKENS = 16_384
-"""Tokens, padding included, of sequences of many lengths that a model is given at once: enough for a GPU to be busy."""
+"""Tokens, padding included, of short sequences of many lengths that a model is given at once."""
 LOGITS_AT_ONCE = 2048
 """Tokens whose logits are there at a time: 1 GiB in float32 over 131,072 words."""
 
@@ -31,11 +32,16 @@ def predictions(module, tokens: torch.Tensor) -> Iterator[tuple[torch.Tensor, to
 
     device = next(module.parameters()).device
     with torch.no_grad():
-        for batch in tokens.split(BATCH_SIZE):
+        for batch in batches(tokens):
             hidden = hidden_states(module, batch.to(device))[:-1].transpose(0, 1).flatten(0, 1)
             targets = batch[:, 1:].to(device).flatten()
             for some, wanted in zip(hidden.split(LOGITS_AT_ONCE), targets.split(LOGITS_AT_ONCE), strict=True):
                 yield module.output_layer(some[:, None])[0][:, 0].float(), wanted
+
+
+def batches(tokens: torch.Tensor) -> Sequence[torch.Tensor]:
+    """`tokens` (sequences, tokens) in parts that a model is given at once."""
+    return tokens.split(max(1, min(BATCH_SIZE, LONG // tokens.shape[1])))
 
 
 def hidden_states(module, batch: torch.Tensor) -> torch.Tensor:

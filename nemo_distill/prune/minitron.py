@@ -24,7 +24,7 @@ from nemo_distill.plan.candidates import layers_of
 from nemo_distill.plan.limits import check_attention, check_pruning
 from nemo_distill.plan.targets import bounds_of
 from nemo_distill.prune.fp8_shapes import Alignment, resized
-from nemo_distill.prune.logits import hidden_states
+from nemo_distill.prune.logits import batches, hidden_states
 from nemo_distill.prune.search import MODE, read_state, register
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,6 @@ def prune(
     calibration: Tensor,
     score: Callable[[torch.nn.Module], float],
     state_file: Path,
-    batch_size: int = 8,
     say: Callable[[int, int, str], None] = lambda done, total, unit: None,
 ) -> Result:
     """Prune Megatron's `module`, of `shape`, in place.
@@ -120,9 +119,11 @@ def prune(
     device = next(module.parameters()).device
 
     def calibrate(m) -> None:
-        for done, batch in enumerate(calibration.split(batch_size)):
-            say(min(done * batch_size, len(calibration)), len(calibration), "sequences")
+        done = 0
+        for batch in batches(calibration):
+            say(done, len(calibration), "sequences")
             hidden_states(m, batch.to(device))  # what ranks is looked at before the output layer
+            done += len(batch)
 
     config: dict[str, Any] = {"forward_loop": calibrate}
     bounds = bounds_of(request, shape)

@@ -1,5 +1,6 @@
 """ModelOpt's Minitron pruning on a small Nemotron-H, both ways, and what comes out of it."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from nemo_distill.plan.candidates import Serving, layers_of
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("backend")]
 
 TEACHER = Path(nemo_distill.__file__).parent / "debug" / "teacher"
+PLUGINS = "modelopt.torch.utils.plugins"
 DIVISORS = {
     "hidden_size_divisor": 16,
     "ffn_hidden_size_divisor": 32,
@@ -184,6 +186,62 @@ def test_a_target_under_which_there_is_nothing_is_refused(teacher, tmp_path):
             module, shape, pruning.Request(parameters=10_000, divisors=DIVISORS),
             calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
         )  # fmt: skip
+
+
+def test_mmlu_scores_a_model_as_modelopt_does_one_question_after_another(teacher, tmp_path, monkeypatch):
+    """The output layer favours letters and a line's end, so that answers differ and some come in the second token."""
+    from transformers import AutoTokenizer
+
+    from nemo_distill.prune import logits, scores
+
+    theirs, one_by = map(importlib.import_module, (f"{PLUGINS}.megatron_mmlu", f"{PLUGINS}.megatron_generate"))
+    module, *_ = teacher
+    folder, words = tmp_path / "cais" / "mmlu", AutoTokenizer.from_pretrained(TEACHER)
+    dice = torch.Generator().manual_seed(3)
+    configs = []
+    for subject, count in (("college_physics", 7), ("law", 12)):
+        rows = [
+            {
+                "question": f"What is {'so ' * (place % 5)}much as {place * 7}?",
+                "subject": subject,
+                "choices": [str(place + n) for n in range(4)],
+                "answer": int(torch.randint(4, (1,), generator=dice)),
+            }
+            for place in range(count)
+        ]
+        (folder / subject).mkdir(parents=True)
+        for split in ("test", "dev"):
+            (folder / subject / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        files = [f"{{split: {split}, path: {subject}/{split}.jsonl}}" for split in ("test", "dev")]
+        configs.append(f"- {{config_name: {subject}, data_files: [{', '.join(files)}]}}")
+    (folder / "README.md").write_text("---\nconfigs:\n" + "\n".join(configs) + "\n---\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(theirs, "_get_all_subjects", lambda: ["college_physics", "law"])  # which asks the hub
+    monkeypatch.setattr(one_by, "get_current_memory_info", lambda: "")  # these two insist on CUDA
+    monkeypatch.setattr(one_by, "broadcast_from_last_pipeline_stage", lambda size, dtype, tensor: tensor)
+    favoured = [words.encode(letter, add_special_tokens=False)[-1] for letter in (*"ABCD", "\n")]
+    with torch.no_grad():
+        weight = module.output_layer.weight
+        weight[favoured] = 3 * torch.randn(len(favoured), weight.shape[1], generator=dice)
+    monkeypatch.setattr(logits, "BATCH_TOKENS", 300)
+    for fraction, asked in ((0.3, 3 + 4), (1.0, 19)):
+        questions = scores.mmlu_questions(fraction)
+        assert len(questions) == asked
+        one_by_one = [
+            words.batch_decode(
+                one_by.megatron_generate(
+                    module, words(one.prompt, return_tensors="pt").input_ids, osl=2, enable_kv_cache=False,
+                    disable_tqdm=True,
+                )
+            )[0].strip()
+            for one in questions
+        ]  # fmt: skip
+        together = scores.greedy(module, words, [one.prompt for one in questions])
+        assert [answer[:1] for answer in together] == [answer[:1] for answer in one_by_one]
+        material = scores.Material(held_out=torch.empty(0), tokenizer=TEACHER, mmlu_fraction=fraction)
+        score = scores.find_score("mmlu")(material)(module)
+        assert score == theirs.megatron_mmlu(module, words, percentage=fraction)
+    assert 0 < score < 1 and len(set(together)) > 2
 
 
 def test_a_search_keeps_to_a_bound_on_memory_beside_one_on_parameters_or_alone(teacher, tmp_path):
