@@ -213,6 +213,8 @@ def _kd_config(recipe: Recipe) -> dict:
     other: dict = {} if distill.loss == FORWARD_KL else {"loss": distill.loss}
     if distill.temperature != 1:
         other["temperature"] = distill.temperature
+    if distill.deterministic:
+        other["deterministic"] = True
     if distill.reset_at_documents:
         other["reset_at_documents"] = True
     if distill.cross_entropy:

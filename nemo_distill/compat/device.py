@@ -1,10 +1,62 @@
 """The device that training runs on here, and what it is told outside of any library."""
 
+import contextlib
 import ctypes
+import os
+from collections.abc import Iterator
 
 import torch
 
 from nemo_distill.run.ranks import keep_to_this_machine
+
+DETERMINISTIC = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # else products on several streams share one, and choose by what is free
+    "NCCL_ALGO": "Ring",  # the order of a tree's sums is NCCL's own affair
+    "NVTE_ALLOW_NONDETERMINISTIC_ALGO": "0",
+    "MAMBA_DETERMINISTIC": "1",
+    "CAUSAL_CONV1D_DETERMINISTIC": "1",
+}
+"""Variables by which libraries add up in one order; of cuBLAS, NCCL, Transformer Engine, mamba-ssm and causal-conv1d.
+(Megatron-LM names the same in its deterministic mode.)"""
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """While it is entered, what computes here adds up in one order, and an operation that cannot raises.
+
+    To be entered before the first product or collective of the process: libraries read their variables then.
+    """
+    before, flag = {name: os.environ.get(name) for name in DETERMINISTIC}, torch.are_deterministic_algorithms_enabled()
+    os.environ.update(DETERMINISTIC)
+    torch.use_deterministic_algorithms(True)
+    # torch would fill every tensor that it makes empty, so that reading one shows
+    filled, torch.utils.deterministic.fill_uninitialized_memory = (  # type: ignore[attr-defined]
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        False,
+    )
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(flag)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def name() -> str:
+    """What the device is called, by which its order of sums is known: a CPU by its number of threads as well."""
+    return torch.cuda.get_device_name() if on_gpu() else f"a CPU with torch.get_num_threads()={torch.get_num_threads()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of CUDA and NCCL; none without a GPU."""
+    if not on_gpu():
+        return {}
+    nccl = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+    return {"CUDA": torch.version.cuda or "", "NCCL": ".".join(map(str, nccl))}
 
 
 def on_gpu() -> bool:

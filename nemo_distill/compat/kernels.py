@@ -6,6 +6,7 @@ stand in for upstream's.
 
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Callable
 
@@ -35,6 +36,13 @@ def _recall_results(results: list[tuple]) -> None:
     for tuner, chosen in results:
         for key, config in chosen.items():
             tuner.cache.setdefault(key, config)
+
+
+def _keep_one_variant(tuners: list) -> None:
+    for tuner in tuners:
+        variants = sorted(tuner.configs, key=lambda one: (math.prod(one.kwargs.values()), str(one)))
+        tuner.configs = [variants[len(variants) // 2]]  # the smallest tile is slow, the largest may not fit
+        tuner.cache.clear()
 
 
 def _replace_norms(forward: Callable, backward: Callable) -> None:
@@ -94,4 +102,15 @@ AUTOTUNING = Change(
     mended=never,
     make=_recall_results,
 )
-CHANGES = (MIXER, NORMS, QUANTIZER, AUTOTUNING)
+ONE_VARIANT = Change(
+    name="one-variant-per-kernel",
+    changes=f"{_AUTOTUNER}.Autotuner.configs of mamba-ssm's kernels: one is left of each",
+    why="Triton chooses among variants by the clock, and they add up in different orders.",
+    upstream="none: a choice of ours (distill.deterministic); mamba-ssm does the same while it is imported",
+    versions="triton 3.6",
+    when="on request",
+    applies=lambda: "self.configs" in source_of(f"{_AUTOTUNER}:Autotuner"),
+    mended=never,
+    make=_keep_one_variant,
+)
+CHANGES = (MIXER, NORMS, QUANTIZER, AUTOTUNING, ONE_VARIANT)

@@ -113,6 +113,8 @@ class Distillation:
     """Tokens that the loss is taken on: a name in `settings.LOSS_ON`."""
     reset_at_documents: bool = False
     """Whether documents of a sequence are kept apart."""
+    deterministic: bool = False
+    """Whether everything adds up in one order."""
     fused_loss: bool
     """Whether the loss is taken from hidden states, chunk by chunk."""
     fused_kernels: bool

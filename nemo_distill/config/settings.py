@@ -255,6 +255,9 @@ class Distill:
     reset_at_documents: bool | None = None
     """Whether attention, convolution and Mamba's state begin anew at each document of a sequence, in teacher and
     student; in the study they go on."""
+    deterministic: bool | None = None
+    """Whether everything adds up in one order: the run repeated, or cut and resumed, is the same bit for bit on as many
+    GPUs of the same kind, for some speed."""
     fused_loss: bool | None = None
     """Whether the loss is taken from hidden states, chunk by chunk, rather than by NeMo from whole logits
     (`nemo_distill.kd`); the value is the same, the memory is not."""

@@ -25,5 +25,7 @@ class Options:
     otherwise in mamba-ssm's and Transformer Engine's."""
     fp8: str = "none"
     """Models whose matrix products are in FP8: a name in `settings.FP8`."""
+    deterministic: bool = False
+    """Whether everything adds up in one order, so that a training repeated is the same bit for bit."""
     reset_at_documents: bool = False
     """Whether documents of a sequence are kept apart (`nemotron_h.documents`)."""

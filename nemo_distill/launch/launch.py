@@ -19,6 +19,7 @@ from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import Executor
 from nemo_distill.outcome.show import print_outcome
 from nemo_distill.run.closing import print_done, print_next
+from nemo_distill.run.conditions import check_layouts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.provenance import redact
 from nemo_distill.run.secrets import secrets_within
@@ -88,6 +89,9 @@ def check(run: Run) -> None:
         for before in (run.specs[name] for name in goes_on_from):
             if before.done and (problem := why_not_resumable(before.name, before.folder)):
                 raise UserError(problem)
+        if not spec.done:
+            begun = {name: run.specs[name].folder for name in goes_on_from} | {spec.name: spec.folder}
+            check_layouts(run.facts.beside.layout, begun)
         if spec.done and (damaged := why_damaged(f"the output of {spec.name}", spec.folder)):
             raise UserError(damaged)
 

@@ -6,13 +6,14 @@ Config: `course` (fields of `train.course.Course`), `kd` (fields of `kd.options.
 `save_interval` (iterations between checkpoints inside the segment).
 Upstream: `import-teacher`, `prune`, `prepare`, `index` and, but for the first segment, the `distill-*` before.
 Output: `checkpoint/` (the backend's, optimizer included), `shape.json`, `losses.jsonl`; where documents were held out,
-`held_out.jsonl` (`nemo_distill.train.held_out`).
+`held_out.jsonl` (`nemo_distill.train.held_out`); of a deterministic training `deterministic.json` (`run.conditions`).
 
 A segment that was cut goes on from its newest complete checkpoint. Data order and learning rate belong to the whole
 course, so losses do not depend on where it was cut, and ranks share one batch, so they depend on their number by no
 more than the order of a sum.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from nemo_distill.config.division import check_layout
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.errors import UserError
+from nemo_distill.run.conditions import Conditions
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.run.step import why_not_resumable
 from nemo_distill.train.course import Course
@@ -59,7 +61,8 @@ def main(spec) -> None:
     newest, last = ranks.agree("newest", newest_checkpoint), checkpoint_of(spec.folder, spec.config["until"])
     if newest != last.name:
         before = spec.folder / newest if newest else _previous_segment(spec)
-        _train(spec, ranks, layout, course, resume_from=before)
+        with _order_of_sums(spec):
+            _train(spec, ranks, layout, course, resume_from=before)
     if ranks.first:
         found = complete_checkpoints(spec.folder)
         if not found or found[-1] != last:
@@ -69,22 +72,37 @@ def main(spec) -> None:
 
 
 def _previous_segment(spec) -> Path | None:
-    before = [folder for name, folder in spec.upstream.items() if name.startswith("distill")]
+    before = _segments_before(spec)
     assert len(before) == (spec.config["first"] > 0), spec.upstream
-    if before and (problem := why_not_resumable(before[0].parent.name, before[0])):
+    if not before:
+        return None
+    folder = spec.upstream[before[0]]
+    if problem := why_not_resumable(folder.parent.name, folder):
         raise UserError(problem)
-    return before[0] / "checkpoint" if before else None
+    return folder / "checkpoint"
+
+
+def _segments_before(spec) -> list[str]:
+    """Name of the segment that this one goes on from, if it does."""
+    return [name for name in spec.upstream if name.startswith("distill")]
+
+
+def _order_of_sums(spec) -> contextlib.AbstractContextManager[None]:
+    """While it is entered, whether sums have one order is as the step's config says."""
+    if not spec.config["kd"].get("deterministic"):
+        return contextlib.nullcontext()
+    from nemo_distill.compat import device
+
+    return device.deterministic()
 
 
 def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_from: Path | None) -> None:
     from nemo_distill import backends
-    from nemo_distill.compat.device import on_gpu
     from nemo_distill.config.blend import megatron_blend
     from nemo_distill.data.prepared import read_sources
     from nemo_distill.kd.options import Options
     from nemo_distill.steps import index
     from nemo_distill.track.follow import following
-    from nemo_distill.train.autotuning import Autotuning
     from nemo_distill.train.checkpoints import Checkpoints
     from nemo_distill.train.events import Listener
     from nemo_distill.train.health_gate import gate
@@ -99,7 +117,7 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
         logger.info("going on from %s", resume_from)
     logger.info("activation recomputation: %s", layout.recompute)
     listeners: list[Listener] = [
-        *([Autotuning(spec.runs / AUTOTUNING)] if on_gpu() else []),
+        *_kernels(spec, ranks, layout, versions=backend.versions()),
         LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
         gate(spec, ranks, sources=sources, resume_from=resume_from),
         *_held_out_log(spec, ranks, course, sources),
@@ -122,6 +140,29 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
     )
     with following(spec.runs, spec.beside.tracked if ranks.first else None):
         backend.train(training)
+
+
+def _kernels(spec, ranks: Ranks, layout: Parallelism, *, versions: dict[str, str]) -> list:
+    """The listener that sees to which variants of kernels compute; none where there are none.
+
+    Raises `UserError` where the training is to be equal bit for bit, and began under other conditions.
+    """
+    from nemo_distill.compat.device import on_gpu
+    from nemo_distill.train.autotuning import Autotuning
+    from nemo_distill.train.deterministic import Deterministic, conditions
+
+    if not spec.config["kd"].get("deterministic"):
+        return [Autotuning(spec.runs / AUTOTUNING)] if on_gpu() else []
+    here = conditions(layout, versions)
+
+    def compare() -> None:
+        folders = {spec.name: spec.folder, **{name: spec.upstream[name] for name in _segments_before(spec)}}
+        for name, folder in folders.items():
+            if begun := Conditions.read(folder):
+                here.check(begun, name)
+
+    ranks.agree("conditions", compare)
+    return [Deterministic(spec.folder, here)]
 
 
 def _held_out_log(spec, ranks: Ranks, course: Course, sources: dict[str, dict]) -> list:

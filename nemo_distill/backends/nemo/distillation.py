@@ -57,6 +57,9 @@ def distillation_model(
     contexts = [nl.io.load_context(checkpoint / "context", subpath="model") for checkpoint in (student, teacher)]
     # Megatron then adds up gradients and tokens over microbatches and ranks, and divides once.
     contexts[0].config.calculate_per_token_loss = options.per_token
+    for context in contexts if options.deterministic else ():
+        context.config.deterministic_mode = True  # embeddings of a part of the vocabulary, and attention's variants
+        context.config.cross_entropy_loss_fusion = False  # of a kernel that adds up in any order
     model = DistillationModel(
         contexts[0].config,
         contexts[1].config,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from nemo_distill.compat.kernels import AUTOTUNING, autotuners
+from nemo_distill.compat.kernels import AUTOTUNING, ONE_VARIANT, autotuners
 from nemo_distill.run.progress import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,14 @@ def remember(folder: Path) -> int:
     except OSError as error:
         logger.warning("the results of autotuning are not kept: %s", error)
     return len(chosen)
+
+
+def keep_one_variant() -> dict[str, str]:
+    """Leave every kernel one variant, the same in every process, in place of the fastest; returns it by kernel."""
+    every = tuners()
+    if every:
+        ONE_VARIANT.apply(list(every.values()))
+    return {name: str(tuner.configs[0]) for name, tuner in sorted(every.items())}
 
 
 def tuning_file(folder: Path) -> Path:

@@ -123,6 +123,27 @@ def test_a_training_is_told_of_documents_and_keeps_them_apart(world):
     assert len(made) == 3 and made[0] == pytest.approx(other[0], rel=0.5) and made[0] != other[0]
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_deterministic_training_repeated_or_cut_is_the_same_bit_for_bit(world, backend, ranks):
+    if torch.cuda.device_count() < ranks:
+        pytest.skip(f"needs {ranks} GPUs")
+    kd = {**segments.KD, "deterministic": True, "fp8": "both"}
+    steps = placed(
+        world,
+        segments.segment(f"distill-uncut-{ranks}", until=4, course=COURSE, kd=kd),
+        segments.segment(f"distill-again-{ranks}", until=4, course=COURSE, kd=kd, save_interval=3),
+        segments.segment(f"distill-cut-{ranks}", until=2, course=COURSE, kd=kd),
+        segments.segment(f"distill-on-{ranks}", first=2, until=4, after=f"distill-cut-{ranks}", course=COURSE, kd=kd),
+    )
+    for step in steps.values():
+        spread = {"ranks_per_node": ranks} if step.name.startswith("distill") else {}
+        segments.run(step, limits=LIMITS, **spread)
+    uncut, again, cut, on = (steps[f"distill-{name}-{ranks}"] for name in ("uncut", "again", "cut", "on"))
+    assert segments.losses(uncut) == segments.losses(again) == segments.losses(cut) + segments.losses(on)
+    states = [backend.read(spec.folder / "checkpoint") for spec in (uncut, again, on)]
+    assert all(torch.equal(states[0][name], state[name]) for state in states[1:] for name in state)
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
     """Data parallel and, from its checkpoint, tensor parallel; beside it tensor parallel in FP8, and of documents."""

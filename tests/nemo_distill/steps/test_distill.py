@@ -1,5 +1,6 @@
 """Distillation as it runs: real steps in real processes, cut at milestones, killed and resumed."""
 
+import dataclasses
 import json
 import signal
 import time
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from nemo_distill import backends
+from nemo_distill.run.conditions import FILE, Conditions
 from nemo_distill.run.step import SUCCESS, Spec
 from nemo_distill.steps import index
 from nemo_distill.train.losses import read_losses
@@ -29,6 +31,7 @@ from tests.nemo_distill.segments import (
 )
 
 pytestmark = pytest.mark.slow
+STEADY = {**KD, "deterministic": True}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,9 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-1", until=CUT),
         segment("distill-2", first=CUT, after="distill-1"),
         segment("distill-killed", save_interval=2),
+        segment("distill-steady", until=2, kd=STEADY),
+        segment("distill-steady-1", until=1, kd=STEADY),
+        segment("distill-steady-2", first=1, until=2, after="distill-steady-1", kd=STEADY),
         segment("distill-again", until=CUT, save_interval=4),  # a name and a folder of its own
         segment("distill-nemo", until=CUT, kd={**KD, "fused_loss": False, "fused_kernels": False}),
         segment("distill-fresh", until=CUT, save_interval=5),
@@ -75,6 +81,21 @@ def test_a_segment_that_is_forked_is_bit_for_bit_the_one_of_a_process_of_its_own
 
 def test_a_run_cut_at_a_milestone_has_the_losses_and_learning_rates_of_the_uncut_one(specs, whole):
     assert losses(specs["distill-1"]) + losses(specs["distill-2"]) == whole
+
+
+def test_a_deterministic_run_goes_on_bit_for_bit_under_what_it_began_with_and_nothing_else(specs):
+    uncut, before, after = (specs[f"distill-steady{part}"] for part in ("", "-1", "-2"))
+    run_all([uncut], [before])
+    begun = Conditions.read(before.folder)
+    after.folder.mkdir(parents=True, exist_ok=True)
+    dataclasses.replace(begun, device="NVIDIA H200").write(after.folder)  # as if it had been cut there
+    codes, output = ended(start(after))
+    assert codes == [1] and "distill-steady-2 began on NVIDIA H200, and here is a CPU" in output
+    (after.folder / FILE).unlink()
+    run(after)
+    assert losses(before) + losses(after) == losses(uncut)
+    states = [backends.get().read(spec.folder / "checkpoint") for spec in (uncut, after)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_every_segment_reads_the_indices_that_were_built_beforehand(specs, whole):
