@@ -55,7 +55,7 @@ def versions() -> dict[str, str]:
     """Versions of CUDA and NCCL; none without a GPU."""
     if not on_gpu():
         return {}
-    nccl = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+    nccl = torch.cuda.nccl.version()
     return {"CUDA": torch.version.cuda or "", "NCCL": ".".join(map(str, nccl))}
 
 
