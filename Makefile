@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Two commands set everything up: `make demo` runs the main job, `make test` passes the
 # tests. `make check` is for every change before it is committed, `make docs` builds the site.
-# PYTHON says which interpreter (3.11 or 3.12), VENV where the environment lies.
+# PYTHON says which interpreter (3.11 or 3.12), VENV where the environment lies, TORCH which build of torch (cpu or cuda).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +13,7 @@ ifneq ($(words $(VENV)),1)
 $(error VENV='$(VENV)' is no one name: the environment cannot be in a folder with a space, though the checkout can)
 endif
 DOCS_VENV ?= $(VENV)-docs
+AUDIT_VENV ?= $(VENV)-audit
 
 # What `make check` leaves to `make test`: what starts clusters, launches, ranks, servers or browsers, or takes long.
 LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.py \
@@ -34,7 +35,7 @@ CLUSTER := tests/evaluator/harness tests/evaluator/suites tests/nemo_distill/lau
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-training test-cluster test-others check lint types layers fast docs setup lock clean
+.PHONY: help demo test test-training test-cluster test-others check lint types layers fast docs setup lock audit clean
 
 help:  ## what there is to make
 	@echo "nemo-distill: make TARGET, with PYTHON=... another interpreter (3.11 or 3.12), VENV=... another environment"
@@ -59,19 +60,18 @@ test-others: setup
 
 setup: $(VENV)/.ready  ## the environment, once: 3 GB of packages, a few minutes
 
+# The package itself is built by the setuptools of the lock.
 $(VENV)/.ready: $(VENV)/.locked pyproject.toml
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	@touch $@
 
-# torch goes first: pip takes the build that it finds for this machine, and the lock names no CUDA package. The lock
-# holds all the rest, so nothing is left to be resolved.
-$(VENV)/.locked: requirements/lock.txt
+# Every file is checked against the hashes of the locks, and the locks hold all, so nothing is left to be resolved.
+$(VENV)/.locked: requirements/install.sh requirements/lock.txt requirements/torch-cpu.txt requirements/torch-cuda.txt \
+		requirements/build.txt requirements/source.txt
 	@bash requirements/needs.sh "$(PYTHON)" "$(VENV)"
 	@echo "Setting up $(VENV), once: 3 GB of packages, a few minutes."
-	"$(PYTHON)" -m venv --clear "$(VENV)"
-	$(BIN)/python -m pip install -qq torch==2.13.0
-	$(BIN)/python -m pip install -qq --no-deps --requirement requirements/lock.txt
+	bash requirements/install.sh "$(PYTHON)" "$(VENV)" $(TORCH)
 	@touch $@
 
 # In two jobs, whose output is not mixed.
@@ -101,19 +101,22 @@ docs: $(DOCS_VENV)/.ready  ## the site, strictly, into build/site
 # Docstrings are read, not imported, so none of what the code needs is installed.
 $(DOCS_VENV)/.ready: requirements/docs.txt
 	"$(PYTHON)" -m venv --clear "$(DOCS_VENV)"
-	$(DOCS_VENV)/bin/python -m pip install -qq --no-deps --requirement requirements/docs.txt
+	$(DOCS_VENV)/bin/python -m pip install -qq --no-deps --require-hashes --only-binary :all: --requirement requirements/docs.txt
 	@touch $@
 
-# Needs uv. Every package is locked at one version for both Pythons, so the markers say nothing: should a package ever
-# need two, pip refuses the file for naming it twice.
-UV ?= uv
-COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --upgrade \
-	--excludes requirements/excludes.txt --annotation-style line --custom-compile-command 'make lock'
-PLAIN := sed -E -e 's/ ; [^\#]+( \#|$$)/ \1/' -e 's/,? -c [^ ,]+//' -e 's/via, /via /' -e 's/ +(\# via)?$$//'
+audit: $(AUDIT_VENV)/.ready  ## known vulnerabilities of the locked versions; DATABASE=all.zip where OSV cannot be asked
+	$(AUDIT_VENV)/bin/python requirements/audit.py $(filter-out %excludes.txt,$(wildcard requirements/*.txt)) $(DATABASE:%=--database "%")
 
-lock:  ## requirements/*.txt anew, from pyproject.toml; needs uv
-	$(COMPILE) pyproject.toml --extra test --extra dev --extra harnesses | $(PLAIN) > requirements/lock.txt
-	$(COMPILE) --group docs | $(PLAIN) > requirements/docs.txt
+$(AUDIT_VENV)/.ready: requirements/audit.txt
+	"$(PYTHON)" -m venv --clear "$(AUDIT_VENV)"
+	$(AUDIT_VENV)/bin/python -m pip install -qq --no-deps --require-hashes --only-binary :all: --requirement requirements/audit.txt
+	@touch $@
+
+UV ?= uv
+UPGRADE ?= --upgrade
+
+lock:  ## requirements/*.txt anew, from pyproject.toml; needs uv, and UPGRADE= keeps what versions it can
+	bash requirements/lock.sh "$(UV)" $(UPGRADE)
 
 clean:  ## remove the environments and build/; runs stay (nemo-run clean is for those)
-	rm -rf "$(VENV)" "$(DOCS_VENV)" build
+	rm -rf "$(VENV)" "$(DOCS_VENV)" "$(AUDIT_VENV)" build

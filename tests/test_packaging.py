@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 import venv
 from pathlib import Path
 
@@ -29,14 +28,6 @@ HEAVY = {"torch", "nemo", "megatron", "modelopt", "transformers", "nemo_evaluato
 
 def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def locked(name: str) -> dict[str, str]:
-    lines = (ROOT / "requirements" / name).read_text().splitlines()
-    pins = [line.split()[0].split("==") for line in lines if line and not line.startswith("#")]
-    assert all(len(pin) == 2 for pin in pins)
-    assert len({name for name, _ in pins}) == len(pins)
-    return dict(pins)
 
 
 def declared(extra: str | None = None) -> dict[str, str]:
@@ -141,25 +132,6 @@ def test_every_package_that_is_imported_is_declared():
                 if name not in sys.stdlib_module_names and not ours and not known:
                     missing.add(f"{path.relative_to(ROOT)} imports {name}")
     assert missing == set()
-
-
-def test_the_lock_holds_every_requirement_no_cuda_package_and_no_host():
-    pins = locked("lock.txt")
-    assert set().union(*map(declared, (None, "test", "dev", "harnesses"))) <= set(pins)
-    assert not {name for name in pins if re.match(r"triton|cuda-toolkit|nvidia-(cu|nc|nv)", name)}
-    assert "://" not in (ROOT / "requirements" / "lock.txt").read_text()
-
-
-def test_the_sites_lock_holds_what_the_site_needs_and_not_torch():
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    pins = locked("docs.txt")
-    assert {normalised(re.match(r"[\w.-]+", requirement)[0]) for requirement in groups["docs"]} <= set(pins)
-    assert "torch" not in pins
-    assert "://" not in (ROOT / "requirements" / "docs.txt").read_text()
-
-
-def test_torch_is_installed_first_in_the_version_of_the_lock():
-    assert f"torch=={locked('lock.txt')['torch']}" in (ROOT / "Makefile").read_text()
 
 
 def set_up(*words: str, path: str | None = None, **variables: str) -> subprocess.CompletedProcess:
