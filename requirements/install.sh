@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes an environment of the locks, whose every file has to have a hash that they name: install.sh PYTHON FOLDER [TORCH].
-# TORCH is the build of torch, cpu or cuda: one that is not said is cpu where pip finds that build, else cuda.
+# TORCH is the build of torch: cpu, cuda, or gpu, the environment in which figures on GPUs were measured, which builds
+# extensions and needs nvcc of CUDA 13. One that is not said is cpu where pip finds that build, else cuda.
 set -euo pipefail
 python=$1 folder=$2 torch=${3:-}
 locks=$(dirname -- "${BASH_SOURCE[0]}")
@@ -9,6 +10,14 @@ install() { # BIN ARGUMENT...
     "$1/python" -m pip install -qq --no-deps --require-hashes "${@:2}"
 }
 
+if [ -n "$torch" ] && [ ! -f "$locks/torch-$torch.txt" ]; then
+    echo "There is no build of torch called '$torch': say TORCH=cpu, TORCH=cuda or TORCH=gpu." >&2
+    exit 2
+fi
+if [ "$torch" = gpu ] && ! command -v "${CUDA_HOME:+$CUDA_HOME/bin/}nvcc" >/dev/null; then
+    echo "TORCH=gpu compiles extensions, and there is no nvcc: take an image with CUDA 13's compiler, or set CUDA_HOME." >&2
+    exit 2
+fi
 "$python" -m venv --clear "$folder"
 if [ -z "$torch" ]; then
     torch=cpu
@@ -19,17 +28,30 @@ if [ -z "$torch" ]; then
     fi
     echo "torch: the build for $torch."
 fi
-[ -f "$locks/torch-$torch.txt" ] || { echo "There is no build of torch called '$torch': say TORCH=cpu or TORCH=cuda." >&2; exit 2; }
-# First: what the whole lock says of torch is met by either build, and it names no package of CUDA's.
+# First: no other lock names a package of CUDA's, and what the whole lock says of torch is met by cpu and cuda.
 install "$folder/bin" --only-binary :all: --requirement "$locks/torch-$torch.txt"
 
-# What has no wheel is built where nothing else is: by the locked setuptools, which fetches nothing.
-"$python" -m venv --clear "$folder/.build"
-install "$folder/.build/bin" --only-binary :all: --requirement "$locks/build.txt"
-"$folder/.build/bin/python" -m pip wheel -qq --no-deps --require-hashes --no-build-isolation --use-pep517 \
-    --wheel-dir "$folder/.build/wheels" --requirement "$locks/source.txt"
-sed -nE 's/^([^ #]+==[^ ]+).*/\1/p' "$locks/source.txt" > "$folder/.build/names"
-"$folder/bin/python" -m pip install -qq --no-deps --no-index --find-links "$folder/.build/wheels" --requirement "$folder/.build/names"
+# What has no wheel is built where nothing else is: by the locked tools, which fetch nothing.
+build=$folder/.build
+"$python" -m venv --clear "$build"
+install "$build/bin" --only-binary :all: --requirement "$locks/build.txt"
+sources=("$locks/source.txt")
+if [ "$torch" = gpu ]; then
+    sources+=("$locks/source-gpu.txt")
+    # They compile against torch, and would rather fetch what others compiled. Of mamba-ssm its Triton kernels are used.
+    "$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+        > "$("$build/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
+    export CAUSAL_CONV1D_FORCE_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
+    export NVTE_PYTORCH_FORCE_BUILD=TRUE NVTE_NO_LOCAL_VERSION=1
+fi
+PATH=$(realpath -- "$build/bin"):$PATH "$build/bin/python" -m pip wheel -qq --no-deps --require-hashes \
+    --no-build-isolation --use-pep517 --wheel-dir "$build/wheels" "${sources[@]/#/--requirement=}"
+sed -nE 's/^([^ #]+==[^ ]+).*/\1/p' "${sources[@]}" > "$build/names"
+"$folder/bin/python" -m pip install -qq --no-deps --no-index --find-links "$build/wheels" --requirement "$build/names"
 
+if [ "$torch" = gpu ]; then
+    sed '/^torch==/,/# via/d' "$locks/lock.txt" > "$build/lock.txt"
+    locks=$build
+fi
 install "$folder/bin" --only-binary :all: --requirement "$locks/lock.txt"
-rm -rf "$folder/.build"
+rm -rf "$build"

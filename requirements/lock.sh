@@ -13,7 +13,8 @@ lock() { # FILE ARGUMENT...
     shift
     "$uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
         --annotation-style line --custom-compile-command 'make lock' --output-file "$file" "$@" "${upgrade[@]}"
-    sed -E -i -e 's/ ; [^\\]*\\$/ \\/' -e 's/-c [^ ,]+(, )?//' -e 's/via, /via /' -e 's/, $//' -e '/^ *# via ?$/d' "$file"
+    sed -E -i -e 's/ ; [^\\]*\\$/ \\/' -e 's/-c [^ ,]+(, )?//' -e 's/via, /via /' -e 's/, $//' -e '/^ *# via ?$/d' \
+        -e '/^$/,$d' "$file"  # behind an empty line: what was left out
 }
 
 upgrade=("$@")
@@ -23,6 +24,15 @@ lock audit.txt - <<<'pip-audit>=2.9'
 
 # The rest follows what is in the lock.
 upgrade=()
-lock torch-cuda.txt --constraint $folder/lock.txt - <<<"torch==$(sed -nE 's/^torch==([^ ]+) .*/\1/p' $folder/lock.txt)"
-lock build.txt --constraint $folder/lock.txt - <<<'setuptools'
+pins=$(sed -nE 's/^([a-z0-9-]+==[^ ]+) .*/\1/p' $folder/lock.txt)
+lock torch-cuda.txt --constraint $folder/lock.txt - <<<"$(grep '^torch==' <<<"$pins")"
+lock build.txt --constraint $folder/lock.txt $folder/build.in
 lock source.txt --constraint $folder/lock.txt --no-deps $folder/source.in
+
+# Of the environment of GPUs what is not as in the lock: wheels, then sources.
+others=$(mktemp)
+trap 'rm "$others"' EXIT
+grep -v '^torch==' <<<"$pins" > "$others"
+lock torch-gpu.txt --constraint "$others" pyproject.toml --extra gpu $folder/gpu.in \
+    $(sed -E 's/^([^=]+)==.*/--no-emit-package \1/' "$others" <(grep -v '^#' $folder/source-gpu.in))
+lock source-gpu.txt --no-deps $folder/source-gpu.in

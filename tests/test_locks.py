@@ -82,8 +82,7 @@ def test_the_lock_names_no_package_of_cuda_so_that_either_build_of_torch_meets_i
 @pytest.mark.parametrize("name", ["torch-cuda.txt", "build.txt", "source.txt"])
 def test_a_lock_beside_the_lock_says_the_same_of_what_both_have(name):
     locked = pins("lock.txt")
-    other = {package for package, pin in pins(name).items() if locked.get(package) != pin}
-    assert not {package for package in other if not CUDA.match(package)}
+    assert {package: pin for package, pin in pins(name).items() if locked.get(package, pin) != pin} == {}
 
 
 def wheel(folder: Path, name: str, content: str = "") -> str:
@@ -193,3 +192,58 @@ def test_a_database_that_cannot_be_read_is_no_clean_audit(tmp_path):
     for database in (tmp_path / "all.zip", tmp_path / "none.zip"):
         done = subprocess.run([*command, str(database)], capture_output=True, text=True)
         assert done.returncode == 2 and done.stderr.startswith("The audit cannot read what it was given: ")
+
+
+def steps(dockerfile: str) -> list[tuple[str, str]]:
+    """Instruction and words of each step of a Dockerfile, without comments and line ends."""
+    lines = (line for line in dockerfile.splitlines() if not line.lstrip().startswith("#"))
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line]
+
+
+def test_the_container_is_the_environment_of_the_locks():
+    """As far as can be seen without building it: it names what the locks name, takes all else from them, and its shell
+    steps are shell."""
+    made = steps((ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"))
+    assert [word for word, _ in made[:2]] == ["ARG", "FROM"]
+    copied = {name for word, rest in made if word == "COPY" for name in rest.split()[:-1]}
+    assert copied and not [name for name in copied if not (ROOT / name).exists()]
+    shell = [rest for word, rest in made if word == "RUN"]
+    for step in shell:
+        assert subprocess.run(["bash", "-n", "-c", step], capture_output=True).returncode == 0, step
+    assert "bash requirements/install.sh python3.12 /opt/environment gpu" in shell
+
+    named = dict(re.findall(r"([a-z0-9-]+)==([^\s]+)", " ".join(shell)))
+    locked = {**pins("lock.txt"), **pins("torch-gpu.txt"), **pins("source-gpu.txt")}
+    assert named == {name: locked[name].version for name in named}
+    figures = {
+        "torch",
+        "triton",
+        "transformer-engine",
+        "mamba-ssm",
+        "causal-conv1d",
+        "megatron-core",
+        "nvidia-modelopt",
+    }
+    assert figures <= set(named)
+    fetching = [step for step in shell if re.search(r"\bpip (install|download|wheel)\b", step)]
+    assert all("--no-index" in step or "--editable ." in step for step in fetching)
+    assert not re.search(r"curl|wget|git clone|://", " ".join(shell))
+
+
+def test_what_the_gpu_extra_declares_is_what_is_locked_for_gpus():
+    locked = {**pins("lock.txt"), **pins("torch-gpu.txt"), **pins("source-gpu.txt")}
+    both = {requirement.name: requirement for requirement in (*declared(), *declared("gpu"))}
+    for name in ("torch", *(requirement.name for requirement in declared("gpu"))):
+        assert locked[plain(name)].version in both[name].specifier, name
+    assert pins("lock.txt")["torch"].version in both["torch"].specifier
+    # Of each package but torch, one version: the locks are installed one over the other.
+    assert {*pins("torch-gpu.txt"), *pins("source-gpu.txt")} & {*pins("lock.txt")} == {"torch"}
+
+
+@pytest.mark.parametrize("name", ["torch", "transformer-engine", "mamba-ssm", "causal-conv1d"])
+def test_the_cards_name_the_versions_that_are_locked_for_gpus(name):
+    cards = " ".join((ROOT / "docs" / "verification.md").read_text(encoding="utf-8").split())
+    machine = re.search(r"\*\*G\*\* (.*?)\*\*S\*\*", cards)[1].lower().replace(" ", "-")
+    locked = {**pins("torch-gpu.txt"), **pins("source-gpu.txt")}
+    assert f"{name}-{locked[name].version}" in machine

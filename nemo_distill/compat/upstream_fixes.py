@@ -3,6 +3,7 @@
 import importlib.util
 from typing import Any
 
+import numpy
 import torch
 
 from nemo_distill.compat.changes import Change, find, never, source_of, wrap
@@ -11,6 +12,9 @@ _LLAMA_TOKENIZER = "transformers.models.llama.tokenization_llama_fast"
 _OPTIMIZER = "megatron.core.optimizer.distrib_optimizer:DistributedOptimizer"
 _STATE = "sharded_param_state_fully_reshardable"
 _STACK = "megatron.core.ssm.mamba_block"
+_NAMED_PRODUCT = tuple(
+    f"megatron.core.dist_checkpointing.{name}" for name in ("exchange_utils", "mapping", "validation")
+)
 
 
 def _has_transformer_engine() -> bool:
@@ -66,6 +70,10 @@ def _register_mode(mode: type) -> None:
     for registry in _mode_registries():
         if mode().name not in registry:
             registry.register_mode(mode)
+
+
+def _name_product() -> None:
+    numpy.product = numpy.prod  # type: ignore[attr-defined]
 
 
 def _count_no_padding(original, optimizer, *args, **kwargs):
@@ -138,6 +146,20 @@ OPTIMIZER_STATE = Change(
     mended=lambda: bool(source_of(f"{_OPTIMIZER}.{_STATE}")),
     make=lambda: wrap(find(_OPTIMIZER), _STATE, _count_no_padding),
 )
+NUMPY_PRODUCT = Change(
+    name="numpy-product",
+    changes="numpy.product",
+    why="Saving and loading over several ranks calls `numpy.product`, a name that numpy 2 has not: it is `numpy.prod`. "
+    "The locks have numpy 1.26; an image may bring another.",
+    upstream="none: megatron.core.dist_checkpointing of megatron-core, which asks for numpy below 2",
+    versions="megatron-core 0.15.3 with numpy 2",
+    when="always",
+    applies=lambda: (
+        not hasattr(numpy, "product") and any(".product(" in source_of(module) for module in _NAMED_PRODUCT)
+    ),
+    mended=lambda: hasattr(numpy, "product") or all(source_of(module) for module in _NAMED_PRODUCT),
+    make=_name_product,
+)
 PRUNING_MODE = Change(
     name="pruning-mode",
     changes="modelopt: a mode of ours is registered with NASModeRegistry and PruneModeRegistry",
@@ -149,4 +171,4 @@ PRUNING_MODE = Change(
     mended=never,
     make=_register_mode,
 )
-CHANGES = (FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE, PRUNING_MODE)
+CHANGES = (FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE, NUMPY_PRODUCT, PRUNING_MODE)

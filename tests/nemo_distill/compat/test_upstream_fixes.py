@@ -1,9 +1,10 @@
 """What is mended in Megatron, against what it would do."""
 
+import numpy
 import pytest
 import torch
 
-from nemo_distill.compat import upstream_fixes
+from nemo_distill.compat import changes, upstream_fixes
 from nemo_distill.compat.changes import changes_made, find
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.model import Runtime
@@ -61,3 +62,20 @@ def test_the_state_of_the_optimizer_is_corrected_only_while_upstream_takes_it_fr
     assert not change.applies() and not change.mended()
     with pytest.raises(UserError, match="'optimizer-state' to megatron.core.optimizer.distrib_optimizer.Distributed"):
         change.check()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*product.*:DeprecationWarning")
+def test_shards_are_counted_where_numpy_has_no_product(backend, monkeypatch):
+    from megatron.core.dist_checkpointing.exchange_utils import _shard_size
+    from megatron.core.dist_checkpointing.mapping import ShardedTensor
+
+    change = upstream_fixes.NUMPY_PRODUCT
+    shard = ShardedTensor.from_rank_offsets("weight", torch.zeros(3, 4), (0, 0, 2))
+    assert not change.applies() and change.mended(), "numpy 1.26 has it"
+    monkeypatch.delattr(numpy, "product")  # as numpy 2 does
+    with pytest.raises(AttributeError, match="product"):
+        _shard_size(shard)
+    assert change.applies()
+    monkeypatch.setattr(changes, "_made", {})
+    assert change.apply() and _shard_size(shard) == 3 * 4 * 4
