@@ -1,74 +1,245 @@
 """Says in sentences what a comparison of runs comes to: which blend to take, where to stop, what is open.
 
-advice(judgement)[0]                    # "Take 30pre_70post_v3 or 30pre_70post_v1v3. Stop at 60B: ..."
+summary(judgement).sentence             # "Take 30pre_70post_v3 or 30pre_70post_v1v3, not distinguishable; stop at 80B."
 standing_text(standing)                 # "pt_v1v2 is better than pre_sft_v1 (+9.2 ± 2.6)."
+
+A run by itself, `run_summary`, and the published study have a `Summary` of the same parts: page, Markdown and terminal
+begin with it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from evaluator.results.run import AVERAGE
+from evaluator.results.run import AVERAGE, Report
 from evaluator.stats.variance import Part, half_width
-from evaluator.text import change_text, joined, p_text
+from evaluator.text import change_text, joined, p_text, score_text
 from evaluator.verdicts.contrasts import LEVEL, OPEN, SUSPECT, Contrast
 from evaluator.verdicts.judge import Judgement, Standing
+from evaluator.verdicts.needed import runs_needed
+from evaluator.verdicts.seeds import SEED_SD
+from evaluator.verdicts.stopping import StoppingPoint
+
+TIED = "not distinguishable"
+"""What blends are that show no significant difference, in few words."""
 
 
-def advice(judgement: Judgement) -> list[str]:
-    """Which blend to take, another seed included, and where to stop it, in a sentence; then what is behind it."""
-    first = judgement.first
-    leader = first.leader
-    doubtful = [one.other for one in first.level if one.verdict == SUSPECT]
-    level = [one.other for one in (*first.equal, *first.above_in_answers, *first.level) if one.other not in doubtful]
-    above = [one.other for one in first.above]
-    if above:
-        take = f"Take {joined([leader, *level], 'or')}{', which are not told apart' if level else ''}"
+RESTS, OPEN_POINT = "What this rests on", "What would decide more"
+"""Names of points of a summary."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a page says first."""
+
+    sentence: str
+    """What to do, in a sentence."""
+    points: tuple[tuple[str, str], ...]
+    """Name and text of each thing that the sentence rests on, and of what is open."""
+
+
+def summary(judgement: Judgement) -> Summary:
+    """Which blend to take and where to stop it; both verdicts, what they rest on, and what would close what is open."""
+    points = [
+        ("Another seed included", _seed_text(judgement)),
+        ("In these answers alone", _answers_text(judgement)),
+        (RESTS, rests_text(judgement)),
+        (OPEN_POINT, open_text(judgement)),
+    ]
+    return Summary(sentence(judgement), tuple((name, text) for name, text in points if text))
+
+
+def run_summary(report: Report, stop: StoppingPoint) -> Summary:
+    """Where to stop a run by itself, what came of it, and what one run cannot say."""
+    last, share = report.milestones[-1], report.recovered(stop.row)
+    won = f"{100 * share:.0f}% of the gap to the teacher is recovered there" if share is not None else ""
+    title = stop.row.title
+    if not any(row.average.mean for row in report.milestones):
+        said, won = "Nothing to decide by: every score is 0", ""
+    elif stop.alone:
+        said = f"{title} is the only milestone"
+    elif stop.shown:
+        said = f"Stop at {title}: less than {margin_text(stop.margin)} is lost by it"
     else:
-        take = f"No blend is shown to be better than another; {leader} has the highest Average"
-    said = [f"{take}. {stop_text(judgement, leader)}"]
-    if above:
-        others = f"; from {joined(level)} it shows no significant difference" if level else ""
-        said.append(f"{leader} has the highest Average, above {joined(above)}, another seed included{others}.")
-    elif level:
-        said.append(f"Another seed included, none is significantly below {leader}.")
+        said = f"Train to {title}: nothing earlier is shown to be as good"
+    error = (last.average.stderr**2 + SEED_SD**2) ** 0.5
+    points = (
+        ("In these answers alone", f"At {last.title} tokens the student has {score_text(last.average)} on average."),
+        (
+            "Another seed included",
+            f"{100 * last.average.mean:.1f} ± {100 * error:.1f}: another training seed is assumed to move it by "
+            f"{100 * SEED_SD:g} points (standard deviation), for this is one run.",
+        ),
+        ("Where to stop", stop.text),
+        (
+            OPEN_POINT,
+            "Whether the blend is a good one, only another blend beside it can say: nemo-run report RUN OTHER.",
+        ),
+    )
+    return Summary("; ".join(filter(None, (said, won))) + ".", points)
+
+
+def sentence(judgement: Judgement) -> str:
+    """Which blend to take, another seed included, and where to stop it."""
+    taken = to_take(judgement)
+    stops = _stops(judgement, taken)
+    if judgement.first.above:
+        return f"Take {joined(taken, 'or')}{f', {TIED}' if len(taken) > 1 else ''}; {stops}."
+    return f"No blend is shown to be better than another: take {joined(taken, 'or')}; {stops}."
+
+
+def to_take(judgement: Judgement) -> list[str]:
+    """The blend with the highest Average and those that are not significantly below it, another seed included."""
+    first = judgement.first
+    return [first.leader, *(one.other for one in _level(first))]
+
+
+def _level(first: Standing) -> list[Contrast]:
+    """Differences from the blends that the leader is not significantly above, without those not to be believed."""
+    found = [one for one in (*first.equal, *first.above_in_answers, *first.level) if one.verdict != SUSPECT]
+    return sorted(found, key=lambda one: one.difference.mean)
+
+
+def _seed_text(judgement: Judgement) -> str:
+    first = judgement.first
+    level, parts = _level(first), []
+    if first.equal:
+        parts.append(f"equals {joined([one.other for one in first.equal])}")
+    if first.above:
+        parts.append(f"is better than {_listed(first.above)}")
+    if level := [one for one in level if one not in first.equal]:
+        parts.append(f"shows no significant difference from {_listed(level)}")
+    text = f"{first.leader}, which has the highest Average, {joined(parts)}." if parts else ""
+    if doubtful := [one.other for one in first.level if one.verdict == SUSPECT]:
+        text += f" Nothing is said of {joined(doubtful)}: a score there may be of an evaluation that failed."
+    return text
+
+
+def _answers_text(judgement: Judgement) -> str:
+    first = judgement.first
     if first.above_in_answers:
-        also = joined([one.other for one in first.above_in_answers])
-        said.append(f"In these answers alone {leader} is better than {also}: another seed may undo that.")
-    if doubtful:
-        said.append(f"Nothing is said of {joined(doubtful)}: a score there may be of an evaluation that failed.")
-    return said
+        return f"{first.leader} is also better than {_listed(first.above_in_answers)}: another seed may undo that."
+    if first.above:
+        return "No blend but those is shown to be lower."
+    return "Nothing more is shown."
 
 
 def rests_text(judgement: Judgement) -> str:
     """What the verdict that includes another seed rests on, and which differences could have stood."""
-    at = judgement.title(judgement.last_common)
-    pairs = [one for one in judgement.between if one.at == at and one.column == AVERAGE and one.another_seed]
-    least = sorted(one.another_seed.least for one in pairs if one.another_seed)
-    answers = sorted(half_width([Part(one.difference.stderr**2)], LEVEL / len(pairs)) for one in pairs)
-    middle = len(pairs) // 2
+    seed, answers = _least(judgement)
     return (
-        f"{judgement.scatters.text} Two Averages differ significantly here from about {100 * least[middle]:.1f} points "
-        f"on; in these answers alone, from {100 * answers[middle]:.1f}."
+        f"{judgement.scatters.text} Two Averages differ significantly here from about {seed:.1f} points on; in these "
+        f"answers alone, from {answers:.1f}."
     )
 
 
-def stop_text(judgement: Judgement, name: str) -> str:
-    """Where to stop a blend, in a sentence."""
-    stop = judgement.stop(name)
-    if stop.alone:
-        return f"{name} has one milestone only, {stop.row.title}."
-    margin = f"{100 * stop.margin:g} point{'s' * (100 * stop.margin != 1)}"
-    if stop.shown:
-        return (
-            f"Stop {name} at {stop.row.title}: less than {margin} is lost, {100 * stop.saved:.0f}% of the tokens saved."
+def rests_short(judgement: Judgement) -> str:
+    """The same in a line or two, for a terminal."""
+    seed, answers = _least(judgement)
+    return (
+        f"{judgement.scatters.short} Averages differ significantly from about {seed:.1f} points on, in these answers "
+        f"alone from {answers:.1f}."
+    )
+
+
+def _least(judgement: Judgement) -> tuple[float, float]:
+    """Points from which half the pairs' Averages would differ significantly: another seed included, and without."""
+    pairs = _pairs(judgement)
+    least = sorted(one.another_seed.least for one in pairs if one.another_seed)
+    answers = sorted(half_width([Part(one.difference.stderr**2)], LEVEL / len(pairs)) for one in pairs)
+    return 100 * least[len(pairs) // 2], 100 * answers[len(pairs) // 2]
+
+
+def open_text(judgement: Judgement) -> str:
+    """What it would take to decide between the leader and those that are not significantly below it."""
+    wanted, tiny = _wanted(judgement)
+    leader, said = judgement.first.leader, []
+    if wanted:
+        listed = "; ".join(f"{_range(*runs)} for {one.other}" for one, runs in wanted)
+        said.append(
+            f"If a difference from {leader} is real, it is found four times in five by at least so many runs of each "
+            f"of the two, under seeds of their own: {listed}."
         )
-    return f"Train {name} to {stop.row.title}: nothing earlier is shown to be within {margin} of it."
+    if tiny:
+        said.append(f"The difference from {joined(tiny)} is too small to ask more about: take the cheaper one.")
+    return " ".join(said)
+
+
+def open_short(judgement: Judgement) -> str:
+    """The same in a line, for a terminal; empty where nothing is open."""
+    wanted, tiny = _wanted(judgement)
+    listed = [f"{_range(*runs)} runs of each for {one.other}" for one, runs in wanted]
+    if tiny:
+        listed.append(f"too small to ask for {joined(tiny)}")
+    return f"To decide more: {'; '.join(listed)}." if listed else ""
+
+
+def _wanted(judgement: Judgement) -> tuple[list[tuple[Contrast, tuple[int, int]]], list[str]]:
+    """Differences that are open with the runs that would decide them, fewest and most; and blends too near for that."""
+    pairs, wanted, tiny = len(_pairs(judgement)), [], []
+    for one in _level(judgement.first):
+        runs = None if one.is_tie else runs_needed(one, judgement.scatters, pairs=pairs)
+        if runs:
+            wanted.append((one, (runs.fewest, runs.most)))
+        else:
+            tiny.append(one.other)
+    return wanted, tiny
+
+
+def end_text(stop: StoppingPoint) -> str:
+    """Where a blend ends, in three words."""
+    return f"stop at {stop.row.title}" if stop.shown else f"train to {stop.row.title}"
+
+
+def stop_reason(stop: StoppingPoint) -> str:
+    """Why a blend is stopped where it is, in a table beside the numbers."""
+    said = []
+    if stop.alone:
+        said.append("the only milestone")
+    elif stop.shown:
+        said.append(f"first shown to be within {margin_text(stop.margin)}")
+    else:
+        said.append(f"nothing earlier shown to be within {margin_text(stop.margin)}")
+    if fallen := [one.row.title for one in stop.candidates if one.fallen]:
+        said.append(f"after it the Average falls ({', '.join(fallen)})")
+    if stop.last and not stop.alone:
+        said.append("it may be rising still")
+    return "; ".join(said)
+
+
+def margin_text(margin: float) -> str:
+    """A margin in points: `1 point`, `0.5 points`."""
+    return f"{100 * margin:g} point{'s' * (round(100 * margin, 9) != 1)}"
+
+
+def _stops(judgement: Judgement, names: Sequence[str]) -> str:
+    """Where to stop so many blends, in half a sentence: the first, and the others where they end elsewhere."""
+    first, *others = names
+    alike = {end_text(judgement.stop(name)) for name in others}
+    if alike <= {end_text(judgement.stop(first))}:
+        return end_text(judgement.stop(first))
+    if len(others) == 1:
+        rest = _named(judgement, others[0])
+    else:
+        rest = f"the others {alike.pop()}" if len(alike) == 1 else "the others as is said below"
+    return f"{_named(judgement, first)}, {rest}"
+
+
+def _named(judgement: Judgement, name: str) -> str:
+    verb, rest = end_text(judgement.stop(name)).split(" ", 1)
+    return f"{verb} {name} {rest}"
+
+
+def _pairs(judgement: Judgement) -> list[Contrast]:
+    """Differences of the Averages that are tested."""
+    at = judgement.title(judgement.last_common)
+    return [one for one in judgement.between if one.at == at and one.column == AVERAGE and one.another_seed]
 
 
 def place_text(judgement: Judgement, name: str) -> str:
-    """What a blend's tile says of its Average: how it stands to the highest."""
+    """What a blend's tile says of its Average: how it stands to the highest, another seed included."""
     first = judgement.first
     if name in first.leaders:
-        return "highest" if first.above or first.above_in_answers else "highest, by less than error"
+        return "highest" if len(first.leaders) == 1 else "highest, equal"
     for words, contrasts in (("lower", first.above), ("lower in these answers only", first.above_in_answers)):
         if name in [one.other for one in contrasts]:
             return words

@@ -1,41 +1,44 @@
 """Writes the files that the report of a run becomes.
 
-write_report(report, Path("out"))            # report.md report.html, a PNG and two CSVs
+write_report(report, Path("out"))            # report.md report.html, a PNG, two CSVs and what the terminal says
 rich.print(terminal_table(Path("out")))
 """
 
 import csv
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from evaluator.report.advice import Summary, margin_text, run_summary
 from evaluator.report.colours import SYMBOLS, numbers_of
+from evaluator.report.files import SCORES, Table, scores_table
 from evaluator.report.held_out import curves_of, held_out_table
+from evaluator.report.matrix import Line as MatrixLine
+from evaluator.report.matrix import Matrix, entries_of, make_matrix
 from evaluator.report.pages import PNG, cell_text, plain_table, write_pages
 from evaluator.report.panels import Curve, Line, Panel, is_logarithmic
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.results.run import AVERAGE, ROLE_TITLES, Report, Row, recovered
 from evaluator.stats.scores import Estimate
-from evaluator.text import cells
-from evaluator.verdicts.judge import judge_alone
+from evaluator.stats.variance import Part, half_width
+from evaluator.verdicts.contrasts import LEVEL, Contrast, seen_from
+from evaluator.verdicts.judge import changes_within, judge_alone
 from evaluator.verdicts.seeds import SEED_SD
 
-SCORES = "scores.csv"
-CSV_COLUMNS = (
-    "checkpoint", "role", "tokens", "benchmark", "key", "mean", "stderr", "rerun_sd", "questions", "repeats",
-    "cut_share", "empty_share", "unasked_share", "zero_chance",
-)  # fmt: skip
+SUMMARY = "summary.txt"
+"""What the page begins with, a line each, for a terminal."""
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.md, report.html, learning_curves.png, scores.csv and questions.csv into `folder`.
+    """Write report.md, report.html, learning_curves.png, scores.csv, questions.csv and summary.txt into `folder`.
 
     Raises ValueError when the rows cannot be compared.
     """
     from evaluator.report import plots
 
     stop, flags = judge_alone(report.title, report)  # checks the rows
-    write_scores(report, folder / SCORES)
+    scores, said = scores_table(report), run_summary(report, stop)
+    scores.write(folder)
+    (folder / SUMMARY).write_text(_summary_text(said), encoding="utf-8")
     asked = with_answers(question_sheets(report))
     write_questions(asked, folder)
     drawn = panels(report)
@@ -54,13 +57,42 @@ def write_report(report: Report, folder: Path) -> None:
         "report",
         report=report,
         stop=stop,
+        summary=said,
+        matrix=matrix(report, scores),
         flags=flags,
         drawings=drawings,
         held_out=held_out_table(report),
         sheets=asked,
         symbols=SYMBOLS,
+        files=(scores,),
+        scores=scores,
+        margin_text=margin_text,
         seed_sd=SEED_SD,
     )
+
+
+def matrix(report: Report, scores: Table) -> Matrix:
+    """Every milestone: its scores, and its differences to the last one."""
+    last, titles = report.milestones[-1], [AVERAGE, *(title for _, title in report.columns)]
+    changes = changes_within(report)
+
+    def half(contrast: Contrast) -> float:
+        # Of the first step of Holm's procedure over all of them.
+        return half_width([Part(contrast.difference.stderr**2)], LEVEL / len(changes))
+
+    lines = []
+    for row in (*reversed(report.milestones), report.row("teacher"), report.row("pruned")):
+        pair = [one for one in changes if row.role == "milestone" and (one.one, one.other) == (last.title, row.title)]
+        found = {one.column: seen_from(row.title, one) for one in pair}
+        title = f"{row.title} tokens" if row.role == "milestone" else row.title
+        anchor = row.anchor if row.folder else ""
+        entries = entries_of(row, titles, found, half)
+        lines.append(MatrixLine(title, entries, row.role, rows=scores.rows(row.title), anchor=anchor))
+    return make_matrix(titles, lines)
+
+
+def _summary_text(said: Summary) -> str:
+    return "".join(f"{line}\n" for line in (said.sentence, *(f"{name}: {text}" for name, text in said.points)))
 
 
 def question_sheets(report: Report) -> tuple:
@@ -103,26 +135,6 @@ def line_of(row: Row, task: str | None) -> Line:
     return Line(row.title.lower(), 100 * score.mean, 100 * score.stderr, color=row.role)
 
 
-def write_scores(report: Report, path: Path) -> None:
-    """Write the scores as CSV, one line per checkpoint and benchmark, from 0 to 1."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        writer.writerows(map(cells, score_lines(report)))
-
-
-def score_lines(report: Report) -> Iterator[list]:
-    """The scores, a line per checkpoint and benchmark, in the order of `CSV_COLUMNS`."""
-    for row in report.rows:
-        for benchmark, task in zip(report.suite.benchmarks, row.result.tasks, strict=True):
-            s = task.summary
-            values = [_digits(s.mean), _digits(s.stderr), _digits(s.rerun_sd), s.questions, s.repeats]
-            values += map(_digits, (task.cut_share, task.empty_share, task.unasked_share, task.zero_chance))
-            yield [row.title, row.role, row.tokens, benchmark.title, benchmark.key, *values]
-        mean = [_digits(row.average.mean), _digits(row.average.stderr)]
-        yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, *[""] * 7]
-
-
 def terminal_table(folder: Path):
     """The table of scores in `folder`, as a `rich.table.Table`."""
     with open(folder / SCORES, newline="", encoding="utf-8") as file:
@@ -145,9 +157,5 @@ def terminal_table(folder: Path):
 
 
 def _number(text: str) -> float:
-    """What `_digits` wrote."""
+    """A number of scores.csv, where nothing stands for none."""
     return float(text or "nan")
-
-
-def _digits(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6f}"

@@ -29,7 +29,7 @@ class Finding:
 def repeated_sources(parts: Mapping[str, Iterable[BlendPart]]) -> Iterator[Finding]:
     """Sources of many epochs, of blends by what they are called."""
     lines = [
-        f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.1f} epochs{_origin(part)}" for part in many)
+        f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.2f} epochs{_origin(part)}" for part in many)
         for blend, sources in parts.items()
         if (many := [part for part in sources if part.epochs > MANY_EPOCHS])
     ]

@@ -143,7 +143,7 @@ def judge(
     check_comparable(reports, groups)
     columns = next(iter(reports.values())).columns
     blends = {name: Blend(name, {run: reports[run] for run in runs}) for name, runs in groups.items()}
-    within = {name: _within(report) for name, report in reports.items()}
+    within = {name: changes_within(report) for name, report in reports.items()}
     failed_runs = find_failures(reports)
     failures = {name: {score for run in runs for score in failed_runs[run]} for name, runs in groups.items()}
     shared = by_tokens({name: blend.report for name, blend in blends.items()})
@@ -196,13 +196,13 @@ def judge(
 def judge_alone(name: str, report: Report, *, margin: float = MARGIN) -> tuple[StoppingPoint, tuple[Finding, ...]]:
     """Where one run could have been stopped, and what to look at twice in it, by the name that it goes by."""
     check_rows(report)
-    reports, within = {name: report}, {name: _within(report)}
+    reports, within = {name: report}, {name: changes_within(report)}
     failures = find_failures(reports)
     stop = stopping_point(name, report, {at for _, at in failures[name]}, margin=margin)
     return stop, tuple(_flags(reports, within, failures))
 
 
-def _within(report: Report) -> tuple[Contrast, ...]:
+def changes_within(report: Report) -> tuple[Contrast, ...]:
     """Every milestone less the one before it, and the last less every earlier one: a family."""
     marks = report.milestones
     pairs = dict.fromkeys(

@@ -121,6 +121,16 @@ class Scatters:
         reason = f"those trained more than once show {seen}" if seen else "no blend here was trained under two seeds"
         return f"Another training seed is assumed to move every score, the Average too, by {assumed}; {reason}."
 
+    @property
+    def short(self) -> str:
+        """The same in a few words."""
+        sd = 100 * self.of(AVERAGE).sd
+        if self.columns and self.assumed is None:
+            freedom = self.of(AVERAGE).part.freedom
+            degrees = f"{freedom:.0f} degree{'s' * (freedom != 1)} of freedom"
+            return f"Averages of blends trained more than once differ by {sd:.1f} points ({degrees})."
+        return f"Another training seed is assumed to move a score by {sd:g} points (--seed-sd)."
+
     def _seen(self) -> str:
         """What replicates show of the average; empty where there are none."""
         whole = self.columns.get(AVERAGE)

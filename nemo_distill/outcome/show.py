@@ -7,16 +7,18 @@ print_comparison(*write_comparison_report(runs_found, runs), Console())
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from evaluator.report.comparison import Comparison, terminal_summary
-from evaluator.report.run import terminal_table
+from evaluator.report.run import SUMMARY, terminal_table
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import Run
+from nemo_distill.study.decision import summary
 from nemo_distill.study.report import PublishedReport, terminal_tables
 
 
 def print_outcome(run: Run, console: Console) -> None:
-    """The table of scores of a finished run and the path of its report."""
+    """Where to stop a finished run, its table of scores and the path of its report."""
     if "report" not in run.specs or not run.specs["report"].done:
         return
     folder = run.specs["report"].folder
@@ -24,12 +26,16 @@ def print_outcome(run: Run, console: Console) -> None:
         table = terminal_table(folder)
     except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"the table of scores in {folder} is damaged: {error}.") from error
+    if said := _first_line(folder / SUMMARY):
+        console.print(Text(said, style="bold"))
     console.print(table)
     _print_paths(folder, console)
 
 
 def print_published(report: PublishedReport, folder: Path, console: Console) -> None:
-    """The study's own tables and the paths of its report."""
+    """What the study's own tables can show, these, and the paths of its report."""
+    console.print(Text(summary(report.study).sentence, style="bold"))
+    console.print()
     for table in terminal_tables(report):
         console.print(table)
         console.print()
@@ -45,3 +51,11 @@ def print_comparison(comparison: Comparison, folder: Path, console: Console) -> 
 def _print_paths(folder: Path, console: Console) -> None:
     console.print(f"Report: {folder / 'report.md'}", highlight=False, soft_wrap=True)
     console.print(f"        {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _first_line(path: Path) -> str:
+    """The first line of a file; empty where it is not there, as in reports of earlier versions."""
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -5,7 +5,7 @@ Config: `title`; `suite` and `repeats` as in `nemo_distill.steps.evaluate`; `ble
 pruned | milestone, `tokens`, `iteration`} with the milestones last and in order, tokens and iteration None for the
 teacher and 0 for the pruned student; `distill` (names of the segments).
 Upstream: the evaluations, the segments and, where sources were searched for questions, `contamination`.
-Output: report.md, report.html, learning_curves.png, scores.csv, questions.csv.
+Output: report.md, report.html, learning_curves.png, scores.csv, questions.csv, summary.txt.
 """
 
 from evaluator.report.run import write_report

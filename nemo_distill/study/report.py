@@ -1,7 +1,7 @@
 """Writes the report of the study's own tables: as published, as curves, and what they show. It needs no run.
 
     report = PublishedReport.of(load_study())
-    write_published(report, Path("runs/published"))     # report.md report.html learning_curves.png
+    write_published(report, Path("runs/published"))     # report.md report.html learning_curves.png, CSVs
     for table in terminal_tables(report):
         rich.print(table)
 
@@ -19,6 +19,7 @@ from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
 from evaluator.verdicts.finding import Finding
 from nemo_distill.study.claims import Checked, check_claim
+from nemo_distill.study.decision import matrix, summary, tables
 from nemo_distill.study.findings import Pair, detectable, findings, pairs
 from nemo_distill.study.tables import BlendTable, Checkpoint, Score, Study, common_benchmark, load_study, repeats_text
 
@@ -116,11 +117,14 @@ def write_tables(folder: Path) -> PublishedReport:
 
 
 def write_published(report: PublishedReport, folder: Path) -> None:
-    """Write report.md, report.html and learning_curves.png into `folder`, which is there."""
+    """Write report.md, report.html, learning_curves.png and the CSVs of `tables` into `folder`, which is there."""
     from evaluator.report import plots
 
     study = report.study
     grouped = panels(study)
+    files = tables(study, report.pairs)
+    for table in files:
+        table.write(folder)
     sheet = [panel for group in grouped for panel in _padded(group, plots.COLUMNS)]
     plots.write_png(sheet, folder / PNG, title=study.title)
     write_pages(
@@ -129,6 +133,10 @@ def write_published(report: PublishedReport, folder: Path) -> None:
         templates=TEMPLATES,
         report=report,
         study=study,
+        summary=summary(study),
+        matrices=[(tokens, matrix(study, tokens, files[0])) for tokens in report.pairs_by_tokens],
+        files=files,
+        differences=files[1],
         drawings=[[plots.panel_svg(panel) for panel in group] for group in grouped],
         split=[group[0].title.partition(",")[0] for group in grouped[1:]],
         symbols=SYMBOLS,

@@ -1,6 +1,7 @@
 // What the tests ask of a page, put into it before they do.
 
-// Texts that stand out too little from what is behind them (WCAG 2, 1.4.3: 4.5 to 1, large ones 3 to 1).
+// Texts that stand out too little from what is behind them (WCAG 2, 1.4.3: 4.5 to 1, large ones 3 to 1, and 3 to 1 what
+// is drawn, as the blends' symbols are: 1.4.11).
 function contrasts() {
   const parse = (text) => {
     const [r, g, b, a = 1] = text.match(/[\d.]+/g).map(Number);
@@ -27,7 +28,7 @@ function contrasts() {
     const ink = parse(one instanceof SVGElement ? style.fill : style.color);
     const [high, low] = [light(ink.rgb), light(behind(one))].sort((x, y) => y - x);
     const size = parseFloat(style.fontSize);
-    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700) || one.closest("[aria-hidden=true]");
     const ratio = (high + 0.05) / (low + 0.05);
     if (ratio < (large ? 3 : 4.5)) pale.push(`${text.slice(0, 40)}: ${ratio.toFixed(2)}`);
   }
@@ -74,6 +75,12 @@ function rows(selector) {
   return [...document.querySelectorAll(`${selector} tbody tr`)].map(texts);
 }
 
+function openPart(id) {
+  for (let one = document.getElementById(id); one; one = one.parentElement) {
+    if (one.tagName === "DETAILS") one.open = true;
+  }
+}
+
 function unfold() {
   document.querySelectorAll("details").forEach((one) => { one.open = true; });
 }
@@ -86,6 +93,10 @@ function cut() {
     .map((one) => one.closest("section").getAttribute("aria-labelledby"));
 }
 
+// What stays folded on paper, but for the answers and manifests, which are left out.
 function countFoldedBeforePrint() {
-  addEventListener("beforeprint", () => { window.folded = document.querySelectorAll("details:not([open])").length; });
+  addEventListener("beforeprint", () => {
+    const folded = [...document.querySelectorAll("details:not([open])")];
+    window.folded = folded.filter((one) => !one.closest(".sheet, .manifest")).length;
+  });
 }

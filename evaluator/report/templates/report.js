@@ -35,6 +35,7 @@ function compare(one, other, sign) {
 // Gives each heading its button; `sort(column, direction)` does the sorting, direction null being the first order.
 function withButtons(headings, sort) {
   headings.forEach((heading, column) => {
+    if (heading.matches(".how")) return;
     const button = element("button", { type: "button", className: "sort" });
     button.append(...heading.childNodes);
     heading.append(button);
@@ -194,9 +195,11 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
+// Answers and manifests stay off paper unless they are asked for.
 let folded = [];
 addEventListener("beforeprint", () => {
-  folded = [...document.querySelectorAll("details:not([open])")];
+  const all = document.getElementById("on-paper")?.checked;
+  folded = [...document.querySelectorAll("details:not([open])")].filter((one) => all || !one.closest(".sheet, .manifest"));
   folded.forEach((one) => { one.open = true; });
 });
 addEventListener("afterprint", () => { folded.forEach((one) => { one.open = false; }); });

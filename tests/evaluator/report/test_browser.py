@@ -17,6 +17,7 @@ from nemo_distill.outcome.gather import gather
 from tests.evaluator.answers_for_tests import keep_answers
 
 PAGES = ("comparison", "run", "published")
+SCORES = "[aria-labelledby=scores]"
 GPQA, MMLU = "sheet-ns-gpqa", "sheet-lm-evaluation-harness-mmlu"
 A4_LANDSCAPE = 1031
 """Pixels between the margins."""
@@ -111,6 +112,7 @@ def test_whoever_goes_by_keyboard_sees_where_they_are(opened, name):
 
 def test_a_click_sorts_the_highest_first_then_the_lowest_then_as_before(opened):
     page = opened("comparison")
+    page.evaluate("openPart('scores')")
     table, button = "[aria-labelledby=scores] table", "[aria-labelledby=scores] th:nth-child(3) button"
     first = page.evaluate(f"rows('{table}')")
     seen = {}
@@ -131,6 +133,7 @@ def test_a_click_sorts_the_highest_first_then_the_lowest_then_as_before(opened):
 @pytest.mark.parametrize("key", ["Enter", " "])
 def test_a_key_sorts_as_a_click_does_and_the_focus_stays(opened, key):
     page = opened("comparison")
+    page.evaluate("openPart('scores')")
     page.evaluate("document.querySelector('[aria-labelledby=scores] th:nth-child(2) button').focus()")
     page.press(key)
     tokens = [row[1] for row in page.evaluate("rows('[aria-labelledby=scores] table')")]
@@ -140,19 +143,22 @@ def test_a_key_sorts_as_a_click_does_and_the_focus_stays(opened, key):
 
 def test_a_table_in_groups_is_sorted_within_them(opened):
     page = opened("comparison")
-    page.click("[aria-labelledby=blends] th:nth-child(3) button")
+    page.evaluate("document.querySelector('[aria-labelledby=stopping] details').open = true")
+    page.click("[aria-labelledby=stopping] details th:nth-child(4) button")
     groups = page.evaluate(
-        "[...document.querySelectorAll('[aria-labelledby=blends] tbody')].map((body) =>"
-        "[body.rows[0].matches('.group'), ...[...body.rows].slice(1).map((row) => row.cells[2].textContent)])"
+        "[...document.querySelectorAll('[aria-labelledby=stopping] details tbody')].map((body) =>"
+        "[...body.rows].map((row) => [row.cells[0].textContent.trim(), row.cells[3].textContent]))"
     )
-    assert [len(cells) for cells in groups] == [3, 10]  # the sources, then the Average and the benchmarks
-    for heading, *cells in groups:
-        values = [float(cell.split()[0]) for cell in cells]
-        assert heading and values == sorted(values, reverse=True)
+    assert len(groups) == 2
+    for rows, blend in zip(groups, ("blend_a", "blend_b"), strict=True):
+        assert all(name.endswith(blend) for name, _ in rows)
+        values = [float(cell.split()[0]) for _, cell in rows]
+        assert len(values) == 2 and values == sorted(values, reverse=True)
 
 
 def test_every_question_can_be_found_sorted_and_leafed_through(opened, runs):
     page = opened("comparison")
+    page.evaluate("openPart('questions')")
     page.click(f"#{MMLU} > summary")
     page.until(f"document.querySelector('#{MMLU} .tools')")
     where = f"document.querySelector('#{MMLU} .where').textContent"
@@ -174,7 +180,7 @@ def test_every_question_can_be_found_sorted_and_leafed_through(opened, runs):
         "menu.dispatchEvent(new Event('change')); })()"
     )
     headings = page.evaluate(f"[...document.querySelectorAll('#{MMLU} thead th')].map((one) => one.textContent.trim())")
-    assert headings[3:5] == ["■ blend_a 2.5B", "▲ blend_b 2.5B"]
+    assert [heading[2:] for heading in headings[3:5]] == ["blend_a 2.5B", "blend_b 2.5B"]
     page.evaluate(
         f"(() => {{ const find = document.querySelector('#{MMLU} input'); find.value = '-1234';"
         "find.dispatchEvent(new Event('input')); })()"
@@ -191,6 +197,7 @@ def test_every_question_can_be_found_sorted_and_leafed_through(opened, runs):
 
 def test_the_questions_that_differ_most_are_shown_with_their_answers(opened):
     page = opened("comparison")
+    page.evaluate("openPart('questions')")
     before = page.evaluate(f"rows('#{GPQA} table')")
     page.click(f"#{GPQA} > summary")
     page.until(f"document.querySelector('#{GPQA} .tools')")
@@ -211,9 +218,10 @@ def test_the_questions_that_differ_most_are_shown_with_their_answers(opened):
 @pytest.mark.parametrize("name", PAGES)
 def test_without_a_script_the_page_says_the_same(opened, name):
     page = opened(name, script=False)
-    assert page.evaluate("document.querySelectorAll('button, select, input').length") == 0
+    assert page.evaluate("document.querySelectorAll('button, select, input:not(#on-paper)').length") == 0
     assert page.evaluate("document.querySelectorAll('table').length") >= 6
     if name == "comparison":
+        page.evaluate("openPart('questions')")
         page.click(f"#{MMLU} > summary")
         assert page.evaluate(f"document.getElementById('{MMLU}').open")
         assert len(page.evaluate(f"rows('#{MMLU} table')")) == 20
@@ -222,7 +230,7 @@ def test_without_a_script_the_page_says_the_same(opened, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_on_paper_no_table_is_cut_and_nothing_is_folded(opened, name, tmp_path):
+def test_on_paper_no_table_is_cut_or_folded(opened, name, tmp_path):
     page = opened(name, width=A4_LANDSCAPE)
     page.evaluate("countFoldedBeforePrint()")
     page.pdf(tmp_path / "print.pdf")
@@ -237,19 +245,22 @@ def test_on_paper_no_table_is_cut_and_nothing_is_folded(opened, name, tmp_path):
     assert page.evaluate("getComputedStyle(document.querySelector('thead')).breakInside") == "avoid"
 
 
-def test_on_paper_what_is_folded_is_shown_without_a_script_too(opened):
+def test_on_paper_tables_are_unfolded_without_a_script_too_and_answers_left_out_unless_they_are_asked_for(opened):
     page = opened("comparison", width=A4_LANDSCAPE, script=False)
-    inside = f"document.querySelector('#{MMLU} td').checkVisibility()"
-    assert not page.evaluate(inside)
+    table, answers = (f"document.querySelector('{one} td').checkVisibility()" for one in (SCORES, f"#{MMLU}"))
+    assert [page.evaluate(one) for one in (table, answers)] == [False, False]
     page.media(kind="print")
-    assert page.evaluate(inside)
+    assert [page.evaluate(one) for one in (table, answers)] == [True, False]
+    page.evaluate("document.getElementById('on-paper').checked = true")
+    assert page.evaluate(answers)
 
 
 def test_the_command_beside_a_checkpoint_gives_its_numbers_again(opened, runs):
     page = opened("comparison")
+    page.evaluate("openPart('scores')")
     row = page.evaluate("rows('[aria-labelledby=scores] table')")[-1]
-    assert row[0] == "▲ blend_b" and row[-1] == "how"
-    page.click("[aria-labelledby=scores] tbody tr:last-child td.how a")
+    assert row[0].endswith(" blend_b") and row[-1] == "csv how"
+    page.click("[aria-labelledby=scores] tbody tr:last-child td.how a + a")
     command = page.evaluate("document.querySelector(':target code').textContent")
     done = subprocess.run([sys.executable, *command.split()[1:]], cwd=runs, capture_output=True, text=True, check=True)
     printed = [line.split() for line in done.stdout.splitlines()[1:]]

@@ -277,5 +277,5 @@ def test_a_source_that_repeats_is_a_finding_once_the_composition_is_known(study)
     science = next(part for part in report.parts["30pre_70post_v1v3"] if part.source == "science-mcq")
     assert science.epochs == pytest.approx(0.03 * 12_800 * 6_291_456 / 0.497e9)
     repeated = next(finding for finding in report.findings if "more than 4 epochs" in finding.title)
-    assert "30pre_70post_v1v3 at 80B: science-mcq 4.9 epochs (published)" in repeated.text
+    assert "30pre_70post_v1v3 at 80B: science-mcq 4.86 epochs (published)" in repeated.text
     assert "stem" not in repeated.text
