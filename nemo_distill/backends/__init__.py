@@ -27,6 +27,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.kd.options import Options
 from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.run.garbage import uncollected
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.train.course import Course
 from nemo_distill.train.events import Listener
@@ -166,18 +167,17 @@ def get(name: str = NEMO) -> Backend:
 
 
 def prepared(name: str = NEMO) -> Backend:
-    """The backend of that name, prepared; the log says what runs and what was changed for it."""
+    """The backend of that name, prepared, with all that it imports; the log says what runs and what was changed for it.
+
+    A step may be forked from a process that has called this.
+    """
     backend = get(name)
-    changes = backend.prepare()
+    with uncollected():
+        changes = backend.prepare()
+        importlib.import_module(f"{__name__}.{name}.preload")
     versions = ", ".join(f"{package} {version}" for package, version in backend.versions().items())
     logger.info("backend %s: %s; changes to third-party code: %s", name, versions, ", ".join(changes) or "none")
     return backend
-
-
-def preload(name: str = NEMO) -> None:
-    """Prepare the backend of that name and import all that it imports later: steps will be forked from this process."""
-    prepared(name)
-    importlib.import_module(f"{__name__}.{name}.preload")
 
 
 def of(checkpoint: Path) -> Backend:

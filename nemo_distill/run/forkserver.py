@@ -1,6 +1,6 @@
 """Steps forked from a process that has imported their framework, so that a run imports it once.
 
-    with serving(["nemo_distill.backends:preload"], environment) as variables:       # by the command, or for several
+    with serving(["nemo_distill.backends:prepared"], environment) as variables:       # by the command, or for several
         subprocess.run([sys.executable, "-m", "nemo_distill.step", spec], env=environment | variables)
 
 A step's module names in `IMPORTS` what takes seconds to import, as `module` or as `module:function to call`. The server
@@ -9,13 +9,13 @@ environment, folder and umask, passes signals on, and ends as the fork ends; whe
 started it sees one process that behaves as if it were the step.
 
 A fork is to be what a fresh process would be. Where that cannot be had, the server says why, and the step runs in its
-own process, to the same results: on a GPU, with threads or a process group in the server, under another environment,
-and of several ranks. A fork is a session of its own, its random state is as new as a fresh process's, and `__main__` is
-`nemo_distill.step`, which a process that multiprocessing spawns imports again.
+own process, to the same results: on a GPU, with threads or a process group in the server, and under another
+environment. A fork is a session of its own, its random state is as new as a fresh process's, and `__main__` is
+`nemo_distill.step`, which a process that multiprocessing spawns imports again. Of several ranks each is a fork, of the
+command's server or of one that their torchrun starts.
 """
 
 import contextlib
-import gc
 import glob
 import importlib
 import json
@@ -38,17 +38,27 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nemo_distill.run import ending
+from nemo_distill.run.garbage import uncollected
 
 VARIABLE = "NEMO_DISTILL_FORK_SERVER"
 """Environment variable with the server's socket, for the processes of steps."""
 PER_PROCESS = frozenset({
     *(VARIABLE, ending.VARIABLE, "_", "OLDPWD", "PATH", "PWD", "SHLVL", "PYTEST_CURRENT_TEST"),
     *("PET_LOG_DIR", "TORCHELASTIC_ERROR_FILE", "TORCHX_RANK0_HOST"),
+    # Which rank it is of which torchrun, and where the ranks meet.
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "GLOO_SOCKET_IFNAME"),
+    *("NCCL_SOCKET_IFNAME", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "TORCHELASTIC_MAX_RESTARTS"),
+    *("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_SIGNALS_TO_HANDLE"),
+    "TORCHELASTIC_USE_AGENT_STORE",
 })  # fmt: skip
-"""Environment variables that no import reads: a fork has its own; all others have to be the server's."""
+"""Environment variables that no import reads, or only to say less: a fork has its own; all others have to be the
+server's."""
 ALLOCATOR = "JE_ARROW_MALLOC_CONF"
 """Environment variable with options of the allocator in pyarrow, which starts a thread when it is imported."""
 NO_THREAD = "background_thread:false"
+STEP = ["-m", "nemo_distill.step"]
+"""What Python is started with to run the step of the spec that follows."""
 RELAYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 STREAMS = (0, 1, 2)
 LENGTH = struct.Struct("!I")
@@ -125,7 +135,7 @@ def serving(imports: Sequence[str], environment: Mapping[str, str], *, log: Path
                 log.parent.mkdir(parents=True, exist_ok=True)
                 output = stack.enter_context(open(log, "ab"))
             server = subprocess.Popen(
-                [sys.executable, "-m", "nemo_distill.step", "--serve", str(listening.fileno()), *imports],
+                [sys.executable, "-u", *STEP, "--serve", str(listening.fileno()), *imports],
                 env={ALLOCATOR: NO_THREAD, **environment},
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -159,7 +169,7 @@ def run_step(arguments: list[str]) -> int:
     from nemo_distill.run.step import Spec
 
     path = os.environ.pop(VARIABLE, None)
-    if not path or "TORCHELASTIC_RUN_ID" in os.environ:
+    if not path:
         return process.main(arguments)
     try:
         spec = Spec.load(Path(arguments[0]))
@@ -169,6 +179,19 @@ def run_step(arguments: list[str]) -> int:
         return process.main(arguments)
     code, refusal = _run_forked(path, spec.folder)
     return process.main(arguments, not_forked=refusal) if code is None else code
+
+
+def serving_ranks(step: Sequence[str], count: int) -> contextlib.AbstractContextManager[dict]:
+    """A server for `count` processes of this machine, each Python's `step`, in this process's environment; none where
+    there is one already, or none is to be had."""
+    names: tuple[str, ...] = ()
+    if count > 1 and VARIABLE not in os.environ and list(step[:-1]) == STEP:
+        from nemo_distill.errors import UserError
+        from nemo_distill.run.step import Spec
+
+        with contextlib.suppress(UserError):  # the ranks say why
+            names = imports_of(Spec.load(Path(step[-1])).module)
+    return serving(names, os.environ)
 
 
 def imports_of(module: str) -> tuple[str, ...]:
@@ -221,7 +244,8 @@ def _end_as(status: int) -> int:
 
 
 def _code_of_orphan(fork: int, folder: Path) -> int:
-    """Wait for a fork whose server has died; only its mark can say how it ended."""
+    """Wait for a fork whose server has died; only its mark can say how it ended, which of several ranks the first
+    makes, last of all: another's failure has ended that one too."""
     from nemo_distill.errors import EXIT_FAILED
     from nemo_distill.run.step import is_done
 
@@ -229,7 +253,7 @@ def _code_of_orphan(fork: int, folder: Path) -> int:
         while True:
             os.kill(fork, 0)
             time.sleep(LOOK_SECONDS)
-    return 0 if is_done(folder) else EXIT_FAILED
+    return 0 if is_done(folder) or os.environ.get("RANK", "0") != "0" else EXIT_FAILED
 
 
 # -- the server's side
@@ -261,19 +285,16 @@ def _import(names: Sequence[str]) -> str | None:
 
     began = time.monotonic()
     process.start_logging()  # before what it imports logs, as in a step's own process
-    gc.disable()  # hardly anything that an import makes is garbage, and looking for it takes a quarter of the time
     try:
-        for name in names:
-            found = pkgutil.resolve_name(name) if ":" in name else importlib.import_module(name)
-            if callable(found):
-                found()
+        with uncollected():  # and pages that no collection touches stay shared
+            for name in names:
+                found = pkgutil.resolve_name(name) if ":" in name else importlib.import_module(name)
+                if callable(found):
+                    found()
     except Exception as error:
         traceback.print_exc()
         return f"{name} cannot be imported ahead ({type(error).__name__}: {error})."
     print(f"imported ahead in {time.monotonic() - began:.1f} s: {', '.join(names)}", flush=True)
-    gc.collect()
-    gc.freeze()  # pages that no collection touches stay shared
-    gc.enable()
     return None
 
 

@@ -68,7 +68,7 @@ def main(arguments: list[str], *, forked_from: int | None = None, not_forked: st
     signal.signal(signal.SIGTERM, _terminate)
     ranks = Ranks.here()
     if not ranks.first:
-        return _follow(spec, ranks)
+        return _follow(spec, ranks, not_forked)
     with locked(spec.folder):
         code = ranks.agree("start", lambda: _code_without_running(spec))
         if code is not None:
@@ -77,9 +77,7 @@ def main(arguments: list[str], *, forked_from: int | None = None, not_forked: st
         forked = {} if forked_from is None else {"forked_from": forked_from}
         spec.save(spec.beside, ranks=ranks.size, provenance=provenance() | forked)
         with copied_output(spec.folder / LOG_FILE):
-            if not_forked:
-                print(f"[{spec.name}] in a process of its own: {not_forked}", flush=True)
-            return _run(spec, ranks)
+            return _run(spec, ranks, not_forked)
 
 
 def _code_without_running(spec: Spec) -> int | None:
@@ -95,14 +93,14 @@ def _code_without_running(spec: Spec) -> int | None:
     return None
 
 
-def _follow(spec: Spec, ranks: Ranks) -> int:
+def _follow(spec: Spec, ranks: Ranks, not_forked: str) -> int:
     """Run the step on a rank but the first, once that has begun."""
     code = ranks.agree("start", lambda: None)
     if code is not None:
         return code
     log = spec.folder / RANK_LOG_FILE.format(rank=ranks.rank)
     with redirected_output(log):
-        code = _run(spec, ranks)
+        code = _run(spec, ranks, not_forked)
     if code == EXIT_FAILED:
         print(f"[{spec.name}] rank {ranks.rank} failed: {log} says why.", file=sys.stderr, flush=True)
     return code
@@ -193,9 +191,11 @@ def start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-def _run(spec: Spec, ranks: Ranks) -> int:
+def _run(spec: Spec, ranks: Ranks, not_forked: str) -> int:
     started = time.time()
     start_logging()
+    if not_forked:
+        print(f"[{spec.name}] in a process of its own: {not_forked}", flush=True)
     print(f"[{spec.name}] started in {spec.folder}", flush=True)
     try:
         module = importlib.import_module(spec.module)

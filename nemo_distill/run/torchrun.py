@@ -6,7 +6,8 @@ starts the ranks of one node, each as `python STEP`; one such command runs on ea
 (`c10d`) keeps a pickle in a store without a key, which listens on every interface: whoever reaches the port has his
 code run. Here the place of a node among the others is known beforehand, so nothing has to be agreed, and the store is
 bound to the address that the ranks need: the loopback on one node, the endpoint's on several, where it still asks
-nobody who he is.
+nobody who he is. What the step imports for seconds is imported once for all ranks, where they can be forked from a
+process that has it (`nemo_distill.run.forkserver`).
 """
 
 import argparse
@@ -18,6 +19,7 @@ from torch.distributed import TCPStore, run
 from torch.distributed.elastic.rendezvous import RendezvousInfo, RendezvousParameters, rendezvous_handler_registry
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 
+from nemo_distill.run import forkserver
 from nemo_distill.run.ranks import keep_to_this_machine
 
 NAME = "bound"
@@ -82,13 +84,17 @@ def main(arguments: list[str]) -> None:
         keep_to_this_machine()
     if NAME not in rendezvous_handler_registry._registry:
         rendezvous_handler_registry.register(NAME, _bound)
-    run.main(
-        [
-            *("--nnodes", str(asked.nodes), "--nproc-per-node", str(asked.ranks_per_node)),
-            *("--rdzv-backend", NAME, "--rdzv-endpoint", asked.endpoint, "--rdzv-conf", f"rank={node}"),
-            *step,
-        ]
-    )
+    if asked.ranks_per_node > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, before ranks can be forked
+    with forkserver.serving_ranks(step, asked.ranks_per_node) as variables:
+        os.environ.update(variables)
+        run.main(
+            [
+                *("--nnodes", str(asked.nodes), "--nproc-per-node", str(asked.ranks_per_node)),
+                *("--rdzv-backend", NAME, "--rdzv-endpoint", asked.endpoint, "--rdzv-conf", f"rank={node}"),
+                *step,
+            ]
+        )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from nemo_distill.data.models import model_config
 from nemo_distill.errors import UserError
 
 VERSION = 1
-IMPORTS = ("nemo_distill.backends:preload",)
+IMPORTS = ("nemo_distill.backends:prepared",)
 logger = logging.getLogger(__name__)
 
 

@@ -13,7 +13,7 @@ import logging
 import shutil
 
 VERSION = 1
-IMPORTS = ("nemo_distill.backends:preload",)
+IMPORTS = ("nemo_distill.backends:prepared",)
 FOLDER = "index"
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """What the tests of distillation share: a small course, its segments as steps, and ways to start them."""
 
-import atexit
 import functools
 import json
 import os
@@ -17,9 +16,10 @@ from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.settings import Health
 from nemo_distill.debug import corpora
 from nemo_distill.run.facts import Beside
-from nemo_distill.run.forkserver import imports_of, serving
+from nemo_distill.run.forkserver import VARIABLE, imports_of
 from nemo_distill.run.ranks import torchrun
 from nemo_distill.run.step import Spec, Step, place
+from tests.forks_for_tests import ENVIRONMENT, forks
 
 ITERATIONS, CUT = 12, 5
 SHARES = {"sft-code": 40.0, "science-mcq": 60.0}
@@ -40,8 +40,6 @@ KD = {"fused_loss": True, "fused_kernels": True, "fp8": "none"}
 TEACHER = "package:debug/teacher"
 MEASURING = Measuring(every=4, tokens=512)
 """Of the held-out documents, a tenth of all."""
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-"""Of the steps that import NeMo."""
 INDEXED = ("max_iterations", "global_batch_size", "seq_length", "seed")
 """What of it the indices depend on."""
 
@@ -109,17 +107,6 @@ def placed(
     return place([*before, *segments], runs=folder / "runs")
 
 
-@functools.cache
-def forks() -> dict[str, str]:
-    """The variables by which steps find a process to be forked from, for the whole session of the tests."""
-    modules = ("import_teacher", "prune", "index", "distill")
-    wanted = dict.fromkeys(name for step in modules for name in imports_of(f"nemo_distill.steps.{step}"))
-    server = serving(tuple(wanted), ENVIRONMENT)
-    variables = server.__enter__()
-    atexit.register(server.__exit__, None, None, None)
-    return variables
-
-
 def start(
     spec: Spec,
     *,
@@ -132,7 +119,7 @@ def start(
 ) -> list[subprocess.Popen]:
     """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine.
 
-    One process that imports NeMo is a fork of one that has, unless `fork` says otherwise. `layout` are more fields of
+    Processes that import NeMo are forks of one that has, unless `fork` says otherwise. `layout` are more fields of
     the layout that it is told.
     """
     spread = Parallelism(nodes=nodes, gpus_per_node=ranks_per_node, **layout)
@@ -140,8 +127,7 @@ def start(
     inherited = os.environ
     if imports_of(spec.module):
         inherited = ENVIRONMENT  # without what NeMo has set in this process
-        if fork and nodes * ranks_per_node == 1:
-            inherited = inherited | forks()
+        inherited = inherited | (forks() if fork else {VARIABLE: os.devnull})  # where nothing is that forks
     step = ["-m", "nemo_distill.step", path]
     commands = [step]
     if nodes * ranks_per_node > 1:

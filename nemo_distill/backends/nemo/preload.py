@@ -1,4 +1,4 @@
-"""Imports everything of this backend, for a process that steps are forked from (`backends.preload`)."""
+"""Imports everything of this backend, ahead of its use (`backends.prepared`)."""
 
 from nemo_distill.backends.nemo import indices, model, trainer
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 from nemo.collections import llm
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 from nemo.lightning.pytorch.optim.base import LRSchedulerModule
+from nemo.utils import logging
 
 from nemo_distill.backends import Fresh, Training
 from nemo_distill.backends.nemo.distillation import FreshDistillationModel, distillation_model
@@ -38,6 +40,9 @@ PAIRS_FILE = "distillation.yaml"
 def train(training: Training) -> None:
     """Train to `until`, distilling from a teacher where there is one."""
     student, course, resume = training.student, training.course, None
+    rank_zero_only.rank = training.ranks.rank  # which a process that ranks are forked from was not
+    if not training.ranks.first:
+        logging.remove_stream_handlers()
     model: pl.LightningModule
     if isinstance(student, Fresh):
         pl.seed_everything(student.seed)

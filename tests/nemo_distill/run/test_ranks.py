@@ -233,6 +233,6 @@ def planted_in_stores_of(agent: subprocess.Popen, file: Path) -> Path:
 def last_rank_of(agent: subprocess.Popen) -> int:
     """Process id of the last rank that a torchrun of two started, which is not rank 0."""
     children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-    ranks = [pid for pid in children if b"nemo_distill.step" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    ranks = [pid for pid in children if b"spec.json" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(ranks) == 2
     return int(ranks[-1])

@@ -135,7 +135,7 @@ def test_a_learning_rate_that_is_too_high_ends_the_run(course, learning_rate, li
 def test_ranks_end_together_and_the_run_goes_on_from_its_last_checkpoint_under_other_limits(course):
     steps = placed(course, segment("distill-whole"), segment("distill-spikes", save_interval=4))
     spec = steps["distill-spikes"]
-    said = stopped(spec, ranks_per_node=2, limits={"spike": 0.01, "spikes": 1, "window": 20})
+    said = stopped(spec, ranks_per_node=2, fork=False, limits={"spike": 0.01, "spikes": 1, "window": 20})
     assert (
         "the gradient norm was above 0.01 times its running median once within 20 iterations, at iteration 11" in said
     )
