@@ -1,10 +1,14 @@
-"""What a launch changes in NeMo-Run: where its records lie, and that a run does not hang on them."""
+"""What a launch changes in NeMo-Run: where its records lie, that a run does not hang on them, and what it imports."""
 
 import contextlib
+import importlib.util
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_distill.compat.changes import Change, find, never, source_of, wrap
+from nemo_distill.run.garbage import uncollected
 
 _SCHEDULERS = "nemo_run.run.torchx_backend.schedulers"
 
@@ -80,4 +84,42 @@ UNWRITTEN = Change(
     mended=never,
     make=_let_records_fail,
 )
-CHANGES = (RECORDS, UNWRITTEN)
+
+
+def _hide_torch() -> None:
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # which a process that has it keeps
+
+
+def _that_imports_torch() -> str:
+    """NeMo-Run's module that imports torch, read without importing it."""
+    package = importlib.util.find_spec("nemo_run")
+    file = Path((package and package.origin) or "").with_name("core") / "serialization" / "yaml.py"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+@contextlib.contextmanager
+def imported_alone() -> Iterator[None]:
+    """Within the block, in which NeMo-Run is imported, there is no torch."""
+    try:
+        with uncollected():
+            if "nemo_run" not in sys.modules:
+                WITHOUT_TORCH.apply()
+            yield
+    finally:
+        if sys.modules.get("torch", ...) is None:
+            del sys.modules["torch"]
+
+
+WITHOUT_TORCH = Change(
+    name="launcher-without-torch",
+    changes="sys.modules: there is no torch while nemo_run is imported",
+    why="NeMo-Run imports torch, a second of CPU, to write its types as YAML, which no launch does, and does without "
+    "it where there is none.",
+    upstream="none: nemo_run/core/serialization/yaml.py",
+    versions="nemo-run 0.11.1",
+    when="on request",
+    applies=lambda: "try:\n    import torch" in _that_imports_torch(),
+    mended=lambda: True,
+    make=_hide_torch,
+)
+CHANGES = (RECORDS, UNWRITTEN, WITHOUT_TORCH)

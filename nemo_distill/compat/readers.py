@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import pickle
+import sys
 import types
 from typing import Any
 
@@ -37,6 +38,12 @@ METADATA = {
     "torch.serialization": {"_get_layout"},
 }
 """What the `.metadata` of a distributed checkpoint is made of, by module."""
+PLAIN = {
+    "MCoreMetadata": ("torch.distributed.checkpoint.metadata", "Metadata"),
+    "MCoreSavePlan": ("torch.distributed.checkpoint.planner", "SavePlan"),
+}
+"""What Megatron's classes add a field to that nobody reads who has no Megatron: importing it takes longer than to read
+what they hold."""
 CONTEXT = {
     "builtins": {"dict", "list", "tuple"},
     "fiddle._src.config": {"BuildableTraverserMetadata", "Config"},
@@ -77,6 +84,8 @@ class Unpickler(pickle.Unpickler):
         """What is called so. Raises `UserError` where that is not among the names."""
         if name not in self.names.get(module, ()):
             raise UserError(_refusal(f"{module}.{name}"))
+        if name in PLAIN and module not in sys.modules:
+            module, name = PLAIN[name]
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)

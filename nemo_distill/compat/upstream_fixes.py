@@ -1,6 +1,7 @@
 """What is wrong or missing in NeMo, Megatron-core and ModelOpt on every device, until upstream mends it."""
 
 import importlib.util
+import queue
 from typing import Any
 
 import numpy
@@ -15,6 +16,8 @@ _STACK = "megatron.core.ssm.mamba_block"
 _NAMED_PRODUCT = tuple(
     f"megatron.core.dist_checkpointing.{name}" for name in ("exchange_utils", "mapping", "validation")
 )
+_WRITER = "megatron.core.dist_checkpointing.strategies.filesystem_async"
+_RESULTS = "_get_write_results_queue"
 
 
 def _has_transformer_engine() -> bool:
@@ -94,6 +97,11 @@ def _count_no_padding(original, optimizer, *args, **kwargs):
             buffer.param_index_map = padded
 
 
+def _queue_of_this_process(original) -> queue.SimpleQueue:
+    """What is put in and taken out by one process."""
+    return queue.SimpleQueue()
+
+
 FINAL_NORM = Change(
     name="final-norm",
     changes=f"{_STACK}.TENorm",
@@ -160,6 +168,19 @@ NUMPY_PRODUCT = Change(
     mended=lambda: hasattr(numpy, "product") or all(source_of(module) for module in _NAMED_PRODUCT),
     make=_name_product,
 )
+SAVE_RESULTS = Change(
+    name="save-results",
+    changes=f"{_WRITER}.{_RESULTS}",
+    why="What a save has written is put into a queue that Megatron-core starts a Python for, which imports torch: 2 s "
+    "and 200 MB in every process that saves. No checkpoint is saved in the background here, so that the process which "
+    "puts it there also takes it.",
+    upstream="none: FileSystemWriterAsync of megatron-core",
+    versions="megatron-core 0.15.3",
+    when="always",
+    applies=lambda: "Manager().Queue()" in source_of(f"{_WRITER}:{_RESULTS}"),
+    mended=never,
+    make=lambda: wrap(find(_WRITER), _RESULTS, _queue_of_this_process),
+)
 PRUNING_MODE = Change(
     name="pruning-mode",
     changes="modelopt: a mode of ours is registered with NASModeRegistry and PruneModeRegistry",
@@ -171,4 +192,7 @@ PRUNING_MODE = Change(
     mended=never,
     make=_register_mode,
 )
-CHANGES = (FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE, NUMPY_PRODUCT, PRUNING_MODE)
+CHANGES = (
+    *(FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE, NUMPY_PRODUCT, SAVE_RESULTS),
+    PRUNING_MODE,
+)

@@ -9,6 +9,7 @@ import logging
 import shutil
 
 VERSION = 1
+IMPORTS = ("nemo_distill.backends", "nemo_distill.families.checkpoint", "torch.distributed.checkpoint")
 logger = logging.getLogger(__name__)
 
 

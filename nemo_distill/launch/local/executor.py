@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
+from nemo_distill.compat.nemo_run import imported_alone
 from nemo_distill.config.rules import Variable, between
 from nemo_distill.errors import RunFailed, UserError
 from nemo_distill.launch.executors import site_settings
@@ -67,7 +68,8 @@ class LocalExecutor:
             run.make_ready(left.values())
             run.save()
             with Display(run, console, parallel=self.parallel_steps), terminated_like_interrupted():
-                from nemo_distill.launch.local.experiment import run_experiment
+                with imported_alone():
+                    from nemo_distill.launch.local.experiment import run_experiment
 
                 try:
                     failed_before_log = run_experiment(

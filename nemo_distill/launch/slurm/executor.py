@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from rich.console import Console
 
+from nemo_distill.compat.nemo_run import imported_alone
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.launch.executors import site_file, site_settings
 from nemo_distill.launch.slurm.limits import seconds_of
@@ -81,7 +82,8 @@ class SlurmExecutor(Site):
 
     def launch(self, run: Run, console: Console, *, detach: bool) -> None:
         """Queue what is neither done nor in the queue and, unless detached, see the run to its end."""
-        from nemo_distill.launch.slurm.queueing import run_on_cluster
+        with imported_alone():
+            from nemo_distill.launch.slurm.queueing import run_on_cluster
 
         run_on_cluster(self, run, console, detach=detach)
 

@@ -1,6 +1,8 @@
 """Changes to third-party code: made where they mend something, left out where nothing is to mend, refused otherwise."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,15 @@ def test_the_page_lists_every_change_as_it_is():
     assert (ROOT / changes.PAGE).read_text(encoding="utf-8") == registry.page(), (
         "python -m nemo_distill.compat.registry"
     )
+
+
+def test_a_launch_imports_nemo_run_without_torch_which_is_there_again_afterwards():
+    code = (
+        "import importlib.util, sys\n"
+        "from nemo_distill.compat.nemo_run import imported_alone\n"
+        "with imported_alone():\n"
+        "    import nemo_distill.launch.local.experiment\n"
+        "assert 'nemo_run' in sys.modules and 'torch' not in sys.modules and importlib.util.find_spec('torch')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,5 +1,7 @@
 """What is mended in Megatron, against what it would do."""
 
+import multiprocessing
+
 import numpy
 import pytest
 import torch
@@ -79,3 +81,11 @@ def test_shards_are_counted_where_numpy_has_no_product(backend, monkeypatch):
     assert change.applies()
     monkeypatch.setattr(changes, "_made", {})
     assert change.apply() and _shard_size(shard) == 3 * 4 * 4
+
+
+@pytest.mark.slow
+def test_what_a_save_has_written_goes_through_no_other_process(backend):
+    assert upstream_fixes.SAVE_RESULTS.name in changes_made()
+    results = find("megatron.core.dist_checkpointing.strategies.filesystem_async:_get_write_results_queue")()
+    results.put({0: []})
+    assert results.get_nowait() == {0: []} and not multiprocessing.active_children()
