@@ -18,6 +18,7 @@ say whether to think, and nothing else of it.
 
 import argparse
 import asyncio
+import gc
 import hmac
 import json
 import os
@@ -258,6 +259,8 @@ async def _serve(arguments: argparse.Namespace, listener: socket.socket, token: 
         return loaded
 
     engine = await asyncio.to_thread(load)
+    gc.freeze()
+    gc.enable()  # which `python -m evaluator.serve` has left out so far
     runner = web.AppRunner(
         application(engine, model_id=arguments.model_id, token=token), access_log=None, shutdown_timeout=1
     )
