@@ -1,6 +1,7 @@
 """The whole run as a user makes it: every step real, and `kill -9` on every kind of step, to the digits of version 0.1.
 
 The run is version 0.1's, packed in `old_runs`, up to its second milestone: its losses and scores are the golden ones.
+All commands fork their steps from one process, that of the tests.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from nemo_distill.run.progress import Progress
 from nemo_distill.train.losses import read_losses
 from tests import old_runs
+from tests.forks_for_tests import ENVIRONMENT, forks
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +32,8 @@ NAME = "distill_v1v3-debug-milestones25_75"
 SEGMENTS = ("distill-0.1M", "distill-0.3M")
 CHECKPOINT = "iteration_0000050"
 """The last segment's, in its middle."""
-FORKED = {"import-teacher", "prune", "index", "distill-0.1M"}
-"""Steps that import NeMo, but for the last one, which may be the only one left when it was killed."""
+FORKED = {"import-teacher", "prune", "index", *SEGMENTS, "export-pruned", *(f"export-{name[8:]}" for name in SEGMENTS)}
+"""Steps that import NeMo or PyTorch for seconds."""
 LIMIT_SECONDS = 3600
 
 
@@ -41,7 +43,7 @@ def command(runs: Path, *words: str) -> list[str]:
 
 def start(runs: Path, *words: str) -> subprocess.Popen:
     return subprocess.Popen(
-        command(runs, *words), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(runs, *words), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
@@ -83,7 +85,8 @@ def root(tmp_path_factory) -> Path:
     while True:
         before = len(killed)
         with open(root / "output.txt", "w") as file:
-            process = subprocess.Popen(command(root / "runs"), cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+            words, environment = command(root / "runs"), ENVIRONMENT | forks()
+            process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
             try:
                 while process.poll() is None:
                     assert time.monotonic() - began < LIMIT_SECONDS
@@ -173,7 +176,7 @@ def test_steps_that_import_nemo_were_forked_and_no_others(runs):
     for spec in runs.glob("*/*/spec.json"):
         if "forked_from" in json.loads(spec.read_text())["provenance"]:
             forked.add(spec.parent.parent.name)
-    assert forked - {"distill-0.3M"} == FORKED
+    assert forked == FORKED
 
 
 def test_the_same_command_again_does_nothing(runs):

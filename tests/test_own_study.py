@@ -7,7 +7,6 @@ questions are asked once, and all commands fork their steps from one process tha
 import contextlib
 import csv
 import json
-import os
 import re
 import shlex
 import shutil
@@ -21,10 +20,9 @@ import pytest
 
 from evaluator.serve.checkpoint import verify_checkpoint
 from nemo_distill.families.checkpoint import read_hf
-from nemo_distill.launch.local.executor import made
 from nemo_distill.make_teacher import SHAPE
-from nemo_distill.run.forkserver import imports_of, serving
 from tests import old_runs
+from tests.forks_for_tests import ENVIRONMENT, forks
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +38,6 @@ LESS = {
 }
 """What the recipes say, and what they say here."""
 ITERATIONS = 8
-IMPORTS = dict.fromkeys(
-    name
-    for step in ("import_teacher", "prune", "index", "distill")
-    for name in imports_of(f"nemo_distill.steps.{step}")
-)
 RUNS = ("balanced-debug", "mostly_facts-debug")
 
 
@@ -54,7 +47,8 @@ def make_teacher(folder: Path, *, scratch: Path) -> None:
     (spec,) = (path for path in runs.glob("export-0.3M/*/spec.json") if "72eae0ea2b88" in path.read_text())
     for path in (spec.parent / "_SUCCESS", *(spec.parent / "hf").iterdir()):
         path.unlink()
-    subprocess.run([sys.executable, "-m", "nemo_distill.step", str(spec)], check=True, capture_output=True)
+    words = [sys.executable, "-m", "nemo_distill.step", str(spec)]
+    subprocess.run(words, env=ENVIRONMENT | forks(), check=True, capture_output=True)
     shutil.move(spec.parent / "hf", folder)
 
 
@@ -62,9 +56,7 @@ def make_teacher(folder: Path, *, scratch: Path) -> None:
 def study(tmp_path_factory) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folder after all commands of the guide, and what each said."""
     scratch = tmp_path_factory.mktemp("own")
-    # As a command starts its steps, so that they can be forks of one process.
-    environment = {"PYTHONUNBUFFERED": "x", **os.environ, **made().env_vars, "COLUMNS": "160"}
-    environment["NEMORUN_HOME"] = str(scratch / "my_study" / "runs" / ".nemo-run")
+    environment = ENVIRONMENT | forks()
     said: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(scratch))
@@ -76,7 +68,6 @@ def study(tmp_path_factory) -> Iterator[tuple[Path, dict[str, str]]]:
                 for usual, less in LESS.items():
                     assert usual in shared.read_text()
                     shared.write_text(shared.read_text().replace(usual, less))
-                environment |= stack.enter_context(serving(IMPORTS, environment))
             elif words[0] == "cp":
                 make_teacher(Path(words[-1]), scratch=scratch)
             elif FIRST not in command:
