@@ -1,6 +1,7 @@
 # `make` alone lists what there is. Two commands set everything up: `make demo` runs the main job, `make test` passes the
 # tests. `make check` is for every change before it is committed, `make docs` builds the site.
-# PYTHON says which interpreter (3.11 or 3.12), VENV where the environment lies, TORCH which build of torch (cpu or cuda).
+# PYTHON says which interpreter (3.11 or 3.12), VENV where the environment lies, TORCH which build of torch (cpu, cuda or
+# gpu: requirements/install.sh).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,6 +15,8 @@ $(error VENV='$(VENV)' is no one name: the environment cannot be in a folder wit
 endif
 DOCS_VENV ?= $(VENV)-docs
 AUDIT_VENV ?= $(VENV)-audit
+LOCKS := $(filter-out %excludes.txt,$(wildcard requirements/*.txt))
+HASHED := --no-deps --require-hashes --only-binary :all:
 
 # What `make check` leaves to `make test`: what starts clusters, launches, ranks, servers or browsers, or takes long.
 LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/harness/test_launcher.py \
@@ -101,21 +104,21 @@ docs: $(DOCS_VENV)/.ready  ## the site, strictly, into build/site
 # Docstrings are read, not imported, so none of what the code needs is installed.
 $(DOCS_VENV)/.ready: requirements/docs.txt
 	"$(PYTHON)" -m venv --clear "$(DOCS_VENV)"
-	$(DOCS_VENV)/bin/python -m pip install -qq --no-deps --require-hashes --only-binary :all: --requirement requirements/docs.txt
+	$(DOCS_VENV)/bin/python -m pip install -qq $(HASHED) --requirement requirements/docs.txt
 	@touch $@
 
-audit: $(AUDIT_VENV)/.ready  ## known vulnerabilities of the locked versions; DATABASE=all.zip where OSV cannot be asked
-	$(AUDIT_VENV)/bin/python requirements/audit.py $(filter-out %excludes.txt,$(wildcard requirements/*.txt)) $(DATABASE:%=--database "%")
+audit: $(AUDIT_VENV)/.ready  ## known vulnerabilities of what is locked; DATABASE=all.zip where OSV cannot be asked
+	$(AUDIT_VENV)/bin/python requirements/audit.py $(LOCKS) $(DATABASE:%=--database "%")
 
 $(AUDIT_VENV)/.ready: requirements/audit.txt
 	"$(PYTHON)" -m venv --clear "$(AUDIT_VENV)"
-	$(AUDIT_VENV)/bin/python -m pip install -qq --no-deps --require-hashes --only-binary :all: --requirement requirements/audit.txt
+	$(AUDIT_VENV)/bin/python -m pip install -qq $(HASHED) --requirement requirements/audit.txt
 	@touch $@
 
 UV ?= uv
 UPGRADE ?= --upgrade
 
-lock:  ## requirements/*.txt anew, from pyproject.toml; needs uv, and UPGRADE= keeps what versions it can
+lock:  ## requirements/*.txt anew, from pyproject.toml; needs uv, and UPGRADE= keeps versions
 	bash requirements/lock.sh "$(UV)" $(UPGRADE)
 
 clean:  ## remove the environments and build/; runs stay (nemo-run clean is for those)

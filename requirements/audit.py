@@ -149,7 +149,8 @@ def main() -> int:
         return UNREACHED
     new = []
     for finding in sorted(found, key=str):
-        named = [each for each in behind if each["package"] == finding.package and {*each["ids"]} & finding.ids]
+        pin = (finding.package, finding.version)
+        named = [each for each in behind if (each["package"], each["version"]) == pin and {*each["ids"]} & finding.ids]
         print("behind:" if named else "NEW:", ". ".join([str(finding), *(each["held"] for each in named)]))
         new += [] if named else [finding]
     seen = frozenset().union(*(finding.ids for finding in found))

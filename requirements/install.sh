@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes an environment of the locks, whose every file has to have a hash that they name: install.sh PYTHON FOLDER [TORCH].
+# Makes an environment of the locks, of files that have a hash that they name: install.sh PYTHON FOLDER [TORCH].
 # TORCH is the build of torch: cpu, cuda, or gpu, the environment in which figures on GPUs were measured, which builds
 # extensions and needs nvcc of CUDA 13. One that is not said is cpu where pip finds that build, else cuda.
 set -euo pipefail
@@ -15,7 +15,7 @@ if [ -n "$torch" ] && [ ! -f "$locks/torch-$torch.txt" ]; then
     exit 2
 fi
 if [ "$torch" = gpu ] && ! command -v "${CUDA_HOME:+$CUDA_HOME/bin/}nvcc" >/dev/null; then
-    echo "TORCH=gpu compiles extensions, and there is no nvcc: take an image with CUDA 13's compiler, or set CUDA_HOME." >&2
+    echo "TORCH=gpu compiles extensions and finds no nvcc: take an image with CUDA 13's, or set CUDA_HOME." >&2
     exit 2
 fi
 "$python" -m venv --clear "$folder"

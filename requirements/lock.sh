@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes requirements/*.txt anew from pyproject.toml, with the SHA-256 of every file that the index has of a version:
-# lock.sh UV [OPTION...], from the checkout's root. OPTION is --upgrade for the newest versions; without it versions stay.
+# lock.sh UV [OPTION...], from the checkout's root. OPTION is --upgrade for the newest versions; without it they stay.
 # requirements/torch-cpu.txt is kept by hand: only PyTorch's own index has that build.
 set -euo pipefail
 uv=$1 folder=requirements
