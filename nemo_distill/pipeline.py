@@ -28,6 +28,8 @@ from nemo_distill.train.course import Course
 
 TEACHER, PRUNED = "teacher", "pruned"
 """Labels of the two checkpoints that are evaluated beside the milestones."""
+_MEMORY = ("memory_mb", "memory_seq_length", "memory_batch_size", "memory_precision")
+"""What the search is told where it has a bound on memory."""
 KINDS = (
     *("world", "import", "prune", "prepare", "index", "distill"),
     *("export", "evaluate", "contamination", "report", "preflight"),
@@ -94,6 +96,7 @@ def _prune_config(recipe: Recipe) -> dict:
             **({} if prune.max_width == MAX_WIDTH else {"max_width": prune.max_width}),
             **({} if prune.max_depth == MAX_DEPTH else {"max_depth": prune.max_depth}),
             **({} if set(prune.skip) == set(SKIP) else {"skip": sorted(set(prune.skip))}),
+            **({} if prune.memory_mb is None else {name: getattr(prune, name) for name in _MEMORY}),
             # Whether FP8-aligned shapes are searched for beside the student changes none: it is told beside the config.
             "chip_friendly": "require" if prune.chip_friendly == "require" else "report",
             "chip_multiple": prune.chip_multiple,

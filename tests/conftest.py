@@ -8,7 +8,9 @@ import pytest
 # A shell starts what it runs in the background with SIGINT ignored, and so are the children's.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Modules of small steps, which are not the package's own.
-os.environ["NEMO_DISTILL_STEPS"] = "steps_for_tests,one_rank_steps_for_tests,forked_steps_for_tests"
+os.environ["NEMO_DISTILL_STEPS"] = ",".join(
+    f"{kind}steps_for_tests" for kind in ("", "one_rank_", "forked_", "watched_")
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -93,9 +93,9 @@ def test_the_executor_of_the_example_writes_its_script(tmp_path):
 
 def test_the_gpu_of_the_example_is_planned_for_and_said_not_to_have_run(tmp_path):
     folder = changed("A kind of GPU", folder=tmp_path)
-    wanted = ("scale=full", "layout.gpu=B200", "layout.tensor_parallel=4")
+    wanted = ("scale=full", "layout.gpu=B300", "layout.tensor_parallel=4")
     printed = run(folder, "-m", "nemo_distill.cli", "recipes/distill_v1v3.py", "--dryrun", *wanted)
-    assert "Cost on 96 x 8 B200, tensor parallel 4" in printed and "Such a layout has not run" in printed
+    assert "Cost on 96 x 8 B300, tensor parallel 4" in printed and "Such a layout has never run" in printed
 
 
 def test_the_tests_of_the_other_examples_pass_in_the_tree_that_they_change(tmp_path):

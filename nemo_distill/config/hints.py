@@ -25,6 +25,7 @@ ALIASES = {
     "distill.temperature": ("kd_temperature", "temp"),
     "blend.shares": ("data", "sources", "weights", "datasets", "mix", "mixture", "dataset"),
     "prune.parameters": ("params", "size", "target", "sparsity", "ratio", "num_params", "student"),
+    "prune.memory_mb": ("memory", "max_memory", "vram"),
     "prune.export_config": ("student_config", "sizes", "shape"),
     "evaluate.suite": ("benchmarks", "benchmark", "evals", "tasks", "metrics"),
     "evaluate.repeats": ("num_repeats", "samples", "n_samples", "seeds"),
@@ -61,6 +62,8 @@ SENTENCES = {
     "name": "--name names a run.",
     "dryrun": "Say --dryrun.",
     "until": "Say --until STEP.",
+    "active_params": "Of a dense model all parameters are active: say prune.parameters.",
+    "active_parameters": "Of a dense model all parameters are active: say prune.parameters.",
     "resume": "The same command goes on where a run was cut.",
 }
 """What to say where no setting is meant."""

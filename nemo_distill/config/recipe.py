@@ -24,6 +24,8 @@ T = TypeVar("T")
 LEAST_LOSS, LEAST_TEACHER_LOSS = 0.1, 0.05
 """Parts of the loss at the start, and of a guess among all tokens, that no loss of a language model is below so soon,
 or ever: the health limits beneath them end every run."""
+LEAST_STALL = 1.0
+"""Seconds that a step may stand still, at least."""
 MAX_SEQUENCES = 10**9
 """Sequences whose order Megatron draws up at once, at some 20 bytes each: 80 times the study's."""
 
@@ -80,7 +82,8 @@ class Recipe:
             raise UserError(f"distill.milestones: {error}") from None
         another = settings.teacher not in ("", scale.teacher)
         how = {name: getattr(prune, name) for name in ("parameters", "export_config")}
-        if how == dict.fromkeys(how):  # the two are ways to say the same thing: one that is given displaces the other
+        # These, and memory_mb, are ways to say the same thing: one that is given displaces the scale's.
+        if how == dict.fromkeys(how) and prune.memory_mb is None:
             how = {name: getattr(scale.prune, name) for name in how}
             if another and how["parameters"] and how["parameters"] > 1:
                 how["parameters"] = scale.student_share  # a number of parameters is the scale's own teacher's
@@ -195,6 +198,11 @@ def _check_health(health: Health) -> None:
                 f"health.{name}={getattr(health, name)} is more than can be kept: at most health.{name}="
                 f"{MAX_SEQUENCES}."
             )
+    if health.stall_seconds < LEAST_STALL:
+        raise UserError(
+            f"health.stall_seconds={health.stall_seconds:g} is less than any pause, and ends every run: the nearest is "
+            f"health.stall_seconds={LEAST_STALL:g}."
+        )
     for name, least in (("loss_above_start", LEAST_LOSS), ("teacher_loss", LEAST_TEACHER_LOSS)):
         if getattr(health, name) < least:
             raise UserError(

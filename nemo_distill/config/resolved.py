@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from nemo_distill.config.benchmarks import Declared
 from nemo_distill.config.held_out import TIME
 from nemo_distill.config.schedule import COSINE
-from nemo_distill.config.settings import BOILERPLATE, FORWARD_KL, MAX_DEPTH, MAX_WIDTH, NGRAM, SKIP
+from nemo_distill.config.settings import BF16, BOILERPLATE, FORWARD_KL, MAX_DEPTH, MAX_WIDTH, NGRAM, SKIP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,15 @@ class Pruning:
 
     parameters: float | None = None
     """Target of the search: the student's parameters at most; up to 1.0, as a fraction of the teacher's. None where
-    `export_config` takes its place."""
+    `export_config` or `memory_mb` takes its place."""
+    memory_mb: float | None = None
+    """Target of the search: MiB that serving the student takes at most; None: whatever it takes."""
+    memory_seq_length: int = 4096
+    """Tokens per sequence that `memory_mb` is of."""
+    memory_batch_size: int = 1
+    """Sequences at a time that `memory_mb` is of."""
+    memory_precision: str = BF16
+    """Precision of weights and cache that `memory_mb` is of: a name in `settings.PRECISIONS`."""
     export_config: dict[str, int] | None = None
     """Sizes after pruning, by ModelOpt's names; None where they are searched for."""
     score: str

@@ -49,6 +49,8 @@ DIVISIBLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_head_dim")
 """Those of which it takes multiples of a number that can be said; heads go by the groups that share them."""
 MAX_WIDTH, MAX_DEPTH, SKIP = 0.40, 0.20, ("num_attention_heads",)
 """How far the search goes, and what it leaves alone, where nothing else is said: ModelOpt's limits and the study's."""
+BF16, PRECISIONS = "bf16", {"fp8": 1, "bf16": 2, "float32": 4}
+"""What weights and cache of a student can be served in, with the bytes of a number."""
 MIN_LIMIT = 0.01
 """Least of such limits: at 0 ModelOpt lists no candidate, rather than the teacher's size alone."""
 
@@ -90,6 +92,15 @@ class Prune:
 
     parameters: float | None = None
     """Target of the search: the student's parameters at most; up to 1.0, as a fraction of the teacher's."""
+    memory_mb: float | None = None
+    """Target of the search, alone or beside `parameters`: MiB that serving the student takes at most, its weights, its
+    key-value cache and its Mamba state (ModelOpt's constraint `memory_mb`)."""
+    memory_seq_length: int | None = None
+    """Tokens per sequence that `memory_mb` is of: 4,096, as ModelOpt's `seq_length`."""
+    memory_batch_size: int | None = None
+    """Sequences at a time that `memory_mb` is of: 1, as ModelOpt's `batch_size`."""
+    memory_precision: str | None = None
+    """What weights and cache are in for `memory_mb`: `bf16`, as ModelOpt has it, `fp8` or `float32`."""
     export_config: dict[str, int] | None = None
     """Sizes after pruning, by ModelOpt's names, in place of a search."""
     score: str | None = None
@@ -124,6 +135,12 @@ class Prune:
         check_fields(self, "prune")
         if self.export_config is not None and self.parameters is not None:
             raise UserError("prune takes parameters or export_config, not both.")
+        if self.export_config is not None and self.memory_mb is not None:
+            raise UserError("prune.memory_mb is of a search, and prune.export_config names the sizes: say one.")
+        _one_of(self, "memory_precision", tuple(PRECISIONS))
+        for setting in ("memory_seq_length", "memory_batch_size", "memory_precision"):
+            if self.memory_mb is None and getattr(self, setting) is not None:
+                raise UserError(f"prune.{setting} says what prune.memory_mb is of, and there is none: say both.")
         for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"prune.export_config cannot say '{name}'. {nearest(name, PRUNABLE)}")
@@ -147,7 +164,8 @@ class Prune:
             if divisor < 1:
                 raise UserError(f"prune.divisors {name}={divisor} has to be above 0; the nearest is 1.")
         _one_of(self, "chip_friendly", CHIP_FRIENDLY)
-        _positive(self, "parameters", "candidates", "calibration_sequences", "chip_multiple", "tensor_parallel")
+        _positive(self, "parameters", "memory_mb", "memory_seq_length", "memory_batch_size", "candidates")
+        _positive(self, "calibration_sequences", "chip_multiple", "tensor_parallel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,6 +385,12 @@ class Health:
     """As many within a window stop the run."""
     teacher_loss: float = 0.7
     """The teacher's own next-token loss on the blend at most, as a part of what a guess among all tokens has."""
+    stall_seconds: float = 600.0
+    """Seconds without progress of any rank after which a step that stands still is ended."""
+    stall_iterations: float = 20.0
+    """As many of its own median iterations, where that is longer."""
+    stall_phase_seconds: float = 3600.0
+    """Seconds in place of both for what is no iteration: loading and the first iteration, a save, a measurement."""
 
     def __post_init__(self):
         check_fields(self, "health")

@@ -8,6 +8,7 @@ one operation over chunks of tokens, and the gradient is made while a chunk's lo
 - `losses`: what can be distilled by, by name;
 - `kernel`: its inner loop on GPUs, in Triton;
 - `precision`: teacher and student in FP8;
+- `abilities`: what a GPU can run of it;
 - `teacher`: the teacher's own loss, which says whether it can read the data;
 - `options`: what of it a distillation uses.
 """

@@ -14,6 +14,7 @@ import torch
 
 from nemo_distill.compat import distillation as changes
 from nemo_distill.errors import UserError
+from nemo_distill.kd.abilities import Ability
 from nemo_distill.nemotron_h.kernels import amax
 
 MULTIPLE = 16
@@ -22,9 +23,6 @@ MULTIPLE = 16
 NEEDED_ON_A_GPU = {"triton": "triton", "mamba_ssm": "mamba-ssm", "causal_conv1d": "causal-conv1d"}
 """Packages without which a GPU would compute as slowly as PyTorch's own operations do, and how they are installed."""
 
-SHARED_MEMORY = 227
-"""KiB of a multiprocessor that one program may have, for our kernels (`kernels.ssd`): as much as Hopper gives."""
-
 
 def check(fp8: str, *, fused_kernels: bool = False) -> None:
     """Raise `UserError` where these settings, or any training on the GPU that is here, cannot be had here."""
@@ -32,21 +30,20 @@ def check(fp8: str, *, fused_kernels: bool = False) -> None:
     if torch.cuda.is_available() and lacking:
         command = f"pip install --no-build-isolation {' '.join(lacking)}"
         raise UserError(f"training on a GPU needs {lacking[0]}, which is not installed here: {command}.")
-    if torch.cuda.is_available() and fused_kernels:
+    if torch.cuda.is_available():
         properties: Any = torch.cuda.get_device_properties()
-        given = properties.shared_memory_per_block_optin // 1024
-        if given < SHARED_MEMORY:
-            raise UserError(
-                f"distill.fused_kernels=true needs {SHARED_MEMORY} KiB of shared memory for a program, and the "
-                f"{torch.cuda.get_device_name()} has {given}: say distill.fused_kernels=false."
-            )
+        ability = Ability(
+            name=torch.cuda.get_device_name(),
+            capability=torch.cuda.get_device_capability(),
+            shared_memory=properties.shared_memory_per_block_optin // 1024,
+        )
+        if lacking_of_it := ability.lacks(fp8=fp8, fused_kernels=fused_kernels, bf16=False):
+            raise UserError(lacking_of_it)
     missing = None
     if fp8 == "none":
         return
     if not torch.cuda.is_available():
         missing = "a GPU, and there is none here"
-    elif torch.cuda.get_device_capability() < (8, 9):
-        missing = f"FP8 tensor cores, and the {torch.cuda.get_device_name()} has none (Ada and Hopper have)"
     elif not _installed("transformer_engine"):
         missing = "Transformer Engine, which is not installed here"
     if missing:

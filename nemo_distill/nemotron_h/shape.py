@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.refusals import check_config
+from nemo_distill.nemotron_h.sizes import Sizes
 
 LAYER_KINDS = {"M": "Mamba-2", "*": "attention", "-": "MLP"}
 MOST_LAYERS = 10_000
@@ -47,7 +48,7 @@ UNCLAMPED_TIME_STEP_MIN = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class Shape(Sizes):
     """Sizes of a Nemotron-H model (arXiv:2504.03624), in Megatron's names."""
 
     pattern: str
@@ -97,41 +98,13 @@ class Shape:
     def num_layers(self) -> int:
         return len(self.pattern)
 
-    @property
-    def mamba_inner_size(self) -> int:
-        """Channels inside a Mamba layer: heads times head dimension."""
-        return self.mamba_num_heads * self.mamba_head_dim
-
-    @property
-    def mamba_in_proj_size(self) -> int:
-        """Rows of a Mamba layer's `in_proj`: z and x, B and C, one dt per head."""
-        return 2 * self.mamba_inner_size + 2 * self.mamba_num_groups * self.mamba_state_dim + self.mamba_num_heads
-
-    @property
-    def mamba_conv_size(self) -> int:
-        """Channels of a Mamba layer's convolution: x, B and C."""
-        return self.mamba_inner_size + 2 * self.mamba_num_groups * self.mamba_state_dim
-
-    def layer_parameters(self, kind: str) -> int:
-        """Parameters of one layer of `kind`, its input norm included."""
-        h = self.hidden_size
-        if kind == "M":
-            inner = self.mamba_inner_size
-            conv = self.mamba_conv_size * (self.conv_kernel + 1)
-            return h + h * self.mamba_in_proj_size + conv + 3 * self.mamba_num_heads + inner + inner * h
-        if kind == "*":
-            return h + 2 * h * self.kv_channels * (self.num_attention_heads + self.num_query_groups)
-        assert kind == "-", kind
-        return h + 2 * h * self.ffn_hidden_size
-
     def is_sized_like(self, other: "Shape") -> bool:
         """Whether the two have the same layers in the same sizes, whatever their tokens and their context."""
         return self.to_megatron() == other.to_megatron()
 
     def parameters(self) -> int:
         """All parameters: layers, embedding, output layer and final norm."""
-        layers = sum(self.layer_parameters(kind) for kind in self.pattern)
-        return layers + 2 * self.vocab_size * self.hidden_size + self.hidden_size
+        return self.outer_parameters + sum(self.layer_parameters(kind) for kind in self.pattern)
 
     # -- Hugging Face
 

@@ -10,6 +10,8 @@ optimizer) and on two H200 (the same, with NeMo's trainer and its distributed op
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan.cost import CALIBRATED, GIB, Job, Rates, with_rates
@@ -69,18 +71,20 @@ class Figure:
     what: str
     unit: str
     measured: float
-    predict: Callable[[Rates], float]
-    """What the model says at given rates, in the same unit."""
+    job: Job
+    """What it was measured of."""
+    value: Callable[[Job], float]
+    """What the model says of a job, in the same unit."""
     fits: str | None = None
     """The rate that was fitted to it; None: it was held out."""
+
+    def predict(self, rates: Rates) -> float:
+        """What the model says at given rates."""
+        return self.value(with_rates(self.job, rates))
 
     def error(self, rates: Rates = CALIBRATED) -> float:
         """Relative: 0.1 where the model says a tenth too much."""
         return self.predict(rates) / self.measured - 1
-
-
-def _of(job: Job, value: Callable[[Job], float]) -> Callable[[Rates], float]:
-    return lambda rates: value(with_rates(job, rates))
 
 
 def _total_memory(job: Job) -> float:
@@ -92,145 +96,168 @@ FIGURES = (
         what="one H200: NeMo's LogitsKLLoss alone, forward and backward",
         unit="ms",
         measured=41,
-        predict=_of(BENCH, lambda job: 1e3 * job.loss_seconds),
+        job=BENCH,
+        value=lambda job: 1e3 * job.loss_seconds,
         fits="memory",
     ),
     Figure(
         what="one H200: Mamba-2 scans of a microbatch",
         unit="ms",
         measured=150,
-        predict=_of(BENCH, lambda job: 1e3 * job.scan_seconds),
+        job=BENCH,
+        value=lambda job: 1e3 * job.scan_seconds,
         fits="scan",
     ),
     Figure(
         what="one H200: the same, our own",
         unit="ms",
         measured=62,
-        predict=_of(OURS, lambda job: 1e3 * job.scan_seconds),
+        job=OURS,
+        value=lambda job: 1e3 * job.scan_seconds,
         fits="fused_scan",
     ),
     Figure(
         what="one H200: whole microbatch (mean of 8,907, 8,629 and 8,739 tokens/s)",
         unit="ms",
         measured=(920 + 949 + 937) / 3,
-        predict=_of(BENCH, lambda job: 1e3 * job.microbatch_seconds),
+        job=BENCH,
+        value=lambda job: 1e3 * job.microbatch_seconds,
         fits="matmul",
     ),
     Figure(
         what="one H200: whole microbatch, ours, teacher in FP8",
         unit="ms",
         measured=713,
-        predict=_of(OURS_TEACHER_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+        job=OURS_TEACHER_IN_FP8,
+        value=lambda job: 1e3 * job.microbatch_seconds,
         fits="fp8",
     ),
     Figure(
         what="768 H100, the study: 1,000 iterations",
         unit="GPU-hours",
         measured=600,
-        predict=_of(STUDY, lambda job: job.gpu_hours(1_000)),
+        job=STUDY,
+        value=lambda job: job.gpu_hours(1_000),
         fits="links",
     ),
     Figure(
         what="one H200: teacher's forward pass",
         unit="ms",
         measured=251,
-        predict=_of(BENCH, lambda job: 1e3 * job.teacher_forward_seconds),
+        job=BENCH,
+        value=lambda job: 1e3 * job.teacher_forward_seconds,
     ),
     Figure(
         what="one H200: whole microbatch, output layer and loss fused (two runs)",
         unit="ms",
         measured=(918 + 901) / 2,
-        predict=_of(FUSED, lambda job: 1e3 * job.microbatch_seconds),
+        job=FUSED,
+        value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
         what="one H100, before our own scan: whole microbatch, ours",
         unit="ms",
         measured=910,
-        predict=_of(ON_H100, lambda job: 1e3 * job.microbatch_seconds),
+        job=ON_H100,
+        value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
         what="one H100, before our own scan: whole microbatch, ours, teacher in FP8",
         unit="ms",
         measured=836,
-        predict=_of(TEACHER_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+        job=TEACHER_IN_FP8,
+        value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
         what="one H100, before our own scan: whole microbatch, ours, teacher and student in FP8",
         unit="ms",
         measured=702,
-        predict=_of(BOTH_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+        job=BOTH_IN_FP8,
+        value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
         what="one H200: whole microbatch, ours",
         unit="ms",
         measured=793,
-        predict=_of(OURS, lambda job: 1e3 * job.microbatch_seconds),
+        job=OURS,
+        value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
         what="one H200: whole microbatch, ours, teacher and student in FP8",
         unit="ms",
         measured=554,
-        predict=_of(OURS_IN_FP8, lambda job: 1e3 * job.microbatch_seconds),
+        job=OURS_IN_FP8,
+        value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
         what="one H200: the same, MLP layers recomputed",
         unit="ms",
         measured=591,
-        predict=_of(MLP_AGAIN, lambda job: 1e3 * job.microbatch_seconds),
+        job=MLP_AGAIN,
+        value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
         what="two H200, tensor parallel 2: a whole iteration of 8 sequences, ours, teacher in FP8",
         unit="ms",
         measured=4_830,
-        predict=_of(TWO_GPUS, lambda job: 1e3 * job.iteration_seconds),
+        job=TWO_GPUS,
+        value=lambda job: 1e3 * job.iteration_seconds,
     ),
     Figure(
         what="one H200: peak memory",
         unit="GiB",
         measured=109,
-        predict=_of(BENCH, _total_memory),
+        job=BENCH,
+        value=_total_memory,
     ),
     Figure(
         what="one H200: peak memory, output layer and loss fused",
         unit="GiB",
         measured=79.6,
-        predict=_of(FUSED, _total_memory),
+        job=FUSED,
+        value=_total_memory,
     ),
     Figure(
         what="one H200: memory that NeMo's LogitsKLLoss takes beside the logits",
         unit="GiB",
         measured=28,
-        predict=_of(BENCH, lambda job: job.memory()["loss"] - 2 * BF16 * job.tokens * job.student.vocab_size / GIB),
+        job=BENCH,
+        value=lambda job: job.memory()["loss"] - 2 * BF16 * job.tokens * job.student.vocab_size / GIB,
     ),
     Figure(
         what="one H100: peak memory, ours, no buffer of gradients",
         unit="GiB",
         measured=62.1,
-        predict=_of(ON_H100, _total_memory),
+        job=ON_H100,
+        value=_total_memory,
     ),
     Figure(
         what="one H100: the same, teacher in FP8",
         unit="GiB",
         measured=54.9,
-        predict=_of(TEACHER_IN_FP8, _total_memory),
+        job=TEACHER_IN_FP8,
+        value=_total_memory,
     ),
     Figure(
         what="one H100: the same, teacher and student in FP8",
         unit="GiB",
         measured=68.9,
-        predict=_of(BOTH_IN_FP8, _total_memory),
+        job=BOTH_IN_FP8,
+        value=_total_memory,
     ),
     Figure(
         what="one H200: peak memory, both in FP8, MLP layers recomputed",
         unit="GiB",
         measured=61.9,
-        predict=_of(MLP_AGAIN, _total_memory),
+        job=MLP_AGAIN,
+        value=_total_memory,
     ),
     Figure(
         what="768 H100, the study: 80B tokens (12,800 iterations), \"about 9,000\"",
         unit="GPU-hours",
         measured=9_000,
-        predict=_of(STUDY, lambda job: job.gpu_hours(12_800)),
+        job=STUDY,
+        value=lambda job: job.gpu_hours(12_800),
     ),
 )  # fmt: skip
 
@@ -249,23 +276,48 @@ def fit() -> Rates:
     return rates
 
 
-def held_out_errors() -> tuple[float, float]:
-    """The largest relative errors, of times and of memory, on figures that nothing was fitted to."""
-    held_out = [figure for figure in FIGURES if not figure.fits]
-    times = max(abs(figure.error()) for figure in held_out if figure.unit != "GiB")
-    return times, max(abs(figure.error()) for figure in held_out if figure.unit == "GiB")
+class Evidence(Enum):
+    """What a figure of a layout rests on."""
+
+    MEASURED = "●"
+    """It ran with this code, at these sizes and this precision."""
+    MODELLED = "◐"
+    """Its kind ran with this code, at other sizes or in another precision, from which the model goes on."""
+    NEVER_RUN = "○"
+    """Nothing of its kind ran with this code."""
 
 
-def was_measured(job: Job) -> bool:
-    """Whether the rates were fitted on a layout like the job's: the GPU, how many share a copy, one machine or many.
+LEGEND = (
+    f"{Evidence.MEASURED.value} measured with this code; {Evidence.MODELLED.value} modelled, its kind of layout ran "
+    f"with it otherwise set; {Evidence.NEVER_RUN.value} never run with it, a prediction."
+)
+"""What the marks stand for."""
+OURS_RAN = tuple({id(figure.job): figure.job for figure in FIGURES if figure.job is not STUDY}.values())
+"""What ran with this code."""
 
-    And on its teacher: one of another shape spends its time otherwise.
-    """
-    return job.teacher.is_sized_like(STUDY.teacher) and any(
-        (job.gpu, job.tensor_parallel, job.nodes > 1) == (known.gpu, known.tensor_parallel, known.nodes > 1)
-        and (job.gpus > 1) == (known.gpus > 1)
-        for known in (BENCH, ON_H100, STUDY)
-    )
+
+def evidence(job: Job) -> Evidence:
+    """What a figure of the job rests on."""
+    if any(with_rates(job, CALIBRATED) == with_rates(ran, CALIBRATED) for ran in OURS_RAN):
+        return Evidence.MEASURED
+    return Evidence.MODELLED if any(_kind(job) == _kind(ran) for ran in OURS_RAN) else Evidence.NEVER_RUN
+
+
+def held_out_errors(job: Job) -> tuple[float | None, float | None]:
+    """The largest relative errors, of times and of memory, on figures of the job's kind of layout and its teacher that
+    nothing was fitted to; None where there are none."""
+    errors: dict[bool, list[float]] = {False: [], True: []}
+    for figure in FIGURES:
+        like = _kind(figure.job) == _kind(job) and job.teacher.is_sized_like(figure.job.teacher)
+        if like and not figure.fits and figure.job is not STUDY:
+            errors[figure.unit == "GiB"].append(abs(figure.error()))
+    times, memory = (max(some, default=None) for some in errors.values())
+    return times, memory
+
+
+def _kind(job: Job) -> tuple[Any, ...]:
+    """What sets kinds of layouts apart: the GPU, how many share a copy, copies, one machine or many."""
+    return job.gpu, job.tensor_parallel, job.data_parallel > 1, job.nodes > 1
 
 
 def validation() -> str:

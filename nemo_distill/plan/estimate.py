@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from nemo_distill.config.recipe import Recipe
+from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.outcome.suites import Load
 from nemo_distill.plan import layouts
@@ -97,8 +98,8 @@ def left_of(estimate: Estimate, steps: Collection[str]) -> float:
 def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load], teacher: Shape | None) -> Estimate | None:
     """The estimate of a run whose checkpoints are asked `loads`; None where the layout asks for no GPU.
 
-    None, too, while the shape of the `teacher` is not known. Raises `UserError` for a GPU that is not known and where
-    the layout does not divide (`layouts.check`).
+    None, too, while the shape of the `teacher` is not known. Raises `UserError` for a GPU that is not known, or that
+    cannot run what is asked (`layouts.lacking`), and where the layout does not divide (`layouts.check`).
     """
     layout, distill = recipe.layout, recipe.distill
     if layout.gpu is None:
@@ -124,6 +125,13 @@ def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load], teacher: Shape 
         fp8=distill.fp8,
         gradient_bytes=GRADIENT_BYTES[distill.gradients],
     )
+    if unable := layouts.lacking(job, bf16=recipe.scale.precision != "32"):
+        raise UserError(unable)
+    pruned = run.specs["prune"].done
+    if not pruned and (
+        whole := layouts.misfit_of_teacher(teacher, gpu, ranked_over=recipe.scale.calibration_seq_length)
+    ):
+        raise UserError(whole)
     layouts.check(job)
     ends = [milestone.iteration for milestone in recipe.milestones]
     return Estimate(

@@ -17,8 +17,11 @@ from nemo_distill.config.resolved import Pruning
 from nemo_distill.config.settings import RECOMPUTE
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
-from nemo_distill.plan.cost import Job
-from nemo_distill.plan.gpus import GPUS
+from nemo_distill.plan.candidates import Bounds, layers_of
+from nemo_distill.plan.cost import GIB, Job
+from nemo_distill.plan.flops import BF16
+from nemo_distill.plan.gpus import GPUS, Gpu
+from nemo_distill.plan.targets import bounds_of
 
 RESERVED_GIB = 4.0
 """Of every GPU: CUDA's context, NCCL's buffers, and what the allocator loses to fragments."""
@@ -36,6 +39,38 @@ def check(job: Job) -> None:
         raise UserError(f"layout.tensor_parallel={parallel} does not divide {reason}; the nearest that does is {near}.")
     check_batch(
         copies=job.data_parallel, global_batch_size=job.global_batch_size, micro_batch_size=job.micro_batch_size
+    )
+
+
+def lacking(job: Job, *, bf16: bool = True) -> str:
+    """The sentence on what the kind of GPU cannot run of the job, by its compute capability; empty where it can all."""
+    said = job.gpu.ability.lacks(fp8=job.fp8, fused_kernels=job.fused_kernels, bf16=bf16)
+    return f"layout.gpu={job.gpu.name}: {said}" if said else ""
+
+
+def whole_gib(teacher: Shape, *, ranked_over: int = 0) -> float:
+    """Memory that one GPU has to have to import the teacher, GiB at least: its weights in bf16, whole.
+
+    To prune it, too, the scores of an attention layer over a sequence of `ranked_over` tokens, before and after the
+    softmax, which the local spec holds.
+    """
+    scores = 2 * BF16 * teacher.num_attention_heads * ranked_over**2
+    return (BF16 * teacher.parameters() + scores) / GIB + RESERVED_GIB
+
+
+def misfit_of_teacher(teacher: Shape, gpu: Gpu, *, ranked_over: int) -> str | None:
+    """The sentence on a teacher that one GPU cannot hold, as import and pruning have to; None: it can."""
+    needed = whole_gib(teacher, ranked_over=ranked_over)
+    if needed <= gpu.memory_gib:
+        return None
+    larger = sorted((one for one in GPUS.values() if needed <= one.memory_gib), key=lambda one: one.memory_gib)
+    remedy = f"of those that are known here {' and '.join(one.name for one in larger)} would do"
+    if not larger:
+        most = (gpu.memory_gib - needed) * GIB / BF16 + teacher.parameters()
+        remedy = f"none that is known here has as much, and a teacher of up to {most / 1e9:.0f}B would do"
+    return (
+        f"import and pruning hold the teacher's {teacher.parameters() / 1e9:.1f}B parameters whole on one GPU, which "
+        f"takes {needed:.0f} GiB at least, and layout.gpu={gpu.name} has {gpu.memory_gib:.0f}: {remedy}."
     )
 
 
@@ -90,6 +125,8 @@ def nearest_fit(job: Job) -> Job | None:
     for seq_length, gpus_per_node in itertools.product(sequences, machines):
         for gpu in (job.gpu, *(gpu for gpu in GPUS.values() if gpu != job.gpu)):
             like = dataclasses.replace(job, gpu=gpu, gpus_per_node=gpus_per_node, seq_length=seq_length)
+            if lacking(like):
+                continue
             found = [other for other in _alternatives(like) if fits(other)]
             if found:
                 return min(found, key=lambda other: _distance(job, other))
@@ -106,11 +143,11 @@ def student_shape(teacher: Shape, prune: Pruning, pruned: Path) -> tuple[Shape, 
         return Shape.load(pruned / "shape.json"), "as pruned"
     if prune.export_config:
         return _resized(teacher, prune.export_config), "as prune.export_config says"
-    assert prune.parameters is not None
-    target = prune.parameters if prune.parameters > 1 else prune.parameters * teacher.parameters()
-    if teacher.is_sized_like(NANO_9B_V2) and abs(target / NANO_7B_PRUNED.parameters() - 1) < 0.01:
+    bounds = bounds_of(prune, teacher)
+    studys = bounds.parameters is not None and abs(bounds.parameters / NANO_7B_PRUNED.parameters() - 1) < 0.01
+    if teacher.is_sized_like(NANO_9B_V2) and studys and bounds.memory_mb is None:
         return NANO_7B_PRUNED, "as the study's search chose"
-    return _narrowed(teacher, target), "evenly narrowed, until the search has chosen"
+    return _narrowed(teacher, bounds), "evenly narrowed, until the search has chosen"
 
 
 def _resized(shape: Shape, sizes: dict[str, int]) -> Shape:
@@ -124,8 +161,8 @@ def _thinned(pattern: str, layers: int) -> str:
     return "".join(pattern[index * len(pattern) // layers] for index in range(min(layers, len(pattern))))
 
 
-def _narrowed(shape: Shape, parameters: float) -> Shape:
-    """The widest of the shapes, a thousandth of the teacher's width apart, that has at most so many parameters."""
+def _narrowed(shape: Shape, bounds: Bounds) -> Shape:
+    """The widest of the shapes, a thousandth of the teacher's width apart, that keeps to the bounds."""
     for thousandths in range(1000, 0, -1):
         part = thousandths / 1000
         narrower = dataclasses.replace(
@@ -135,9 +172,10 @@ def _narrowed(shape: Shape, parameters: float) -> Shape:
             mamba_num_heads=max(1, round(shape.mamba_num_heads * part / shape.mamba_num_groups))
             * shape.mamba_num_groups,
         )
-        if narrower.parameters() <= parameters:
+        if bounds.hold(bounds.measured(narrower, layers_of(narrower))):
             return narrower
-    raise UserError(f"prune.parameters={parameters:g}: no Nemotron-H with this vocabulary is as small.")
+    said = " ".join(f"prune.{name}={value:g}" for name, value in bounds.most.items())
+    raise UserError(f"{said}: no Nemotron-H with this vocabulary is as small.")
 
 
 def _indivisible(job: Job, parallel: int) -> str | None:

@@ -5,10 +5,8 @@
 Checked in the preview, and by the step `prune` for a teacher whose config.json could not be had before.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 
 from nemo_distill import families
 from nemo_distill.config.benchmarks import files_of
@@ -16,6 +14,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import LAYER_KINDS, Shape
 from nemo_distill.outcome.suites import Load, own_questions
+from nemo_distill.plan.targets import Asked, check_targets
 
 HELD_OUT = 8
 """Sequences of which one is held out from ranking, to score candidates (`steps.prune`)."""
@@ -25,34 +24,6 @@ MMLU = "mmlu"
 """The score that takes questions, and no held-out text."""
 OFFLINE = "offline"
 """A suite whose answers are short."""
-
-
-class Asked(Protocol):
-    """What pruning is told: a recipe's `Pruning`, or a step's `minitron.Request`."""
-
-    @property
-    def parameters(self) -> float | None:
-        """Target of the search, up to 1.0 a share of the teacher's; None where sizes are named."""
-
-    @property
-    def export_config(self) -> Mapping[str, int] | None:
-        """The sizes, by ModelOpt's names; None where they are searched for."""
-
-    @property
-    def divisors(self) -> Mapping[str, int]:
-        """Step along an axis."""
-
-    @property
-    def max_width(self) -> float:
-        """Largest share of the choices of a width that the search goes down."""
-
-    @property
-    def max_depth(self) -> float:
-        """Largest share of the choices of the number of layers that it goes down."""
-
-    @property
-    def skip(self) -> Sequence[str]:
-        """Sizes that it leaves as the teacher's."""
 
 
 def check(recipe: Recipe, teacher: Shape, loads: Sequence[Load], *, context: int | None) -> None:
@@ -158,22 +129,7 @@ def check_pruning(teacher: Shape, asked: Asked) -> None:
     if asked.export_config is not None:
         _check_sizes(teacher, asked.export_config, choices)
     else:
-        _check_target(teacher, asked, choices)
-
-
-def searched(asked: Asked, choices: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """The sizes that the search goes over, by axis, as ModelOpt cuts them."""
-    limits = {name: asked.max_depth if name == "num_layers" else asked.max_width for name in choices}
-    return {
-        name: values[int((1 - limits[name]) * len(values)) :]
-        for name, values in choices.items()
-        if name not in asked.skip and len(values) > 1
-    }
-
-
-def target_of(parameters: float, teacher: Shape) -> float:
-    """A target as a number of parameters: up to 1.0 it is a share of the teacher's."""
-    return parameters * teacher.parameters() if parameters <= 1 else parameters
+        check_targets(teacher, asked)
 
 
 def _check_sizes(teacher: Shape, sizes: Mapping[str, int], choices: Mapping[str, list[int]]) -> None:
@@ -202,65 +158,6 @@ def _check_sizes(teacher: Shape, sizes: Mapping[str, int], choices: Mapping[str,
             f"prune.export_config={dict(sizes)} {given}, so that the student would be the teacher: "
             f"prune.export_config={{{smaller}}} is the nearest that prunes."
         )
-
-
-def _check_target(teacher: Shape, asked: Asked, choices: Mapping[str, list[int]]) -> None:
-    assert asked.parameters is not None
-    whole, target = teacher.parameters(), target_of(asked.parameters, teacher)
-    said = f"prune.parameters={asked.parameters:g}"
-    for name in asked.skip:
-        if name not in choices:
-            raise UserError(f"prune.skip names {name}: the teacher, {teacher.pattern}, has no layers of that kind.")
-    if not any(len(values) > 1 for values in searched(asked, choices).values()):
-        raise UserError(
-            f"prune.skip={','.join(asked.skip)} with prune.max_width={asked.max_width:g} and prune.max_depth="
-            f"{asked.max_depth:g} leaves the search nothing but the teacher; of its choices are "
-            + "; ".join(f"{name} {values[-2]}" for name, values in choices.items() if len(values) > 1)
-            + "."
-        )
-    if target >= whole:
-        raise UserError(
-            f"{said} is no less than the teacher's {whole:,} parameters: nothing would be pruned; "
-            "prune.parameters=0.99 would."
-        )
-    least, sure = smallest(teacher, asked)
-    if target < least:
-        near = -(-sure * 1000 // whole) / 1000
-        kept = f", and nothing of {', '.join(asked.skip)} (prune.skip)" if asked.skip else ""
-        raise UserError(
-            f"{said} asks for at most {target:,.0f} parameters, and no candidate has fewer than {least:,}: the search "
-            f"removes at most {asked.max_width:.0%} of the choices of a width (prune.max_width) and "
-            f"{asked.max_depth:.0%} of the layers (prune.max_depth){kept}; the nearest is prune.parameters={near:g}, "
-            "and prune.export_config names sizes outright."
-        )
-
-
-def smallest(teacher: Shape, asked: Asked) -> tuple[int, int]:
-    """(least, sure): parameters that no candidate of the search is below, and that one is sure to have at most.
-
-    Which layers a candidate keeps, the cheap ones or the dear ones, is known once they have been ranked.
-    """
-    choices = families.of(teacher).choices(teacher, asked.divisors)
-    least: dict[str, Any] = {name: values[0] for name, values in searched(asked, choices).items()}
-    layers = least.pop("num_layers", teacher.num_layers)
-    narrow = dataclasses.replace(teacher, **least)
-    costs = sorted(narrow.layer_parameters(kind) for kind in teacher.pattern)
-    fixed = narrow.parameters() - sum(costs)
-    return fixed + sum(costs[:layers]), fixed + sum(costs[-layers:])
-
-
-def pruning_in_words(recipe: Recipe, teacher: Shape | None) -> str:
-    """What is pruned and over which text it is ranked, in a line."""
-    asked, over = recipe.prune, " and ".join(source.name for source in recipe.calibration)
-    if asked.export_config is not None:
-        sizes = ", ".join(f"{name} {size:,}" for name, size in asked.export_config.items())
-        return f"Pruning: to {sizes}, ranked over {over}"
-    found = searched(asked, families.of(teacher).choices(teacher, asked.divisors)) if teacher else {}
-    ranges = ", ".join(f"{name} {values[0]:,} to {values[-1]:,}" for name, values in found.items() if len(values) > 1)
-    count = math.prod(len(values) for values in found.values())
-    among = f"{count:,} candidates of {ranges}" if teacher else "the candidates that its shape allows"
-    kept = f"; {', '.join(asked.skip)} as the teacher's" if asked.skip else ""
-    return f"Pruning: a search among {among}{kept}; ranked over {over}"
 
 
 def _check_answers(recipe: Recipe, loads: Sequence[Load], context: int) -> None:

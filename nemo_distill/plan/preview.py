@@ -22,7 +22,6 @@ from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import Asked
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate, left_of
-from nemo_distill.plan.limits import pruning_in_words
 from nemo_distill.plan.tables import (
     cost_remarks,
     cost_table,
@@ -33,6 +32,7 @@ from nemo_distill.plan.tables import (
     gpu_time_in_words,
     new_table,
 )
+from nemo_distill.plan.targets import pruning_in_words
 from nemo_distill.plan.teacher import Known
 from nemo_distill.run.manifest import Run, State, state_of
 
@@ -69,7 +69,8 @@ def print_preview(
     say(console, summary(run, list(run.specs if steps is None else steps), estimate, unsettled))
     console.print(f"in {run.runs}", style="dim", highlight=False, markup=False, soft_wrap=True)
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
-    console.print(pruning_in_words(recipe, teacher.shape), style="dim", highlight=False)
+    for line in pruning_in_words(recipe, teacher.shape):
+        console.print(line, style="dim", highlight=False)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))

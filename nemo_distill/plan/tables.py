@@ -30,6 +30,8 @@ MEASURED_HERE = (
     "model says 8,281."
 )
 """What there is to judge the prediction of a layout by (`calibration.TWO_GPUS`)."""
+OTHERS = calibration.Evidence.NEVER_RUN
+"""What pruning's and evaluation's GPU-hours rest on: the study's own, of its code (`docs/verification.md`)."""
 GAP = 0.02
 """The difference, from 0 to 1, for which the questions needed are counted."""
 
@@ -51,26 +53,28 @@ def cost_table(estimate: Estimate) -> Table:
     table = new_table(
         f"Cost on {layout}, tensor parallel {job.tensor_parallel}, micro batch {job.micro_batch_size}"
         + again,
-        "", ">GPU-hours", ">left", ">wall-clock left",
+        "", ">GPU-hours", ">left", ">wall-clock left", "rests on",
     )  # fmt: skip
     whole = left = 0.0
     for what, steps in estimate.parts:
         spent, open_ = sum(steps.values()), sum(hours for step, hours in steps.items() if step not in estimate.done)
         whole, left = whole + spent, left + open_
         clock = duration_in_words(open_ / job.gpus) if what == "distil" else ""
-        table.add_row(what, gpu_time(spent), gpu_time(open_), clock)
-    table.add_row("total", gpu_time(whole), gpu_time(left), "", style="bold")
+        mark = calibration.evidence(job) if what == "distil" else OTHERS
+        table.add_row(what, gpu_time(spent), gpu_time(open_), clock, mark.value)
+    table.add_row("total", gpu_time(whole), gpu_time(left), "", "", style="bold")
     return table
 
 
 def cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
     """(sentence, style): memory, the study's figure beside ours, and how far all of it may be off."""
-    job, (gpu_hours, gib) = estimate.job, calibration.held_out_errors()
+    job, mark = estimate.job, calibration.evidence(estimate.job)
     listed = ", ".join(f"{part} {size:.1f}" for part, size in job.memory().items())
     iterations = sum(estimate.segments.values())
-    remarks = [
+    return [
+        (calibration.LEGEND, "dim"),
         (
-            f"Memory per GPU: {needed_gib(job):.0f} of {job.gpu.memory_gib:.0f} GiB ({listed}, "
+            f"Memory per GPU: {needed_gib(job):.0f} of {job.gpu.memory_gib:.0f} GiB {mark.value} ({listed}, "
             f"reserved {RESERVED_GIB:.1f}).",
             "" if fits(job) else "bold red",
         ),
@@ -80,30 +84,64 @@ def cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
         ),
         *_beside_the_study(job, iterations * job.global_batch_size * job.seq_length),
         *((sentence, "") for sentence in _cheaper(job, iterations)),
+        *((sentence, "yellow") for sentence in _of_gpu(job)),
+        _accuracy(job, iterations),
     ]
-    if calibration.was_measured(job):
-        ran = "on one GPU" if job.gpus == 1 else f"in the study, not with this code. {MEASURED_HERE}"
-        sentence = (
-            f"Largest errors on figures that nothing was fitted to: {gpu_hours:.0%} (time), {gib:.0%} (memory, on "
-            f"one GPU). Such a layout has run {ran}"
-        )
-        remarks.append((f"{sentence.rstrip('.')}.", "dim"))
-    else:
+
+
+def _accuracy(job: Job, iterations: int) -> tuple[str, str]:
+    """(sentence, style): the errors on layouts of the kind, where one ran; else a range, and no error."""
+    mark = calibration.evidence(job)
+    if mark is calibration.Evidence.NEVER_RUN:
         free = with_rates(job, dataclasses.replace(job.rates, links=1.0)).gpu_hours(iterations)
-        remarks.append(
-            (
-                f"Such a layout has not run with these models: distilling takes {gpu_time_in_words(free)} where its "
-                f"links run at what is stated of them, and what the table says where they run as the study's did. "
-                f"{MEASURED_HERE}",
-                "yellow",
-            )
+        ran = (
+            "has run in the study, with its own code, and never with this"
+            if job == calibration.STUDY
+            else ("has never run with this code")
         )
-    return remarks
+        sentence = (
+            f"{mark.value} Such a layout {ran}, so no error is stated: distilling takes {gpu_time_in_words(free)} "
+            "where its links run at what is stated of them, and what the table says where they run as the study's "
+            f"did. {MEASURED_HERE}"
+        )
+        return sentence, "yellow"
+    times, memory = calibration.held_out_errors(job)
+    errors = [f"{error:.0%} ({what})" for error, what in ((times, "time"), (memory, "memory")) if error is not None]
+    kind = "on one GPU" if job.gpus == 1 else f"on {job.gpus} GPUs"
+    if not errors:
+        return f"{mark.value} Layouts of this kind ran {kind} with another teacher; no error is known.", "dim"
+    said = f"Largest errors on figures of such layouts, {kind}, that nothing was fitted to: {', '.join(errors)}."
+    return f"{mark.value} {said}{'' if job.gpus == 1 else f' {MEASURED_HERE}'}", "dim"
+
+
+def _of_gpu(job: Job) -> list[str]:
+    """What a kind of GPU that has not run can do, by its compute capability, and how fast it is as stated."""
+    gpu, known = job.gpu, calibration.H100
+    if any(ran.gpu == gpu for ran in calibration.OURS_RAN):
+        return []
+    ability = gpu.ability
+    has = (
+        "FP8 and our kernels can run"
+        if ability.has_fp8 and ability.has_room_for_kernels
+        else " and ".join(
+            f"{what} {'can' if there else 'cannot'} run"
+            for what, there in (("FP8", ability.has_fp8), ("our kernels", ability.has_room_for_kernels))
+        )
+    )
+    slower = (
+        "" if ability.has_room_for_kernels else ", in whose place mamba-ssm's take about twice the time in Mamba layers"
+    )
+    return [
+        f"The {gpu.name} has compute capability {ability.version}: {has}{slower}. As stated of it, its products in "
+        f"bf16 are {gpu.bf16_flops / known.bf16_flops:.2g} and its memory is "
+        f"{gpu.memory_bandwidth / known.memory_bandwidth:.2g} times as fast as an {known.name}'s."
+    ]
 
 
 def _cheaper(asked: Job, iterations: int) -> list[str]:
     """What the same GPUs do the distillation in at best: as it is, in FP8, and with smaller gradients."""
-    precisions = [dataclasses.replace(asked, fp8=fp8) for fp8 in FP8[FP8.index(asked.fp8) :]]
+    further = FP8[FP8.index(asked.fp8) :] if asked.gpu.ability.has_fp8 else (asked.fp8,)
+    precisions = [dataclasses.replace(asked, fp8=fp8) for fp8 in further]
     smaller = [dataclasses.replace(job, gradient_bytes=BF16) for job in precisions]
     found, seconds = [], WORTH_SAYING * asked.iteration_seconds
     for jobs in (*([job] for job in precisions), smaller):
@@ -112,9 +150,11 @@ def _cheaper(asked: Job, iterations: int) -> list[str]:
         if best and best.iteration_seconds < seconds:
             seconds = WORTH_SAYING * best.iteration_seconds
             hours, changes = best.gpu_hours(iterations), _changes(asked, best)
-            found.append(f"{gpu_time(hours)} with {changes} ({needed_gib(best):.0f} GiB)")
-    whole = f"Distilling takes {gpu_time_in_words(asked.gpu_hours(iterations))} as asked"
-    return [f"{whole}; predicted for the same GPUs, and not run: {', '.join(found)}."] if found else []
+            mark = calibration.evidence(best).value
+            found.append(f"{gpu_time(hours)} {mark} with {changes} ({needed_gib(best):.0f} GiB)")
+    mark = calibration.evidence(asked).value
+    whole = f"Distilling takes {gpu_time_in_words(asked.gpu_hours(iterations))} {mark} as asked"
+    return [f"{whole}; predicted for the same GPUs: {', '.join(found)}."] if found else []
 
 
 def _changes(asked: Job, other: Job) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -178,7 +179,7 @@ def gpus(layout: Parallelism, machines: Sequence[Machine]) -> Check:
                 "GPUs", f"{machine.host} shows {shown} GPUs, and layout.gpus_per_node={layout.gpus_per_node}."
             )  # fmt: skip
         for number, (name, free, whole) in enumerate(machine.gpus[: layout.gpus_per_node]):
-            if kind.name not in name:
+            if not _words(kind.name) <= _words(name):
                 return Check.failed("GPUs", f"GPU {number} of {machine.host} is a {name}, and layout.gpu={kind.name}.")
             if whole < MEMORY_SHARE * kind.memory_gib * GIB:
                 return Check.failed(
@@ -192,6 +193,11 @@ def gpus(layout: Parallelism, machines: Sequence[Machine]) -> Check:
                 )  # fmt: skip
     count = sum(len(machine.gpus[: layout.gpus_per_node]) for machine in machines)
     return Check.ok("GPUs", f"All are {kind.name}s, free, on {_nodes(machines)}.", f"{count} GPUs")
+
+
+def _words(name: str) -> set[str]:
+    """The words of a GPU's name, so that an H20 is no H200."""
+    return set(re.split(r"[^A-Za-z0-9]+", name))
 
 
 def _nodes(machines: Sequence[Machine]) -> str:

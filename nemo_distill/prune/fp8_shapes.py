@@ -23,7 +23,7 @@ from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.plan.cost import CALIBRATED, Rates
 from nemo_distill.plan.flops import Mode, Work, backward, forward
 from nemo_distill.plan.gpus import H100, Gpu
-from nemo_distill.plan.limits import Asked, searched
+from nemo_distill.plan.targets import Asked, searched
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,14 @@ from modelopt.torch.prune.plugins.mcore_minitron import get_mcore_minitron_confi
 from torch import Tensor
 
 from nemo_distill import families
-from nemo_distill.config.settings import CHIP_FRIENDLY, MAX_DEPTH, MAX_WIDTH, PRUNABLE, SKIP
+from nemo_distill.config.settings import BF16, CHIP_FRIENDLY, MAX_DEPTH, MAX_WIDTH, PRUNABLE, SKIP
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.plan.limits import check_attention, check_pruning, target_of
+from nemo_distill.plan.candidates import layers_of
+from nemo_distill.plan.limits import check_attention, check_pruning
+from nemo_distill.plan.targets import bounds_of
 from nemo_distill.prune.fp8_shapes import Alignment, resized
-from nemo_distill.prune.scores import positions
+from nemo_distill.prune.logits import batches, hidden_states
 from nemo_distill.prune.search import MODE, read_state, register
 
 logger = logging.getLogger(__name__)
@@ -33,9 +35,17 @@ class Request:
     """How to prune."""
 
     export_config: dict[str, int] | None = None
-    """Sizes after pruning, by the names in `settings.PRUNABLE`; what is not named stays. Excludes `parameters`."""
+    """Sizes after pruning, by the names in `settings.PRUNABLE`; what is not named stays. Excludes targets."""
     parameters: float | None = None
     """Target of the search: at most this many parameters; up to 1.0 it is a fraction of the teacher's."""
+    memory_mb: float | None = None
+    """Target of the search: at most this many MiB to serve the student."""
+    memory_seq_length: int = 4096
+    """Tokens per sequence that `memory_mb` is of."""
+    memory_batch_size: int = 1
+    """Sequences at a time that `memory_mb` is of."""
+    memory_precision: str = BF16
+    """Precision of weights and cache that `memory_mb` is of."""
     candidates: int = 10
     """Number of candidates, the largest first, that are scored."""
     divisors: dict[str, int] = field(default_factory=dict)
@@ -56,23 +66,20 @@ class Request:
     def __post_init__(self):
         if self.chip_friendly not in CHIP_FRIENDLY:
             raise UserError(f"chip_friendly cannot be {self.chip_friendly!r}; choose from {', '.join(CHIP_FRIENDLY)}.")
-        if (self.export_config is None) == (self.parameters is None):
-            raise UserError("pruning needs either export_config or parameters, one of the two.")
+        targets = (self.parameters, self.memory_mb)
+        if (self.export_config is None) == (targets == (None, None)):
+            raise UserError("pruning needs either export_config or a target, parameters or memory_mb.")
         for name in self.export_config or ():
             if name not in PRUNABLE:
                 raise UserError(f"{name!r} cannot be pruned; choose from {', '.join(PRUNABLE)}.")
-        if self.parameters is not None and self.parameters <= 0:
-            raise UserError(f"the parameter target must be positive, not {self.parameters}.")
+        for target in targets:
+            if target is not None and target <= 0:
+                raise UserError(f"the target of a search must be positive, not {target}.")
 
     @property
     def alignment(self) -> Alignment:
         """What makes a shape FP8-aligned."""
         return Alignment(multiple=self.chip_multiple, tensor_parallel=self.tensor_parallel)
-
-    def parameter_target(self, shape: Shape) -> float:
-        """The target as a number of parameters of a model of `shape`."""
-        assert self.parameters is not None
-        return target_of(self.parameters, shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,8 @@ class Result:
     shape: Shape
     """The student's."""
     candidates: list[dict]
-    """Scored candidates, best first; empty for an `export_config`. Of each: its sizes, `parameters`, `score`, `chosen`,
+    """Scored candidates, best first; empty for an `export_config`. Of each: its sizes, `parameters`, `memory_mb` where
+    that is bounded, `score`, `chosen`,
     `chip_friendly` (FP8-aligned), `misfits` (why not) and `largest` (of all under the target, so ModelOpt's own)."""
     layer_scores: dict[int, float]
     """Importance of each layer of the teacher, numbered from 1: 1 - cosine of its input and output, higher is kept."""
@@ -98,28 +106,34 @@ def prune(
     calibration: Tensor,
     score: Callable[[torch.nn.Module], float],
     state_file: Path,
-    batch_size: int = 8,
+    say: Callable[[int, int, str], None] = lambda done, total, unit: None,
 ) -> Result:
     """Prune Megatron's `module`, of `shape`, in place.
 
     `calibration` holds token ids, (sequences, tokens). `score` rates a candidate, higher is better. `state_file` keeps
-    activations and scores, so that a search that was cut goes on where it stopped.
+    activations and scores, so that a search that was cut goes on where it stopped. `say` is told how much of what is
+    done: sequences ranked, candidates scored.
     """
     check_attention(shape)
     check_pruning(shape, request)
     device = next(module.parameters()).device
 
     def calibrate(m) -> None:
-        for batch in calibration.split(batch_size):
-            m(batch.to(device), positions(batch).to(device), None)
+        done = 0
+        for batch in batches(calibration):
+            say(done, len(calibration), "sequences")
+            hidden_states(m, batch.to(device))  # what ranks is looked at before the output layer
+            done += len(batch)
 
     config: dict[str, Any] = {"forward_loop": calibrate}
+    bounds = bounds_of(request, shape)
     if _loadable(state_file):
         logger.info("going on with the search kept in %s", state_file)
     if request.export_config is not None:
         constraints: dict[str, Any] = {"export_config": dict(request.export_config)}
     else:
-        constraints = {"params": request.parameter_target(shape)}
+        # To ModelOpt 0.43 every search is one for parameters.
+        constraints = {"params": shape.parameters() if bounds.parameters is None else bounds.parameters}
         config |= {
             "score_func": score,
             "top_k": request.candidates,
@@ -128,6 +142,8 @@ def prune(
             "hparams_to_skip": list(request.skip),
             "scores_path": str(state_file),
             "shape": shape,
+            "bounds": bounds,
+            "say": say,
             "alignment": None if request.chip_friendly == "ignore" else request.alignment,
             "aligned_only": request.chip_friendly == "require",
         }
@@ -143,10 +159,16 @@ def prune(
     found = state["top_k_candidates_per_constraint"].get(constraints.get("params"), [])
     largest = found[: request.candidates]
     sizes = {name: getattr(module.config, name) for name in PRUNABLE}
+
+    def served(sizes: dict[str, int]) -> dict[str, float]:
+        one = resized(shape, sizes, ranked)
+        return {} if bounds.memory_mb is None else {"memory_mb": round(bounds.serving.mb(one, layers_of(one)), 3)}
+
     candidates = [
         {
             **c.ss_config,
             "parameters": int(c.params),
+            **served(c.ss_config),
             "score": c.score,
             "chosen": c.ss_config.items() <= sizes.items(),
             "chip_friendly": not (misfits := request.alignment.misfits(resized(shape, c.ss_config, ranked))),

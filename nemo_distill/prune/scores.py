@@ -9,18 +9,19 @@ score is made, so that a preview can ask for the names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.prune.logits import last, predictions
 
 if TYPE_CHECKING:
     import torch
 
-BATCH_SIZE = 8
-"""Sequences that a model is given at once."""
+MMLU, LETTERS = "cais/mmlu", "ABCD"
+"""The data set's name on the hub, and what its choices are called."""
 Score = Callable[[Any], float]
 """Of a Megatron module; higher is better."""
 
@@ -42,22 +43,73 @@ def next_token_loss(material: Material) -> Score:
     import torch
 
     def score(module) -> float:
-        total, count = 0.0, 0
-        for logits, targets in predictions(module, material.held_out):
-            total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+        losses, count = [], 0
+        for logits, targets in predictions(module, material.held_out):  # a GPU is not waited for until the end
+            losses.append(torch.nn.functional.cross_entropy(logits, targets, reduction="sum").double())
             count += len(targets)
-        return -total / count
+        return -torch.stack(losses).sum().item() / count
 
     return score
 
 
 def mmlu(material: Material) -> Score:
-    """The study's score: MMLU, 0-1, over a fraction of its questions (needs the data set `cais/mmlu`)."""
-    from modelopt.torch.utils.plugins.megatron_mmlu import megatron_mmlu
+    """The study's score: MMLU, 0-1, over a fraction of its questions (needs the data set `cais/mmlu`).
+
+    That of ModelOpt's `megatron_mmlu`, question by question: without examples, the answer is right where the first two
+    tokens, of greatest probability each, begin with its letter, spaces aside. There each question is computed alone,
+    and twice; here many are at once, and again only where the first token is a space.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(material.tokenizer)
-    return lambda module: megatron_mmlu(module, tokenizer, percentage=material.mmlu_fraction)
+    questions: list[Question] = []  # read once, for all candidates
+
+    def score(module) -> float:
+        questions.extend(() if questions else mmlu_questions(material.mmlu_fraction))
+        answers = greedy(module, tokenizer, [question.prompt for question in questions])
+        right = [answer.startswith(one.answer) for answer, one in zip(answers, questions, strict=True)]
+        return sum(right) / len(right)
+
+    return score
+
+
+@dataclass(frozen=True)
+class Question:
+    """One of a benchmark whose answers are letters."""
+
+    prompt: str
+    """What is asked, up to the answer."""
+    answer: str
+    """Its letter."""
+
+
+def mmlu_questions(fraction: float) -> list[Question]:
+    """So large a part of each of MMLU's subjects, from its first question on, and one more, as ModelOpt takes them."""
+    from datasets import get_dataset_config_names, load_dataset
+
+    found = []
+    for subject in sorted(set(get_dataset_config_names(MMLU)) - {"all", "auxiliary_train"}):
+        rows = load_dataset(MMLU, subject, split="test")
+        for number, row in enumerate(rows):
+            if number > fraction * len(rows):
+                break
+            about = " ".join(row["subject"].split("_"))
+            choices = "".join(f"\n{letter}. {text}" for letter, text in zip(LETTERS, row["choices"], strict=True))
+            prompt = f"The following are multiple choice questions (with answers) about {about}.\n\n"
+            found.append(Question(f"{prompt}{row['question']}{choices}\nAnswer:", LETTERS[row["answer"]]))
+    return found
+
+
+def greedy(module, tokenizer, prompts: Sequence[str]) -> list[str]:
+    """What follows each prompt, without spaces around: a token of greatest probability, two where the first is none."""
+    asked = [list(tokenizer(prompt).input_ids) for prompt in prompts]
+    said = [[token] for token in last(module, asked).argmax(-1).tolist()]
+    blank = [place for place, tokens in enumerate(said) if not tokenizer.decode(tokens).strip()]
+    if blank:
+        second = last(module, [asked[place] + said[place] for place in blank]).argmax(-1).tolist()
+        for place, token in zip(blank, second, strict=True):
+            said[place].append(token)
+    return [tokenizer.decode(tokens).strip() for tokens in said]
 
 
 SCORES: dict[str, Callable[[Material], Score]] = {
@@ -67,26 +119,8 @@ SCORES: dict[str, Callable[[Material], Score]] = {
 """Every score by the name that `prune.score` takes."""
 
 
-def predictions(module, tokens: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Float32 logits and next tokens of all of `tokens` (sequences, tokens), some sequences at a time."""
-    import torch
-
-    device = next(module.parameters()).device
-    with torch.no_grad():
-        for batch in tokens.split(BATCH_SIZE):
-            logits = module(batch.to(device), positions(batch).to(device), None)[:, :-1].float()
-            yield logits.flatten(0, 1), batch[:, 1:].to(logits.device).flatten()
-
-
 def find_score(name: str) -> Callable[[Material], Score]:
     """The score called `name`; raises `UserError` with the nearest name there is."""
     if name not in SCORES:
         raise UserError(f"there is no prune.score '{name}'. {nearest(name, SCORES)}")
     return SCORES[name]
-
-
-def positions(tokens: torch.Tensor) -> torch.Tensor:
-    """Position ids of a batch (sequences, tokens); Nemotron-H has no position embedding, Megatron wants them given."""
-    import torch
-
-    return torch.arange(tokens.shape[1]).expand_as(tokens)

@@ -2,12 +2,14 @@
 
 ModelOpt ranks activations once, lists every shape under the parameter target and scores the largest few. To list them
 it gives the model every candidate's size in turn and adds up its parameters, 8 to 13 candidates a second: half an hour
-for the 17,472 of the study's teacher. `Search` counts the same candidates by `Shape.parameters`, in a second, and hands
-ModelOpt the list to score. With an `Alignment` the largest FP8-aligned candidates are on that list as well.
+for the 17,472 of the study's teacher. `Search` counts the same candidates at once (`plan.candidates`), in milliseconds,
+also by the memory to serve them, and hands ModelOpt the list to score. With an `Alignment` the largest FP8-aligned
+candidates are on that list as well.
 
 ModelOpt takes a list that it finds in its state for its own, so nothing in ModelOpt is changed.
 """
 
+import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -23,27 +25,11 @@ from modelopt.torch.prune.plugins.mcore_minitron import (
 
 from nemo_distill.compat.upstream_fixes import PRUNING_MODE
 from nemo_distill.errors import UserError
-from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.plan.candidates import Bounds, Candidates, cut, layers_of, parameters
 from nemo_distill.prune.fp8_shapes import Alignment, resized
 
 MODE = "mcore_minitron_counted"
 """What ModelOpt calls the mode."""
-
-
-def largest_under(
-    target: float, sizes: list[dict[str, int]], shape: Shape, ranked_layers: list[int]
-) -> list[CandidateSubnet]:
-    """Every candidate of at most `target` parameters, the largest first, as ModelOpt lists them.
-
-    Args:
-        target: Parameters.
-        sizes: Of every candidate of the grid, in ModelOpt's order, in which equal counts stay.
-        shape: The teacher's.
-        ranked_layers: Its layers, numbered from 1, the most important first.
-    """
-    counted = [(one, _as_modelopt_counts(resized(shape, one, ranked_layers).parameters())) for one in sizes]
-    under = [CandidateSubnet(one, parameters, None) for one, parameters in counted if parameters <= target]
-    return sorted(under, key=lambda candidate: candidate.params, reverse=True)
 
 
 class Search(MCoreMinitronSearcher):
@@ -54,18 +40,16 @@ class Search(MCoreMinitronSearcher):
 
     @property
     def default_search_config(self) -> SearchConfig:
-        """ModelOpt's, and: `shape`, the teacher's; `alignment`; `aligned_only`, whether the student has to be."""
-        return {**super().default_search_config, "shape": None, "alignment": None, "aligned_only": False}
+        """ModelOpt's, and: `shape`, the teacher's; `bounds`; `alignment`; `aligned_only`, whether the student has to
+        be; `say`, which is told how much of what is done."""
+        own = {"shape": None, "bounds": None, "alignment": None, "aligned_only": False, "say": lambda *_: None}
+        return {**super().default_search_config, **own}
 
     def search_best_arch_by_params(self) -> dict[str, int]:
         """The sizes of the student."""
         assert self.sorted_layers is not None
         target, count = float(self.constraints["params"]), self.config["top_k"]
-        every = largest_under(target, self.grid(), self.config["shape"], self.sorted_layers)
-        every = [one for one in every if self._has_attention(one)]
-        if not every:
-            raise UserError(none_under(target, self.config))
-        largest, aligned = every[:count], self._aligned(every, target)[:count]
+        largest, aligned = self.listed(count)
         listed = largest + [candidate for candidate in aligned if candidate not in largest]
         for before in self.top_k_candidates_per_constraint.values():  # of an attempt that was cut
             scores = {_key(candidate): candidate.score for candidate in before}
@@ -76,6 +60,44 @@ class Search(MCoreMinitronSearcher):
         super().search_best_arch_by_params()
         chosen = max(aligned if self.config["aligned_only"] else largest, key=lambda candidate: candidate.score)
         return chosen.ss_config
+
+    def listed(self, count: int) -> tuple[list[CandidateSubnet], list[CandidateSubnet]]:
+        """The `count` largest candidates within the bounds, and the largest aligned, if alignment is asked for.
+
+        None of them is without an attention layer, without which transformers generates nothing.
+        """
+        shape, alignment, bounds = self.config["shape"], self.config["alignment"], self.config["bounds"]
+        found = Candidates(shape, self.axes())
+        layers = found.kept(self.sorted_layers)
+        order = found.order(bounds, layers)
+        order = order[layers["*"][order] > 0]
+        if not len(order):
+            raise UserError(none_within(bounds, self.config))
+        measured = parameters(found, layers)
+
+        def candidate(place: int) -> CandidateSubnet:
+            return CandidateSubnet(found.sizes(place), _as_modelopt_counts(measured[place]), None)
+
+        def misfits(place: int) -> list[str]:
+            return alignment.misfits(resized(shape, found.sizes(place), self.sorted_layers))
+
+        largest = [candidate(place) for place in order[:count]]
+        if alignment is None:
+            return largest, []
+        places = itertools.islice((place for place in order if not misfits(place)), count)
+        aligned = [candidate(place) for place in places]
+        if not aligned and self.config["aligned_only"]:
+            raise UserError(none_aligned(alignment, bounds, misfits(order[0])))
+        return largest, aligned
+
+    def eval_score(self, silent: bool = True) -> float:
+        """A candidate's score; how many have one is said before and after."""
+        every = [one for listed in self.top_k_candidates_per_constraint.values() for one in listed]
+        done, say = sum(one.score is not None for one in every), self.config["say"]
+        say(done, len(every), "candidates")
+        score = super().eval_score(silent)
+        say(done + 1, len(every), "candidates")
+        return score
 
     def load_search_checkpoint(self, strict: bool = True) -> bool:
         """Take up the state that is kept, read by `read_state` (upstream: by torch.load with `weights_only=False`)."""
@@ -90,35 +112,15 @@ class Search(MCoreMinitronSearcher):
             setattr(self, key, state.get(key, value))
         return True
 
-    def grid(self) -> list[dict[str, int]]:
-        """The sizes of every candidate, as ModelOpt draws them up."""
+    def axes(self) -> dict[str, list[int]]:
+        """The sizes that the search goes over, by axis, in the order in which ModelOpt draws them up."""
         choices = {name.split(".")[-1]: hp.choices for name, hp in named_hparams(self.model, configurable=True)}
-        return self._generate_search_space_combos(
+        return cut(
             choices,
-            self.config["max_width_pruning"],
-            self.config["max_depth_pruning"],
-            [name for name in self.config["hparams_to_skip"] or () if name in choices],
+            max_width=self.config["max_width_pruning"],
+            max_depth=self.config["max_depth_pruning"],
+            skip=self.config["hparams_to_skip"] or (),
         )
-
-    def _has_attention(self, candidate: CandidateSubnet) -> bool:
-        """Whether it keeps an attention layer, without which transformers generates nothing."""
-        assert self.sorted_layers is not None
-        layers = candidate.ss_config.get("num_layers", len(self.sorted_layers))
-        return any(self.config["shape"].pattern[number - 1] == "*" for number in self.sorted_layers[:layers])
-
-    def _aligned(self, every: list[CandidateSubnet], target: float) -> list[CandidateSubnet]:
-        """Those of `every` that are aligned; none where nothing is asked of them."""
-        alignment, shape = self.config["alignment"], self.config["shape"]
-        if alignment is None:
-            return []
-
-        def misfits(candidate: CandidateSubnet) -> list[str]:
-            return alignment.misfits(resized(shape, candidate.ss_config, self.sorted_layers))
-
-        found = [candidate for candidate in every if not misfits(candidate)]
-        if not found and self.config["aligned_only"]:
-            raise UserError(none_aligned(alignment, target, misfits(every[0])))
-        return found
 
 
 def read_state(file: Path) -> dict[str, Any]:
@@ -139,25 +141,28 @@ def read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-def none_under(target: float, config: SearchConfig) -> str:
-    """The sentence for a target under which there is no candidate."""
+def none_within(bounds: Bounds, config: SearchConfig) -> str:
+    """The sentence for bounds that no candidate keeps to."""
+    shape = config["shape"]
+    own = bounds.measured(shape, layers_of(shape))
+    listed = " and ".join(f"{bounds.figure(name, own[name])}" for name in own)
     return (
-        f"no candidate has at most {target:,.0f} parameters; the teacher has {config['shape'].parameters():,}. "
+        f"no candidate has at most {bounds.in_words}; the teacher has {listed}. "
         f"The search removes at most {config['max_width_pruning']:.0%} of a width's choices and "
-        f"{config['max_depth_pruning']:.0%} of the layers: raise prune.parameters, prune.max_width or prune.max_depth, "
-        "or name the sizes with prune.export_config."
+        f"{config['max_depth_pruning']:.0%} of the layers: raise {bounds.settings}, prune.max_width or "
+        "prune.max_depth, or name the sizes with prune.export_config."
     )
 
 
-def none_aligned(alignment: Alignment, target: float, misfits: list[str]) -> str:
+def none_aligned(alignment: Alignment, bounds: Bounds, misfits: list[str]) -> str:
     """The sentence for an alignment that no candidate has; `misfits` are those of the largest candidate."""
     return (
-        f"no candidate of at most {target:,.0f} parameters has {alignment.in_words}. The largest has not because "
+        f"no candidate of at most {bounds.in_words} has {alignment.in_words}. The largest has not because "
         f"{'; '.join(misfits)}. Lower prune.tensor_parallel or take prune.chip_friendly=report."
     )
 
 
-def _as_modelopt_counts(parameters: int) -> float:
+def _as_modelopt_counts(parameters: Any) -> float:
     """ModelOpt adds a count up over ranks in float32, which rounds to 512 at 7B, and compares and sorts by that."""
     return torch.tensor([parameters], dtype=torch.float32).item()
 

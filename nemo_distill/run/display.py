@@ -7,7 +7,7 @@ and ever more rarely. Both are read off the steps' folders, so `nemo-run status`
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -18,11 +18,14 @@ from nemo_distill.run.manifest import Run, State, failure_of, state_of
 from nemo_distill.run.overview import Overall, overall
 from nemo_distill.run.progress import Progress
 from nemo_distill.run.remaining import Remaining, started
+from nemo_distill.run.standstill import Seen, quiet_for, ranks_of, slow_ranks
 from nemo_distill.run.step import Spec
 from nemo_distill.run.table import Drawing, StatusTable, amount, duration, pace
 
 LINE_SECONDS, LINE_SHARE = 10.0, 0.05
 """Without a terminal, how often a running step says how far it is: that often, or at this share of what it has run."""
+QUIET_SECONDS = 60.0
+"""From which time without progress on it is said of a step that runs."""
 WATCH_SECONDS = 10.0
 """How often the queue is asked about a run that is watched."""
 
@@ -118,14 +121,25 @@ def watched(run: Run, console: Console, jobs: Callable[[], Mapping[str, Job]] = 
 
 
 def print_status(run: Run, console: Console, jobs: Mapping[str, Job] = NO_JOBS) -> None:
-    """The table of steps, and what the failed ones said."""
+    """The table of steps, what the failed ones said, and what there is to say of the ranks of those that run."""
     console.print(StatusTable(run, jobs))
     for name, spec in run.specs.items():
         if state_of(spec, jobs.get(name)) in (State.FAILED, State.CUT):
             error = failure_of(spec, jobs.get(name)).error
             console.print(Text.assemble((f"{name}: ", "bold red"), error), soft_wrap=True)
+        elif state_of(spec, jobs.get(name)) == State.RUNNING:
+            for sentence in about_ranks(ranks_of(spec.folder)):
+                console.print(Text.assemble((f"{name}: ", "bold yellow"), sentence), soft_wrap=True)
     if "report" in run.specs and run.specs["report"].done:
         console.print(f"Report: {run.specs['report'].folder / 'report.md'}", highlight=False, soft_wrap=True)
+
+
+def about_ranks(seen: Sequence[Seen]) -> Iterator[str]:
+    """Sentences on the ranks of a step that runs: for how long none got on, and which are slow."""
+    if seen and (quiet := quiet_for(seen)) >= QUIET_SECONDS:
+        yield f"no progress for {duration(quiet)}."
+    for one, times in slow_ranks(seen):
+        yield f"{one} takes {one.own:.2f} s of its own in an iteration, {times:.2f} times the median of all ranks."
 
 
 def progress_line(spec: Spec) -> str:

@@ -13,6 +13,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.run.job import NO_JOBS, Job
 from nemo_distill.run.manifest import Run, State, failure_of, is_locked, job_of_step, state_of
 from nemo_distill.run.progress import Progress
+from nemo_distill.run.standstill import quiet_for, ranks_of, slow_ranks
 from nemo_distill.run.step import Spec, read_mark
 
 SCHEMA = 1
@@ -75,6 +76,7 @@ def _step(spec: Spec, job: Job | None) -> dict[str, Any]:
     state = state_of(spec, job)
     progress = None if state in (State.DONE, State.WAITING) else Progress.read(spec.folder)
     failed = state in (State.FAILED, State.CUT)
+    seen = ranks_of(spec.folder) if state == State.RUNNING else []
     return {
         "name": spec.name,
         "state": state.value,
@@ -82,6 +84,11 @@ def _step(spec: Spec, job: Job | None) -> dict[str, Any]:
         "job": job_of_step(spec).get("job"),
         "seconds": _seconds(spec) if state == State.DONE else None,
         "progress": progress and {key: progress[key] for key in _PROGRESS},
+        "quiet_seconds": quiet_for(seen) if seen else None,
+        "slow_ranks": [
+            {"rank": one.rank, "host": one.host, "seconds": one.own, "times_median": times}
+            for one, times in slow_ranks(seen)
+        ],
         "error": failure_of(spec, job).error if failed else None,
     }
 

@@ -31,6 +31,7 @@ from nemo_distill.run.locks import held
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import provenance
 from nemo_distill.run.ranks import TERMINATED, Ranks
+from nemo_distill.run.standstill import STALLED
 from nemo_distill.run.step import (
     FAILED,
     LOCK_FILE,
@@ -43,6 +44,7 @@ from nemo_distill.run.step import (
     mark_done,
     why_damaged,
 )
+from nemo_distill.run.watched import watched
 
 EXIT_REFUSED = 66
 """The step did not start because an upstream step is not done, or its output is damaged."""
@@ -201,7 +203,7 @@ def _run(spec: Spec, ranks: Ranks, not_forked: str) -> int:
         module = importlib.import_module(spec.module)
         if ranks.size > 1 and not getattr(module, "MANY_RANKS", False):
             raise UserError(f"{spec.name} was started on {ranks.size} ranks, and runs on 1.")
-        with _ending_with_the_others(spec, ranks):
+        with _ending_with_the_others(spec, ranks), watched(spec, ranks):
             module.main(dataclasses.replace(spec, config=resolve_package_paths(spec.config)))
             ranks.finish()
     except (Exception, SystemExit) as error:
@@ -238,7 +240,7 @@ def _end(spec: Spec, ranks: Ranks, failure: dict) -> int:
         error = f"rank {failure['rank']} of {ranks.size}: {error}"
     if not failure["traceback"] or ranks.size > 1:
         print(f"[{spec.name}] failed: {error}", file=sys.stderr, flush=True)
-    if ranks.first:
+    if ranks.first and not (spec.folder / STALLED).exists():  # which says what has come before this
         _mark_failed(spec, error, refused=False, lasting=failure["lasting"])
     return EXIT_FAILED
 

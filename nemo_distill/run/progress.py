@@ -78,14 +78,16 @@ class Progress:
         return record if whole else None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Put `text` at `path` so that a reader, or a crash, sees the old file or the new one and never a part."""
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
+    """Put `text` at `path` so that a reader, or a crash, sees the old file or the new one and never a part; where it is
+    not `durable`, a crash of the machine may take it."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with opened(scratch, "wb") as file:  # a link that is there is not followed
             file.write(text.encode("utf-8"))
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(scratch, path)
     except OSError:  # of a full disk, where a mark of failure is still to find room
         scratch.unlink(missing_ok=True)

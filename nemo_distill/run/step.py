@@ -11,7 +11,8 @@ same work is found again by any run that needs it, and a change re-runs what fol
 
 A step's module has `VERSION = 1`, raised when its output changes meaning, and `def main(spec: Spec) -> None`, which
 writes into `spec.folder` and may find there what an attempt that was cut left behind. It may have `MANY_RANKS = True`,
-if it runs over all ranks of a layout, and `IMPORTS = (...)`, which names what takes seconds to import, for
+if it runs over all ranks of a layout, `WATCHED = True`, if it is to be ended when it stands still
+(`nemo_distill.run.watched`), and `IMPORTS = (...)`, which names what takes seconds to import, for
 `nemo_distill.run.forkserver`.
 `python -m nemo_distill.step FOLDER/spec.json` runs it (`nemo_distill.run.process`).
 """
@@ -34,6 +35,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.run.facts import Beside
 from nemo_distill.run.inside import NAME, check_module, check_name, folder_in, folder_of_step, leaves, opened
 from nemo_distill.run.progress import PROGRESS_FILE, Progress, write_atomically
+from nemo_distill.run.standstill import FILES, STALLED
 
 SUCCESS = "_SUCCESS"
 FAILED = "_FAILED"
@@ -48,6 +50,7 @@ JOB_FILE = "job.json"
 """The Slurm job that runs the step, or ran it last (`nemo_distill.launch.slurm.watch`)."""
 _NOT_OUTPUT = (
     *(SUCCESS, FAILED, SPEC_FILE, LOG_FILE, RANK_LOG_FILE.format(rank="*"), LOCK_FILE, JOB_FILE, PROGRESS_FILE),
+    *(STALLED, FILES),
     "*.tmp",
 )
 

@@ -30,6 +30,7 @@ from nemo_distill.train.course import Course
 
 VERSION = 2
 MANY_RANKS = True
+WATCHED = True
 IMPORTS = ("nemo_distill.backends:prepared", "nemo_distill.train.health_gate")
 AUTOTUNING = ".tuned"
 """Folder among the runs with the results of Triton's autotuning (`nemotron_h.kernels.tuning`); no output is judged by

@@ -53,7 +53,11 @@ def main(spec) -> None:
     with backend.session(runtime) as session:
         spec.progress.update(done=1, total=4, unit="phases", note="loading the teacher")
         module = backends.restore(backend, session, teacher / "checkpoint", shape, runtime=runtime)
-        spec.progress.update(done=2, total=4, unit="phases", note="ranking and scoring candidates")
+        notes = {"sequences": "ranking activations", "candidates": "scoring them"}
+
+        def say(done: int, total: int, unit: str) -> None:
+            spec.progress.update(done=done, total=total, unit=unit, note=notes[unit])
+
         held_out = len(tokens) // HELD_OUT
         material = Material(held_out=tokens[:held_out], tokenizer=tokenizer, mmlu_fraction=config["mmlu_fraction"])
         result = pruning.prune(
@@ -63,6 +67,7 @@ def main(spec) -> None:
             calibration=tokens[held_out:],
             score=find_score(config["score"])(material),
             state_file=spec.folder / "search.pt",
+            say=say,
         )
         student = backend.state_of(module)
     spec.progress.update(done=3, total=4, unit="phases", note="saving the student")

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from nemo_distill.run import beats
 from nemo_distill.train.events import Iteration, Listener
 
 COMPLETE = "_COMPLETE"
@@ -22,15 +23,16 @@ class Checkpoints(Listener):
     def save(self, number: int) -> None:
         """Save, mark as complete, then let the older ones go."""
         target = checkpoint_of(self.folder, number)
-        if self.view.first_rank and target.exists():
-            shutil.rmtree(target)
-        self.view.wait_for_all()
-        self.view.save(target)
-        if self.view.first_rank:
-            (target / COMPLETE).touch()
-            for other in complete_checkpoints(self.folder)[:-1]:
-                shutil.rmtree(other)
-        self.view.wait_for_all()
+        with beats.here().within(beats.Phase.SAVING):
+            if self.view.first_rank and target.exists():
+                shutil.rmtree(target)
+            self.view.wait_for_all()
+            self.view.save(target)
+            if self.view.first_rank:
+                (target / COMPLETE).touch()
+                for other in complete_checkpoints(self.folder)[:-1]:
+                    shutil.rmtree(other)
+            self.view.wait_for_all()
 
 
 def checkpoint_of(folder: Path, number: int) -> Path:

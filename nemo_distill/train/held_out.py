@@ -21,6 +21,7 @@ from nemo_distill.config.held_out import Measuring
 from nemo_distill.data import held_out
 from nemo_distill.data.held_out import HeldOutDocument
 from nemo_distill.kd.held_out import SUMS
+from nemo_distill.run import beats
 from nemo_distill.train.course import Course
 from nemo_distill.train.events import Iteration, Listener, View
 from nemo_distill.train.losses import cut_past
@@ -96,7 +97,9 @@ class HeldOutLog(Listener):
         started = time.perf_counter()
         sums = np.zeros((sum(map(len, self.sources.values())), len(SUMS)))
         counts = np.zeros(len(sums))
-        for (places, batch), made in zip(self._batches, self.view.held_out([batch for _, batch in self._batches])):
+        with beats.here().within(beats.Phase.MEASURING):
+            measured = self.view.held_out([batch for _, batch in self._batches])
+        for (places, batch), made in zip(self._batches, measured):
             sums[places], counts[places] = made, batch.mask.sum(axis=1)
         line = {
             "iteration": number,

@@ -56,12 +56,17 @@ def main(spec) -> None:
         left = subprocess.Popen(["sleep", "900"], start_new_session=True)
         (spec.folder / "left.txt").write_text(f"{left.pid} {os.getpid()} ")
     if config.get("fail") == "deaf":
-        mutex = ctypes.create_string_buffer(64)
-        for _ in range(2):  # the second time it waits for the first
-            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        hang()
     if config.get("fail") == "disk":
         (spec.folder / "large.bin").write_bytes(os.urandom(8 << 20))
     (spec.folder / "output.txt").write_text(f"{spec.name}({', '.join(inputs.values())})")
+
+
+def hang() -> None:
+    """Wait for ever in C code."""
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):  # the second time it waits for the first
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
 
 
 def _tick(spec, seconds: float, gate: str | None) -> None:

@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from megatron.core import parallel_state
+from megatron.core.utils import get_model_config
 from nemo.utils.model_utils import unwrap_model
 from torch import Tensor
 
 from nemo_distill import backends
+from nemo_distill.backends.nemo.own_time import OwnTime
 from nemo_distill.compat.device import on_gpu
 from nemo_distill.data.held_out import Batch
 from nemo_distill.errors import UserError
 from nemo_distill.kd import held_out
 from nemo_distill.kd.teacher import teacher_loss
 from nemo_distill.nemotron_h.model import state_of
+from nemo_distill.run import beats
 from nemo_distill.train.course import Course
 from nemo_distill.train.events import Iteration, Listener
 
@@ -97,11 +100,14 @@ class Events(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         view = NemoView(trainer, module, self.context)
+        self._own_time = OwnTime(get_model_config(module))
         for listener in self.listeners:
             listener.start(view)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch, batch_idx: int) -> None:
         self._started = time.perf_counter()
+        beats.here().begin(trainer.global_step + 1)
+        self._own_time.begin()
         self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
@@ -118,11 +124,13 @@ class Events(Checkpoint):
             loss_parts=getattr(module, "loss_parts", {}),
             memory=_peak_memory(),
         )
+        beats.here().done(seconds, self._own_time.seconds())
         for listener in self.listeners:
             listener.iteration_done(iteration)
         if iteration.number >= self.until:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        beats.here().enter(beats.Phase.ENDING)
         for listener in self.listeners:
             listener.end()

@@ -66,6 +66,13 @@ class NemotronHConfig(NemotronHConfigBase):
 NemotronHConfig.__module__ = "nemo_distill.nemotron_h.model"
 
 
+class _AloneStrategy(nl.MegatronStrategy):
+    """NeMo's strategy for a process that trains nothing: no DDP, whose buckets would hold the weights once more."""
+
+    def configure_ddp(self) -> None:
+        """Leave the model as it is."""
+
+
 @dataclass
 class Session:
     """A one-process trainer that trains nothing, and the model that it built last."""
@@ -124,7 +131,7 @@ def session(runtime: Runtime) -> Iterator[Session]:
         devices=1,
         num_nodes=1,
         accelerator="gpu" if device.on_gpu() else "cpu",
-        strategy=nl.MegatronStrategy(
+        strategy=_AloneStrategy(
             ddp="pytorch",
             setup_optimizers=False,
             ckpt_save_optimizer=False,

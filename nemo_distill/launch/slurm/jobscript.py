@@ -2,8 +2,8 @@
 
 NeMo-Run writes the batch script; `prepared` hands it an executor whose `setup_lines` hold what it has no place for:
 values quoted so that they arrive as they were written, the packaged code, modules, and a job that requeues itself
-shortly before its time limit. Requeued, it keeps its number, so the jobs that wait for it go on waiting, and all of
-it works with nobody watching.
+shortly before its time limit, and when its step stands still. Requeued, it keeps its number, so the jobs that wait for
+it go on waiting, and all of it works with nobody watching.
 """
 
 import dataclasses
@@ -19,13 +19,16 @@ from nemo_distill.launch.slurm.site import Site
 from nemo_distill.launch.slurm.tunnels import opened
 from nemo_distill.run.ranks import Processes, torchrun
 from nemo_distill.run.sharing import GROUP, is_shared
+from nemo_distill.run.standstill import STALLED
 from nemo_distill.run.step import SPEC_FILE, Spec
 
 PORTS = 10_000, 20_000
 """Where a job's nodes meet: the first of these many ports, plus the job's number modulo the second."""
 
 # A handler runs when bash is not waiting for a foreground command, so srun goes to the background; `wait` ends early
-# when the signal comes and is repeated. Requeuing ends the job's processes with SIGTERM.
+# when the signal comes and is repeated. Requeuing ends the job's processes with SIGTERM. What a watchdog says of a step
+# that stands still is looked for while srun runs, which may never end: one of its machines may not answer. Nodes can be
+# excluded of a job that waits, so it is requeued first; Slurm has it wait for two minutes.
 _REQUEUE = """\
 if [ "${{SLURM_RESTART_COUNT:-0}}" -gt {requeues} ]; then
     echo "requeued {requeues} times already: given up (executor.requeues={requeues})" >&2
@@ -38,9 +41,41 @@ requeue() {{
     fi
 }}
 trap requeue USR1
+stands_still() {{
+    local job restarts
+    [ -e {stalled} ] && read -r job restarts nodes <{stalled} || return
+    [ "$job $restarts" = "$SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}}" ]
+}}
+requeue_elsewhere() {{
+    local excluded left
+    [ "${{SLURM_RESTART_COUNT:-0}}" -lt {requeues} ] || return
+    [[ $nodes =~ ^[A-Za-z0-9][A-Za-z0-9._,-]*$ ]] || nodes=
+    excluded=$(scontrol show job --oneliner "$SLURM_JOB_ID" | sed -n 's/.* ExcNodeList=\\([^ ]*\\).*/\\1/p')
+    [ "$excluded" = "(null)" ] && excluded=
+    excluded=${{excluded:+$excluded${{nodes:+,}}}}$nodes
+    left=$(sinfo --noheader --Node --partition="$SLURM_JOB_PARTITION" --format=%N \\
+        --states=idle,mixed,allocated,completing | sort -u \\
+        | grep -cvxFf <(scontrol show hostnames "${{excluded:-none}}"))
+    trap '' TERM
+    if [ -z "$nodes" ] || [ "$left" -lt "$SLURM_JOB_NUM_NODES" ]; then
+        echo "it stands still: requeued${{nodes:+; without $nodes there would be $left nodes of its partition}}" >&2
+        scontrol requeue "$SLURM_JOB_ID"
+        return
+    fi
+    echo "it stands still: requeued without $nodes" >&2
+    scontrol requeue "$SLURM_JOB_ID" || return
+    until scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$excluded"; do
+        sleep 0.5
+    done
+}}
 srun() {{
     command srun "$@" &
-    local pid=$! code
+    local pid=$! code nodes
+    until stands_still || ! kill -0 "$pid" 2>/dev/null; do
+        sleep 5 &
+        wait -n "$pid" $!
+    done
+    stands_still && requeue_elsewhere
     wait "$pid"; code=$?
     while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
     return "$code"
@@ -98,7 +133,7 @@ def prepared(
         "additional_parameters": {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"},
         "signal": f"B:USR1@{job.warn_seconds}",
         "env_vars": {},  # NeMo-Run would write them unquoted, their names in capitals
-        "setup_lines": "\n".join(_setup(job, values, code=code, shared=is_shared(runs))),
+        "setup_lines": "\n".join(_setup(job, values, folder=spec.folder, code=code, shared=is_shared(runs))),
     }
     if job.gpus_per_node and processes.world > 1:
         changes["gpus_per_node"] = processes.per_node
@@ -119,7 +154,7 @@ def as_nemo_runs(site: Site, packager: nemo_run.Packager | None = None) -> nemo_
     )
 
 
-def _setup(job: Site, values: dict[str, str], *, code: Path, shared: bool) -> list[str]:
+def _setup(job: Site, values: dict[str, str], *, folder: Path, code: Path, shared: bool) -> list[str]:
     lines = ["{ set +vx; } 2>/dev/null  # what follows may hold secrets; NeMo-Run's script prints every line"]
     lines += [GROUP] if shared else []
     if job.container_image:
@@ -134,4 +169,4 @@ def _setup(job: Site, values: dict[str, str], *, code: Path, shared: bool) -> li
     ]
     lines += [f"module load {shlex.quote(name)}" for name in job.modules]
     lines += [job.setup_lines] if job.setup_lines else []
-    return [*lines, _REQUEUE.format(requeues=job.requeues)]
+    return [*lines, _REQUEUE.format(requeues=job.requeues, stalled=shlex.quote(str(folder / STALLED)))]

@@ -30,14 +30,17 @@ def test_without_a_gpu_fp8_is_refused_and_nothing_else_is():
 @pytest.mark.parametrize(
     ("machine", "said"),
     [
-        ({"capability": (8, 0)}, "needs FP8 tensor cores, and the A100 has none"),
+        (
+            {"capability": (8, 0)},
+            "needs FP8 tensor cores, which there are from compute capability 8.9 on, and the A100 has 8.0",
+        ),
         (
             {"installed": tuple(precision.NEEDED_ON_A_GPU)},
             "needs Transformer Engine, which is not installed here: say distill.fp8=none",
         ),
         (
             {"shared_memory": 163},
-            "fused_kernels=true needs 227 KiB .* and the A100 has 163: say distill.fused_kernels=false",
+            "true needs 227 KiB .* the A100 has 163 .compute capability .*: say distill.fused_kernels=false",
         ),
         ({"installed": ()}, "training on a GPU needs triton, which is not installed here: pip install"),
         ({"installed": ("triton", "causal_conv1d")}, "needs mamba-ssm, which .* pip install .* mamba-ssm\\."),

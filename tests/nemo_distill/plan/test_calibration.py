@@ -5,10 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.plan.calibration import BENCH, FIGURES, STUDY, fit, held_out_errors, validation, was_measured
+from nemo_distill.nemotron_h.published import PUBLISHED
+from nemo_distill.plan.calibration import (
+    BENCH,
+    FIGURES,
+    OURS_IN_FP8,
+    STUDY,
+    TWO_GPUS,
+    Evidence,
+    evidence,
+    fit,
+    held_out_errors,
+    validation,
+)
 from nemo_distill.plan.cost import CALIBRATED
-from nemo_distill.plan.gpus import H100
+from nemo_distill.plan.gpus import GPUS, H100, H200
 
+OTHER = PUBLISHED["nvidia/NVIDIA-Nemotron-Nano-12B-v2"]
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guides" / "preview.md"
 
 
@@ -30,20 +43,33 @@ def test_a_figure_that_nothing_was_fitted_to_comes_out_near(figure):
 
 
 def test_the_error_that_the_preview_states_is_no_smaller_than_any_held_out_one():
-    times, memory = held_out_errors()
+    alone, together = held_out_errors(OURS_IN_FP8), held_out_errors(TWO_GPUS)
     for figure in FIGURES:
-        if not figure.fits:
+        if not figure.fits and figure.job.gpu == H200:
+            times, memory = alone if figure.job.gpus == 1 else together
             assert abs(figure.error()) <= (memory if figure.unit == "GiB" else times)
+    assert together[1] is None, "memory of two GPUs is not among the figures"
+    assert held_out_errors(STUDY) == (None, None), "it ran with the study's code"
+    assert held_out_errors(dataclasses.replace(OURS_IN_FP8, teacher=OTHER)) == (None, None)
 
 
 def test_the_guide_shows_the_validation_as_it_comes_out():
     assert validation() in GUIDE.read_text(encoding="utf-8")
 
 
-def test_only_layouts_like_those_measured_claim_an_error():
-    assert was_measured(STUDY) and was_measured(BENCH)
-    assert was_measured(dataclasses.replace(STUDY, nodes=48))
-    for change in ({"tensor_parallel": 4}, {"nodes": 1}):
-        assert not was_measured(dataclasses.replace(STUDY, **change))
-    assert was_measured(dataclasses.replace(BENCH, gpu=H100))
-    assert not was_measured(dataclasses.replace(BENCH, gpus_per_node=8))
+def test_what_ran_is_measured_its_kind_otherwise_set_is_modelled_and_all_else_never_ran():
+    def of(job, **changes) -> Evidence:
+        return evidence(dataclasses.replace(job, **changes))
+
+    assert {evidence(figure.job) for figure in FIGURES if figure.job != STUDY} == {Evidence.MEASURED}
+    assert of(TWO_GPUS, fp8="both") == of(OURS_IN_FP8, micro_batch_size=2) == of(BENCH, gpu=H100) == Evidence.MODELLED
+    assert of(OURS_IN_FP8, teacher=OTHER) == Evidence.MODELLED
+    never = [
+        evidence(STUDY),
+        of(TWO_GPUS, tensor_parallel=1),  # data parallel on GPUs
+        of(TWO_GPUS, gpu=H100),
+        of(TWO_GPUS, gpus_per_node=4, tensor_parallel=4),
+        of(TWO_GPUS, gpus_per_node=1, nodes=2),
+        *(of(OURS_IN_FP8, gpu=gpu) for gpu in GPUS.values() if gpu not in (H100, H200)),
+    ]
+    assert set(never) == {Evidence.NEVER_RUN}

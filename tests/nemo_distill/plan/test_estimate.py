@@ -9,8 +9,9 @@ from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.outcome.suites import ask
-from nemo_distill.plan.calibration import BENCH, STUDY, TWO_GPUS
+from nemo_distill.plan.calibration import BENCH, LEGEND, STUDY, TWO_GPUS
 from nemo_distill.plan.estimate import ANSWER_TOKENS, Estimate, answer_tokens, left_of, vllm_tokens_per_second
+from nemo_distill.plan.gpus import GPUS
 from nemo_distill.plan.tables import MEASURED_HERE, cost_remarks, cost_table, detectable_table, duration_in_words
 
 SUITE = ask(Evaluation(suite="study")).loads
@@ -36,8 +37,10 @@ def test_the_segments_add_up_to_the_run():
 
 def test_what_the_same_gpus_could_do_it_in_is_said_with_the_settings_for_it():
     lean = dataclasses.replace(STUDY, fused_loss=True, lean_activation=True)
-    (sentence,) = [words for words, _ in cost_remarks(estimate(job=lean)) if "for the same GPUs, and not run" in words]
-    hours = [int(number.replace(",", "")) for number in re.findall(r"[\d,]+(?= GPU-hours as asked| with )", sentence)]
+    (sentence,) = [words for words, _ in cost_remarks(estimate(job=lean)) if "for the same GPUs: " in words]
+    hours = [
+        int(number.replace(",", "")) for number in re.findall(r"[\d,]+(?= GPU-hours ○ as asked| ○ with )", sentence)
+    ]
     # as asked, bf16, teacher in FP8, both, and gradients in bf16, with which the exchange alone counts
     assert hours == sorted(hours, reverse=True) and len(hours) == 5
     assert sentence.count("layout.tensor_parallel=4") == 3 and "distill.fp8=both" in sentence
@@ -97,16 +100,45 @@ def remarks(job) -> str:
     return " ".join(sentence for sentence, _ in cost_remarks(estimate(job=job)))
 
 
-def test_the_error_is_stated_where_something_was_measured_and_a_range_where_nothing_was():
-    assert "18% (time), 1% (memory, on one GPU). Such a layout has run in the study, not with this code" in remarks(
-        STUDY
+@pytest.mark.parametrize(
+    "job",
+    [
+        STUDY,
+        dataclasses.replace(STUDY, tensor_parallel=4, micro_batch_size=2),
+        dataclasses.replace(TWO_GPUS, tensor_parallel=1),
+        dataclasses.replace(TWO_GPUS, gpu=GPUS["H100"]),
+    ],
+)
+def test_no_error_is_stated_over_a_layout_of_a_kind_that_never_ran_but_a_range(job):
+    said = remarks(job)
+    assert re.search(r"○ Such a layout has (never run|run in the study, with its own code, and never) ", said)
+    assert "Largest errors" not in said and "●" not in said.replace(LEGEND, "") and "◐" not in said.replace(LEGEND, "")
+    assert "two H200, tensor parallel 2, at 6,785 tokens/s/GPU where the model says 8,281." in said
+    assert cells(cost_table(estimate(job=job)))["distil"][-1] == "○"
+
+
+def test_where_the_kind_ran_the_error_is_that_of_its_own_figures():
+    alone = dataclasses.replace(BENCH, global_batch_size=16)
+    assert "◐ Largest errors on figures of such layouts, on one GPU, that nothing was fitted to: 1% (time), 1% (" in (
+        remarks(alone)
     )
-    assert "two H200, tensor parallel 2, at 6,785 tokens/s/GPU where the model says 8,281." in remarks(STUDY)
-    alone = remarks(dataclasses.replace(BENCH, global_batch_size=16))
-    assert "Such a layout has run on one GPU." in alone and "Over several GPUs" not in alone
-    elsewhere = remarks(dataclasses.replace(STUDY, tensor_parallel=4, micro_batch_size=2))
-    assert "Such a layout has not run" in elsewhere and "Largest errors" not in elsewhere
-    assert "6,785 tokens/s/GPU" in elsewhere
+    assert "Over several GPUs" not in remarks(alone)
+    both = dataclasses.replace(TWO_GPUS, fp8="both")
+    assert "◐ Largest errors on figures of such layouts, on 2 GPUs, that nothing was fitted to: 18% (time)." in remarks(
+        both
+    )
+    assert "● Largest errors" in remarks(TWO_GPUS)
+    marks = {row[-1] for row in cells(cost_table(estimate(job=TWO_GPUS))).values()}
+    assert marks == {"●", "○", ""}, "the training ran; pruning and evaluation at this size did not"
+
+
+def test_of_a_gpu_that_never_ran_its_abilities_and_its_rates_as_stated_are_said():
+    l40s = remarks(dataclasses.replace(STUDY, gpu=GPUS["L40S"], nodes=1, fused_kernels=False))
+    assert "The L40S has compute capability 8.9: FP8 can run and our kernels cannot run, in whose place" in l40s
+    assert "0.37 and its memory is 0.26 times as fast as an H100's" in l40s
+    a100 = remarks(dataclasses.replace(STUDY, gpu=GPUS["A100"]))
+    assert "FP8 cannot run" in a100 and "distill.fp8" not in a100
+    assert "compute capability" not in remarks(STUDY)
 
 
 def test_what_is_said_of_the_two_gpus_that_ran_is_what_the_model_says_of_them():

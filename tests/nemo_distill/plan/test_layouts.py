@@ -8,10 +8,13 @@ import pytest
 from nemo_distill.config.resolved import Pruning
 from nemo_distill.config.scale import FULL
 from nemo_distill.errors import UserError
+from nemo_distill.kd.abilities import Ability
+from nemo_distill.nemotron_h.published import PUBLISHED
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.plan import layouts
 from nemo_distill.plan.calibration import STUDY
 from nemo_distill.plan.gpus import H200, get_gpu
-from nemo_distill.plan.layouts import check, fastest, fits, misfit, student_shape
+from nemo_distill.plan.layouts import check, fastest, fits, lacking, misfit, misfit_of_teacher, student_shape
 
 
 def like_the_study(**changes):
@@ -118,8 +121,64 @@ def test_the_batch_that_is_advised_divides(changes):
 
 
 def test_a_gpu_nobody_knows_is_named_with_all_that_are_known_since_none_stands_for_another():
-    with pytest.raises(UserError, match="H20: nothing is known of such a GPU. Known: H100, H200."):
-        get_gpu("H20")
+    known = "Known: H100, H200, A100, A100-40GB, L40S, H20, B200."
+    with pytest.raises(UserError, match=f"H800: nothing is known of such a GPU. {known}"):
+        get_gpu("H800")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "changes", "sentence"),
+    [
+        ("A100", {"fused_kernels": True}, "layout.gpu=A100: distill.fused_kernels=true needs 227 KiB .* has 163 "),
+        ("L40S", {"fused_kernels": True}, "the L40S has 99 .compute capability 8.9.: say distill.fused_kernels=false"),
+        ("A100", {"fp8": "teacher"}, "from compute capability 8.9 on, and the A100 has 8.0: say distill.fp8=none"),
+        ("L40S", {"fp8": "both"}, ""),
+        ("H20", {"fp8": "both", "fused_kernels": True}, ""),
+        ("B200", {"fp8": "both", "fused_kernels": True}, ""),
+    ],
+)
+def test_what_a_gpu_can_run_follows_from_its_compute_capability(gpu, changes, sentence):
+    assert re.search(sentence, lacking(like_the_study(gpu=get_gpu(gpu), **changes)))
+    assert bool(sentence) == bool(lacking(like_the_study(gpu=get_gpu(gpu), **changes)))
+
+
+def test_a_gpu_of_no_bf16_is_refused_whatever_it_is_called_and_one_that_cannot_be_known_is_let_try():
+    turing = Ability(name="Quadro RTX 8000", capability=(7, 5))
+    assert "needs tensor cores of compute capability 8.0, and the Quadro RTX 8000 has 7.5" in turing.lacks(
+        fp8="none", fused_kernels=False, bf16=True
+    )
+    later = Ability(name="a later one", capability=(13, 0))
+    assert later.lacks(fp8="both", fused_kernels=True, bf16=True) == ""
+    seen = dataclasses.replace(later, shared_memory=99)
+    assert "and the a later one has 99 (compute capability 13.0)" in seen.lacks(
+        fp8="both", fused_kernels=True, bf16=True
+    )
+
+
+@pytest.mark.parametrize(("fp8", "advised"), [("none", "A100"), ("teacher", "H20")])
+def test_no_gpu_is_advised_that_cannot_run_what_is_asked(monkeypatch, fp8, advised):
+    monkeypatch.setattr(layouts, "GPUS", {name: get_gpu(name) for name in ("A100", "H20")})
+    asked = like_the_study(
+        gpu=get_gpu("L40S"), nodes=1, micro_batch_size=1, global_batch_size=8, seq_length=65_536, fused_loss=True,
+        lean_activation=True, fp8=fp8,
+    )  # fmt: skip
+    assert f"nearest that fits is layout.gpu={advised} " in misfit(asked)
+
+
+def test_a_teacher_that_one_gpu_does_not_hold_is_refused_for_import_and_pruning_with_what_would():
+    large = PUBLISHED["nvidia/Nemotron-H-47B-Base-8K"]
+    assert misfit_of_teacher(large, get_gpu("H200"), ranked_over=8192) is None
+    said = misfit_of_teacher(large, get_gpu("H100"), ranked_over=8192)
+    assert (
+        "teacher's 46.8B parameters whole on one GPU, which takes 107 GiB at least, and layout.gpu=H100 has 79" in said
+    )
+    assert said.endswith("of those that are known here H200 and B200 would do.")
+    wider = dataclasses.replace(large, hidden_size=2 * large.hidden_size, ffn_hidden_size=2 * large.ffn_hidden_size)
+    assert re.search(
+        r"none that is known here has as much, and a teacher of up to \d+B would do",
+        misfit_of_teacher(wider, get_gpu("H200"), ranked_over=8192),
+    )
+    assert misfit_of_teacher(NANO_9B_V2, get_gpu("L40S"), ranked_over=8192) is None
 
 
 def test_the_student_is_the_studys_until_it_is_pruned_and_then_what_it_became(tmp_path):

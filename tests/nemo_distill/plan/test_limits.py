@@ -17,7 +17,8 @@ from nemo_distill.make_teacher import SHAPE
 from nemo_distill.nemotron_h.published import PUBLISHED
 from nemo_distill.nemotron_h.shape import NANO_9B_V2
 from nemo_distill.outcome.suites import Load, ask
-from nemo_distill.plan.limits import check, pruning_in_words, smallest
+from nemo_distill.plan.limits import check
+from nemo_distill.plan.targets import pruning_in_words, smallest
 from nemo_distill.prune.fp8_shapes import Alignment, check_alignable
 
 TEACHERS = {"debug": SHAPE, "full": NANO_9B_V2}
@@ -95,6 +96,12 @@ def refusal(words: str, scale: str = "debug", teacher=None) -> str:
         ("full", "prune.export_config={'hidden_size':9999}", "the nearest is 4480"),
         ("full", "prune.export_config={'mamba_num_heads':123}", "multiples of 8 up to the teacher's 128; the nearest"),
         ("full", "prune.parameters=20e9", "prune.parameters=2e+10 is no less than the teacher's 8,888,227,328"),
+        ("full", "prune.memory_mb=1000", "asks for at most 1,000 MB, and no candidate has fewer than 5,594 MB: the"),
+        (
+            "full",
+            "prune.memory_mb=30000",
+            "no less than the teacher's 17,086 MB (weights, cache and state of a sequence",
+        ),
         ("full", "prune.parameters=1e9", "asks for at most 1,000,000,000 parameters, and no candidate has fewer than"),
     ],
 )
@@ -122,6 +129,9 @@ def test_what_cannot_work_is_refused_with_the_nearest_that_does(scale, words, se
         ("prune.divisors={'hidden_size':0}", "prune.divisors hidden_size=0 has to be above 0; the nearest is"),
         ("prune.divisors={'heads':2}", "prune.divisors cannot have 'heads'. "),
         ("prune.divisors={'hidden_size':129}", "is above the teacher's 128, so that there is nothing smaller"),
+        ("prune.memory_batch_size=8", "prune.memory_batch_size says what prune.memory_mb is of, and there is none"),
+        ("prune.memory_mb=3 prune.memory_precision=int4", "prune.memory_precision cannot be 'int4'. Known: 'bf16', "),
+        ("prune.memory_mb=3 prune.export_config={'hidden_size':96}", "prune.memory_mb is of a search, and prune.exp"),
         ("prune.calibration=sft-genral", "prune.calibration=sft-genral is no source. Did you mean 'sft-gen"),
     ],
 )
@@ -153,14 +163,28 @@ def test_limits_of_the_search_say_what_it_reaches_and_what_it_cannot():
 
 
 def test_the_preview_says_what_is_searched_and_over_which_text_it_is_ranked():
-    said = pruning_in_words(recipe("prune.max_depth=0.5 prune.skip=() prune.calibration=stem", "debug"), SHAPE)
+    asked = recipe("prune.max_depth=0.5 prune.skip=() prune.calibration=stem", "debug")
+    said, _ = pruning_in_words(asked, SHAPE)
     assert re.fullmatch(r"Pruning: a search among [\d,]+ candidates of num_layers 5 to 8, .*; ranked over stem", said)
     assert "num_attention_heads" not in said, "of two choices the limit leaves one"
-    full = pruning_in_words(recipe("", "full"), NANO_9B_V2)
+    full, within = pruning_in_words(recipe("", "full"), NANO_9B_V2)
     assert full.startswith("Pruning: a search among 17,472 candidates of num_layers ")
     assert full.endswith("; num_attention_heads as the teacher's; ranked over sft-general")
+    assert re.search(
+        r"leaves: 15,890 to 16,385 to prune.parameters=7e\+09. The teacher has 8,888,227,328 param", within
+    )
+    bounded = recipe("prune.parameters=7e9 prune.memory_mb=14000 prune.memory_batch_size=8", "full")
+    _, within = pruning_in_words(bounded, NANO_9B_V2)
+    assert re.search(r" to prune.memory_mb=14000, .* to both; the tightest is prune.memory_mb=14000. The", within)
+    assert "MB (weights, cache and state of 8 sequences of 4,096 tokens in bf16)" in within
     sizes = recipe("prune.export_config={'hidden_size':96}", "debug")
-    assert pruning_in_words(sizes, SHAPE) == "Pruning: to hidden_size 96, ranked over sft-general"
+    assert pruning_in_words(sizes, SHAPE) == ["Pruning: to hidden_size 96, ranked over sft-general"]
+
+
+def test_a_bound_on_memory_takes_the_place_of_the_scale_s_on_parameters_unless_both_are_said():
+    assert recipe("prune.memory_mb=14000", "full").prune.parameters is None
+    assert recipe("prune.memory_mb=14000 prune.parameters=7e9", "full").prune.parameters == 7e9
+    assert recipe("", "full").prune.parameters == 7e9
 
 
 @pytest.mark.parametrize("scale", TEACHERS)

@@ -1,5 +1,6 @@
 """ModelOpt's Minitron pruning on a small Nemotron-H, both ways, and what comes out of it."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from nemo_distill.families import checkpoint
 from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.plan.candidates import Serving, layers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("backend")]
 
 TEACHER = Path(nemo_distill.__file__).parent / "debug" / "teacher"
+PLUGINS = "modelopt.torch.utils.plugins"
 DIVISORS = {
     "hidden_size_divisor": 16,
     "ffn_hidden_size_divisor": 32,
@@ -114,6 +117,7 @@ def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeyp
     from modelopt.torch.opt.utils import named_hparams
     from modelopt.torch.prune.plugins.mcore_minitron import MCoreMinitronSearcher
 
+    from nemo_distill.plan.candidates import Candidates, parameters
     from nemo_distill.prune import minitron as pruning
     from nemo_distill.prune import search
 
@@ -124,11 +128,15 @@ def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeyp
     def compare(searcher):
         hparams = named_hparams(searcher.model, configurable=True)
         choices.update({name.split(".")[-1]: sorted(hp.choices) for name, hp in hparams})
-        target = searcher.constraints["params"]
-        lists.append(search.largest_under(target, searcher.grid(), shape, searcher.sorted_layers))
-        searcher.config["top_k"] = len(lists[0])
+        found = Candidates(shape, searcher.axes())
+        layers = found.kept(searcher.sorted_layers)
+        counts = parameters(found, layers)
+        order = found.order(searcher.config["bounds"], layers)
+        lists.append([(found.sizes(place), float(counts[place])) for place in order])
+        searcher.config["top_k"] = len(order)
         best = MCoreMinitronSearcher.search_best_arch_by_params(searcher)
-        lists.append(searcher.top_k_candidates_per_constraint[target])
+        listed = searcher.top_k_candidates_per_constraint[searcher.constraints["params"]]
+        lists.append([(one.ss_config, one.params) for one in listed])
         return best
 
     request = pruning.Request(
@@ -141,14 +149,17 @@ def test_the_candidates_are_those_that_modelopt_lists(teacher, tmp_path, monkeyp
         module, shape, request,
         calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
     )  # fmt: skip
-    ours, theirs = ([(one.ss_config, one.params) for one in listed] for listed in lists)
+    ours, theirs = lists
     assert len(ours) > 20
     assert {one["num_layers"] for one, _ in ours} == {5, 6, 7, 8} and "mamba_head_dim" not in ours[0][0]
     assert ours == theirs
     assert choices == families.of(shape).choices(shape, DIVISORS | {"ffn_hidden_size_divisor": 128})
 
 
-def test_a_student_that_loses_every_attention_layer_is_refused_and_the_search_lists_none(teacher, tmp_path):
+def test_a_student_that_loses_every_attention_layer_is_refused_and_the_search_lists_none(
+    teacher, tmp_path, monkeypatch
+):
+    from nemo_distill.plan.candidates import Bounds
     from nemo_distill.prune import minitron as pruning
     from nemo_distill.prune import search
 
@@ -160,9 +171,10 @@ def test_a_student_that_loses_every_attention_layer_is_refused_and_the_search_li
             calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
         )  # fmt: skip
     searcher = search.Search()
-    searcher.sorted_layers, searcher.config = [1, 8, 3, 6, 5, 2, 4, 7], {"shape": shape}
-    kept = [searcher._has_attention(search.CandidateSubnet({"num_layers": n}, 0, None)) for n in (6, 7, 8)]
-    assert kept == [False, True, True]
+    searcher.sorted_layers = [1, 8, 3, 6, 5, 2, 4, 7]
+    searcher.config = {"shape": shape, "alignment": None, "bounds": Bounds(parameters=shape.parameters())}
+    monkeypatch.setattr(searcher, "axes", lambda: {"num_layers": [6, 7, 8]})
+    assert [one.ss_config["num_layers"] for one in searcher.listed(10)[0]] == [8, 7]
 
 
 def test_a_target_under_which_there_is_nothing_is_refused(teacher, tmp_path):
@@ -174,6 +186,87 @@ def test_a_target_under_which_there_is_nothing_is_refused(teacher, tmp_path):
             module, shape, pruning.Request(parameters=10_000, divisors=DIVISORS),
             calibration=calibration(shape), score=lambda m: 0.0, state_file=tmp_path / "search.pt",
         )  # fmt: skip
+
+
+def test_mmlu_scores_a_model_as_modelopt_does_one_question_after_another(teacher, tmp_path, monkeypatch):
+    """The output layer favours letters and a line's end, so that answers differ and some come in the second token."""
+    from transformers import AutoTokenizer
+
+    from nemo_distill.prune import logits, scores
+
+    theirs, one_by = map(importlib.import_module, (f"{PLUGINS}.megatron_mmlu", f"{PLUGINS}.megatron_generate"))
+    module, *_ = teacher
+    folder, words = tmp_path / "cais" / "mmlu", AutoTokenizer.from_pretrained(TEACHER)
+    dice = torch.Generator().manual_seed(3)
+    configs = []
+    for subject, count in (("college_physics", 7), ("law", 12)):
+        rows = [
+            {
+                "question": f"What is {'so ' * (place % 5)}much as {place * 7}?",
+                "subject": subject,
+                "choices": [str(place + n) for n in range(4)],
+                "answer": int(torch.randint(4, (1,), generator=dice)),
+            }
+            for place in range(count)
+        ]
+        (folder / subject).mkdir(parents=True)
+        for split in ("test", "dev"):
+            (folder / subject / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        files = [f"{{split: {split}, path: {subject}/{split}.jsonl}}" for split in ("test", "dev")]
+        configs.append(f"- {{config_name: {subject}, data_files: [{', '.join(files)}]}}")
+    (folder / "README.md").write_text("---\nconfigs:\n" + "\n".join(configs) + "\n---\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(theirs, "_get_all_subjects", lambda: ["college_physics", "law"])  # which asks the hub
+    monkeypatch.setattr(one_by, "get_current_memory_info", lambda: "")  # these two insist on CUDA
+    monkeypatch.setattr(one_by, "broadcast_from_last_pipeline_stage", lambda size, dtype, tensor: tensor)
+    favoured = [words.encode(letter, add_special_tokens=False)[-1] for letter in (*"ABCD", "\n")]
+    with torch.no_grad():
+        weight = module.output_layer.weight
+        weight[favoured] = 3 * torch.randn(len(favoured), weight.shape[1], generator=dice)
+    monkeypatch.setattr(logits, "BATCH_TOKENS", 300)
+    for fraction, asked in ((0.3, 3 + 4), (1.0, 19)):
+        questions = scores.mmlu_questions(fraction)
+        assert len(questions) == asked
+        one_by_one = [
+            words.batch_decode(
+                one_by.megatron_generate(
+                    module, words(one.prompt, return_tensors="pt").input_ids, osl=2, enable_kv_cache=False,
+                    disable_tqdm=True,
+                )
+            )[0].strip()
+            for one in questions
+        ]  # fmt: skip
+        together = scores.greedy(module, words, [one.prompt for one in questions])
+        assert [answer[:1] for answer in together] == [answer[:1] for answer in one_by_one]
+        material = scores.Material(held_out=torch.empty(0), tokenizer=TEACHER, mmlu_fraction=fraction)
+        score = scores.find_score("mmlu")(material)(module)
+        assert score == theirs.megatron_mmlu(module, words, percentage=fraction)
+    assert 0 < score < 1 and len(set(together)) > 2
+
+
+def test_a_search_keeps_to_a_bound_on_memory_beside_one_on_parameters_or_alone(teacher, tmp_path):
+    """At 64 sequences of 256 tokens the cache counts for more than the weights; what is listed keeps to both bounds."""
+    from nemo_distill.prune import minitron as pruning
+
+    module, shape, *_ = teacher
+    told = []
+    bounds = {"memory_mb": 15, "memory_seq_length": 256, "memory_batch_size": 64, "memory_precision": "float32"}
+    request = pruning.Request(parameters=0.75, divisors=DIVISORS, candidates=3, **bounds)
+    result = pruning.prune(
+        module, shape, request, calibration=calibration(shape), score=lambda m: m.config.hidden_size,
+        state_file=tmp_path / "search.pt", say=lambda *said: told.append(said),
+    )  # fmt: skip
+    serving = Serving(seq_length=256, batch_size=64, precision="float32")
+    assert serving.mb(shape, layers_of(shape)) > 23
+    assert [one["memory_mb"] <= 15 and one["parameters"] <= 0.75 * shape.parameters() for one in result.candidates] == [
+        True, True, True,
+    ]  # fmt: skip
+    (chosen,) = (one for one in result.candidates if one["chosen"])
+    assert chosen["memory_mb"] == pytest.approx(serving.mb(result.shape, layers_of(result.shape)), abs=1e-3)
+    assert result.shape.parameters() == sum(p.numel() for p in module.parameters())
+    assert told == [
+        (0, 16, "sequences"), (8, 16, "sequences"), *((n, 3, "candidates") for n in (0, 1, 1, 2, 2, 3)),
+    ]  # fmt: skip
 
 
 def test_a_search_that_was_cut_scores_no_candidate_twice(backend, tmp_path):
@@ -284,8 +377,8 @@ def test_a_state_file_cut_short_is_dropped(tmp_path):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({}, "either export_config or parameters"),
-        ({"parameters": 0.5, "export_config": {"hidden_size": 64}}, "either export_config or parameters"),
+        ({}, "either export_config or a target"),
+        ({"parameters": 0.5, "export_config": {"hidden_size": 64}}, "either export_config or a target"),
         ({"export_config": {"hiden_size": 64}}, "'hiden_size' cannot be pruned"),
         ({"parameters": -1}, "must be positive, not -1"),
         ({"parameters": 0.5, "chip_friendly": "yes"}, "chip_friendly cannot be 'yes'"),

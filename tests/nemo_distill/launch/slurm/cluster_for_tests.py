@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, private to the tests: a controller, two nodes, its own munge; all on loopback.
+"""A real Slurm on this machine, private to the tests: a controller, three nodes, its own munge; all on loopback.
 
     with Cluster(folder) as cluster:
         os.environ.update(cluster.environment)     # sbatch, squeue and the rest now speak to it
@@ -29,7 +29,8 @@ ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server")
 SSH_PACKAGES = ("openssh-server", "openssh-client")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "munged", "munge")
-NODES = ("node1", "node2")
+NODES = ("node1", "node2", "node3")
+"""The third one is in a partition of its own, with the others: `spare`."""
 os.environ["PATH"] += ":/usr/sbin"
 
 CONFIGURATION = """
@@ -70,9 +71,10 @@ JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
 {accounting}
 {nodes}
-PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
-PartitionName=idle Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
-PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=batch Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=idle Nodes=node1,node2 MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
+PartitionName=urgent Nodes=node1,node2 MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
+PartitionName=spare Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1
 """
 
 ACCOUNTING = """\
