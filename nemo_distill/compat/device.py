@@ -64,6 +64,11 @@ def on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def gpu() -> tuple[str, float] | None:
+    """Name and memory, in GiB, of the GPU that training runs on here; None: there is none."""
+    return (torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1] / 2**30) if on_gpu() else None
+
+
 def store_of_one() -> torch.distributed.Store:
     """Where a process that trains by itself meets itself; left to torch, it would open a port to every machine."""
     keep_to_this_machine()

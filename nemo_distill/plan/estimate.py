@@ -127,11 +127,9 @@ def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load], teacher: Shape 
     )
     if unable := layouts.lacking(job, bf16=recipe.scale.precision != "32"):
         raise UserError(unable)
-    pruned = run.specs["prune"].done
-    if not pruned and (
-        whole := layouts.misfit_of_teacher(teacher, gpu, ranked_over=recipe.scale.calibration_seq_length)
-    ):
-        raise UserError(whole)
+    if not run.specs["prune"].done:
+        ranked_over = recipe.scale.calibration_seq_length
+        layouts.check_room(teacher, (f"layout.gpu={gpu.name}", gpu.memory_gib), ranked_over=ranked_over)
     layouts.check(job)
     ends = [milestone.iteration for milestone in recipe.milestones]
     return Estimate(

@@ -20,7 +20,7 @@ from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 from nemo_distill.plan.candidates import Bounds, layers_of
 from nemo_distill.plan.cost import GIB, Job
 from nemo_distill.plan.flops import BF16
-from nemo_distill.plan.gpus import GPUS, Gpu
+from nemo_distill.plan.gpus import GPUS
 from nemo_distill.plan.targets import bounds_of
 
 RESERVED_GIB = 4.0
@@ -58,19 +58,24 @@ def whole_gib(teacher: Shape, *, ranked_over: int = 0) -> float:
     return (BF16 * teacher.parameters() + scores) / GIB + RESERVED_GIB
 
 
-def misfit_of_teacher(teacher: Shape, gpu: Gpu, *, ranked_over: int) -> str | None:
-    """The sentence on a teacher that one GPU cannot hold, as import and pruning have to; None: it can."""
+def check_room(teacher: Shape, gpu: tuple[str, float] | None, *, ranked_over: int = 0) -> None:
+    """Raise `UserError` for a teacher that one GPU cannot hold, as import and pruning have to.
+
+    `gpu` is what sentences call it, and its memory in GiB; None: there is none. `ranked_over` are the tokens of a
+    calibration sequence; 0: the teacher is only imported.
+    """
     needed = whole_gib(teacher, ranked_over=ranked_over)
-    if needed <= gpu.memory_gib:
-        return None
+    if gpu is None or needed <= gpu[1]:
+        return
+    name, memory_gib = gpu
     larger = sorted((one for one in GPUS.values() if needed <= one.memory_gib), key=lambda one: one.memory_gib)
     remedy = f"of those that are known here {' and '.join(one.name for one in larger)} would do"
     if not larger:
-        most = (gpu.memory_gib - needed) * GIB / BF16 + teacher.parameters()
+        most = (memory_gib - needed) * GIB / BF16 + teacher.parameters()
         remedy = f"none that is known here has as much, and a teacher of up to {most / 1e9:.0f}B would do"
-    return (
+    raise UserError(
         f"import and pruning hold the teacher's {teacher.parameters() / 1e9:.1f}B parameters whole on one GPU, which "
-        f"takes {needed:.0f} GiB at least, and layout.gpu={gpu.name} has {gpu.memory_gib:.0f}: {remedy}."
+        f"takes {needed:.0f} GiB at least, and {name} has {memory_gib:.0f}: {remedy}."
     )
 
 

@@ -13,6 +13,7 @@ from evaluator.serve.checkpoint import verify_checkpoint
 from nemo_distill.config.teacher import path_of
 from nemo_distill.data.models import model_config
 from nemo_distill.errors import UserError
+from nemo_distill.plan.layouts import check_room
 
 VERSION = 1
 IMPORTS = ("nemo_distill.backends:prepared",)
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 def main(spec) -> None:
     """Convert, save and leave a note of what the conversion decided."""
     from nemo_distill import backends, families
+    from nemo_distill.compat import device
     from nemo_distill.families import checkpoint
     from nemo_distill.nemotron_h.model import Runtime
 
@@ -50,6 +52,7 @@ def main(spec) -> None:
     checkpoint.copy_tokenizer(source, tokenizer)
     shutil.copyfile(source / "config.json", tokenizer / "config.json")
     backend = backends.prepared()
+    check_room(shape, device.gpu())
     with backend.session(runtime) as session:
         module = backend.build(session, shape, tokenizer=tokenizer, runtime=runtime)
         backend.load(module, families.of(shape).to_megatron(state, shape))

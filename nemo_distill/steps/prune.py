@@ -20,6 +20,7 @@ import shutil
 
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.nemotron_h.shape import Shape
+from nemo_distill.plan.layouts import check_room
 from nemo_distill.plan.limits import HELD_OUT
 from nemo_distill.prune.calibration import calibration_tokens
 from nemo_distill.prune.fp8_shapes import aligned_in_words, timed
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 def main(spec) -> None:
     """Calibrate, prune, save."""
     from nemo_distill import backends
+    from nemo_distill.compat import device
     from nemo_distill.nemotron_h.model import Runtime
 
     config, teacher = spec.config, spec.upstream["import-teacher"]
@@ -50,6 +52,7 @@ def main(spec) -> None:
         request = dataclasses.replace(request, chip_friendly="ignore")  # which gives the same student
     runtime = Runtime(precision=config["precision"], layer_spec="local", seq_length=config["calibration"]["seq_length"])
     shape = Shape.load(teacher / "shape.json")
+    check_room(shape, device.gpu(), ranked_over=config["calibration"]["seq_length"])
     with backend.session(runtime) as session:
         spec.progress.update(done=1, total=4, unit="phases", note="loading the teacher")
         module = backends.restore(backend, session, teacher / "checkpoint", shape, runtime=runtime)

@@ -14,7 +14,7 @@ from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan import layouts
 from nemo_distill.plan.calibration import STUDY
 from nemo_distill.plan.gpus import H200, get_gpu
-from nemo_distill.plan.layouts import check, fastest, fits, lacking, misfit, misfit_of_teacher, student_shape
+from nemo_distill.plan.layouts import check, check_room, fastest, fits, lacking, misfit, student_shape
 
 
 def like_the_study(**changes):
@@ -167,18 +167,15 @@ def test_no_gpu_is_advised_that_cannot_run_what_is_asked(monkeypatch, fp8, advis
 
 def test_a_teacher_that_one_gpu_does_not_hold_is_refused_for_import_and_pruning_with_what_would():
     large = PUBLISHED["nvidia/Nemotron-H-47B-Base-8K"]
-    assert misfit_of_teacher(large, get_gpu("H200"), ranked_over=8192) is None
-    said = misfit_of_teacher(large, get_gpu("H100"), ranked_over=8192)
-    assert (
-        "teacher's 46.8B parameters whole on one GPU, which takes 107 GiB at least, and layout.gpu=H100 has 79" in said
-    )
-    assert said.endswith("of those that are known here H200 and B200 would do.")
-    wider = dataclasses.replace(large, hidden_size=2 * large.hidden_size, ffn_hidden_size=2 * large.ffn_hidden_size)
-    assert re.search(
-        r"none that is known here has as much, and a teacher of up to \d+B would do",
-        misfit_of_teacher(wider, get_gpu("H200"), ranked_over=8192),
-    )
-    assert misfit_of_teacher(NANO_9B_V2, get_gpu("L40S"), ranked_over=8192) is None
+    check_room(large, ("H200", 139.8), ranked_over=8192)
+    check_room(large, None, ranked_over=8192)
+    whole = "hold the teacher's 46.8B parameters whole on one GPU, which takes 107 GiB at least, and the A has 79"
+    with pytest.raises(UserError, match=f"{whole}: of those that are known here H200 and B200 would do."):
+        check_room(large, ("the A", 79.1), ranked_over=8192)
+    wider = dataclasses.replace(large, hidden_size=2 * large.hidden_size)
+    with pytest.raises(UserError, match=r"none that is known here has as much, and a teacher of up to 64B would do"):
+        check_room(wider, ("the A", 139.8), ranked_over=8192)
+    check_room(NANO_9B_V2, ("the A", 44.3), ranked_over=8192)
 
 
 def test_the_student_is_the_studys_until_it_is_pruned_and_then_what_it_became(tmp_path):
