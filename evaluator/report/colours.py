@@ -4,9 +4,11 @@
     look = look_of(2)                                           # colour blend2, symbol ▲, its dash
 
 A number follows from the name, not from the order in which blends are named: the study's five have theirs, any other
-name has the one that its hash asks for, or the next that is free on the page. Every two of the colours, and each of
-them and those of the references, are 15 apart or more (CIEDE2000), on light and on dark paper, for those who see all
-colours and under protanopia, deuteranopia and tritanopia.
+name has the one of the first five that its hash asks for, or the next that is free on the page. Every two of these
+five, every colour and the one that follows, and every colour and those of the references are 15 apart or more
+(CIEDE2000), on light and on dark paper, for those who see all colours and under protanopia, deuteranopia and
+tritanopia. Eight that are all 15 apart, and dark enough for letters, would be no better than four browns; on a page of
+six blends or more the others are told apart by symbol and dash.
 """
 
 import re
@@ -27,13 +29,13 @@ MOST = len(SYMBOLS)
 REFERENCES = {"teacher": (5, 3), "pruned": (1.5, 2.5)}
 """Dashes of the lines across at which the reference models stand."""
 LIGHT = {
-    "blend1": "#857414", "blend2": "#b8433f", "blend3": "#8a5a9e", "blend4": "#3a8a66", "blend5": "#2f6691",
-    "blend6": "#a8642c", "blend7": "#4f5d75", "blend8": "#b0457f", "teacher": "#23272f", "pruned": "#6e7681",
+    "blend1": "#49069a", "blend2": "#717303", "blend3": "#ad506d", "blend4": "#0b6fcc", "blend5": "#642a01",
+    "blend6": "#75688f", "blend7": "#755b34", "blend8": "#1a7568", "teacher": "#273434", "pruned": "#342727",
 }  # fmt: skip
 """Colours by their names in the page, on light paper."""
 DARK = {
-    "blend1": "#cdbd5e", "blend2": "#f08f88", "blend3": "#c9a1dc", "blend4": "#74c69d", "blend5": "#7db4df",
-    "blend6": "#e3a56b", "blend7": "#a9b6cc", "blend8": "#eb96c5", "teacher": "#e4e7eb", "pruned": "#98a1ad",
+    "blend1": "#fdd1fd", "blend2": "#c6fd6e", "blend3": "#b0849a", "blend4": "#2c8ffd", "blend5": "#e76e0b",
+    "blend6": "#9ab0fd", "blend7": "#00a56e", "blend8": "#9a8fc6", "teacher": "#d1d1c6", "pruned": "#e7e7dc",
 }  # fmt: skip
 """The same on dark paper."""
 PAPER = LIGHT | {"ink": "#23272f", "muted": "#5f6772", "rule": "#e3e5e9", "card": "#ffffff"}
@@ -76,11 +78,10 @@ def numbers_of(names: Iterable[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     # Where two want one number the study's blend has it, then the one that is first by its name.
     for name in sorted(names, key=lambda name: (_key(name) not in KNOWN, not _known(name), name)):
-        free = set(range(1, MOST + 1)) - set(found.values())
-        number = wanted[name]
-        while free and number not in free:
-            number = number % MOST + 1
-        found[name] = number if free else len(found) + 1
+        taken = set(found.values())
+        around = [(wanted[name] - 1 + step) % len(KNOWN) + 1 for step in range(len(KNOWN))]
+        choices = [*around, *range(len(KNOWN) + 1, MOST + 1)]
+        found[name] = next((number for number in choices if number not in taken), len(found) + 1)
     return {name: found[name] for name in names}
 
 
@@ -103,4 +104,4 @@ def _known(name: str) -> str | None:
 
 def _wanted(name: str) -> int:
     known = _known(name)
-    return KNOWN.index(known) + 1 if known else 1 + zlib.crc32(_key(name).encode()) % MOST
+    return KNOWN.index(known) + 1 if known else 1 + zlib.crc32(_key(name).encode()) % len(KNOWN)

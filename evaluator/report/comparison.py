@@ -7,7 +7,8 @@
 The conclusions are `evaluator.verdicts.judge`'s; it is drawn and laid out by what draws and lays out the other reports.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluator.report.advice import both_text, margin_text, needed_text, stop_reason, summary
@@ -17,7 +18,7 @@ from evaluator.report.decision import duels, matrix, terminal_summary
 from evaluator.report.files import BETWEEN, TEACHER, tables
 from evaluator.report.matrix import look
 from evaluator.report.pages import EMPTY, PNG, write_pages
-from evaluator.report.panels import Panel, fit_panel, is_logarithmic
+from evaluator.report.panels import Charts, Panel
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import curve_of, line_of
 from evaluator.results.run import AVERAGE, ROLE_TITLES
@@ -58,7 +59,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         duels=duels(comparison),
         between=grouped(comparison.judgement.between),
         teacher=grouped(comparison.judgement.teacher),
-        drawings=[plots.panel_svg(panel) for panel in drawn],
+        curves=Charts(
+            "curves",
+            tuple(drawn),
+            baseline=comparison.judgement.first.leader,
+            at=comparison.judgement.last_common,
+        ),
         symbols=SYMBOLS,
         files=files,
         scores=scores,
@@ -107,14 +113,30 @@ def question_sheets(comparison: Comparison) -> tuple:
 def panels(comparison: Comparison) -> list[Panel]:
     """Learning curves of all runs, the suite average first."""
     pruned = comparison.pruned
-    tokens = sorted(comparison.judgement.shared)
-    start = [pruned] if pruned and not is_logarithmic(tokens) else []
-    drawn = []
+    drawn, paired = [], _paired_errors(comparison)
+    titles = {row.seen: row.title for report in comparison.reports.values() for row in report.milestones}
     references = [row for row in (comparison.first.row("teacher"), pruned) if row]
     for task, title in [(None, "Suite average"), *comparison.first.columns]:
         curves = [
-            curve_of([*start, *report.milestones], task, label=name, number=comparison.number(name))
+            curve_of(report.milestones, task, label=name, number=comparison.number(name))
             for name, report in comparison.reports.items()
         ]
-        drawn.append(fit_panel(title, curves, [line_of(row, task) for row in references if row.was_asked(task)]))
+        lines = [line_of(row, task) for row in references if row.was_asked(task)]
+        drawn.append(
+            Panel(title, tuple(curves), tuple(lines), paired=paired[AVERAGE if task is None else title], titles=titles)
+        )
     return drawn
+
+
+def _paired_errors(comparison: Comparison) -> Mapping[str, Mapping[tuple[str, str], Mapping[float, float]]]:
+    """Standard errors, in points, of the differences of blends from each other and from the teacher: by column, by the
+    pair, by tokens."""
+    judgement = comparison.judgement
+    tokens = {row.title: row.seen for report in comparison.reports.values() for row in report.milestones}
+    tokens |= {judgement.title(seen): seen for seen in judgement.shared}
+    found: dict[str, dict[tuple[str, str], dict[float, float]]] = {column: {} for column in comparison.columns}
+    for contrast in (*judgement.between, *judgement.teacher):
+        pair = found[contrast.column].setdefault((contrast.one, contrast.other), {})
+        if not math.isnan(contrast.difference.stderr):
+            pair[tokens[contrast.at]] = 100 * contrast.difference.stderr
+    return found

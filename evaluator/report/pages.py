@@ -12,6 +12,7 @@ import math
 import re
 from pathlib import Path
 
+from evaluator.report.charts import line_sample_svg, packed, panel_svg, sample_svg, value_text
 from evaluator.report.colours import palette_css
 from evaluator.results.scores import TaskResult
 from evaluator.text import (
@@ -69,7 +70,9 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "headings": headings,
         "lost": lost_text,
     }
-    environment.globals["palette_css"] = palette_css
+    drawing = (line_sample_svg, packed, palette_css, panel_svg, sample_svg, value_text)
+    environment.globals |= {function.__name__: function for function in drawing} | {"dict": dict}
+    environment.filters["zip"] = zip
     return environment.get_template(template).render(context)
 
 

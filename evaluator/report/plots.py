@@ -1,18 +1,13 @@
-"""Draws the figures of the reports: learning curves with error bands where errors are known, the distillation loss.
+"""Draws the figures of a report on one sheet, as a picture: learning curves with error bands, the distillation loss.
 
     panel = Panel("IFEval", curves=..., lines=...)          # `evaluator.report.panels`
     write_png([panel], path, title="30pre_70post_v1v3")
-    svg = panel_svg(panel)
 
-`write_png` draws panels on one sheet; `panel_svg`, `loss_svg` and `held_out_svg` draw one each as SVG that takes its
-colours from the page's CSS variables, so that it follows light and dark and stays readable on a phone.
+The page draws its own: `evaluator.report.charts`.
 """
 
 import functools
-import io
 import math
-import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from evaluator.report.colours import PAPER, REFERENCES, look_of
-from evaluator.report.panels import Panel, is_logarithmic, last_middle
+from evaluator.report.panels import Panel, ticks
 from evaluator.text import tokens_text
 
 COLUMNS = 3
@@ -102,14 +97,14 @@ def write_png(
     legend: dict[str, Any] = {}
     drawn = [panel for panel in panels if panel]
     labels = {curve.label for panel in drawn for curve in panel.curves}
-    wide = len(labels | {line.label for panel in drawn for line in panel.lines}) > 3
+    wide = len(labels | {line.label for panel in drawn for line in panel.inner}) > 3
     width, height = 10.0, PANEL_INCHES * (rows + bool(losses) + bool(held_out)) + HEAD_INCHES * (2 if wide else 1)
     figure = plt.figure(figsize=(width, height))
     for index, panel in enumerate(panels):
         if panel:
             row, column = divmod(index, COLUMNS)
             left, top = column * width / COLUMNS, HEAD_INCHES + row * PANEL_INCHES
-            axes = _axes(figure, left, top, width / COLUMNS, foot=any(one.foot for one in panels if one))
+            axes = _axes(figure, left, top, width / COLUMNS, foot=any(map(_foot, drawn)))
             draw_panel(axes, panel)
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 legend.setdefault(str(label), handle)
@@ -131,31 +126,6 @@ def write_png(
     plt.close(figure)
 
 
-@_styled
-def panel_svg(panel: Panel) -> str:
-    """A panel as an SVG element."""
-    figure = plt.figure(figsize=(3.4, PANEL_INCHES))
-    draw_panel(_axes(figure, 0, 0, 3.4, foot=bool(panel.foot)), panel)
-    return _svg(figure, label=panel.label)
-
-
-@_styled
-def loss_svg(losses: Sequence[dict], milestones: Sequence[float]) -> str:
-    """The distillation loss as an SVG element."""
-    figure = plt.figure(figsize=(4.4, PANEL_INCHES))
-    draw_loss(_axes(figure, 0, 0, 4.4), losses, milestones)
-    ends = (losses[0]["loss"], losses[-1]["loss"])
-    return _svg(figure, label=f"Distillation loss over tokens, from {ends[0]:.4g} to {ends[1]:.4g}")
-
-
-@_styled
-def held_out_svg(curves: Mapping[str, Sequence[tuple[float, float]]], milestones: Sequence[float]) -> str:
-    """The divergence on held-out documents of each source as an SVG element."""
-    figure = plt.figure(figsize=(4.4 + LEGEND_INCHES, PANEL_INCHES))
-    draw_held_out(_axes(figure, 0, 0, 4.4), curves, milestones)
-    return _svg(figure, label="Divergence on held-out documents over tokens; the numbers are in the table below")
-
-
 def _axes(figure: Figure, left: float, top: float, width: float, *, foot: bool = False) -> Axes:
     """Axes with their margins in a box of `width` inches, `left` and `top` inches into the figure.
 
@@ -171,7 +141,7 @@ def _axes(figure: Figure, left: float, top: float, width: float, *, foot: bool =
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
     """Draw curves over tokens and lines across, each in its band."""
-    for line in panel.lines:
+    for line in panel.inner:
         if line.error:
             axes.axhspan(
                 line.mean - line.error, line.mean + line.error, color=PAPER[line.color], alpha=0.12, linewidth=0
@@ -195,17 +165,19 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         )
     axes.set_title(panel.title)
     axes.set_ylim(panel.limits)
-    if panel.ticks is None:
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    else:
-        axes.set_yticks(panel.ticks)
-    tokens = sorted({count for curve in panel.curves for count in curve.tokens})
-    logarithmic = tokens[0] > 0 and is_logarithmic(tokens)
-    _token_axis(axes, tokens if logarithmic else None)
+    axes.set_yticks(ticks(*panel.limits))
+    _token_axis(axes, panel)
     if panel.error is not None:
-        _error_bar(axes, last_middle(panel.curves), panel.error)
-    if panel.foot:
-        axes.set_xlabel(f"tokens\n{panel.foot}")
+        _error_bar(axes, panel.middle, panel.error)
+    if foot := _foot(panel):
+        axes.set_xlabel(f"tokens, log scale\n{foot}")
+
+
+def _foot(panel: Panel) -> str:
+    """What stands below a panel: its remark, and the reference models that are far off its curves."""
+    high = panel.limits[1]
+    beyond = [f"{line.label} at {line.mean:.1f}, {'above' if line.mean > high else 'below'}" for line in panel.outer]
+    return ", ".join([*([panel.foot] if panel.foot else []), *beyond])
 
 
 def draw_loss(axes: Axes, losses: Sequence[dict], milestones: Sequence[float], number: int = 1) -> None:
@@ -214,9 +186,9 @@ def draw_loss(axes: Axes, losses: Sequence[dict], milestones: Sequence[float], n
     axes.plot(tokens, [line["loss"] for line in losses], color=PAPER[look_of(number).color], linewidth=1.2)
     for milestone in milestones:
         axes.axvline(milestone, color=PAPER["rule"], linewidth=0.8, zorder=0)
-    axes.set_title("Distillation loss")
+    axes.set_title("Distillation loss, nats per token, log scale")
     _loss_axis(axes)
-    _token_axis(axes, None)
+    _token_axis(axes)
 
 
 def draw_held_out(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]], milestones: Sequence[float]) -> None:
@@ -235,9 +207,9 @@ def draw_held_out(axes: Axes, curves: Mapping[str, Sequence[tuple[float, float]]
     for milestone in milestones:
         axes.axvline(milestone, color=PAPER["rule"], linewidth=0.8, zorder=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), frameon=False, fontsize=7, labelspacing=0.25)
-    axes.set_title("Held-out KL divergence")
+    axes.set_title("Held-out KL divergence, nats per token, log scale")
     _loss_axis(axes)
-    _token_axis(axes, None)
+    _token_axis(axes)
 
 
 def _loss_axis(axes: Axes) -> None:
@@ -248,19 +220,18 @@ def _loss_axis(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _token_axis(axes: Axes, marks: list[float] | None) -> None:
-    """A logarithmic axis with `marks` as far as they are apart, or a linear one from 0."""
-    if marks:
+def _token_axis(axes: Axes, panel: Panel | None = None) -> None:
+    """A logarithmic axis with the panel's milestones as far as they are apart, or without one a linear axis from 0."""
+    if panel:
         axes.set_xscale("log")
-        axes.set_xticks(_apart(marks, ratio=1.4))
+        axes.set_xticks(_apart(panel.tokens, ratio=1.4))
         axes.xaxis.set_minor_locator(NullLocator())
-        # In two digits, as milestones are named: 40.3B beside 60.4B would touch.
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(float(f"{tokens:.2g}"))))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: panel.mark(tokens)))
     else:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: tokens_text(tokens)))
-    axes.set_xlabel("tokens")
+    axes.set_xlabel("tokens, log scale" if panel else "tokens")
 
 
 def _error_bar(axes: Axes, middle: float, error: float) -> None:
@@ -280,31 +251,10 @@ def _error_bar(axes: Axes, middle: float, error: float) -> None:
     )
 
 
-def _apart(values: list[float], *, ratio: float) -> list[float]:
+def _apart(values: Sequence[float], *, ratio: float) -> list[float]:
     """The last of `values`, which rise, and those before it that are apart by `ratio` at least."""
     kept = [values[-1]]
     for value in reversed(values):
         if value * ratio <= kept[-1]:
             kept.append(value)
     return kept
-
-
-def _svg(figure, *, label: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    plt.close(figure)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # An id is the page's, not the drawing's: groups need none, and what is drawn with has its own in each drawing.
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    own = f"{zlib.crc32(label.encode()):08x}"
-    svg = re.sub(r'(id="|href="#|url\(#)([^")]+)', rf"\1\2-{own}", svg)
-    # The drawing fills the width it is given and has the page's font and colours.
-    svg = re.sub(
-        r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', svg, count=1
-    )
-    svg = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", svg)
-    for name, color in PAPER.items():
-        svg = svg.replace(color, f"var(--{name})")
-    return svg

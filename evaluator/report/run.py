@@ -5,7 +5,7 @@ rich.print(terminal_table(Path("out")))
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluator.report.advice import Summary, margin_text, run_summary
@@ -15,7 +15,7 @@ from evaluator.report.held_out import curves_of, held_out_table
 from evaluator.report.matrix import Line as MatrixLine
 from evaluator.report.matrix import Matrix, entries_of, make_matrix
 from evaluator.report.pages import PNG, cell_text, plain_table, write_pages
-from evaluator.report.panels import Curve, Line, Panel, is_logarithmic
+from evaluator.report.panels import NATS, Charts, Curve, Line, Panel, thinned
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.results.run import AVERAGE, ROLE_TITLES, Report, Row, recovered
 from evaluator.stats.scores import Estimate
@@ -42,16 +42,11 @@ def write_report(report: Report, folder: Path) -> None:
     asked = with_answers(question_sheets(report))
     write_questions(asked, folder)
     drawn = panels(report)
-    milestones = [row.seen for row in report.milestones]
+    titles = {row.seen: row.title for row in report.milestones}
     held_out = curves_of(report)
     plots.write_png(
-        drawn, folder / PNG, title=report.title, losses=report.losses, held_out=held_out, milestones=milestones
+        drawn, folder / PNG, title=report.title, losses=report.losses, held_out=held_out, milestones=list(titles)
     )
-    drawings = {
-        "panels": [plots.panel_svg(panel) for panel in drawn],
-        "loss": plots.loss_svg(report.losses, milestones) if report.losses else "",
-        "held_out": plots.held_out_svg(held_out, milestones) if held_out else "",
-    }
     write_pages(
         folder,
         "report",
@@ -60,7 +55,11 @@ def write_report(report: Report, folder: Path) -> None:
         summary=said,
         matrix=matrix(report, scores),
         flags=flags,
-        drawings=drawings,
+        curves=Charts(
+            "curves", tuple(drawn), baseline=report.row("teacher").title.lower(), at=report.milestones[-1].seen
+        ),
+        loss=_nats("loss", loss, titles) if (loss := _loss_curves(report)) else None,
+        held_out_curves=_nats("held-out", _held_out_curves(held_out), titles) if held_out else None,
         held_out=held_out_table(report),
         sheets=asked,
         symbols=SYMBOLS,
@@ -106,15 +105,36 @@ def question_sheets(report: Report) -> tuple:
 
 def panels(report: Report) -> list[Panel]:
     """Learning curves, the suite average first."""
-    points = list(report.milestones)
-    if not is_logarithmic([row.seen for row in points]):
-        points.insert(0, report.row("pruned"))  # where the curve starts: no token seen
     number = numbers_of([report.title])[report.title]
+    titles = {row.seen: row.title for row in report.milestones}
     drawn = []
     for task, title in [(None, "Suite average"), *report.columns]:
         lines = tuple(line_of(row, task) for row in map(report.row, ROLE_TITLES) if row.was_asked(task))
-        drawn.append(Panel(title, (curve_of(points, task, label="distilled student", number=number),), lines))
+        curve = curve_of(report.milestones, task, label="distilled student", number=number)
+        drawn.append(Panel(title, (curve,), lines, titles=titles))
     return drawn
+
+
+def _loss_curves(report: Report) -> list[Curve]:
+    """The loss over tokens, if there are losses."""
+    if not report.losses:
+        return []
+    seen, losses = thinned([line["tokens"] for line in report.losses], [line["loss"] for line in report.losses])
+    return [Curve("distillation loss", seen, losses, number=numbers_of([report.title])[report.title])]
+
+
+def _held_out_curves(held_out: Mapping[str, Sequence[tuple[float, float]]]) -> list[Curve]:
+    """The divergence of each source over tokens, from the first iteration on."""
+    seen = {name: [point for point in points if point[0] > 0] for name, points in held_out.items()}
+    drawn = {name: thinned(*zip(*points, strict=True)) for name, points in seen.items() if points}
+    return [Curve(name, *points, number=number) for number, (name, points) in enumerate(drawn.items(), 1)]
+
+
+def _nats(name: str, curves: Sequence[Curve], milestones: Mapping[float, str]) -> Charts | None:
+    """A figure of losses over tokens."""
+    names = {"loss": "Distillation loss", "held-out": "Held-out KL divergence"}
+    panel = Panel(names[name], tuple(curves), unit=NATS, rules=tuple(milestones), titles=milestones)
+    return Charts(name, (panel,), logarithmic=False) if curves else None
 
 
 def curve_of(points: Sequence[Row], task: str | None, **look) -> Curve:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evaluator.report.colours import SYMBOLS, numbers_of
 from evaluator.report.pages import EMPTY, PNG, plain_table, write_pages
-from evaluator.report.panels import Curve, Line, fit_panel
+from evaluator.report.panels import Charts, Curve, Line, Panel
 from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
 from evaluator.verdicts.finding import Finding
@@ -137,7 +137,7 @@ def write_published(report: PublishedReport, folder: Path) -> None:
         matrices=[(tokens, matrix(study, tokens, files[0])) for tokens in report.pairs_by_tokens],
         files=files,
         differences=files[1],
-        drawings=[[plots.panel_svg(panel) for panel in group] for group in grouped],
+        curves=_charts(grouped),
         split=[group[0].title.partition(",")[0] for group in grouped[1:]],
         symbols=SYMBOLS,
         numbers=numbers_of(blend.name for blend in study.blends),
@@ -154,6 +154,15 @@ def panels(study: Study) -> list[list]:
     for column in study.columns:
         groups.setdefault(column.title if study.is_split(column.title) else "", []).append(_panel(study, column))
     return list(groups.values())
+
+
+def _charts(grouped: list[list[Panel]]) -> Charts:
+    """All panels: compared after the most tokens at which most blends were evaluated, with the one that led there."""
+    drawn = tuple(panel for group in grouped for panel in group)
+    first = drawn[0]
+    at = max(first.tokens, key=lambda tokens: (sum(tokens in curve.tokens for curve in first.curves), tokens))
+    leader = max(first.curves, key=lambda curve: curve.at(at) or (0.0,))
+    return Charts("curves", drawn, baseline=leader.label, at=at)
 
 
 def terminal_tables(report: PublishedReport) -> list:
@@ -216,10 +225,10 @@ def _panel(study: Study, column: Benchmark):
         else:
             missing.append(label)
     common_benchmark(shown)
-    return fit_panel(
+    return Panel(
         study.column_title(column),
-        curves,
-        lines,
+        tuple(curves),
+        tuple(lines),
         error=max(blend.last.score(column.title).stderr.most for blend in study.blends if column in blend.columns),
         foot=f"no {', no '.join(missing)} in this protocol" if missing else "",
     )

@@ -47,7 +47,7 @@ function outline() {
     title: document.title,
     levels: all("h1, h2, h3, h4").map((one) => Number(one.tagName[1])),
     headings_without_scope: all("th:not([scope])").map(said),
-    drawings_without_words: all("img:not([alt]), svg:not([role=img][aria-label])").map(said),
+    drawings_without_words: all("img:not([alt]), svg:not([role=img][aria-label], [aria-hidden=true])").map(said),
     unnamed: all("a, button, select, input, summary").filter((one) => !named(one)).map(said),
     twice: ids.filter((id, place) => ids.indexOf(id) !== place),
     dead_links: all("a[href^='#'], [aria-labelledby]").map(target).filter((id) => !document.getElementById(id)),

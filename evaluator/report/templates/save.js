@@ -1,5 +1,5 @@
-// What leaves the page: the rows of a table behind a figure, tables as CSV, drawings as SVG and PNG. All of it is made of
-// what the page holds; without a script the files that lie in it, and beside it, are linked.
+// What leaves the page: the rows of a table behind a figure, tables as CSV. All of it is made of what the page
+// holds; without a script the files that lie in it, and beside it, are linked.
 
 function lettersOf(bytes) {
   return new TextDecoder().decode(Uint8Array.from(bytes, (one) => one.charCodeAt(0)));
@@ -83,46 +83,4 @@ for (const link of document.querySelectorAll("a[data-questions]")) {
     event.preventDefault();
     save("questions.csv", await questions(), "text/csv");
   });
-}
-
-// ---- Drawings: as they are now, in the colours of now.
-
-function drawing(svg) {
-  const copy = svg.cloneNode(true);
-  const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
-  const style = getComputedStyle(svg);
-  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  copy.setAttribute("width", width);
-  copy.setAttribute("height", height);
-  copy.setAttribute("font-family", style.fontFamily.replaceAll('"', "'"));
-  const paper = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  for (const [key, value] of Object.entries({ width: "100%", height: "100%", fill: style.getPropertyValue("--card").trim() })) paper.setAttribute(key, value);
-  copy.prepend(paper);
-  const text = new XMLSerializer().serializeToString(copy).replace(/var\(--([\w-]+)\)/g, (_, name) => style.getPropertyValue(`--${name}`).trim() || "currentColor");
-  return { text, width, height };
-}
-
-async function picture(svg) {
-  const { text, width, height } = drawing(svg);
-  const image = element("img", { src: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}` });
-  await image.decode();
-  const canvas = element("canvas", { width: 3 * width, height: 3 * height });
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-  return new Promise((done) => { canvas.toBlob(done, "image/png"); });
-}
-
-for (const figure of document.querySelectorAll("figure")) {
-  const svg = figure.querySelector("svg");
-  if (!svg) continue;
-  const title = svg.getAttribute("aria-label").split(":")[0];
-  const name = title.toLowerCase().replace(/[^a-z0-9]+/g, "_").replace(/^_|_$/g, "");
-  const button = (kind, make) => {
-    const made = element("button", { type: "button" }, kind);
-    made.setAttribute("aria-label", `Save ${title} as ${kind}`);
-    made.addEventListener("click", make);
-    return made;
-  };
-  figure.append(element("p", { className: "save" },
-    button("SVG", () => save(`${name}.svg`, drawing(figure.querySelector("svg")).text, "image/svg+xml")),
-    button("PNG", async () => save(`${name}.png`, await picture(figure.querySelector("svg")), "image/png"))));
 }

@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 import yaml
 
+from evaluator.report.charts import panel_svg
 from evaluator.report.panels import Panel
 from nemo_distill.config.schedule import format_tokens
 from nemo_distill.study.claims import ABSENT, AGREES, CHECKS, DISAGREES, OPEN, check_claim
@@ -154,16 +155,19 @@ def test_no_panel_joins_two_protocols_and_every_score_is_in_one(study):
     assert points == 8 * sum(len(blend.evaluated) for blend in study.blends)
 
 
-def test_the_pruned_student_is_a_line_where_the_curves_keep_half_the_panel_and_said_at_the_foot_elsewhere(study):
-    for title, panel in drawn(study).items():
+def test_the_axis_fits_the_curves_and_a_reference_far_off_them_is_named_at_its_margin(study):
+    for panel in drawn(study).values():
         low, high = panel.limits
-        lines = {line.label: line.mean for line in panel.lines}
-        assert all(low < mean < high for mean in (*lines.values(), *(m for curve in panel.curves for m in curve.means)))
-        if "pruned student" not in lines and "single shot" not in title:
-            points = study.reference("pruned").score(title.partition(",")[0]).points
-            assert f"pruned student at {points}, below the scale" in panel.foot
-    assert "pruned student" in {line.label for line in drawn(study)["IFEval"].lines}
-    assert "pruned student at 11.9" in drawn(study)["MMLU Pro"].foot
+        means = [mean for curve in panel.curves for mean in curve.means]
+        assert all(low < mean < high for mean in (*means, *(line.mean for line in panel.inner)))
+        assert all(not low < line.mean < high for line in panel.outer)
+        spread = max(max(means) - min(means), 2 * panel.error, 1)
+        assert high - low < 2 * spread
+        svg = panel_svg(panel)
+        for line in panel.outer:
+            assert f"{'↑' if line.mean > high else '↓'} {line.label} {line.mean:.1f}" in svg
+    assert "pruned student" in {line.label for line in drawn(study)["IFEval"].inner}
+    assert "pruned student" in {line.label for line in drawn(study)["MMLU Pro"].outer}
 
 
 def test_a_blend_is_compared_with_another_only_after_the_same_tokens_and_in_one_protocol(study):
