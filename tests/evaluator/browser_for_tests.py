@@ -176,8 +176,9 @@ class Page:
         self.call("Emulation.setEmulatedMedia", media=kind, features=[scheme])
 
     def press(self, key: str) -> None:
-        """Press a key: Tab, Enter or a space."""
-        code = {"Tab": 9, "Enter": 13, " ": 32}[key]
+        """Press a key: Tab, Enter, Escape, a space or an arrow."""
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
+        code = codes[key]
         text = {"Enter": "\r", " ": " "}.get(key, "")
         common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **common)
@@ -192,6 +193,22 @@ class Page:
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+
+    def drag(self, selector: str, *shares: tuple[float, float]) -> None:
+        """Point at places of an element, shares of its width and height; with the button down if there are several."""
+        box = self.evaluate(
+            f"(() => {{ const one = document.querySelector({json.dumps(selector)});"
+            "one.scrollIntoView({block: 'center'}); const box = one.getBoundingClientRect();"
+            "return [box.x, box.y, box.width, box.height]; })()"
+        )
+        first, *others = [(box[0] + x * box[2], box[1] + y * box[3]) for x, y in shares]
+        steps = [("mouseMoved", first, 0)]
+        if others:
+            moves = [("mouseMoved", other, 1) for other in others]
+            steps += [("mousePressed", first, 1), *moves, ("mouseReleased", others[-1], 0)]
+        for kind, (x, y), buttons in steps:
+            button = {"mouseMoved": "left" if buttons else "none"}.get(kind, "left")
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=buttons, clickCount=1)
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Write a PNG of the page, all of it or what is in view."""
