@@ -95,9 +95,11 @@ def listing(module, shape, tokens) -> None:
         order, counts = found.order(searcher.config["bounds"], layers), parameters(found, layers)
         fast = time.perf_counter() - started
         searcher.config["top_k"] = len(order)
+        listed: list[float] = []  # when the state is saved first, which is once the list stands
+        searcher.save_search_checkpoint = lambda verbose=False: listed.append(time.perf_counter())
         started = time.perf_counter()
         best = MCoreMinitronSearcher.search_best_arch_by_params(searcher)
-        slow = time.perf_counter() - started
+        slow = listed[0] - started
         theirs = searcher.top_k_candidates_per_constraint[searcher.constraints["params"]]
         assert [(one.ss_config, one.params) for one in theirs] == [(found.sizes(n), float(counts[n])) for n in order]
         print(f"{found.count:,} candidates listed: {slow:.3g} s before, {1e3 * fast:.2g} ms after; equal.", flush=True)

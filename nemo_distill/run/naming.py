@@ -48,6 +48,10 @@ _SHORT = {
     "prepare.tokens": "tokens",
     "prune.calibration_sequences": "calibration",
     "prune.export_config": "student",
+    "prune.memory_batch_size": "membatch",
+    "prune.memory_mb": "memory",
+    "prune.memory_precision": "memin",
+    "prune.memory_seq_length": "memseq",
     "prune.tensor_parallel": "chips",
 }
 """What a name calls a setting where that is not the last part of its key."""

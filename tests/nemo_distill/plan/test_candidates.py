@@ -1,7 +1,9 @@
 """Candidates counted at once, against each one counted by itself and against ModelOpt's figures."""
 
 import dataclasses
+import hashlib
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -34,6 +36,19 @@ def test_the_memory_to_serve_a_model_is_that_of_modelopt_0_46(shape, batch_size,
     """Of its `mcore_memory_footprint_mb`, release 0.46.0rc2, which cannot be imported beside Megatron-Core 0.15."""
     serving = Serving(batch_size=batch_size, seq_length=seq_length, precision=precision)
     assert serving.mb(shape, layers_of(shape)) == pytest.approx(theirs, rel=1e-12)
+
+
+def test_the_list_of_the_study_s_teacher_is_modelopt_0_46_s_of_all_17_472_candidates_within_two_bounds():
+    """Sizes, parameters and order, by their digest, as release 0.46.0rc2 lists them at the same ranking of layers."""
+    found = Candidates(NANO_9B_V2, axes_of(NANO_9B_V2, {}, max_depth=0.2))
+    layers = found.kept(sorted(range(1, 57), key=lambda number: number * 23 % 57))
+    bounds = Bounds(parameters=7.0e9, memory_mb=13_500, serving=Serving(seq_length=8192, batch_size=16))
+    order, measured = found.order(bounds, layers), bounds.measured(found, layers)
+    assert (found.count, len(order)) == (17_472, 10_851)
+    listed = [[found.sizes(place), int(measured["parameters"][place])] for place in order]
+    digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    assert digest == "8cde86388868b4670d7034bef80ee7f571e0d8750ff332183579dc211350c86c"
+    assert sum(round(measured["memory_mb"][place] * 2**20) for place in order) == 131_661_159_536_272
 
 
 def test_in_fp8_weights_and_cache_are_halved_and_the_state_is_not():
