@@ -47,7 +47,7 @@ def table(runs: Path, begin: float, end: float) -> str:
         record = json.loads(mark.read_text())
         started = record["finished"] - record["seconds"] - begin
         rows.append((started, record["seconds"], imported(mark.parent / "log.txt"), mark.parent.parent.name))
-    for log in runs.glob(".nemo-run/forkservers/*.log"):
+    for log in runs.glob(".nemo-run/experiments/*/*/forkserver.log"):
         seconds = float(AHEAD.search(log.read_text(errors="replace"))[1])
         rows.append((log.stat().st_mtime - seconds - begin, seconds, imported(log), "(imported ahead)"))
     rows.sort()

@@ -34,6 +34,7 @@ from nemo_distill.config.files import recipe_files, summary
 from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, say_error, why_unusable
 from nemo_distill.run.full_disk import is_full
 from nemo_distill.run.output import lost, make_forgiving
+from nemo_distill.run.secrets import star_values
 
 __all__ = ["command_line", "load_recipe", "main"]
 NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes some, with all that they need."
@@ -57,7 +58,7 @@ def _call(arguments: list[str]) -> int:
         say_error(sentence_of(error.format_message(), arguments))
         return EXIT_USER_ERROR
     except UserError as error:
-        say_error(str(error))
+        say_error(star_values(str(error)))
         return EXIT_USER_ERROR
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED if stop.code else 0

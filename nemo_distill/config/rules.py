@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+HIDDEN = ("env_vars", "setup_lines")
+"""Settings of an executor whose values, and all below them, are secret: shown, recorded and logged nowhere."""
+
 
 @dataclass(frozen=True)
 class Rule:

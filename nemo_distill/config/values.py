@@ -26,7 +26,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-from nemo_distill.config.rules import Elsewhere, Keeps, PartOf, Rule
+from nemo_distill.config.rules import HIDDEN, Elsewhere, Keeps, PartOf, Rule
 from nemo_distill.errors import UserError, nearest, slip_of
 
 Path = tuple[str, ...]
@@ -106,7 +106,8 @@ def key_of(path: Path, key: Any, hint: Any) -> Any:
         return value_of((), key, hint, written=True)
     except Misfit as misfit:
         wanted = str(misfit).partition("it has to be ")[2]
-        raise Misfit((*path, str(key)), f"{named(path)} has the key '{key}', which has to be {wanted}") from None
+        shown = str(key).partition("=")[0] if _hides(path) else key
+        raise Misfit((*path, str(key)), f"{named(path)} has the key '{shown}', which has to be {wanted}") from None
 
 
 def word_of(path: Path, text: str, hint: Any) -> Any:
@@ -212,6 +213,7 @@ def _misfit(path: Path, given: Any, wanted: str, written: bool) -> Misfit:
     if given is None:
         shown = "null" if written else "None"
     shown = shown if len(shown) <= _MOST else f"{shown[:_MOST]}..."
+    shown = "***" if _hides(path) and given is not None else shown
     return Misfit(path, f"{named(path)}={shown} cannot be: it has to be {wanted}.")
 
 
@@ -324,6 +326,11 @@ def _nothing_in(given: Any, kind: Any) -> bool:
     """Whether these are a dataclass's fields, and none is filled in."""
     fields = _made_of_fields(_bare(kind)) and isinstance(given, Mapping)
     return fields and all(value is None for value in given.values())
+
+
+def _hides(path: Path) -> bool:
+    """Whether what is at `path` is nobody's to read, not in a refusal either."""
+    return not {*path}.isdisjoint(HIDDEN)
 
 
 def _wanted(hint: Any, written: bool) -> str:

@@ -31,6 +31,8 @@ from nemo_distill.errors import (
 )
 from nemo_distill.launch import executors
 from nemo_distill.launch.executors import Executor
+from nemo_distill.run import secrets
+from nemo_distill.run.provenance import hides
 
 F = TypeVar("F", bound=Callable[..., None])
 MARK = "is_recipe"
@@ -97,9 +99,17 @@ class Context:
         """
         own = [word.removeprefix("run.") for word in words if word.startswith("run.")]
         settings = [word for word in words if not word.startswith("run.")]
+        with secrets.scope():
+            self._execute(recipe, own, settings)
+
+    def _execute(self, recipe: Callable[..., None], own: list[str], settings: list[str]) -> None:
         try:
             with executors.settings_beside(Path(inspect.getfile(recipe))):
                 self.choose_executor(own)
+                hidden = executors.hidden_values(self.executor)
+                secrets.remember(hidden)
+                if open_to_see := _typed(own, hidden):
+                    say_error(open_to_see)
                 self.recipe = Path(inspect.getfile(recipe)).stem
                 self.own = settings_of(recipe)
                 arguments, defaults = _overridden(recipe, settings), _defaults(recipe)
@@ -114,7 +124,7 @@ class Context:
                         raise
                     raise explained(error, file) from None
         except UserError as error:
-            say_error(str(error))
+            say_error(secrets.star_values(str(error)))
             sys.exit(EXIT_USER_ERROR)
         except RunFailed:
             sys.exit(EXIT_FAILED)
@@ -127,9 +137,26 @@ class Context:
         name = next((word.partition("=")[2] for word in words if word.startswith("executor=")), "local")
         executor = executors.room(name).make()
         changes = [word for word in words if not word.startswith("executor=")]
-        changed = override({"executor": executor}, changes)["executor"]
+        changed = override({"executor": executor}, executors.resolved(changes))["executor"]
         assert isinstance(changed, Executor)
         self._executor = changed
+
+
+def _typed(words: Sequence[str], hidden: Mapping[str, str]) -> str:
+    """The sentence on secrets that stand in the command itself; empty where none does."""
+    said = [word for word in words if hides(*word.partition("=")[::2])]
+    names = [
+        name
+        for name, value in hidden.items()
+        if secrets.worth_hiding(name, value) and any(value in word and name in word for word in said)
+    ]
+    if not names:
+        return ""
+    return (
+        f"the value of {', '.join(names)} is in the command: `ps` shows it to every user of this machine while that "
+        f"runs, and the shell's history keeps it. Export {names[0]} and write '${{oc.env:{names[0]}}}' in its place, "
+        "in quotes here or in the site's file."
+    )
 
 
 def _overridden(recipe: Callable[..., None], words: Sequence[str]) -> dict[str, Any]:

@@ -16,17 +16,19 @@ import contextlib
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from nemo_distill import launch
+from nemo_distill.config.rules import HIDDEN
 from nemo_distill.config.values import Misfit, fields_of
 from nemo_distill.config.written import Said, Unreadable, read, resolve
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run
+from nemo_distill.run.secrets import assigned
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +37,7 @@ EXAMPLE = ".example.yaml"
 """Ends the name of a file that ships with the recipes to be copied; a copy ends in `.yaml`, and git ignores it."""
 MISSING = "???"
 """OmegaConf's mark of a value that has to be filled in."""
+_OF_ENVIRONMENT = "${oc.env:"
 
 _recipe_folder: ContextVar[Path] = ContextVar("recipe_folder", default=Path("recipes"))
 
@@ -130,6 +133,36 @@ def missing(executor: Executor) -> str | None:
                 return f"{path} is an example: cp {path} {own} and fill in {field.name} there, on line {line}, {given}"
             return f"{path}:{line}: fill in {field.name}, {given}"
     return None
+
+
+def hidden_values(said: object) -> dict[str, str]:
+    """The values below `config.rules.HIDDEN` in an executor or in settings of one, by the names of their variables."""
+    found: dict[str, str] = {}
+    if dataclasses.is_dataclass(said) and not isinstance(said, type):
+        said = {field.name: getattr(said, field.name) for field in dataclasses.fields(said)}
+    if isinstance(said, Mapping):
+        for key, value in said.items():
+            if key in HIDDEN:
+                values = assigned(value) if isinstance(value, str) else value or {}
+                found |= {str(name): str(one) for name, one in values.items()}
+            else:
+                found |= hidden_values(value)
+    return found
+
+
+def resolved(words: Iterable[str]) -> list[str]:
+    """Words of a command, `attr=value`, with what `${oc.env:NAME}` in them stands for. Raises `UserError`."""
+    return [_resolved(word) if _OF_ENVIRONMENT in word else word for word in words]
+
+
+def _resolved(word: str) -> str:
+    key, _, value = word.partition("=")
+    said = Said({"value": value})
+    try:
+        resolve(said)
+    except Unreadable as error:
+        raise UserError(f"{key}: {error}") from None
+    return f"{key}={said.data['value']}"
 
 
 def site_file(name: str) -> Path | None:

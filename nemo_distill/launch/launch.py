@@ -13,16 +13,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nemo_distill.config.rules import HIDDEN
 from nemo_distill.errors import UserError
 from nemo_distill.launch import executors
 from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import Executor
 from nemo_distill.outcome.show import print_outcome
+from nemo_distill.run import secrets
 from nemo_distill.run.closing import print_done, print_next
 from nemo_distill.run.conditions import check_layouts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.provenance import redact
-from nemo_distill.run.secrets import secrets_within
 from nemo_distill.run.sharing import how_to_share, nearest_there, share, whom_it_trusts
 from nemo_distill.run.step import NAME, why_damaged, why_not_resumable
 from nemo_distill.run.terminal import Terminal
@@ -45,7 +46,9 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
         raise UserError("this recipe starts its steps by itself; preflight is for those that call run_experiment.")
     console = console or Terminal()
     executor: Executor = ctx.executor
+    secrets.remember(executors.hidden_values(executor))  # once more: a recipe may have added to them
     check(run)
+    check_hidden(executor)
     left = [spec for spec in run.specs.values() if not spec.done]
     facts = run.facts.launched_by(executor.name, command=redact(list(ctx.command)))
     if not (left or ctx.dryrun):
@@ -68,7 +71,7 @@ def launch(ctx: Context, run: Run, *, console: Console | None = None) -> None:
             print_done(run, console, seconds=time.monotonic() - begun, until=ctx.until)
     if not ctx.detach:
         print_outcome(run, console)
-        print_next(run, console, until=ctx.until, command=ctx.command)
+        print_next(run, console, until=ctx.until, command=redact(list(ctx.command)))
 
 
 def check(run: Run) -> None:
@@ -82,7 +85,7 @@ def check(run: Run) -> None:
         )
     check_folder(run.runs)
     told = {"settings": run.facts, **{spec.name: spec.config for spec in run.specs.values()}}
-    for key in secrets_within(told):
+    for key in secrets.secrets_within(told):
         raise UserError(f"{key} holds what looks like a token, and would be written to {run.runs}: leave it out.")
     for spec in run.specs.values():
         goes_on_from = [] if spec.done else [name for name in spec.upstream if run.specs[name].module == spec.module]
@@ -94,6 +97,16 @@ def check(run: Run) -> None:
             check_layouts(run.facts.beside.layout, begun)
         if spec.done and (damaged := why_damaged(f"the output of {spec.name}", spec.folder)):
             raise UserError(damaged)
+
+
+def check_hidden(executor: Executor) -> None:
+    """Raise `UserError` for a secret of the site's that stands elsewhere than where it is kept to oneself."""
+    for key in secrets.secrets_within(executor):
+        if {*key.split(".")}.isdisjoint(HIDDEN):
+            raise UserError(
+                f"executor.{key} holds what looks like a secret, which command lines and options of jobs show to every "
+                "user of a machine: variables of executor.env_vars are for those."
+            )
 
 
 def check_folder(runs: Path) -> None:

@@ -22,7 +22,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.errors import RunFailed, UserError
 from nemo_distill.launch import executors
 from nemo_distill.launch.context import Context
-from nemo_distill.launch.launch import check
+from nemo_distill.launch.launch import check, check_hidden
 from nemo_distill.nemotron_h.shape import Shape
 from nemo_distill.plan.disk import STATE
 from nemo_distill.plan.estimate import Estimate
@@ -33,6 +33,7 @@ from nemo_distill.run.job import NO_JOBS, Job
 from nemo_distill.run.manifest import Run, State, failure_of, state_of
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import LOCK, locked_versions, redact
+from nemo_distill.run.secrets import remember
 from nemo_distill.run.sharing import share
 from nemo_distill.run.step import Spec, Step, place
 
@@ -81,12 +82,14 @@ def preflight(ctx: Context, run: Run, about: About, console: Console) -> None:
         RunFailed: On NO-GO, which has been said.
     """
     executor = ctx.executor
+    remember(executors.hidden_values(executor))
     surroundings = executor.surroundings if isinstance(executor, Surrounding) else Surroundings()
     folder = run.runs / FOLDER / run.name
     specs = place([_step(run, about, surroundings)], runs=folder)
     facts = run.facts.launched_by(executor.name, command=redact(list(ctx.command)))
     own = Run(name=run.name, runs=folder, specs=specs, facts=dataclasses.replace(facts.tracked_as(None), launched={}))
     check(own)
+    check_hidden(executor)
     executor.check(own, dryrun=ctx.dryrun, detach=False)
     layout = own.facts.beside.layout
     ranks = f"{layout.ranks} {'rank' if layout.ranks == 1 else 'ranks'} on {layout.nodes} "

@@ -1,6 +1,7 @@
 """NeMo-Run's experiment, whose records hold no secret."""
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,19 @@ QUIET = {
 
 
 class Experiment(run.Experiment):
-    """`run.Experiment` whose records hold no value of the steps' environment and no copy of the recipe."""
+    """`run.Experiment` whose records hold no value of the steps' environment and no copy of the recipe.
+
+    They lie in a folder of their owner's: logs, and on Slurm scripts with the values of the environment.
+    """
+
+    def _prepare(self, exist_ok: bool = False) -> None:
+        self.make_folder()
+        super()._prepare(exist_ok=True)
+
+    def make_folder(self) -> Path:
+        """The folder of this experiment's records."""
+        os.makedirs(self._exp_dir, mode=0o700, exist_ok=True)
+        return Path(self._exp_dir)
 
     def _save_config(self) -> None:
         with _values_hidden([self.executor]):

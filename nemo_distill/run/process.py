@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,12 +25,14 @@ from pathlib import Path
 
 from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.errors import EXIT_FAILED, UserError, bound_to_repeat
-from nemo_distill.run.inside import links_out, opened
+from nemo_distill.run.inside import links_out
 from nemo_distill.run.locks import held
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import provenance
 from nemo_distill.run.ranks import TERMINATED, Ranks
+from nemo_distill.run.secrets import star_values
 from nemo_distill.run.standstill import STALLED
+from nemo_distill.run.starred import copied_output, redirected_output
 from nemo_distill.run.step import (
     FAILED,
     LOCK_FILE,
@@ -138,56 +139,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def copied_output(log: Path) -> Iterator[None]:
-    """Copy what this process and its children write to standard output and error to `log` as well.
-
-    A `tee` process does it, below Python: it also catches what C libraries print and drains what was written when
-    this process is killed.
-    """
-    with opened(log, "ab") as file:  # by its descriptor: what has its name by now may be a link
-        tee = subprocess.Popen(
-            ["tee", "-a", f"/dev/fd/{file.fileno()}"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=[file.fileno()],
-        )
-    assert tee.stdin
-    try:
-        with _output_into(tee.stdin.fileno()):
-            tee.stdin.close()
-            yield
-    finally:
-        # A child still running keeps the pipe open (Megatron's checkpoint writer does, until the interpreter ends);
-        # the log is then complete but for what that child adds.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            tee.wait(timeout=0.3)
-
-
-@contextlib.contextmanager
-def redirected_output(log: Path) -> Iterator[None]:
-    """Send what this process and its children write to standard output and error to `log` instead."""
-    with opened(log, "ab") as file, _output_into(file.fileno()):
-        yield
-
-
-@contextlib.contextmanager
-def _output_into(descriptor: int) -> Iterator[None]:
-    """Within the block, standard output and error go to the open file `descriptor`, which may then be closed."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    before = os.dup(1), os.dup(2)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(before[0], 1)
-        os.dup2(before[1], 2)
-
-
 def start_logging() -> None:
     """Have Python's loggers write to standard error, whatever a step imports."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -221,10 +172,11 @@ def _failure(error: BaseException, ranks: Ranks) -> dict:
     if isinstance(error, SystemExit) and error.code == EXIT_TERMINATED:
         return TERMINATED
     if isinstance(error, UserError):
-        return {"rank": ranks.rank, "error": str(error), "traceback": None, "lasting": bound_to_repeat(error)}
-    trace = traceback.format_exc()
+        error_said, lasting = star_values(str(error)), bound_to_repeat(error)
+        return {"rank": ranks.rank, "error": error_said, "traceback": None, "lasting": lasting}
+    trace = star_values(traceback.format_exc())
     print(trace, file=sys.stderr, flush=True)
-    said = f"{type(error).__name__}: {error}"
+    said = star_values(f"{type(error).__name__}: {error}")
     return {"rank": ranks.rank, "error": said, "traceback": trace, "lasting": bound_to_repeat(error)}
 
 

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nemo_distill.run.secrets import SECRET_KEY, star
+from nemo_distill.config.rules import HIDDEN
+from nemo_distill.run.secrets import SECRET_KEY, STARS, is_secret_name, star
 
 PACKAGED = "code.json"
 """Beside a copy of this package made at a launch (`nemo_distill.launch.slurm.snapshot`): git's state of the
@@ -25,6 +26,8 @@ original."""
 
 _COUNT = re.compile(r"(?:.*[._])?(?:max_new_)?tokens=[\d_.,]+[KMBT]?", re.IGNORECASE)
 """A number of tokens that are no secret: `evaluate.max_new_tokens=48`."""
+_REFERENCE = re.compile(r"\$\{oc\.env:\w+\}")
+"""What stands for a variable of the environment."""
 LOCK = "requirements/lock.txt"
 """The lock file, in the checkout."""
 _LOCKED = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
@@ -147,14 +150,30 @@ def locked_versions(lock: str) -> dict[str, str]:
 
 
 def redact(argv: list[str]) -> list[str]:
-    """`argv` with the value of every `key=value` whose key speaks of a secret, and every known token, starred."""
+    """`argv` with every known secret starred, and the value of every `key=value` whose key speaks of one or is hidden.
+
+    Of what is hidden (`config.rules.HIDDEN`) a reference to the environment, `${oc.env:NAME}`, is kept: it is no value.
+    """
     starred = []
     for word in argv:
         key, equals, value = word.partition("=")
-        if equals and SECRET_KEY.search(key) and not _COUNT.fullmatch(word):
-            value = "***"
+        if equals and hides(key, value) and _REFERENCE.fullmatch(value):
+            starred.append(word)
+            continue
+        if equals and (hides(key, value) or _speaks_of_one(key)) and not _COUNT.fullmatch(word):
+            value = STARS
         starred.append(star(key + equals + value))
     return starred
+
+
+def hides(key: str, value: str) -> bool:
+    """Whether a word of a command, `key=value`, sets what is nobody's to read."""
+    parts = key.lstrip("-").removeprefix("run.").split(".")
+    return parts[0] == "executor" and any(name in parts or name in value for name in HIDDEN)
+
+
+def _speaks_of_one(key: str) -> bool:
+    return bool(SECRET_KEY.search(key)) or (key.isupper() and is_secret_name(key))
 
 
 def _trust(folder: Path) -> list[str]:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from nemo_distill.run.facts import Tracked
 from nemo_distill.run.locks import SHARED_MODE
+from nemo_distill.run.starred import copier
 from nemo_distill.track.kinds import open_tracker
 from nemo_distill.track.run import FOLDER, Sent, TrackedRun
 from nemo_distill.track.tracker import Tracker
@@ -58,11 +59,13 @@ def _start(runs: Path, number: str, kind: str) -> subprocess.Popen:
     # Neither ranks nor GPUs are its business: a library that looks for them would find those of the training.
     hidden = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     env = {name: value for name, value in os.environ.items() if name not in hidden} | {"CUDA_VISIBLE_DEVICES": ""}
-    with (folder / f"{kind}.log").open("a") as log:
+    log = copier(folder / f"{kind}.log")  # a library may say what it was logged in with
+    assert log.stdin
+    with log.stdin:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "nemo_distill.track", str(runs), number, kind],
             stdin=subprocess.PIPE,
-            stdout=log,
+            stdout=log.stdin,
             stderr=subprocess.STDOUT,
             env=env,
         )

@@ -19,6 +19,7 @@ class Small:
     fail: str = ""
     lines: int = 0
     variables: str = ""
+    says: str = ""
     gate: str = ""
     module: str = "steps_for_tests"
 
@@ -40,11 +41,13 @@ def small(
     if module == "steps_for_tests":
         module = "one_rank_steps_for_tests"
     config = {"seconds": small.seconds, "learning_rate": distill.learning_rate, "gate": small.gate}
+    told = {"variables": small.variables.split()} if small.variables else {}
+    says = {"says": small.says} if small.says else {}
     steps = [
         Step("world", module, {"seconds": 0.1}),
-        Step("prune", module, {"variables": small.variables.split()} if small.variables else {}, ("world",)),
+        Step("prune", module, told, ("world",)),
         Step("distill-1", spread, config, ("prune",)),
-        Step("distill-2", spread, {**config, "fail": small.fail, "lines": small.lines}, ("distill-1",)),
+        Step("distill-2", spread, {**config, "fail": small.fail, "lines": small.lines, **says}, ("distill-1",)),
         Step("evaluate-1", module, {}, ("distill-1",)),
         Step("evaluate-2", module, {}, ("distill-2",)),
     ]

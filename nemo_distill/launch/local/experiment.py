@@ -23,12 +23,13 @@ from nemo_distill.run import forkserver
 from nemo_distill.run.ending import ending_with_this
 from nemo_distill.run.manifest import Run, State, state_of
 from nemo_distill.run.ranks import Processes, torchrun
+from nemo_distill.run.secrets import named
 from nemo_distill.run.signals import interrupts_kept
 from nemo_distill.run.step import SPEC_FILE, Spec
 
 POLL_SECONDS = 0.1
-FORK_SERVERS = "forkservers"
-"""Folder among NeMo-Run's records with what each process that steps were forked from has said."""
+FORK_SERVER = "forkserver.log"
+"""What the process that steps are forked from has said, in the folder of NeMo-Run's records of the launch."""
 
 
 def run_experiment(
@@ -43,7 +44,7 @@ def run_experiment(
     UNWRITTEN.apply()
     with (
         ending_with_this() as mark,
-        _experiment(asked.name, env_vars | mark) as experiment,
+        _experiment(asked.name, env_vars | mark | named(env_vars)) as experiment,
         _forks_of(left.values(), experiment) as variables,
     ):
         experiment.parallel_steps = parallel_steps
@@ -136,6 +137,6 @@ def _forks_of(specs: Iterable[Spec], experiment: LocalExperiment) -> Iterator[di
     names = dict.fromkeys(itertools.chain(*wanted)) if len(wanted) > 1 else ()
     # As torchx starts a task: in this process's environment, but for the executor's variables.
     environment = {"PYTHONUNBUFFERED": "x", **os.environ, **experiment.executor.env_vars}
-    log = Path(run.config.get_nemorun_home(), FORK_SERVERS, f"{experiment._id}.log")
+    log = experiment.make_folder() / FORK_SERVER if names else None
     with forkserver.serving(tuple(names), environment, log=log) as variables:
         yield variables

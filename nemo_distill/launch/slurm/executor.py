@@ -26,6 +26,8 @@ from nemo_distill.run.table import duration
 
 _LABEL = re.compile(rf"{TEACHER}|{PRUNED}|[\d.]+[KMBT]?")
 """What may follow a step's kind and a dash."""
+_EXPORT = re.compile(r"--export[= ](?:.*,)?(\w+)=")
+"""An option that sets a variable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,14 @@ class SlurmExecutor(Site):
                     f"executor.{step}time='{job.time}' leaves no time before the warning: executor.warn_seconds="
                     f"{job.warn_seconds} has to be less."
                 )
+            _check_exports(job, f"executor.{step}")
             if self.tunnel is None:  # else what is there is not seen from here
                 _check_container(job, f"executor.{step}")
+        if found := self.code.secret():
+            raise UserError(
+                f"{found} holds what looks like a secret, and jobs run a copy of the code that others may read: take "
+                "it out, and read it from a variable of executor.env_vars."
+            )
         if self.uncommitted == "refuse" and self.code.git and self.code.changed:
             names = [line[6:] for line in (self.code.git["diff"] or "").splitlines() if line.startswith("+++ b/")]
             names += self.code.git["untracked"]
@@ -113,6 +121,17 @@ def _check_steps(steps: Iterable[str], run: Run) -> None:
         known = step in there or (kind in KINDS and (not dash or _LABEL.fullmatch(label)))
         if not known:
             raise UserError(f"executor.steps has no step '{step}'. {nearest(step, there | set(KINDS))}")
+
+
+def _check_exports(job: JobOptions, key: str) -> None:
+    """Raise `UserError` for variables whose values are on the command line of srun or sbatch, which `ps` shows."""
+    options = [f"--{name}={value}" for name, value in (job.additional_parameters or {}).items()]
+    for name, words in {"srun_args": job.srun_args or (), "additional_parameters": options}.items():
+        if found := next(filter(None, map(_EXPORT.search, words)), None):
+            raise UserError(
+                f"{key}{name} has --export with the value of {found[1]}, which every user of a node may read on the "
+                f"command line: say {key}env_vars.{found[1]} in its place."
+            )
 
 
 def _check_container(job: JobOptions, key: str) -> None:

@@ -3,7 +3,6 @@
 Nothing here waits for the jobs: `nemo_distill.launch.slurm.queueing` does.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -18,11 +17,6 @@ class SlurmExperiment(Experiment):
     """For each task the jobs, by task or by Slurm's number, that have to succeed first."""
     on_queued: Callable[[str, str], None] = staticmethod(lambda task, number: None)
     """Called with a task's name and its job's number as soon as it has one."""
-
-    def _prepare(self, exist_ok: bool = False) -> None:
-        # Scripts hold the values of the environment, some of them secret.
-        os.makedirs(self._exp_dir, mode=0o700, exist_ok=exist_ok)
-        super()._prepare(exist_ok=True)
 
     def _run_dag(self, detach: bool, tail_logs: bool, executors: set) -> None:
         self._launched = self._waited = True

@@ -15,9 +15,11 @@ from typing import Any
 
 import nemo_run
 
+from nemo_distill.launch.executors import hidden_values
 from nemo_distill.launch.slurm.site import Site
 from nemo_distill.launch.slurm.tunnels import opened
 from nemo_distill.run.ranks import Processes, torchrun
+from nemo_distill.run.secrets import NAMES, named
 from nemo_distill.run.sharing import GROUP, is_shared
 from nemo_distill.run.standstill import STALLED
 from nemo_distill.run.step import SPEC_FILE, Spec
@@ -82,6 +84,15 @@ srun() {{
 }}"""
 
 
+# What a file that the site's lines source brings is secret as well, and nobody here knows its names.
+_NEW_NAMES = """\
+nemo_distill_before=" $(compgen -e | tr '\\n' ' ') "
+{lines}
+for nemo_distill_name in $(compgen -e); do
+    case "$nemo_distill_before" in *" $nemo_distill_name "*) ;; *) {names}="${names},$nemo_distill_name" ;; esac
+done"""
+
+
 @dataclass(kw_only=True)
 class CodeFolder(nemo_run.Packager):
     """Has every job's code folder point to the copy that `snapshot` made: a packager's `symlink_from_remote_dir`."""
@@ -133,14 +144,17 @@ def prepared(
         "additional_parameters": {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"},
         "signal": f"B:USR1@{job.warn_seconds}",
         "env_vars": {},  # NeMo-Run would write them unquoted, their names in capitals
-        "setup_lines": "\n".join(_setup(job, values, folder=spec.folder, code=code, shared=is_shared(runs))),
+        "setup_lines": "\n".join(
+            _setup(job, values, hidden_values(site), folder=spec.folder, code=code, shared=is_shared(runs))
+        ),
     }
     if job.gpus_per_node and processes.world > 1:
         changes["gpus_per_node"] = processes.per_node
     if job.container_image:
         needed = filter(None, (str(runs), spec.beside.teacher))
         changes["container_mounts"] = [*job.container_mounts, *(f"{folder}:{folder}" for folder in needed)]
-        changes["container_env"] = sorted({*(job.container_env or ()), *values, "PYTHONPATH", "NEMO_DISTILL_IMAGE"})
+        ours = (NAMES, "PYTHONPATH", "NEMO_DISTILL_IMAGE")
+        changes["container_env"] = sorted({*(job.container_env or ()), *values, *ours})
     return as_nemo_runs(dataclasses.replace(job, **changes), CodeFolder(symlink_from_remote_dir=str(code)))
 
 
@@ -154,7 +168,9 @@ def as_nemo_runs(site: Site, packager: nemo_run.Packager | None = None) -> nemo_
     )
 
 
-def _setup(job: Site, values: dict[str, str], *, folder: Path, code: Path, shared: bool) -> list[str]:
+def _setup(
+    job: Site, values: dict[str, str], hidden: dict[str, str], *, folder: Path, code: Path, shared: bool
+) -> list[str]:
     lines = ["{ set +vx; } 2>/dev/null  # what follows may hold secrets; NeMo-Run's script prints every line"]
     lines += [GROUP] if shared else []
     if job.container_image:
@@ -168,5 +184,6 @@ def _setup(job: Site, values: dict[str, str], *, folder: Path, code: Path, share
         f"export {name}={shlex.quote(value)}".replace("/nemo_run", "/nemo''_run") for name, value in values.items()
     ]
     lines += [f"module load {shlex.quote(name)}" for name in job.modules]
-    lines += [job.setup_lines] if job.setup_lines else []
+    lines += [f"export {name}={value}" for name, value in named(hidden).items()]
+    lines += [_NEW_NAMES.format(lines=job.setup_lines, names=NAMES)] if job.setup_lines else []
     return [*lines, _REQUEUE.format(requeues=job.requeues, stalled=shlex.quote(str(folder / STALLED)))]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import PACKAGED, git_state, package_versions, tracked_files
+from nemo_distill.run.secrets import held_in
 
 CODE_FOLDER = ".code"
 """Inside the runs folder."""
@@ -70,6 +71,18 @@ class Code:
     def changed(self) -> bool:
         """Whether it differs from the commit it stands on."""
         return bool(self.git and self.git["dirty"])
+
+    def secret(self) -> str | None:
+        """FILE:LINE of a secret in what is changed and would be copied; None where there is none."""
+        git = self.git or {}
+        names = [line[6:] for line in (git.get("diff") or "").splitlines() if line.startswith("+++ b/")]
+        changed = (*names, *(git.get("untracked") or ()))
+        for name, path in self.files.items():
+            if any(name.startswith(one) if one.endswith("/") else one.endswith(name) for one in changed):
+                for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                    if held_in(line):
+                        return f"{name}:{number}"
+        return None
 
     def facts(self) -> dict:
         """What the run's file says of it, as plain JSON data."""

@@ -75,16 +75,6 @@ def test_everything_a_run_writes_is_in_its_runs_folder(nemo_run, workplace, list
     assert not list(workplace.glob("recipes/**/__pycache__"))
 
 
-def test_a_token_on_the_command_line_is_kept_in_no_record_of_the_run(nemo_run):
-    secret = "verysecret" * 3  # not as it stands here, where a diff that is kept may hold it
-    code, out, err = nemo_run(RECIPE, f"executor.env_vars.HF_TOKEN={secret}", "small.lines=2")
-    assert code == 0, out + err
-    specs = [path.read_text() for path in Path("runs").glob("*/*/spec.json")]
-    assert len(specs) == 6 and all("executor.env_vars.HF_TOKEN=***" in text for text in specs)
-    holding = [path for path in Path("runs").rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
-    assert not holding, holding
-
-
 def test_another_setting_runs_what_follows_from_it_only(nemo_run, attempts):
     nemo_run(RECIPE)
     code, _, _ = nemo_run(RECIPE, "distill.learning_rate=2e-3")
@@ -228,7 +218,7 @@ def test_steps_with_imports_are_forked_from_one_process_that_ends_with_the_comma
     gate.touch()
     code, output, _ = nemo_run(*command)
     assert code == 0 and "evaluate-2: done" in output, output
-    logs = list(Path("runs/.nemo-run/forkservers").iterdir())
+    logs = list(Path("runs/.nemo-run").rglob("forkserver.log"))
     assert len(logs) == 2 and all("imported ahead in" in log.read_text() for log in logs)
     said = Path("runs/.nemo-run").rglob("combined.log")
     assert sum("to standard output" in log.read_text() for log in said) == 7  # each task's, where NeMo-Run keeps it

@@ -13,9 +13,10 @@ from nemo_distill import cli
 from nemo_distill.errors import UserError
 from nemo_distill.run import inside
 from nemo_distill.run.manifest import Run, find, job_log, job_of_step, last_lines
-from nemo_distill.run.process import copied_output, why_refused
+from nemo_distill.run.process import why_refused
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import files_at, git_state
+from nemo_distill.run.starred import copied_output
 from nemo_distill.run.step import Spec, Step, damage, mark_done, place
 from nemo_distill.run.terminal import Terminal
 

@@ -64,12 +64,27 @@ def test_no_secret_is_kept(monkeypatch):
     assert redact([*words, "seed=1"]) == starred
 
 
+def test_all_below_what_is_hidden_is_starred_in_a_command_and_a_reference_is_kept():
+    words = {
+        "executor.env_vars.NCCL_DEBUG=INFO": "executor.env_vars.NCCL_DEBUG=***",
+        "executor.env_vars={'HF_TOKEN': 'abc'}": "executor.env_vars=***",
+        "run.executor.setup_lines=export A=b": "run.executor.setup_lines=***",
+        "executor.steps={'prune': {'env_vars': {'A': 'b'}}}": "executor.steps=***",
+        "executor.env_vars.HF_TOKEN=${oc.env:HF_TOKEN}": "executor.env_vars.HF_TOKEN=${oc.env:HF_TOKEN}",
+        "WANDB_KEY=abc": "WANDB_KEY=***",
+        "blend.shares.key-facts=5": "blend.shares.key-facts=5",
+        "executor.partition=gpu": "executor.partition=gpu",
+    }
+    assert redact(list(words)) == list(words.values())
+
+
 @pytest.mark.parametrize(
     ("line", "starred"),
     [
         ('os.environ["HF_TOKEN"] = "short"', 'os.environ["HF_TOKEN"] = "***"'),
         ("  HF_TOKEN: short  # mine", "  HF_TOKEN: ***  # mine"),
         ("export WANDB_API_KEY='a \\' b'", "export WANDB_API_KEY='***'"),
+        ('os.environ["WANDB_KEY"] = "abc"; NGC_AUTH=x', 'os.environ["WANDB_KEY"] = "***"; NGC_AUTH=***'),
         ('{"accessToken": "x y", "n": 1}', '{"accessToken": "***", "n": 1}'),
         ("Authorization: Bearer abc.def", "Authorization: ***"),
         ("git+https://me:pw@host/x", "git+https://***@host/x"),

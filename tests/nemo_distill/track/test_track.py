@@ -138,7 +138,8 @@ def test_it_is_followed_while_it_goes_on_and_the_process_ends_with_whoever_start
     )
     step = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert step.stdout.readline() == "there\n"
-    (follower,) = (int(pid) for pid in Path(f"/proc/{step.pid}/task/{step.pid}/children").read_text().split())
+    children = Path(f"/proc/{step.pid}/task/{step.pid}/children").read_text().split()
+    (follower,) = (pid for pid in children if b"nemo_distill.track" in Path(f"/proc/{pid}/cmdline").read_bytes())
     train(run, "distill-0.1M", range(1, 4))
     step.send_signal(signal.SIGKILL)
     step.wait()

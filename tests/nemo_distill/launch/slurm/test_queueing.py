@@ -87,17 +87,6 @@ def test_values_of_the_environment_arrive_as_they_were_written(nemo_run, site):
     assert recorded == values
 
 
-def test_secret_values_are_in_no_log_and_in_no_file_that_others_may_read(nemo_run, site):
-    secret = "hf_" + "verysecret" * 3
-    site(env_vars={"HF_TOKEN": secret})
-    assert nemo_run(*RECIPE)[0] == 0
-    holding = [path for path in Path("runs").rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
-    assert holding  # the job scripts
-    for path in holding:
-        assert not path.name.endswith((".out", ".txt", ".json"))
-        assert any(parent.stat().st_mode & 0o077 == 0 for parent in path.parents)
-
-
 def test_what_slurm_refuses_is_said_in_its_own_words_and_nothing_stays_queued_or_written(
     nemo_run, site, slurm, listing
 ):
