@@ -198,7 +198,8 @@ def _parts(name: str, value: str) -> set[str]:
     found = {one for one in (value, *lines) if len(one) >= (SHORTEST_NAMED if telling and one == value else SHORTEST)}
     if _is_path(value, certain=is_secret_name(name)):
         return set()
-    found = {one for one in found if not (_INNOCENT.fullmatch(one) or (not telling and _NUMBER.fullmatch(one)))}
+    numbers = telling and "tokens" not in name.lower()  # of which there may be a number
+    found = {one for one in found if not (_INNOCENT.fullmatch(one) or (not numbers and _NUMBER.fullmatch(one)))}
     return _with_decoded(found | _passwords(value))
 
 
