@@ -154,7 +154,7 @@ def open_text(judgement: Judgement) -> str:
     wanted, tiny = _wanted(judgement)
     leader, said = judgement.first.leader, []
     if wanted:
-        listed = "; ".join(f"{_range(*runs)} for {one.other}" for one, runs in wanted)
+        listed = joined([f"{_range(*runs)} for {one.other}" for one, runs in wanted])
         said.append(
             f"If a difference from {leader} is real, it is found four times in five by at least so many runs of each "
             f"of the two, under seeds of their own: {listed}."
@@ -294,9 +294,11 @@ def both_text(contrast: Contrast) -> str:
 
 
 def _listed(contrasts: Sequence[Contrast], *, needed: bool = False) -> str:
-    return ", ".join(
-        f"{one.other} ({change_text(one.difference)}{needed_text(one, before='; ') if needed else ''})"
-        for one in contrasts
+    return joined(
+        [
+            f"{one.other} ({change_text(one.difference)}{needed_text(one, before='; ') if needed else ''})"
+            for one in contrasts
+        ]
     )
 
 

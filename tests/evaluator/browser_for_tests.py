@@ -5,7 +5,8 @@
         page.evaluate("document.title")
         page.screenshot(Path("phone.png"))
 
-    python tests/evaluator/browser_for_tests.py PAGE FOLDER     # screenshots of a page, to look at
+    python tests/evaluator/browser_for_tests.py PAGE FOLDER             # screenshots of a page, to look at
+    python tests/evaluator/browser_for_tests.py PAGE FOLDER axe.min.js  # and what axe-core finds in it
 
 The protocol is Chromium's own (DevTools). Whatever a page logs, throws or asks of the network is kept: `page.troubles`
 and `page.requests`. All names resolve to nothing, so a page that asked the network for something would not get it.
@@ -228,13 +229,22 @@ if __name__ == "__main__":
     import sys
 
     shown, folder = map(Path, sys.argv[1:3])
+    axe = Path(sys.argv[3]).read_text(encoding="utf-8") if len(sys.argv) > 3 else ""
+    widths = {f"{width}px": {"width": width, "height": height} for width, height in
+              ((360, 800), (390, 844), (768, 1024), (1440, 900), (2560, 1300))}  # fmt: skip
     with Browser() as browser:
-        for name, options in {"desktop": {}, "phone": {"width": 390, "height": 844}, "dark": {"dark": True}}.items():
+        for name, options in {**widths, "dark": {"width": 1440, "dark": True}}.items():
             page = browser.open(shown, **options)
+            page.screenshot(folder / f"{name}-first.png", whole=False)
             page.screenshot(folder / f"{name}.png")
             page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
             time.sleep(1)
-            page.screenshot(folder / f"{name}-open.png")
             print(name, page.requests, page.troubles[:3])
+            if axe:
+                page.evaluate(f"{axe};0")
+                found = page.evaluate(
+                    "axe.run().then((done) => done.violations.map((one) => [one.id, one.nodes.length]))"
+                )
+                print("  axe-core:", found or "nothing found")
             page.close()
         browser.open(shown).pdf(folder / "print.pdf")

@@ -49,6 +49,14 @@ function outline() {
     headings_without_scope: all("th:not([scope])").map(said),
     drawings_without_words: all("img:not([alt]), svg:not([role=img][aria-label], [aria-hidden=true])").map(said),
     unnamed: all("a, button, select, input, summary").filter((one) => !named(one)).map(said),
+    // What is said must hold what is seen (WCAG 2.5.3), and no two landmarks may be called alike.
+    said_otherwise: all("a[aria-label], button[aria-label]").filter((one) => !one.getAttribute("aria-label").includes(one.textContent.trim())).map(said),
+    regions_twice: (() => {
+      const names = all("section").map((one) => one.getAttribute("aria-labelledby"));
+      return names.filter((name, place) => !name || names.indexOf(name) !== place);
+    })(),
+    scrolling_unreachable: all(".scroll, pre").filter((one) => one.tabIndex !== 0).map(said),
+    hidden_reachable: all("[aria-hidden=true] :is(a, button, input, select, [tabindex])").map(said),
     twice: ids.filter((id, place) => ids.indexOf(id) !== place),
     dead_links: all("a[href^='#'], [aria-labelledby]").map(target).filter((id) => !document.getElementById(id)),
     landmarks: Object.fromEntries(["header", "nav", "main"].map((name) => [name, all(name).length])),
@@ -85,6 +93,24 @@ function unfold() {
   document.querySelectorAll("details").forEach((one) => { one.open = true; });
 }
 
+// Tables that stick out of the window, and of those that scroll the ones whose headings or first column do not stay.
+function strays() {
+  const found = [];
+  for (const box of document.querySelectorAll(".scroll")) {
+    const { left, right } = box.getBoundingClientRect();
+    if (!box.checkVisibility()) continue;
+    const name = box.getAttribute("aria-labelledby");
+    if (left < -1 || right > innerWidth + 1) found.push(`${name} sticks out`);
+    const table = box.querySelector("table:not(.stack)");
+    if (!table || box.scrollWidth <= box.clientWidth) continue;
+    box.scrollLeft = 120;
+    const first = table.querySelector("tbody tr:not(.group) th:first-child");
+    if (first && first.getBoundingClientRect().left < box.getBoundingClientRect().left - 1) found.push(`${name} loses its first column`);
+    box.scrollLeft = 0;
+  }
+  return found;
+}
+
 // Tables and drawings that go beyond the page's right edge, by their sections.
 function cut() {
   const edge = document.body.getBoundingClientRect().right + 1;
@@ -93,10 +119,10 @@ function cut() {
     .map((one) => one.closest("section").getAttribute("aria-labelledby"));
 }
 
-// What stays folded on paper, but for the answers and manifests, which are left out.
+// What stays folded on paper, but for what is left out there.
 function countFoldedBeforePrint() {
   addEventListener("beforeprint", () => {
     const folded = [...document.querySelectorAll("details:not([open])")];
-    window.folded = folded.filter((one) => !one.closest(".sheet, .manifest")).length;
+    window.folded = folded.filter((one) => !one.closest(".sheet, .manifest, .explored")).length;
   });
 }

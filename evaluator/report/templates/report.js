@@ -195,11 +195,11 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
-// Answers and manifests stay off paper unless they are asked for.
+// Answers, manifests and what was only explored stay off paper unless they are asked for.
 let folded = [];
 addEventListener("beforeprint", () => {
   const all = document.getElementById("on-paper")?.checked;
-  folded = [...document.querySelectorAll("details:not([open])")].filter((one) => all || !one.closest(".sheet, .manifest"));
+  folded = [...document.querySelectorAll("details:not([open])")].filter((one) => all || !one.closest(".sheet, .manifest, .explored"));
   folded.forEach((one) => { one.open = true; });
 });
 addEventListener("afterprint", () => { folded.forEach((one) => { one.open = false; }); });

@@ -1,5 +1,6 @@
 """The pages in a real Chromium: what they do, that they can be read by anyone, anywhere, and on paper."""
 
+import base64
 import csv
 import itertools
 import re
@@ -60,18 +61,29 @@ def opened(browser, pages):
     yield open_page
     for page in shown:
         assert page.troubles == []
-        assert page.requests == [page.requests[0]] and page.requests[0].startswith("file://")
+        asked = [one for one in page.requests if not one.startswith("data:")]  # what it holds itself
+        assert asked == page.requests[:1] and asked[0].startswith("file://")
         page.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_no_page_is_wider_than_a_phone_even_with_all_unfolded(opened, name):
-    page = opened(name, width=390, height=844)
-    wide = "[document.documentElement.scrollWidth, innerWidth]"
-    assert page.evaluate(wide) == [390, 390]
+def test_nothing_is_cut_off_from_a_phone_to_a_wide_screen_even_with_all_unfolded(opened, name):
+    page = opened(name, width=360, height=800)
+    wide = "document.documentElement.scrollWidth - innerWidth"
+    assert page.evaluate(wide) == 0
     page.evaluate("unfold()")
     page.until("[...document.querySelectorAll('details.sheet')].every((one) => one.querySelector('.tools'))")
-    assert page.evaluate(wide) == [390, 390]
+    for width in (360, 768, 1440, 2560):
+        page.resize(width)
+        assert (page.evaluate(wide), page.evaluate("strays()")) == (0, [])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_is_decided_by_stands_on_the_first_screen_and_details_begin_within_five(opened, name):
+    page = opened(name, width=1440, height=900)
+    ends = "(one) => document.querySelector(one).getBoundingClientRect().bottom"
+    assert page.evaluate(f"['h1', '.tiles', '.tiles.apart', '.points'].map({ends})")[-1] <= 900
+    assert page.evaluate("document.querySelector('.divide').getBoundingClientRect().top") <= 5 * 900
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -94,6 +106,8 @@ def test_the_page_can_be_followed_without_seeing_it(opened, name):
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert found["headings_without_scope"] == found["drawings_without_words"] == found["unnamed"] == []
+    assert found["said_otherwise"] == found["regions_twice"] == []
+    assert found["scrolling_unreachable"] == found["hidden_reachable"] == []
     assert found["twice"] == [] and found["dead_links"] == []
     assert found["landmarks"] == {"header": 1, "nav": 1, "main": 1}
 
@@ -253,6 +267,46 @@ def test_on_paper_tables_are_unfolded_without_a_script_too_and_answers_left_out_
     assert [page.evaluate(one) for one in (table, answers)] == [True, False]
     page.evaluate("document.getElementById('on-paper').checked = true")
     assert page.evaluate(answers)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "none"])
+def test_the_tables_of_a_page_are_saved_from_it_as_they_lie_beside_it(opened, pages, script):
+    for name in PAGES:
+        links = opened(name, script=script).evaluate(
+            "Object.fromEntries([...document.querySelectorAll('a[download]')].map((one) => [one.download, one.href]))"
+        )
+        for file, address in links.items():
+            kind, _, data = address.partition(",")
+            assert kind == "data:text/csv;charset=utf-8;base64"
+            assert base64.b64decode(data) == (pages[name].parent / file).read_bytes()
+        assert "scores.csv" in links
+
+
+def test_every_question_is_saved_from_the_page_as_it_lies_beside_it(opened, pages):
+    saved = opened("comparison").evaluate("questions()")
+    kept = (pages["comparison"].parent / "questions.csv").read_text(encoding="utf-8")
+    one, other = (list(csv.reader(text.splitlines())) for text in (saved, kept))
+    assert one[0] == other[0] and len(one) == len(other) > 14_000
+    assert [row[:3] for row in one] == [row[:3] for row in other]
+    assert all(float(a) == float(b) for x, y in zip(one[1:], other[1:], strict=True) for a, b in zip(x[3:], y[3:]))
+
+
+def test_the_rows_behind_a_figure_are_shown_with_its_digits(opened):
+    page = opened("comparison")
+    row = "[aria-labelledby=verdict] tbody tr:nth-child(2)"
+    shown = page.evaluate(f"document.querySelector('{row} .change').textContent").replace("−", "-")
+    page.click(f"{row} a.rows")
+    page.until("document.querySelector('dialog[open]')")
+    head, *lines = page.evaluate(
+        "[...document.querySelectorAll('dialog tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    found = [dict(zip(head, line, strict=True)) for line in lines]
+    (average,) = (line for line in found if line["benchmark"] == "Average")
+    assert len(found) == 9 and {(line["family"], line["milestone"]) for line in found} == {("between blends", "5B")}
+    difference, error = (100 * float(average[key]) for key in ("difference", "stderr_answers"))
+    assert shown.lstrip("+-") == f"{abs(difference):.1f} ± {error:.1f}"
+    page.click("dialog button")
+    page.until("!document.querySelector('dialog')")
 
 
 def test_the_command_beside_a_checkpoint_gives_its_numbers_again(opened, runs):
