@@ -35,23 +35,24 @@ install "$folder/bin" --only-binary :all: --requirement "$locks/torch-$torch.txt
 build=$folder/.build
 "$python" -m venv --clear "$build"
 install "$build/bin" --only-binary :all: --requirement "$locks/build.txt"
-sources=("$locks/source.txt")
-if [ "$torch" = gpu ]; then
-    sources+=("$locks/source-gpu.txt")
-    # They compile against torch, and would rather fetch what others compiled. Of mamba-ssm its Triton kernels are used.
+from_source() { # LOCK
+    PATH=$(realpath -- "$build/bin"):$PATH "$build/bin/python" -m pip wheel -qq --no-deps --require-hashes \
+        --no-build-isolation --use-pep517 --wheel-dir "$build/wheels" --requirement "$1"
+    sed -nE 's/^([^ #]+==[^ ]+).*/\1/p' "$1" > "$build/names"
+    "$folder/bin/python" -m pip install -qq --no-deps --no-index --find-links "$build/wheels" --requirement "$build/names"
+}
+from_source "$locks/source.txt"
+
+if [ "$torch" != gpu ]; then
+    install "$folder/bin" --only-binary :all: --requirement "$locks/lock.txt"
+else
+    sed '/^torch==/,/# via/d' "$locks/lock.txt" > "$build/lock.txt"
+    install "$folder/bin" --only-binary :all: --requirement "$build/lock.txt"
+    # These compile against torch, and would rather fetch what others compiled. Of mamba-ssm the Triton kernels are used.
     "$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
         > "$("$build/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
     export CAUSAL_CONV1D_FORCE_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
     export NVTE_PYTORCH_FORCE_BUILD=TRUE NVTE_NO_LOCAL_VERSION=1
+    from_source "$locks/source-gpu.txt"
 fi
-PATH=$(realpath -- "$build/bin"):$PATH "$build/bin/python" -m pip wheel -qq --no-deps --require-hashes \
-    --no-build-isolation --use-pep517 --wheel-dir "$build/wheels" "${sources[@]/#/--requirement=}"
-sed -nE 's/^([^ #]+==[^ ]+).*/\1/p' "${sources[@]}" > "$build/names"
-"$folder/bin/python" -m pip install -qq --no-deps --no-index --find-links "$build/wheels" --requirement "$build/names"
-
-if [ "$torch" = gpu ]; then
-    sed '/^torch==/,/# via/d' "$locks/lock.txt" > "$build/lock.txt"
-    locks=$build
-fi
-install "$folder/bin" --only-binary :all: --requirement "$locks/lock.txt"
 rm -rf "$build"
