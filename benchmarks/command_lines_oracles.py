@@ -181,16 +181,47 @@ def modelopts_grid(taken: Taken) -> str | None:
         layers = sizes.pop("num_layers", shape.num_layers)
         whole = layers == shape.num_layers and all(getattr(shape, name) == size for name, size in sizes.items())
         return "the student is the teacher" if whole or layers > shape.num_layers else None
-    target = asked.parameters * shape.parameters() if asked.parameters <= 1 else asked.parameters
-    if target >= shape.parameters():
-        return f"at most {target:,.0f} parameters of {shape.parameters():,}"
-    least = _smallest(shape, tuple(asked.divisors.items()), asked.max_width, asked.max_depth, tuple(asked.skip))
-    return f"at most {target:,.0f} parameters, and the smallest has {least:,}" if target < least else None
+    bounds = []  # (most, what the teacher has, what the smallest has)
+    narrow, layers = _smallest(
+        shape, tuple(asked.divisors.items()), asked.max_width, asked.max_depth, tuple(asked.skip)
+    )
+    if asked.parameters is not None:
+        most = asked.parameters * shape.parameters() if asked.parameters <= 1 else asked.parameters
+        bounds.append((most, shape.parameters(), _least(narrow, layers, narrow.layer_parameters)))
+    if asked.memory_mb is not None:
+        width = {"fp8": 1, "bf16": 2, "float32": 4}[asked.memory_precision]
+
+        def held(one: Any, kind: str) -> int:
+            """Bytes of a layer: its weights, and what it keeps of the sequences."""
+            kept = {
+                "*": 2 * one.num_query_groups * one.kv_channels * asked.memory_seq_length * width,
+                "M": (one.mamba_inner_size * one.mamba_state_dim + 3 * one.mamba_conv_size) * max(width, 2),
+            }
+            return width * one.layer_parameters(kind) + asked.memory_batch_size * kept.get(kind, 0)
+
+        whole = width * (shape.parameters() - sum(map(shape.layer_parameters, shape.pattern)))
+        whole += sum(held(shape, kind) for kind in shape.pattern)
+        outer = (1 - width) * (narrow.parameters() - sum(map(narrow.layer_parameters, narrow.pattern)))
+        least = _least(narrow, layers, lambda kind: held(narrow, kind)) - outer
+        bounds.append((asked.memory_mb * 2**20, whole, least))
+    if all(most >= whole for most, whole, _ in bounds):
+        return f"at most {bounds[0][0]:,.0f} of {bounds[0][1]:,}"
+    found = [(most, least) for most, _, least in bounds if most < least]
+    return f"at most {found[0][0]:,.0f}, and the smallest has {found[0][1]:,}" if found else None
+
+
+def _least(narrow: Any, layers: int, cost: Any) -> int:
+    """With so many of the cheapest layers."""
+    outer = narrow.parameters() - sum(map(narrow.layer_parameters, narrow.pattern))
+    return outer + sum(sorted(map(cost, narrow.pattern))[:layers])
 
 
 @functools.cache
-def _smallest(shape: Any, divisors: tuple, max_width: float, max_depth: float, skip: tuple[str, ...]) -> int:
-    """By ModelOpt's `mcore_minitron`: choices ascend, and it keeps those from int((1 - limit) * count)."""
+def _smallest(shape: Any, divisors: tuple, max_width: float, max_depth: float, skip: tuple[str, ...]) -> Any:
+    """The narrowest, with all its layers, and how few of them it may have.
+
+    By ModelOpt's `mcore_minitron`: choices ascend, and it keeps those from int((1 - limit) * count).
+    """
     steps = {"hidden_size": 256, "ffn_hidden_size": 512, "mamba_head_dim": 8, "num_layers": 2}
     steps |= {name.removesuffix("_divisor"): step for name, step in divisors}
     steps |= {"mamba_num_heads": shape.mamba_num_groups, "num_attention_heads": shape.num_query_groups}
@@ -202,8 +233,7 @@ def _smallest(shape: Any, divisors: tuple, max_width: float, max_depth: float, s
         sizes[name] = own if name in skip else choices[int((1 - limit) * len(choices))]
     layers = sizes.pop("num_layers")
     narrow = dataclasses.replace(shape, **sizes)
-    costs = sorted(narrow.layer_parameters(kind) for kind in shape.pattern)
-    return narrow.parameters() - sum(costs) + sum(costs[:layers])
+    return narrow, layers
 
 
 def the_debug_worlds_text(taken: Taken) -> str | None:

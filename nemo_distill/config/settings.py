@@ -51,6 +51,8 @@ MAX_WIDTH, MAX_DEPTH, SKIP = 0.40, 0.20, ("num_attention_heads",)
 """How far the search goes, and what it leaves alone, where nothing else is said: ModelOpt's limits and the study's."""
 BF16, PRECISIONS = "bf16", {"fp8": 1, "bf16": 2, "float32": 4}
 """What weights and cache of a student can be served in, with the bytes of a number."""
+SERVING = {"memory_seq_length": 4096, "memory_batch_size": 1, "memory_precision": BF16}
+"""What memory is of where nothing else is said: ModelOpt's."""
 MIN_LIMIT = 0.01
 """Least of such limits: at 0 ModelOpt lists no candidate, rather than the teacher's size alone."""
 
@@ -138,8 +140,8 @@ class Prune:
         if self.export_config is not None and self.memory_mb is not None:
             raise UserError("prune.memory_mb is of a search, and prune.export_config names the sizes: say one.")
         _one_of(self, "memory_precision", tuple(PRECISIONS))
-        for setting in ("memory_seq_length", "memory_batch_size", "memory_precision"):
-            if self.memory_mb is None and getattr(self, setting) is not None:
+        for setting, own in SERVING.items():
+            if self.memory_mb is None and getattr(self, setting) not in (None, own):
                 raise UserError(f"prune.{setting} says what prune.memory_mb is of, and there is none: say both.")
         for name in self.export_config or ():
             if name not in PRUNABLE:

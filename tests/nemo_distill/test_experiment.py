@@ -175,7 +175,7 @@ def test_every_scale_leaves_nothing_open(name):
     scale = get_scale(name)
     assert (scale.prune.parameters is None) != (scale.prune.export_config is None)
     for settings, may_be_open in (
-        (scale.prune, {"parameters", "export_config", "calibration"}),
+        (scale.prune, {"parameters", "memory_mb", "export_config", "calibration"}),
         (scale.distill, {"held_out_every"}),
     ):
         left_open = {key for key, value in dataclasses.asdict(settings).items() if value is None}
