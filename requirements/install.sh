@@ -14,8 +14,9 @@ if [ -n "$torch" ] && [ ! -f "$locks/torch-$torch.txt" ]; then
     echo "There is no build of torch called '$torch': say TORCH=cpu, TORCH=cuda or TORCH=gpu." >&2
     exit 2
 fi
-if [ "$torch" = gpu ] && ! command -v "${CUDA_HOME:+$CUDA_HOME/bin/}nvcc" >/dev/null; then
-    echo "TORCH=gpu compiles extensions and finds no nvcc: take an image with CUDA 13's, or set CUDA_HOME." >&2
+export CUDA_HOME=${CUDA_HOME:-/usr/local/cuda}
+if [ "$torch" = gpu ] && [ ! -x "$CUDA_HOME/bin/nvcc" ]; then
+    echo "TORCH=gpu compiles extensions with CUDA 13's nvcc, and there is none in '$CUDA_HOME': set CUDA_HOME." >&2
     exit 2
 fi
 "$python" -m venv --clear "$folder"
@@ -49,8 +50,11 @@ else
     sed '/^torch==/,/# via/d' "$locks/lock.txt" > "$build/lock.txt"
     install "$folder/bin" --only-binary :all: --requirement "$build/lock.txt"
     # These compile against torch, and would rather fetch what others compiled. Of mamba-ssm the Triton kernels are used.
-    "$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-        > "$("$build/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
+    # Headers that the toolkit has not, such as cuDNN's, come with torch's packages.
+    packages=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    echo "$packages" > "$("$build/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
+    CPATH=$(realpath -- "$packages"/nvidia/*/include | paste -sd:)
+    export CPATH
     export CAUSAL_CONV1D_FORCE_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE
     export NVTE_PYTORCH_FORCE_BUILD=TRUE NVTE_NO_LOCAL_VERSION=1
     from_source "$locks/source-gpu.txt"
