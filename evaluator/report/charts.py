@@ -77,11 +77,12 @@ def panel_svg(panel: Panel, *, logarithmic: bool = True, large: bool = False) ->
             f'<g style="color:var(--{line.color})">',
             f"<title>{_safe(_said(line.label, line.mean, line.error, panel))}</title>"
             f'<path d="M{LEFT} {_n(down(line.mean))}H{_n(right)}" fill="none" stroke="currentColor"'
-            f' stroke-width="1.4" stroke-dasharray="{" ".join(map(str, REFERENCES[line.color]))}"/>'
-            f'<text class="halo" x="{_n(right)}" y="{_n(down(line.mean) - 4)}" text-anchor="end">{_safe(line.label)}'
-            f" {line.mean:.1f}</text></g>",
+            f' stroke-width="1.4" stroke-dasharray="{" ".join(map(str, REFERENCES[line.color]))}"/></g>',
         ]
     parts += [_curve(curve, panel, across, down) for curve in panel.curves]
+    for line in panel.inner:
+        y, text = _n(down(line.mean) - 4), _safe(f"{line.label} {line.mean:.1f}")
+        parts.append(f'<text class="halo" x="{LEFT + 4}" y="{y}">{text}</text>')
     if panel.error is not None:
         ends = [_n(down(panel.middle + sign * panel.error)) for sign in (1, -1)]
         parts.append(
@@ -95,14 +96,14 @@ def panel_svg(panel: Panel, *, logarithmic: bool = True, large: bool = False) ->
     return "".join(parts) + "</svg>"
 
 
-def sample_svg(number: int, *, shape: bool = True) -> str:
+def sample_svg(number: int) -> str:
     """A short piece of a curve for the legend."""
     look = look_of(number)
     dash = f' stroke-dasharray="{" ".join(map(str, look.dash))}"' if look.dash else ""
-    marker = f'<path transform="translate(18 6)" d="{SHAPES[look.symbol]}"/>' if shape else ""
     return (
         f'<svg class="sample" viewBox="0 0 36 12" aria-hidden="true" style="color:var(--{look.color})">'
-        f'<path d="M0 6H36" stroke="currentColor" stroke-width="2"{dash}/>{marker}</svg>'
+        f'<path d="M0 6H36" stroke="currentColor" stroke-width="2"{dash}/>'
+        f'<path transform="translate(18 6)" d="{SHAPES[look.symbol]}"/></svg>'
     )
 
 

@@ -189,8 +189,8 @@ class Charts:
 
     @property
     def tokens(self) -> list[float]:
-        """Of all points of all panels, fewest first."""
-        return sorted({tokens for panel in self.panels for tokens in panel.tokens})
+        """Of all points and rules of all panels, fewest first."""
+        return sorted({tokens for panel in self.panels for tokens in (*panel.tokens, *panel.rules)})
 
     @property
     def difference(self) -> Panel | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.report.colours import SYMBOLS, numbers_of
+from evaluator.report.matrix import Matrix
 from evaluator.report.pages import EMPTY, PNG, plain_table, write_pages
 from evaluator.report.panels import Charts, Curve, Line, Panel
 from evaluator.results.run import BlendPart, recovered
@@ -127,6 +128,7 @@ def write_published(report: PublishedReport, folder: Path) -> None:
         table.write(folder)
     sheet = [panel for group in grouped for panel in _padded(group, plots.COLUMNS)]
     plots.write_png(sheet, folder / PNG, title=study.title)
+    matrices = [(tokens, matrix(study, tokens, files[0])) for tokens in report.pairs_by_tokens]
     write_pages(
         folder,
         "published",
@@ -134,10 +136,10 @@ def write_published(report: PublishedReport, folder: Path) -> None:
         report=report,
         study=study,
         summary=summary(study),
-        matrices=[(tokens, matrix(study, tokens, files[0])) for tokens in report.pairs_by_tokens],
+        matrices=matrices,
         files=files,
         differences=files[1],
-        curves=_charts(grouped),
+        curves=_charts(study, grouped, *matrices[0]),
         split=[group[0].title.partition(",")[0] for group in grouped[1:]],
         symbols=SYMBOLS,
         numbers=numbers_of(blend.name for blend in study.blends),
@@ -156,13 +158,11 @@ def panels(study: Study) -> list[list]:
     return list(groups.values())
 
 
-def _charts(grouped: list[list[Panel]]) -> Charts:
-    """All panels: compared after the most tokens at which most blends were evaluated, with the one that led there."""
+def _charts(study: Study, grouped: list[list[Panel]], title: str, first: Matrix) -> Charts:
+    """All panels, compared at the milestone of the first matrix, with its leader."""
+    at = next(row.tokens for blend in study.blends for row in blend.evaluated if row.title == title)
     drawn = tuple(panel for group in grouped for panel in group)
-    first = drawn[0]
-    at = max(first.tokens, key=lambda tokens: (sum(tokens in curve.tokens for curve in first.curves), tokens))
-    leader = max(first.curves, key=lambda curve: curve.at(at) or (0.0,))
-    return Charts("curves", drawn, baseline=leader.label, at=at)
+    return Charts("curves", drawn, baseline=first.lines[0].name, at=at)
 
 
 def terminal_tables(report: PublishedReport) -> list:

@@ -154,8 +154,7 @@ function draw(panel, data, state, width, height) {
   for (const [name, mean, error, color] of inner) {
     parts.push(`<g style="color:var(--${color})"><title>${clean(name)}: ${valueText(mean, error, panel)}</title>`,
       `<path d="M${LEFT} ${place(down(mean))}H${place(right)}" fill="none" stroke="currentColor" stroke-width="1.4"`,
-      ` stroke-dasharray="${data.references[color].join(" ")}"/><text class="halo" x="${place(right)}"`,
-      ` y="${place(down(mean) - 4)}" text-anchor="end">${clean(name)} ${mean.toFixed(1)}</text></g>`);
+      ` stroke-dasharray="${data.references[color].join(" ")}"/></g>`);
   }
   for (const { label: name, points } of panel.curves) {
     const look = data.looks[name];
@@ -172,6 +171,9 @@ function draw(panel, data, state, width, height) {
         + `${valueText(mean, error, panel)} at ${clean(markText(seen, data))}</title><path d="${look.shape}"/></g>`));
     }
     parts.push("</g>");
+  }
+  for (const [name, mean] of inner) {
+    parts.push(`<text class="halo" x="${LEFT + 4}" y="${place(down(mean) - 4)}">${clean(name)} ${mean.toFixed(1)}</text>`);
   }
   if (panel.error !== null) {
     const [y, z] = [1, -1].map((sign) => place(down(middleOf(panel) + sign * panel.error)));
@@ -240,6 +242,7 @@ function chartsOf(box) {
       one.plot.setAttribute("aria-label", `${one.panel.title}. Left and right arrow keys read the values.`);
       one.save.setAttribute("aria-label", `Save ${one.panel.title}`);
       one.tip.hidden = true;
+      one.figure.classList.toggle("footed", one.panel.foot !== "");
     }
     if (data.at !== null) compare();
     reset.disabled = JSON.stringify(state, plain) === JSON.stringify(initial(), plain);

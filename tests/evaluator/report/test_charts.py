@@ -152,16 +152,16 @@ def test_differences_are_from_the_baseline_and_in_the_panel_that_are_picked(page
 
 
 def test_the_slider_lists_the_blends_at_its_milestone_in_order(page):
-    assert "MMLU at 40B tokens" in texts(page, ".compared h3")
+    assert "MMLU at 80B tokens" in texts(page, ".compared h3")
     page.evaluate("document.querySelector('.compared input').focus()")
     page.press("ArrowLeft")
-    assert page.evaluate("document.querySelector('.compared input').getAttribute('aria-valuetext')") == "20B tokens"
+    assert page.evaluate("document.querySelector('.compared input').getAttribute('aria-valuetext')") == "60B tokens"
     rows = page.evaluate(
         "[...document.querySelectorAll('.compared tbody tr')]"
         ".map((row) => [...row.cells].map((one) => one.textContent.trim()))"
     )
     known = [row[:2] for row in rows if row[1] != "–"]
-    assert known == [[name, f"{value:.1f}"] for name, value in mmlu("20B").items()]
+    assert known == [[name, f"{value:.1f}"] for name, value in mmlu("60B").items()]
     assert page.evaluate("document.querySelectorAll('figure .rule').length") > 8
 
 
