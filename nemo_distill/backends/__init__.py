@@ -79,6 +79,8 @@ class Training:
     """Pairs of [student, teacher] module names whose outputs are compared too."""
     recompute: str = "none"
     """Activation recomputation of the student: a name in `settings.RECOMPUTE`."""
+    overlap_saves: bool = False
+    """Whether checkpoints are written while the training goes on."""
     ranks: Ranks = field(default_factory=Ranks)
     """This process among all that train."""
     listeners: Sequence[Listener] = ()

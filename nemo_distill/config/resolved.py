@@ -168,6 +168,8 @@ class Parallelism:
     """Ranks that share one copy of the model; all others share the batch."""
     recompute: str = "none"
     """Activation recomputation: a name in `settings.RECOMPUTE`."""
+    overlap_saves: bool = False
+    """Whether checkpoints are written while the training goes on."""
 
     @property
     def ranks(self) -> int:

@@ -363,6 +363,9 @@ class Layout:
     recompute: str = "none"
     """What the student computes again in the backward pass rather than keep it: `none` or `mlp`, its MLP layers, which
     takes some time and spares 5.5 to 7 GiB at the study's shapes (`docs/guides/gpu.md`)."""
+    overlap_saves: bool = False
+    """Whether checkpoints are written by processes beside the ranks while the training goes on, which takes as much of
+    the machine's memory as its part of a checkpoint; it has not run on GPUs."""
 
     def __post_init__(self):
         check_fields(self, "layout")

@@ -1,11 +1,11 @@
 """A process beside the ranks of one machine that ends a step which stands still: `python -m nemo_distill.run.watchdog`.
 
 It reads where its ranks are (`nemo_distill.run.beats`), writes that into the step's folder now and then, one file for
-a machine, and reads the other machines' files only once its own ranks have been quiet for long. When they have been for
-too long (`nemo_distill.run.standstill`), every watchdog asks its ranks for their stacks, and describes from outside
-those that cannot answer. The first of them that is heard of then writes all stacks into the step's log, with the
-verdict, and every one kills its ranks. On Slurm the batch script requeues the job without the machines that the verdict
-names (`nemo_distill.launch.slurm.jobscript`).
+a machine, and reads the other machines' files only once its own ranks have been quiet for long. When all ranks have
+been for too long (`nemo_distill.run.standstill`), every watchdog asks its own for their stacks, and describes from
+outside those that cannot answer. That of the first machine that is heard of then writes all stacks into the step's log,
+with the verdict, and every one kills its ranks. On Slurm the batch script requeues the job without the machines that
+the verdict names (`nemo_distill.launch.slurm.jobscript`).
 
 Times are told as ages, so that the machines' clocks need not agree. It ends with the process that has started it.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.run import beats
-from nemo_distill.run.beats import Note
+from nemo_distill.run.beats import Note, Phase
 from nemo_distill.run.inside import opened
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.standstill import (
@@ -34,7 +34,6 @@ from nemo_distill.run.standstill import (
     Patience,
     Seen,
     Verdict,
-    allowed,
     judge,
     quiet_for,
     record_of,
@@ -90,23 +89,23 @@ class Watchdog:
         own = self._own(now)
         if self.asked != [one.position for one in own]:
             self.asked = None  # they got on
-        quiet = quiet_for(own)
-        if quiet > allowed(own, self.patience) and self.asked is None:
-            self._write(STACKS_FILE, {"attempt": self.attempt, "stacks": self._stacks()})
-            self.asked, self._asked_at = [one.position for one in own], time.monotonic()
         self._looks += 1
-        said = {"attempt": self.attempt, "look": self._looks, "asked": self.asked is not None}
-        self._write(NODE_FILE, {**said, "ranks": record_of(own)})
+        self._say(own)
         if self._ended():
             self._kill()
             return True
-        if quiet <= self.patience.seconds / 2:
+        if quiet_for(own) <= self.patience.seconds / 2:
             self._heard.clear()
             return False
         seen, awaited, leads = self._all(own, now)
-        if not leads or self.asked is None or (found := judge(seen, self.patience)) is None:
+        found = judge(seen, self.patience)
+        if found is None:
             return False
-        if awaited and now - self._asked_at < SILENT_LOOKS * self.every + ANSWER_SECONDS:
+        if self.asked is None:
+            self._write(STACKS_FILE, {"attempt": self.attempt, "stacks": self._stacks()})
+            self.asked, self._asked_at = [one.position for one in own], time.monotonic()
+            self._say(own)
+        if not leads or (awaited and now - self._asked_at < SILENT_LOOKS * self.every + ANSWER_SECONDS):
             return False
         self._end(found)
         return True
@@ -118,6 +117,10 @@ class Watchdog:
     def _notes(self) -> list[Note | None]:
         return [beats.read(self.notes / str(local)) for local in range(self.per_node)]
 
+    def _say(self, own: list[Seen]) -> None:
+        said = {"attempt": self.attempt, "look": self._looks, "asked": self.asked is not None}
+        self._write(NODE_FILE, {**said, "ranks": record_of(own)})
+
     def _own(self, now: float) -> list[Seen]:
         found = []
         for local, note in enumerate(self._notes()):
@@ -128,6 +131,8 @@ class Watchdog:
                 continue
             told = {name: getattr(note, name) for name in ("position", "iteration", "phase", "median", "own")}
             state, quiet = beats.state_of(note), max(0.0, now - note.since)
+            if state == "gone" and note.phase == Phase.ENDING:  # it has done all that it had to
+                state = ""
             found.append(Seen(rank=rank, node=self.node, host=self.host, quiet=quiet, state=state, **told))
         return found
 
@@ -195,12 +200,13 @@ class Watchdog:
         stacks: dict[str, str] = {}
         for node in range(self.nodes):
             stacks |= (self._read(STACKS_FILE, node) or {}).get("stacks", {})
-        with opened(self.folder / self.log, "ab") as log:
-            log.write("\n".join(["", *in_groups(stacks, verdict.size), f"{verdict}", ""]).encode())
         record = {"error": str(verdict), "refused": False, "lasting": False, "time": time.time()}
-        write_atomically(self.folder / self.failed, json.dumps(record))
         nodes = ",".join(verdict.exclude) or "-"
-        write_atomically(self.folder / STALLED, f"{self.job} {nodes}\n{self.attempt}\n{verdict}\n")
+        with contextlib.suppress(OSError):  # of a full disk, where it ends all the same
+            with opened(self.folder / self.log, "ab") as log:
+                log.write("\n".join(["", *in_groups(stacks, verdict.size), f"{verdict}", ""]).encode())
+            write_atomically(self.folder / self.failed, json.dumps(record))
+            write_atomically(self.folder / STALLED, f"{self.job} {nodes}\n{self.attempt}\n{verdict}\n")
         self._kill()
 
     def _ended(self) -> bool:

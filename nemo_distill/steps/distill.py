@@ -135,6 +135,7 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
         kd=Options(**config["kd"]),
         intermediate_layers=config["intermediate_layers"],
         recompute=layout.recompute,
+        overlap_saves=layout.overlap_saves,
         ranks=ranks,
         listeners=listeners,
     )

@@ -1,4 +1,7 @@
-"""The checkpoints of a training: one at a time, which is complete when it says so."""
+"""The checkpoints of a training: one at a time, which is complete when it says so.
+
+Where saves overlap with the training (`layout.overlap_saves`), the one before stays until that is so.
+"""
 
 import shutil
 from pathlib import Path
@@ -21,18 +24,24 @@ class Checkpoints(Listener):
             self.save(iteration.number)
 
     def save(self, number: int) -> None:
-        """Save, mark as complete, then let the older ones go."""
+        """Save, and once all of it is on disk mark as complete and let the older ones go."""
         target = checkpoint_of(self.folder, number)
         with beats.here().within(beats.Phase.SAVING):
+            self.view.finish_saving()
             if self.view.first_rank and target.exists():
                 shutil.rmtree(target)
             self.view.wait_for_all()
-            self.view.save(target)
-            if self.view.first_rank:
-                (target / COMPLETE).touch()
-                for other in complete_checkpoints(self.folder)[:-1]:
-                    shutil.rmtree(other)
-            self.view.wait_for_all()
+            self.view.save(target, lambda: self._complete(target))
+
+    def end(self) -> None:
+        self.view.finish_saving()
+
+    def _complete(self, target: Path) -> None:
+        if self.view.first_rank:
+            (target / COMPLETE).touch()
+            for other in complete_checkpoints(self.folder)[:-1]:
+                shutil.rmtree(other)
+        self.view.wait_for_all()
 
 
 def checkpoint_of(folder: Path, number: int) -> Path:

@@ -11,7 +11,7 @@ listener acts on the training through its `view`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -66,8 +66,13 @@ class View(Protocol):
     def state(self) -> dict[str, Tensor]:
         """The trained model's tensors in our names (`backends.Backend.state_of`)."""
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint, optimizer included, into `folder`; all ranks together."""
+    def save(self, folder: Path, then: Callable[[], None]) -> None:
+        """Write a checkpoint, optimizer included, into `folder`, and call `then` on every rank when all of it is on
+        disk: before this returns or, where saves overlap with the training, after a later iteration. All ranks
+        together."""
+
+    def finish_saving(self) -> None:
+        """Go on when whatever is being saved is on disk, and has been said to be; all ranks together."""
 
     def wait_for_all(self) -> None:
         """Go on when every rank is here."""

@@ -82,5 +82,6 @@ class HealthGate(Listener):
             }
         )
         if reason:
+            self.view.finish_saving()
             saved = complete_checkpoints(self.folder)
             self.view.stop(f"{reason} {f'{saved[-1].name} is kept.' if saved else 'Nothing of it was saved yet.'}")

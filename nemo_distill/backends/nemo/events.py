@@ -3,7 +3,7 @@
 import resource
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from megatron.core import parallel_state
 from megatron.core.utils import get_model_config
+from nemo.utils.callbacks.dist_ckpt_io import AsyncFinalizableCheckpointIO
 from nemo.utils.model_utils import unwrap_model
 from torch import Tensor
 
@@ -73,12 +74,25 @@ class NemoView:
     def state(self) -> dict[str, Tensor]:
         return state_of(unwrap_model(self._module))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, then: Callable[[], None]) -> None:
         assert self._context is not None, "a fresh model has no context to save"
-        self._trainer.save_checkpoint(folder)
+        overlapped = self._overlapped_saves()
+        self._trainer.save_checkpoint(folder, storage_options={"finalize_fn": then} if overlapped else None)
         if self.first_rank:
             shutil.copytree(self._context, folder / "context")
             (folder / backends.BACKEND_FILE).write_text(backends.NEMO + "\n", encoding="utf-8")
+        if overlapped is None:
+            then()
+
+    def finish_saving(self) -> None:
+        if overlapped := self._overlapped_saves():
+            overlapped.maybe_finalize_save_checkpoint(blocking=True)
+
+    def _overlapped_saves(self) -> AsyncFinalizableCheckpointIO | None:
+        """What writes checkpoints while the training goes on; after every iteration NeMo has it look whether it is
+        done on all ranks."""
+        saves = self._trainer.strategy.checkpoint_io
+        return saves if isinstance(saves, AsyncFinalizableCheckpointIO) else None
 
     def wait_for_all(self) -> None:
         self._trainer.strategy.barrier()

@@ -84,7 +84,7 @@ def train(training: Training) -> None:
             index_folder=training.index_folder,
             documents=training.kd.reset_at_documents,
         ),
-        trainer=trainer(course, events=events, ranks=training.ranks),
+        trainer=trainer(course, events=events, ranks=training.ranks, overlap_saves=training.overlap_saves),
         log=nl.NeMoLogger(
             log_dir=str(training.folder / "nemo"),
             use_datetime_version=False,
@@ -179,7 +179,7 @@ class CourseScheduler(LRSchedulerModule):
         return {"optimizer": optimizers, "lr_scheduler": {"scheduler": rates, "interval": "step", "frequency": 1}}
 
 
-def trainer(course: Course, *, events: Events, ranks: Ranks) -> nl.Trainer:
+def trainer(course: Course, *, events: Events, ranks: Ranks, overlap_saves: bool = False) -> nl.Trainer:
     """A NeMo trainer that `events` stops in the middle of the course.
 
     Its `max_steps` is the whole course's: NeMo's strategy copies that into the learning-rate scheduler, whatever the
@@ -204,7 +204,7 @@ def trainer(course: Course, *, events: Events, ranks: Ranks) -> nl.Trainer:
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,
             sequence_parallel=gpu and ranks.tensor_parallel > 1,  # which the local spec's norms cannot
-            ckpt_async_save=False,
+            ckpt_async_save=overlap_saves,
             save_ckpt_format="torch_dist",
             ckpt_optim_fully_reshardable=True,  # so that other ranks, in other numbers, can go on from it
             gradient_accumulation_fusion=False,

@@ -60,7 +60,7 @@ requeue_elsewhere() {{
         | grep -cvxFf <(scontrol show hostnames "${{excluded:-none}}"))
     trap '' TERM
     if [ -z "$nodes" ] || [ "$left" -lt "$SLURM_JOB_NUM_NODES" ]; then
-        echo "it stands still: requeued${{nodes:+; without $nodes there would be $left nodes of its partition}}" >&2
+        echo "it stands still: requeued${{nodes:+, with $nodes, without which its partition has $left nodes}}" >&2
         scontrol requeue "$SLURM_JOB_ID"
         return
     fi

@@ -29,9 +29,10 @@ class Killed(BaseException):
 class Files:
     """A backend whose checkpoints are files, and whose losses are a list (`train.events.View`)."""
 
-    def __init__(self, *, iteration: int = 0, first_rank: bool = True, teacher: float = 0.1):
+    def __init__(self, *, iteration: int = 0, first_rank: bool = True, teacher: float = 0.1, overlaps: bool = False):
         self.iteration, self.first_rank, self.teacher = iteration, first_rank, teacher
-        self.killed = False
+        self.killed, self.overlaps = False, overlaps
+        self.saving: list = []
 
     def teacher_loss(self) -> float:
         return self.teacher
@@ -43,12 +44,24 @@ class Files:
     def state(self) -> dict:
         return {}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, then) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "weights").write_text("half")
         if self.killed:
             raise Killed
-        (folder / "weights").write_text(str(self.iteration))
+        number = self.iteration
+
+        def written() -> None:
+            (folder / "weights").write_text(str(number))
+            then()
+
+        self.saving.append(written)
+        if not self.overlaps:
+            self.finish_saving()
+
+    def finish_saving(self) -> None:
+        while self.saving:
+            self.saving.pop()()
 
     def wait_for_all(self) -> None:
         pass
@@ -98,6 +111,26 @@ def test_a_checkpoint_that_was_cut_is_not_gone_on_from_and_the_one_before_it_sta
     training.killed, training.iteration = False, 2
     training.train([checkpoints], [1.0] * 2)
     assert found() == {"iteration_0000004": "4"}
+
+
+def test_a_save_that_overlaps_with_the_training_is_complete_when_it_is_on_disk_and_one_is_written_at_a_time(tmp_path):
+    training, checkpoints = Files(overlaps=True), Checkpoints(tmp_path, every=2, until=6)
+
+    def found() -> list[int]:
+        return [int(path.name[-7:]) for path in complete_checkpoints(tmp_path)]
+
+    complete = []
+    watching = Listener()
+    watching.iteration_done = lambda iteration: complete.append((found(), len(training.saving)))
+    training.train([checkpoints, watching], [1.0] * 6)
+    assert complete == [([], 0), ([], 1), ([], 1), ([2], 1), ([2], 1), ([4], 1)]
+    assert found() == [6] and (tmp_path / "iteration_0000006" / "weights").read_text() == "6"
+
+
+def test_what_a_run_is_ended_for_waits_for_the_checkpoint_that_is_being_written(tmp_path):
+    gate = HealthGate(Health(), [], vocabulary=1024, folder=tmp_path)
+    with pytest.raises(UserError, match=r"the loss is nan at iteration 3: .* iteration_0000002 is kept\."):
+        Files(overlaps=True).train([gate, Checkpoints(tmp_path, every=2, until=5)], [1.0, 1.0, math.nan])
 
 
 def test_another_rank_than_the_first_marks_and_removes_nothing(tmp_path):
