@@ -1,6 +1,8 @@
 """What is wrong or missing in NeMo, Megatron-core and ModelOpt on every device, until upstream mends it."""
 
 import importlib.util
+import os
+import pickle
 import queue
 from typing import Any
 
@@ -97,9 +99,34 @@ def _count_no_padding(original, optimizer, *args, **kwargs):
             buffer.param_index_map = padded
 
 
-def _queue_of_this_process(original) -> queue.SimpleQueue:
-    """What is put in and taken out by one process."""
-    return queue.SimpleQueue()
+class _HandedOver:
+    """A queue for one thing, which a process puts in and the one that it was forked from, or itself, takes out.
+
+    It is a file in memory: a pipe would hold 64 KiB, and whoever takes it out waits for the other's end first.
+    """
+
+    def __init__(self):
+        self._file = os.fdopen(os.memfd_create("results"), "w+b")
+
+    def put(self, thing: Any) -> None:
+        """Hand the thing over."""
+        pickle.dump(thing, self._file)
+        self._file.flush()
+
+    def get_nowait(self) -> Any:
+        """What was handed over. Raises `queue.Empty` where nothing was."""
+        self._file.seek(0)
+        try:
+            return pickle.load(self._file)  # of this process or a fork of it: nobody else can open the file
+        except EOFError:
+            raise queue.Empty from None
+        finally:
+            self._file.seek(0)
+            self._file.truncate()
+
+
+def _hand_over(original) -> _HandedOver:
+    return _HandedOver()
 
 
 FINAL_NORM = Change(
@@ -172,14 +199,14 @@ SAVE_RESULTS = Change(
     name="save-results",
     changes=f"{_WRITER}.{_RESULTS}",
     why="What a save has written is put into a queue that Megatron-core starts a Python for, which imports torch: 2 s "
-    "and 200 MB in every process that saves. No checkpoint is saved in the background here, so that the process which "
-    "puts it there also takes it.",
+    "and 200 MB in every process that saves. It is put there by that process or, where saves overlap with the "
+    "training, by a fork of it: a file in memory will do.",
     upstream="none: FileSystemWriterAsync of megatron-core",
     versions="megatron-core 0.15.3",
     when="always",
     applies=lambda: "Manager().Queue()" in source_of(f"{_WRITER}:{_RESULTS}"),
     mended=never,
-    make=lambda: wrap(find(_WRITER), _RESULTS, _queue_of_this_process),
+    make=lambda: wrap(find(_WRITER), _RESULTS, _hand_over),
 )
 PRUNING_MODE = Change(
     name="pruning-mode",

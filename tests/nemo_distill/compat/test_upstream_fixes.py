@@ -1,6 +1,7 @@
 """What is mended in Megatron, against what it would do."""
 
 import multiprocessing
+import queue
 
 import numpy
 import pytest
@@ -84,8 +85,15 @@ def test_shards_are_counted_where_numpy_has_no_product(backend, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_a_save_has_written_goes_through_no_other_process(backend):
+def test_what_a_save_has_written_goes_from_a_fork_to_its_parent_and_through_no_other_process(backend):
     assert upstream_fixes.SAVE_RESULTS.name in changes_made()
     results = find("megatron.core.dist_checkpointing.strategies.filesystem_async:_get_write_results_queue")()
     results.put({0: []})
     assert results.get_nowait() == {0: []} and not multiprocessing.active_children()
+    large = {0: ["x" * 1000] * 1000}  # more than a pipe holds
+    saver = multiprocessing.get_context("fork").Process(target=results.put, args=(large,))
+    saver.start()
+    saver.join()
+    assert results.get_nowait() == large
+    with pytest.raises(queue.Empty):
+        results.get_nowait()
