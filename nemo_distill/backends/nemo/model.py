@@ -66,13 +66,6 @@ class NemotronHConfig(NemotronHConfigBase):
 NemotronHConfig.__module__ = "nemo_distill.nemotron_h.model"
 
 
-class _AloneStrategy(nl.MegatronStrategy):
-    """NeMo's strategy for a process that trains nothing: no DDP, whose buckets would hold the weights once more."""
-
-    def configure_ddp(self) -> None:
-        """Leave the model as it is."""
-
-
 @dataclass
 class Session:
     """A one-process trainer that trains nothing, and the model that it built last."""
@@ -127,18 +120,22 @@ def _dtype(precision: str) -> torch.dtype:
 @contextlib.contextmanager
 def session(runtime: Runtime) -> Iterator[Session]:
     """A one-process NeMo trainer for work that needs a model but no training; torn down on leaving."""
+    strategy = nl.MegatronStrategy(
+        ddp="pytorch",
+        setup_optimizers=False,
+        ckpt_save_optimizer=False,
+        ckpt_load_optimizer=False,
+        ckpt_async_save=False,
+        replace_progress_bar=False,
+    )
+    # No DDP, whose buckets would hold the weights once more. Not by a class of our own: a checkpoint names the class,
+    # and is read only where it names what earlier ones do.
+    strategy.configure_ddp = lambda: None
     trainer = nl.Trainer(
         devices=1,
         num_nodes=1,
         accelerator="gpu" if device.on_gpu() else "cpu",
-        strategy=_AloneStrategy(
-            ddp="pytorch",
-            setup_optimizers=False,
-            ckpt_save_optimizer=False,
-            ckpt_load_optimizer=False,
-            ckpt_async_save=False,
-            replace_progress_bar=False,
-        ),
+        strategy=strategy,
         plugins=precision_plugin(runtime.precision),
         max_steps=1,
         logger=False,
