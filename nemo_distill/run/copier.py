@@ -77,7 +77,7 @@ def _main(log: int) -> None:
     assert found and found.loader
     secrets = importlib.util.module_from_spec(found)
     found.loader.exec_module(secrets)
-    copy(0, [1, log], secrets)
+    copy(0, [log, 1], secrets)  # the log first: nobody keeps it waiting
 
 
 if __name__ == "__main__":

@@ -10,15 +10,21 @@ drains what was written when the writer is killed.
 """
 
 import contextlib
+import fcntl
 import os
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_distill.run.inside import opened
 
 COPIER = Path(__file__).with_name("copier.py")
+COPIED_SECONDS = 10.0
+"""What it has, at most, to copy what was written."""
 END_SECONDS = 0.3
 """What the copying process has to end, once this one writes no more. A child that goes on writing keeps it."""
 
@@ -44,12 +50,32 @@ def _starred_into(log: Path, stdout: int | None) -> Iterator[None]:
     try:
         with _output_into(process.stdin.fileno()):
             process.stdin.close()
-            yield
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                _wait_until_copied(process)
     finally:
         # A child still running keeps the pipe open (Megatron's checkpoint writer does, until the interpreter ends);
         # the log is then complete but for what that child adds.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=END_SECONDS)
+
+
+def _wait_until_copied(process: subprocess.Popen) -> None:
+    """Wait until nothing is left in the pipe, standard output, and the copying process waits for more.
+
+    Who reads the log of a step that has ended finds it whole, on a machine that is busy as well.
+    """
+    ends = time.monotonic() + COPIED_SECONDS
+    while process.poll() is None and time.monotonic() < ends:
+        left = struct.unpack("i", fcntl.ioctl(1, termios.FIONREAD, b"\0" * 4))[0]
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+            if not left and state == b"S":
+                return
+        time.sleep(0.005)
 
 
 def copier(log: Path, *, stdout: int | None = subprocess.DEVNULL) -> subprocess.Popen:

@@ -85,3 +85,15 @@ def test_logins_that_libraries_keep_in_files_are_known(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Path(tmp_path, ".netrc").write_text("machine x\n  login me\n  password 0123abcdef\n")
     assert secrets.star_values("logged in with 0123abcdef.") == "logged in with ***."
+
+
+def test_a_log_is_whole_when_the_writer_is_done_though_a_child_goes_on(tmp_path):
+    log = tmp_path / "log.txt"
+    for _ in range(3):  # a copying process has begun by then, or has not
+        with redirected_output(log):
+            child = subprocess.Popen(["sleep", "60"])
+            os.write(1, b"line\n" * 20_000)
+        assert log.read_bytes() == b"line\n" * 20_000
+        child.kill()
+        child.wait()
+        log.unlink()
