@@ -24,7 +24,7 @@ from typing import Any
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.full_disk import is_used_up, said_full, why_full
-from nemo_distill.run.inside import check_module, check_name, folder_in, opened
+from nemo_distill.run.inside import check_module, check_name, folder_in, opened, text_of
 from nemo_distill.run.job import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
@@ -38,6 +38,8 @@ _MEMORY = re.compile(
 )
 _NUMBER = re.compile(r"\d{1,20}")
 """Of a Slurm job."""
+_OTHER_CODE = re.compile(r"\S+ is not the code that was launched: .+")
+"""What a job says whose copy of the code was changed (`nemo_distill.launch.slurm.own_copy`)."""
 _WORDLESS = "its process ended without a word: killed, or out of memory?"
 _ENDED = {
     "TIMEOUT": "met its time limit (executor.time).",
@@ -116,7 +118,7 @@ class Run:
         ]
         self.runs.mkdir(parents=True, exist_ok=True)
         if kept := self.kept_as():
-            there, record = self.path.stat(), json.loads(self.path.read_text(encoding="utf-8"))
+            there, record = self.path.stat(), json.loads(text_of(self.path))
             write_atomically(kept, json.dumps(record | {"name": kept.stem}, indent=1))
             os.utime(kept, ns=(there.st_atime_ns, there.st_mtime_ns))  # it is no run that was begun now
         write_atomically(self.path, json.dumps({"name": self.name, **self.facts.record(), "steps": steps}, indent=1))
@@ -159,8 +161,7 @@ class Run:
         runs = path.parent.resolve()
         specs: dict[str, Spec] = {}
         try:
-            with opened(path, "rb") as file:
-                record = json.loads(file.read().decode("utf-8"))
+            record = json.loads(text_of(path))
             name = check_name(record.pop("name"), "the run")
             for step in record.pop("steps"):
                 check_name(step["name"], "a step")
@@ -259,6 +260,8 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
         error = (_ENDED.get(job.reason) or _ENDED.get(job.state, wordless)) if job else wordless
         where = f"job {job.id}{f' on {job.nodes}' if job.nodes else ''}: " if job else ""
         record = {"error": f"{where}{error}", "refused": False}
+        if refusal := next(filter(None, map(_OTHER_CODE.search, reversed(said))), None):
+            record = {"error": refusal[0], "refused": True}
     memory = bool(job and job.state == "OUT_OF_MEMORY") or any(map(_MEMORY.search, said))
     error = record["error"]
     if memory:
@@ -269,7 +272,7 @@ def failure_of(spec: Spec, job: Job | None = None) -> Failure:
 def _mark_of_failure(spec: Spec) -> dict[str, Any] | None:
     """What the step's mark of failure says; None where there is none, or it was damaged."""
     try:
-        record = json.loads((spec.folder / FAILED).read_text(encoding="utf-8"))
+        record = json.loads(text_of(spec.folder / FAILED))
         return record if isinstance(record["error"], str) and isinstance(record["refused"], bool) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -282,7 +285,7 @@ def job_of_step(spec: Spec) -> dict:
     read by whoever looks at the run.
     """
     try:
-        record = json.loads((spec.folder / JOB_FILE).read_text(encoding="utf-8"))
+        record = json.loads(text_of(spec.folder / JOB_FILE))
     except (OSError, ValueError, RecursionError):  # none, or damaged
         return {}
     if not isinstance(record, dict) or not _NUMBER.fullmatch(str(record.get("job"))):
@@ -329,7 +332,7 @@ def last_lines(log: Path | None, lines: int = 15) -> list[str]:
 
 def is_locked(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with opened(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

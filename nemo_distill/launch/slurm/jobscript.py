@@ -1,12 +1,13 @@
 """What a step's job is: its shape, its environment, and how it behaves towards a time limit.
 
 NeMo-Run writes the batch script; `prepared` hands it an executor whose `setup_lines` hold what it has no place for:
-values quoted so that they arrive as they were written, the packaged code, modules, and a job that requeues itself
-shortly before its time limit, and when its step stands still. Requeued, it keeps its number, so the jobs that wait for
-it go on waiting, and all of it works with nobody watching.
+values quoted so that they arrive as they were written, the program that checks the packaged code (`own_copy`), modules,
+and a job that requeues itself shortly before its time limit, and when its step stands still. Requeued, it keeps its
+number, so the jobs that wait for it go on waiting, and all of it works with nobody watching.
 """
 
 import dataclasses
+import inspect
 import shlex
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import nemo_run
 
 from nemo_distill.launch.executors import hidden_values
+from nemo_distill.launch.slurm import own_copy
 from nemo_distill.launch.slurm.site import Site
 from nemo_distill.launch.slurm.tunnels import opened
 from nemo_distill.run.ranks import Processes, torchrun
@@ -45,7 +47,7 @@ requeue() {{
 trap requeue USR1
 stands_still() {{
     local job restarts
-    [ -e {stalled} ] && read -r job restarts nodes <{stalled} || return
+    [ -f {stalled} ] && read -r job restarts nodes <{stalled} || return
     [ "$job $restarts" = "$SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}}" ]
 }}
 requeue_elsewhere() {{
@@ -98,13 +100,17 @@ class CodeFolder(nemo_run.Packager):
     """Has every job's code folder point to the copy that `snapshot` made: a packager's `symlink_from_remote_dir`."""
 
 
+OWN_COPY = "NEMO_DISTILL_OWN_COPY"
+"""Environment variable of a job with the program that checks the code (`own_copy`)."""
+_PASSED_ON = (OWN_COPY, NAMES, "PYTHONPATH", "NEMO_DISTILL_IMAGE")
+"""Environment variables of a job that its container has as well, beside those of the site."""
 # Lightning takes a process with SLURM_NTASKS for one of many that srun started, and meets nobody at a port of its own
-# choice. Ranks are torchrun's here.
-_PYTHON = "env -u SLURM_NTASKS python"
+# choice. Ranks are torchrun's here. -I: no file of a folder that others can write is imported before it was checked.
+_PYTHON = f'env -u SLURM_NTASKS python -I -c "${OWN_COPY}"'
 
 
-def task_of(spec: Spec, processes: Processes) -> nemo_run.Script:
-    """What the job runs: the step, under torchrun when it has several processes."""
+def task_of(spec: Spec, processes: Processes, *, code: Path, digest: str) -> nemo_run.Script:
+    """What the job runs: the step, under torchrun when it has several processes, on a copy of `code` of that digest."""
     step = ["-m", "nemo_distill.step", shlex.quote(str(spec.folder / SPEC_FILE))]
     if processes.world > 1:
         first, many = PORTS
@@ -117,7 +123,8 @@ def task_of(spec: Spec, processes: Processes) -> nemo_run.Script:
             endpoint=endpoint if processes.nodes > 1 else None,
         )
     _, module, *arguments = step
-    return nemo_run.Script(path=module, m=True, entrypoint=_PYTHON, args=arguments)
+    entrypoint = f"{_PYTHON} {digest} {shlex.quote(str(code))}"
+    return nemo_run.Script(path=module, m=True, entrypoint=entrypoint, args=arguments)
 
 
 def prepared(
@@ -144,17 +151,14 @@ def prepared(
         "additional_parameters": {**(job.additional_parameters or {}), "kill_on_invalid_dep": "yes"},
         "signal": f"B:USR1@{job.warn_seconds}",
         "env_vars": {},  # NeMo-Run would write them unquoted, their names in capitals
-        "setup_lines": "\n".join(
-            _setup(job, values, hidden_values(site), folder=spec.folder, code=code, shared=is_shared(runs))
-        ),
+        "setup_lines": "\n".join(_setup(job, values, hidden_values(site), folder=spec.folder, shared=is_shared(runs))),
     }
     if job.gpus_per_node and processes.world > 1:
         changes["gpus_per_node"] = processes.per_node
     if job.container_image:
         needed = filter(None, (str(runs), spec.beside.teacher))
         changes["container_mounts"] = [*job.container_mounts, *(f"{folder}:{folder}" for folder in needed)]
-        ours = (NAMES, "PYTHONPATH", "NEMO_DISTILL_IMAGE")
-        changes["container_env"] = sorted({*(job.container_env or ()), *values, *ours})
+        changes["container_env"] = sorted({*(job.container_env or ()), *values, *_PASSED_ON})
     return as_nemo_runs(dataclasses.replace(job, **changes), CodeFolder(symlink_from_remote_dir=str(code)))
 
 
@@ -168,16 +172,14 @@ def as_nemo_runs(site: Site, packager: nemo_run.Packager | None = None) -> nemo_
     )
 
 
-def _setup(
-    job: Site, values: dict[str, str], hidden: dict[str, str], *, folder: Path, code: Path, shared: bool
-) -> list[str]:
+def _setup(job: Site, values: dict[str, str], hidden: dict[str, str], *, folder: Path, shared: bool) -> list[str]:
     lines = ["{ set +vx; } 2>/dev/null  # what follows may hold secrets; NeMo-Run's script prints every line"]
     lines += [GROUP] if shared else []
     if job.container_image:
         lines.append(f"export NEMO_DISTILL_IMAGE={shlex.quote(job.container_image)}")
     else:
         lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
-    lines.append(f'export PYTHONPATH={code}:{code}/evaluator"${{PYTHONPATH:+:$PYTHONPATH}}"')
+    lines.append(f"export {OWN_COPY}={shlex.quote(inspect.getsource(own_copy))}")
     lines.append("export PYTHONSAFEPATH=1")  # no file of the current folder is a library's module
     # NeMo-Run replaces "/nemo_run" throughout the script; two quotes in it, which the shell drops, hide it.
     lines += [

@@ -27,7 +27,7 @@ from nemo_distill.launch.slurm.commands import Slurm, SlurmSilent
 from nemo_distill.launch.slurm.experiment import SlurmExperiment
 from nemo_distill.launch.slurm.facts import ClusterFacts
 from nemo_distill.launch.slurm.site import Site
-from nemo_distill.launch.slurm.snapshot import CODE_FOLDER, Code
+from nemo_distill.launch.slurm.snapshot import Code
 from nemo_distill.launch.slurm.undo import undone_if_refused
 from nemo_distill.launch.slurm.watch import Watch, cancel, passing
 from nemo_distill.run.closing import print_failure
@@ -137,7 +137,7 @@ def _written(run: Run, specs: Iterable[Spec], code: Code) -> list[Path]:
     ours = [path for spec in specs for path in (spec.folder, *(spec.folder / name for name in _OF_A_STEP))]
     records = [home / ".slurm_jobs", home / "experiments" / run.name]
     kept = [path] if (path := run.kept_as()) else []
-    return [run.path, *kept, run.runs / CODE_FOLDER / code.sha256, *records, *ours]
+    return [run.path, *kept, run.runs / code.folder, *records, *ours]
 
 
 def _whose(job: Job, slurm: Slurm) -> str:
@@ -178,7 +178,8 @@ def _queue_jobs(executor: Site, run: Run, missing: dict[str, Spec], attached: di
         for name, spec in missing.items():
             processes = Processes.of(spec, run.facts.beside.layout)
             job = jobscript.prepared(executor, spec, processes, run_name=run.name, runs=run.runs, code=code)
-            experiment.add(jobscript.task_of(spec, processes), executor=job, name=name)
+            task = jobscript.task_of(spec, processes, code=code, digest=executor.code.digest)
+            experiment.add(task, executor=job, name=name)
         waits_for = {
             name: [up if up in missing else attached[up].id for up in spec.upstream if up in missing or up in attached]
             for name, spec in missing.items()

@@ -2,11 +2,14 @@
 
     code = Code.here()
     code.commit, code.changed, code.sha256
-    folder = code.save(runs)             # RUNS/.code/SHA256, made once; what a job has on its PYTHONPATH
+    folder = code.save(runs)             # RUNS/.code/DIGEST, made once; a job runs a copy of it
 
-A job may start hours after its launch. Whatever happens to the checkout meanwhile, it runs what was launched.
+A job may start hours after its launch. Whatever happens to the checkout meanwhile, it runs what was launched. Others
+may write in a shared runs folder: the copy there is compared at every launch, and again by each job that begins
+(`nemo_distill.launch.slurm.own_copy`).
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -17,7 +20,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_distill.run.progress import write_atomically
+from nemo_distill.errors import UserError
+from nemo_distill.launch.slurm.own_copy import digest_of, files_in
 from nemo_distill.run.provenance import PACKAGED, git_state, package_versions, tracked_files
 from nemo_distill.run.secrets import held_in
 
@@ -55,12 +59,29 @@ class Code:
         return cls(files=files, git=git_state(Path(__file__).resolve().parents[2]))
 
     @functools.cached_property
+    def _contents(self) -> dict[str, bytes]:
+        """What each file holds, read once: an edit meanwhile is in the copy and its digest, or in neither."""
+        return {name: path.read_bytes() for name, path in self.files.items()}
+
+    @functools.cached_property
     def sha256(self) -> str:
         """Twelve hex digits that stand for every byte of it."""
-        digest = hashlib.sha256()
-        for name, path in sorted(self.files.items()):
-            digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:12]
+        return digest_of(self._contents)[:12]
+
+    @functools.cached_property
+    def _copy(self) -> dict[str, bytes]:
+        """What a copy holds: the code, and what is known of it."""
+        return self._contents | {PACKAGED: json.dumps(self.facts(), indent=1).encode()}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """64 hex digits that stand for every byte of a copy."""
+        return digest_of(self._copy)
+
+    @property
+    def folder(self) -> str:
+        """Where a copy lies in the runs folder."""
+        return f"{CODE_FOLDER}/{self.digest[:12]}"
 
     @property
     def commit(self) -> str | None:
@@ -94,21 +115,40 @@ class Code:
         }
 
     def save(self, runs: Path) -> Path:
-        """Copy it into the runs folder, unless it is there, and return the copy's folder."""
-        folder = runs / CODE_FOLDER / self.sha256
-        if folder.is_dir():
-            return folder
+        """Copy it into the runs folder, unless it is there, and return the copy's folder.
+
+        Raises `UserError` where something else has its name.
+        """
+        folder = runs / self.folder
+        if not os.path.lexists(folder):
+            self._write(folder)
+        if why := self._differs(folder):
+            raise UserError(f"{folder} is not the code that is launched: {why}. Remove it and give the command again.")
+        return folder
+
+    def _write(self, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
         try:
-            for name, path in self.files.items():
+            for name, content in self._copy.items():
                 (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, scratch / name)
-            write_atomically(scratch / PACKAGED, json.dumps(self.facts(), indent=1))
+                (scratch / name).write_bytes(content)
             scratch.chmod(0o755)
             os.rename(scratch, folder)
         except OSError:
-            shutil.rmtree(scratch, ignore_errors=True)
-            if not folder.is_dir():  # and not: another command made it first
+            if not os.path.lexists(folder):  # and not: another command made it first
                 raise
-        return folder
+        finally:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(scratch)
+
+    def _differs(self, folder: Path) -> str:
+        """In what a copy differs; empty: in nothing."""
+        if folder.is_symlink() or folder.parent.is_symlink():
+            return "it is a link"
+        try:
+            found = files_in(str(folder))
+        except (OSError, ValueError) as error:
+            return str(error)
+        names = sorted({*found, *self._copy} - {name for name in found if found[name] == self._copy.get(name)})
+        return f"{names[0]} was changed, added or removed by somebody who can write there" if names else ""

@@ -46,10 +46,14 @@ def prepared(spec, tmp_path, layout=LAYOUT, **settings) -> nemo_run.SlurmExecuto
     return jobscript.prepared(executor, spec, processes, run_name="r", runs=tmp_path / "runs", code=tmp_path / "code")
 
 
+def task_of(spec, processes) -> nemo_run.Script:
+    return jobscript.task_of(spec, processes, code=Path("/runs/.code/abc"), digest="abcdef")
+
+
 def script_of(job: nemo_run.SlurmExecutor, spec: Spec, folder: Path) -> str:
     """The batch script that NeMo-Run makes of it."""
     with nemo_run.Experiment("test", executor=job, base_dir=folder, clean_mode=True) as experiment:
-        experiment.add(jobscript.task_of(spec, Processes()), name=spec.name)
+        experiment.add(task_of(spec, Processes()), name=spec.name)
         experiment.dryrun(log=False)
         return str(experiment.jobs[0]._dryrun_info.request)
 
@@ -71,7 +75,8 @@ def test_nemo_run_writes_the_job_script_of_a_step(spec, tmp_path, monkeypatch):
     flags = ("account=a", "partition=p", "qos=high", "gpus-per-node=8", "nodes=96", "time=01:00:00", "reservation=r")
     for flag in (*flags, "kill-on-invalid-dep=yes", "signal=B:USR1@120", f"comment={spec.folder}"):
         assert f"#SBATCH --{flag}\n" in script
-    assert f"env -u SLURM_NTASKS python -m nemo_distill.step {spec.folder}/spec.json" in script
+    start = 'env -u SLURM_NTASKS python -I -c "$NEMO_DISTILL_OWN_COPY" abcdef /runs/.code/abc -m nemo_distill.step'
+    assert f"{start} {spec.folder}/spec.json" in script and "PYTHONPATH=" not in script
     assert f'export PATH={Path(sys.executable).parent}:"$PATH"' in script
     assert "module load cuda/12.8" in script
 
@@ -82,7 +87,7 @@ def test_a_step_in_a_container_is_a_step_of_pyxis(spec, tmp_path, monkeypatch):
     (srun,) = [line for line in script_of(job, spec, tmp_path).splitlines() if line.startswith("srun ")]
     assert "--container-image /images/nemo.sqsh" in srun
     assert f"--container-mounts /data:/data,{tmp_path}/runs:{tmp_path}/runs," in srun
-    assert "--container-env NEMO_DISTILL_IMAGE" in srun
+    assert "--container-env NEMO_DISTILL_IMAGE,NEMO_DISTILL_OWN_COPY," in srun
 
 
 def test_a_job_in_a_folder_that_a_group_shares_leaves_the_group_its_rights(spec, tmp_path):
@@ -99,7 +104,7 @@ def test_only_a_step_whose_module_says_so_is_spread_over_nodes_whatever_its_name
 
 
 def test_several_processes_meet_at_a_port_of_their_job(spec):
-    words = " ".join(jobscript.task_of(spec, Processes.of(spec, LAYOUT)).args)
+    words = " ".join(task_of(spec, Processes.of(spec, LAYOUT)).args)
     assert words.startswith(
         "--nodes 96 --ranks-per-node 8 --endpoint ${head_node_ip%% *}:$((10000 + SLURM_JOB_ID % 20000))"
     )

@@ -1,13 +1,19 @@
 """What was launched is what runs: jobs run a copy of the code, and the run's file says which."""
 
+import dataclasses
+import inspect
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from nemo_distill.errors import UserError
+from nemo_distill.launch.slurm import own_copy
 from nemo_distill.launch.slurm.facts import ClusterFacts
 from nemo_distill.launch.slurm.snapshot import Code
 from nemo_distill.run.manifest import State, find, state_of
@@ -86,11 +92,80 @@ def test_the_runs_file_holds_code_packages_image_and_modules(nemo_run, site):
 def test_the_copy_of_the_code_is_made_once_and_named_by_what_is_in_it(tmp_path):
     code = Code.here()
     folder = code.save(tmp_path)
-    assert folder == code.save(tmp_path) == tmp_path / ".code" / code.sha256
-    assert sorted(path.name for path in (tmp_path / ".code").iterdir()) == [code.sha256]
-    script = "import nemo_distill.run.step, evaluator.suites.suite, core_evals.nemo_distill as tasks"
-    script += "; print(nemo_distill.__file__); print(evaluator.__file__); print(tasks.__path__[0])"
-    environment = {"PYTHONPATH": f"{folder}:{folder}/evaluator"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd="/")
+    assert folder == code.save(tmp_path) == tmp_path / ".code" / code.digest[:12]
+    assert sorted(path.name for path in (tmp_path / ".code").iterdir()) == [folder.name]
+    script = "import os, nemo_distill.run.step, evaluator.suites.suite, core_evals.nemo_distill as tasks"
+    script += "; print(nemo_distill.__file__, evaluator.__file__, tasks.__path__[0], sep=chr(10))"
+    script += "; home = os.path.dirname(nemo_distill.__path__[0]); print(oct(os.stat(home).st_mode & 0o777))"
+    done = _run_a_copy(folder, code.digest, script, PYTHONPATH=str(folder))
     assert done.returncode == 0, done.stderr
-    assert all(line.startswith(str(folder)) for line in done.stdout.splitlines())
+    *where, mode = done.stdout.splitlines()
+    assert mode == "0o700" and not any(line.startswith(str(folder)) for line in where)
+    (private,) = {line.partition("/nemo-distill-")[2].partition("/")[0] for line in where}
+    assert private and not list(Path(tempfile.gettempdir()).glob(f"nemo-distill-{private}"))
+    assert _run_a_copy(folder, code.digest, "import os; os.kill(os.getpid(), 9)").returncode == -9
+
+
+def _run_a_copy(folder: Path, digest: str, script: str, **variables: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-I", "-c", inspect.getsource(own_copy), digest, folder, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=folder, timeout=60)
+
+
+def _change(folder: Path) -> None:
+    file = folder / "nemo_distill/run/process.py"
+    file.write_text("raise SystemExit('planted')\n" + file.read_text())
+
+
+def _replace(folder: Path, make) -> None:
+    (folder / "nemo_distill/run/process.py").unlink()
+    make(folder / "nemo_distill/run/process.py")
+
+
+PLANTS = {
+    "process.py was changed": _change,
+    "sitecustomize.py was changed, added": lambda folder: (folder / "sitecustomize.py").write_text("print('planted')"),
+    "code.json was changed": lambda folder: (folder / "code.json").write_text("{}"),
+    "process.py was changed, added or removed": lambda folder: (folder / "nemo_distill/run/process.py").unlink(),
+    "process.py is no file": lambda folder: _replace(folder, os.mkfifo),
+    "symbolic links": lambda folder: _replace(folder, lambda path: path.symlink_to(ROOT / "nemo_distill/run/step.py")),
+    "planted is a link": lambda folder: (folder / "planted").symlink_to("/etc"),
+    "it is a link": lambda folder: (folder.rename(folder.with_name("x")), folder.symlink_to("x")),
+    "holds more than": lambda folder: os.truncate(folder / "code.json", 2**40),
+}
+"""What somebody does to the copy, by the word on it."""
+
+
+@pytest.mark.parametrize("word", PLANTS)
+def test_a_copy_that_was_changed_or_planted_is_run_by_no_job_and_believed_by_no_launch(tmp_path, word, monkeypatch):
+    code = dataclasses.replace(Code.here(), git=None)
+    few = {name: path for name, path in code.files.items() if name.startswith("nemo_distill/run/")}
+    code = dataclasses.replace(code, files=few)
+    folder = code.save(tmp_path)
+    PLANTS[word](folder)
+    with pytest.raises(UserError, match=rf"\.code/{folder.name} is not the code that is launched: .*{word}.*Remove it"):
+        code.save(tmp_path)
+    if word == "it is a link":  # of the very code: no harm in it for a job
+        return
+    done = _run_a_copy(folder, code.digest, "print('ran')", PYTHONPATH=str(folder), PYTHONSTARTUP=str(folder))
+    assert done.returncode == 66 and done.stdout == ""
+    assert f"{folder} is not the code that was launched: " in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_job_whose_code_is_changed_while_it_waits_runs_none_of_it_and_says_so(nemo_run, site, gate):
+    site()
+    code, out, _ = nemo_run(*RECIPE, f"small.gate={gate}", "--detach")
+    assert code == 0, out
+    (folder,) = Path("runs/.code").iterdir()
+    wait_for(lambda: list(Path("runs").glob("distill-1/*/trail.txt")))
+    _change(folder)
+    gate.touch()
+    run = find("small", runs=Path("runs"))
+    wait_for(lambda: state_of(run.specs["distill-1"]) == State.DONE)
+    sentence = f"distill-2: {folder.resolve()} is not the code that was launched: it was changed since. Remove it"
+    wait_for(lambda: sentence in nemo_run("status", "small")[1], seconds=60)
+    assert not list(Path("runs").glob("distill-2/*/log.txt"))
+    code, _, error = nemo_run(*RECIPE)
+    assert code == 2 and "process.py was changed" in error and error.count("\n") == 1
+    shutil.rmtree(folder)
+    assert nemo_run(*RECIPE)[0] == 0
