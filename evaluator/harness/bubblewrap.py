@@ -12,7 +12,8 @@ written. Never a folder for the sake of what else lies in it: no entry of `sys.p
 /dev/shm are in memory and small, all else that is not named cannot be written. The environment holds what is listed.
 
 The ways out are sockets in the file system, at whose other ends, outside, `evaluator.harness.gateway` answers; each is
-a port inside (`evaluator.harness.relay`). Limits of all processes together are watched from outside
+a port inside (`evaluator.harness.relay`). Within it each answer is judged by itself (`evaluator.harness.inside`), so
+that what it says is nobody's loss but its own. Limits of all processes together are watched from outside
 (`evaluator.harness.watch`); those of each process are set here.
 """
 
@@ -26,6 +27,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from evaluator.harness import apart
 from evaluator.harness.relay import TASKS
 
 GIB = 2**30
@@ -54,7 +56,8 @@ def check_sandbox(advice: str = "without a sandbox no generated code is executed
     program = shutil.which("bwrap")
     if program is None:
         raise ValueError(f"the sandbox needs bubblewrap, and there is no bwrap here (apt install bubblewrap): {advice}")
-    trial = [program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"]
+    trial = [program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    trial += ["--", sys.executable, "-I", "-c", Path(apart.__file__).read_text(encoding="utf-8"), "--", "/bin/true"]
     done = subprocess.run(trial, capture_output=True, text=True)
     if done.returncode != 0:
         raise ValueError(f"bubblewrap makes no sandbox here ({done.stderr.strip()}): {advice}")

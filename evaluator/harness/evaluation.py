@@ -54,6 +54,8 @@ SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 OURS = "nemo_distill."
 """Prefix of the tasks that are asked and judged by code of this package."""
+INSIDE = Path(__file__).with_name("inside")
+"""Folder with what every Python in the sandbox imports first: each answer is judged by itself."""
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "USER")
 """Environment variables that an evaluation outside the sandbox is given, of those that there are."""
 TOKEN_VARIABLE = "SERVED_MODEL_TOKEN"
@@ -204,7 +206,8 @@ def evaluating(
                 model = judge["model_id"].removeprefix("azure-")  # which simple-evals does not send
                 ways[port] = around.enter_context(gateway(url, headers=key, model=model, proxied=True))
                 config, inside = judged, inside | {KEY_VARIABLE: "outside"}
-            inside |= {"HOME": "/tmp", "PYTHONPATH": python_path(), "LANG": "C.UTF-8", SANDBOX: "1"} | SINGLE_THREADED
+            path = os.pathsep.join(filter(None, [str(INSIDE), python_path()]))
+            inside |= {"HOME": "/tmp", "PYTHONPATH": path, "LANG": "C.UTF-8", SANDBOX: "1"} | SINGLE_THREADED
             words = word_lists()
             command = sandboxed(
                 command,

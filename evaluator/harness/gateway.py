@@ -21,6 +21,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from evaluator.harness.apart import ENDPOINT
+
 LARGEST_REQUEST = 2**26
 """Bytes of a request's body."""
 PASSED_BACK = ("Content-Type", "Retry-After")
@@ -34,7 +36,7 @@ def gateway(url: str, *, headers: Mapping[str, str], model: str = "", proxied: b
     `headers` are sent with every request. `model` is the only one that may be asked for; empty: whichever. What is not
     on this machine may be `proxied`, as the environment says.
     """
-    with tempfile.TemporaryDirectory(prefix="endpoint-") as folder:  # short: a socket's path has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix=ENDPOINT) as folder:  # short: a socket's path has at most 107 bytes
         path = Path(folder) / "socket"
         end = _in_thread(path, url, headers, model, proxied)
         try:

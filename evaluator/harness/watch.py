@@ -109,7 +109,7 @@ def memory_of(processes: list[int], *, enough: int) -> int:
     Pages that they share are counted once; that takes long, and is done only where the quicker sum is above `enough`.
     """
     quick = sum(_sum_of(f"/proc/{process}/status", (b"RssAnon:", b"RssShmem:")) for process in processes)
-    in_memory = max((_in_memory(process) for process in processes[1:]), default=0)
+    in_memory = sum(dict(kept for process in processes[1:] for kept in _in_memory(process)).values())
     if quick + in_memory <= enough:
         return quick + in_memory
     return in_memory + sum(
@@ -136,15 +136,15 @@ def _sum_of(file: str, fields: tuple[bytes, ...]) -> int:
     return 0
 
 
-def _in_memory(process: int) -> int:
-    """Bytes in /tmp and /dev/shm as this process sees them; 0 where that cannot be seen."""
-    used = 0
+def _in_memory(process: int) -> Iterator[tuple[int, int]]:
+    """Device and bytes of /tmp and of /dev/shm as this process sees them, of those that can be seen: what runs apart
+    (`evaluator.harness.apart`) has its own."""
     for name in ("tmp", "dev/shm"):
         with contextlib.suppress(OSError):
-            there = os.statvfs(f"/proc/{process}/root/{name}")
+            path = f"/proc/{process}/root/{name}"
+            there = os.statvfs(path)
             if there.f_blocks * there.f_frsize <= TMP_BYTES:  # else it is still the machine's own
-                used += (there.f_blocks - there.f_bfree) * there.f_frsize
-    return used
+                yield os.stat(path).st_dev, (there.f_blocks - there.f_bfree) * there.f_frsize
 
 
 def wait_for_end(processes: list[int], *, seconds: float = 10) -> None:

@@ -316,14 +316,20 @@ def _spelt(text: str) -> str:
 
 
 def running_a_command(command: str) -> str:
-    """An answer by which MATH-500's grader runs a command: Roman numerals, no letters to it, spell the call."""
-    call = f"__import__('os').system('{command}')"
+    """An answer by which MATH-500's grader runs a command."""
+    return calling(f"__import__('os').system('{command}')")
+
+
+def calling(call: str) -> str:
+    """An answer by which MATH-500's grader makes a call: Roman numerals, no letters to it, spell what is evaluated."""
     return f"[(1).{ROMAN['d']}{ROMAN['i']}ff][0]({_spelt(call)})"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("bubblewrap")
-def test_an_answer_that_runs_a_command_in_math_500_s_grader_finds_no_key_and_no_file(tmp_path, monkeypatch):
+def test_an_answer_that_runs_a_command_in_math_500_s_grader_leaves_nothing_and_the_evaluation_goes_on(
+    tmp_path, monkeypatch
+):
     datasets, folder = tmp_path / "datasets", tmp_path / "out"
     data = datasets / "HuggingFaceH4" / "MATH-500"
     data.mkdir(parents=True)
@@ -332,7 +338,7 @@ def test_an_answer_that_runs_a_command_in_math_500_s_grader_finds_no_key_and_no_
     row = {"problem": "x?", "solution": "s", "answer": "\\frac{1}{2}", "subject": "Algebra", "level": 1}
     (data / "test.jsonl").write_text(json.dumps(row | {"unique_id": "t/1.json"}) + "\n")
     (datasets / "yaml.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')")
-    # A tab, as the grader drops blanks; in the folder, as it can write nowhere else.
+    # A tab, as the grader drops blanks. That it runs, and what it could do, is test_apart's.
     payload = running_a_command(f"env>{folder}/seen;touch\t{tmp_path}/touched;cat\t{tmp_path}/id>{folder}/copied")
     with answering(lambda body: "No", model="judge") as judge, answering(lambda body: f"\\boxed{{{payload}}}") as url:
         for name, value in {"JUDGE_URL": judge, "JUDGE_MODEL_ID": "judge", **SECRETS}.items():
@@ -349,9 +355,8 @@ def test_an_answer_that_runs_a_command_in_math_500_s_grader_finds_no_key_and_no_
         ) as evaluation:
             evaluation.wait(timeout=300)
             check_ended_well(evaluation)
-    seen = (folder / "seen").read_text()  # so the command did run, inside
-    assert not [secret for secret in (*SECRETS.values(), "token of the model") if secret in seen]
     left = "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
     assert not [secret for secret in (*SECRETS.values(), "token of the model") if secret in left]
-    assert (folder / "copied").read_text() == ""
-    assert not (tmp_path / "touched").exists() and not (tmp_path / "imported").exists()
+    written = (folder / "seen", folder / "copied", tmp_path / "touched", tmp_path / "imported")
+    assert not any(path.exists() for path in written)
+    assert (folder / "results.yml").exists()
