@@ -6,10 +6,12 @@
 The launcher's dry run on it is part of the tests: a parameter that a task does not use fails them.
 """
 
+import hashlib
 import importlib.metadata
 import os
 import shlex
 import shutil
+import stat
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,16 +131,36 @@ def bring(suite: Suite, files: Mapping[str, Path], folder: Path) -> Path:
     """Put what asks a user's own questions, and the questions, into a folder in `folder`, which containers have.
 
     One that is there already stays as it is: a job of an earlier attempt may be running from it. Raises ValueError
-    where a file does not hold the questions that the suite was made of.
+    where it was changed, by others who may write there, or a file does not hold the questions of the suite.
     """
-    brought, scratch = folder / IN_FOLDER, folder / f"{IN_FOLDER}.{os.getpid()}.tmp"
-    if not brought.is_dir():
-        leave = shutil.ignore_patterns("__pycache__", "core_evals")
-        for package, name in ((Path(version.__file__).parent, "core_evals/nemo_distill"), (PACKAGE, "evaluator")):
-            shutil.copytree(package, scratch / name, ignore=leave)
-        write_own(suite, files, scratch / QUESTIONS)
+    scratch = folder / IN_FOLDER / f"{os.getpid()}.tmp"
+    leave = shutil.ignore_patterns("__pycache__", "core_evals")
+    for package, name in ((Path(version.__file__).parent, "core_evals/nemo_distill"), (PACKAGE, "evaluator")):
+        shutil.copytree(package, scratch / name, ignore=leave)
+    write_own(suite, files, scratch / QUESTIONS)
+    digest = _digest(scratch)
+    brought = folder / IN_FOLDER / digest[:12]
+    if not os.path.lexists(brought):
         scratch.rename(brought)
+        return brought
+    shutil.rmtree(scratch)
+    if brought.is_symlink() or _digest(brought) != digest:
+        raise ValueError(f"'{brought}' was changed by somebody who can write there: remove it.")
     return brought
+
+
+def _digest(folder: Path) -> str:
+    """Hex digits that stand for every byte and name below the folder; "" where there is anything but files."""
+    digest = hashlib.sha256()
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        if any(os.path.islink(os.path.join(where, name)) for name in folders):
+            return ""
+        for path in (Path(where, name) for name in sorted(names)):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                return ""
+            digest.update(os.fsencode(path.relative_to(folder)) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _task(suite: Suite, benchmark: Benchmark, cluster: Cluster, seed: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from evaluator.harness import launcher
 from evaluator.harness.cluster import Cluster
 from evaluator.harness.invocations import RECORD
+from evaluator.harness.launcher_config import bring
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.run import run_suite
 from evaluator.results.answers import ANSWERS_FILE, load_answers
@@ -85,6 +87,27 @@ def test_a_program_of_the_models_needs_leave_and_a_suite_its_files(tmp_path):
         prepare_suite(suite, Means(questions=means.questions))
     with pytest.raises(ValueError, match="the file of the questions of 'sums' is not said"):
         prepare_suite(suite, Means(execute_generated_code=True))
+
+
+def test_what_a_container_is_brought_is_not_what_somebody_else_left_there(tmp_path):
+    suite, means = own_suite(tmp_path, "quiz")
+    brought = bring(suite, means.questions, tmp_path)
+    assert bring(suite, means.questions, tmp_path) == brought
+    file = brought / "evaluator" / "harness" / "asking.py"
+    kept = file.read_bytes()
+    changes = (
+        (lambda: file.write_bytes(b"planted"), lambda: file.write_bytes(kept)),
+        (lambda: (brought / "yaml.py").touch(), lambda: (brought / "yaml.py").unlink()),
+        (lambda: os.mkfifo(brought / "pipe"), lambda: (brought / "pipe").unlink()),
+        (lambda: (brought / "linked").symlink_to("/etc"), lambda: (brought / "linked").unlink()),
+    )
+    for change, undo in changes:
+        change()
+        with pytest.raises(ValueError, match=f"{brought.name}' was changed by somebody who can write there: remove it"):
+            bring(suite, means.questions, tmp_path)
+        undo()
+    assert bring(suite, means.questions, tmp_path) == brought
+    assert [path.name for path in brought.parent.iterdir()] == [brought.name]
 
 
 def test_on_a_cluster_each_is_asked_in_a_container_that_is_brought_what_asks_it(tmp_path, monkeypatch):
