@@ -10,6 +10,7 @@ sorts them. All can be read without the script.
 import html
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from evaluator.report.charts import line_sample_svg, packed, panel_svg, sample_svg, value_text
@@ -33,6 +34,8 @@ MARKDOWN, HTML, PNG = "report.md", "report.html", "learning_curves.png"
 """The files of every report."""
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 """What begins a tag of HTML."""
+_NOT_SHOWN = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
+"""Ends of lines, and characters that a reader does not see and a program obeys."""
 _COLUMNS_IN_LINE = 6
 """So many columns of a terminal's table have room for a score and its error side by side."""
 
@@ -56,10 +59,12 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
         autoescape=jinja2.select_autoescape(["html.j2"]),
         undefined=jinja2.StrictUndefined,
-        finalize=None if template.endswith(".html.j2") else _no_markup,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    if not template.endswith(".html.j2"):
+        environment.finalize = _one_line
+        environment.concat = lambda parts: _Block("".join(parts))  # type: ignore[method-assign]
     environment.filters |= {
         "score": score_text,
         "points": points_text,
@@ -69,6 +74,7 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "span": span_text,
         "headings": headings,
         "lost": lost_text,
+        "row": row_text,
     }
     drawing = (line_sample_svg, packed, palette_css, panel_svg, sample_svg, value_text)
     environment.globals |= {function.__name__: function for function in drawing} | {"dict": dict}
@@ -76,9 +82,29 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
     return environment.get_template(template).render(context)
 
 
-def _no_markup(value: object) -> object:
-    """`value` without HTML in it: names and answers come from data, and Markdown passes tags on."""
-    return _TAG.sub("&lt;", value) if isinstance(value, str) else value
+class _Block(str):
+    """What a template has made, a macro say: several lines, or cells of a table."""
+
+
+def _one_line(value: object) -> object:
+    """`value` as text within a line of Markdown: names and answers come from data, which may hold HTML, ends of lines,
+    cells and links."""
+    if not isinstance(value, str) or isinstance(value, _Block):
+        return value
+    return _TAG.sub("&lt;", _NOT_SHOWN.sub(_written_out, value)).replace("|", "\\|").replace("](", "]\\(")
+
+
+def _written_out(found: re.Match) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def row_text(cells: Iterable[object]) -> str:
+    """Cells of a table with bars between them.
+
+    >>> row_text(["a|b", 1, "two\\nlines"])
+    'a\\\\|b | 1 | two\\\\nlines'
+    """
+    return _Block(" | ".join(str(_one_line(cell)) for cell in cells))
 
 
 def lost_text(task: TaskResult) -> str:

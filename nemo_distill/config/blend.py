@@ -64,6 +64,9 @@ class Blend:
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.strip():
             raise UserError(f"a blend needs a name, not {self.name!r}.")
+        if not self.name.isprintable():
+            plain = " ".join("".join(one if one.isprintable() else " " for one in self.name).split())
+            raise UserError(f"a blend cannot be called {self.name!r}, as reports are. Did you mean {plain!r}?")
         if isinstance(self.shares, str) or not isinstance(self.shares, Iterable):
             raise UserError(f"the shares of blend {self.name!r} are {self.shares!r}: give {{'SOURCE': percent}}.")
         shares: dict[str, float] = {}

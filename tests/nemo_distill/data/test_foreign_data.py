@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from evaluator.report.pages import render_page
 from evaluator.serve.checkpoint import verify_checkpoint
 from evaluator.text import cells
+from nemo_distill.config.blend import Blend
 from nemo_distill.data import files, models, tokenizer
 from nemo_distill.data.documents import rows
 from nemo_distill.data.files import LocalFile
@@ -162,6 +163,23 @@ def test_html_in_names_is_text_in_markdown(tmp_path):
     said = render_page("x.md.j2", templates=tmp_path, name=name, number=3, p="< 0.001")
     assert said == "# a&lt;script>alert(1)&lt;/script>&lt;!-- &lt;img src=x> 3 p < 0.001"
     assert "<script>" not in render_page("x.html.j2", templates=tmp_path, name=name)
+
+
+def test_names_end_no_line_of_markdown_and_add_no_cell_and_no_link(tmp_path):
+    (tmp_path / "x.md.j2").write_text(
+        "{% macro table(names) %}\n| Name |\n{% for one in names %}\n| {{ one }} |\n{% endfor %}\n{% endmacro %}\n"
+        "# {{ name }}\n| {{ [name, 1] | row }} |\n{{ table([name]) }}"
+    )
+    name = "b: x\n---\n# Injected | x |\r\n```\n\x1b[31m\u202e ![](http://evil.example/p.png)\u2028"
+    plain = r"b: x\n---\n# Injected \| x \|\r\n```\n\x1b[31m\u202e ![]\(http://evil.example/p.png)\u2028"
+    said = render_page("x.md.j2", templates=tmp_path, name=name)
+    assert said.splitlines() == [f"# {plain}", f"| {plain} | 1 |", "| Name |", f"| {plain} |"]
+
+
+def test_a_blend_is_called_by_what_can_be_read_in_a_line():
+    with pytest.raises(UserError, match=r"cannot be called 'a\\n# b', as reports are. Did you mean 'a # b'\?"):
+        Blend(name="a\n# b", shares={"math-v2-part00": 100})
+    assert Blend(name="Mischung für heute", shares={"math-v2-part00": 100}).name == "Mischung für heute"
 
 
 def test_whom_a_shared_folder_trusts_is_said_to_who_has_no_run_in_it(tmp_path):
