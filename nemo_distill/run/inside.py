@@ -1,14 +1,16 @@
 """What is read and written of a runs folder stays in it, whoever of its group has put something there.
 
     folder_of_step(Path("runs/prune/5b1c0d3e9a77"))       # refuses a link, and whatever lies elsewhere
-    with opened(folder / "log.txt", "ab") as log: ...      # refuses a link
+    with opened(folder / "log.txt", "ab") as log: ...      # refuses a link, and a pipe that would be waited for
 
 A name in a run's file is a name and never a path, and a module is one of this package's steps: what a file of the
 folder says is never a way out of it.
 """
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +23,8 @@ STEPS = "nemo_distill.steps."
 """What the name of a step's module begins with."""
 OTHER_STEPS = "NEMO_DISTILL_STEPS"
 """Environment variable: names of further modules that steps may be of, with commas between them."""
+RECORD_BYTES = 2**26
+"""Most bytes of a run's file, a spec, a mark."""
 PASSED_BY = ("started_in",)
 """Folders that a harness is started in, which hold links to data sets while it runs (`evaluator.harness`)."""
 
@@ -75,6 +79,25 @@ def leaves(path: Path, folder: Path) -> bool:
 
 
 def opened(path: Path, mode: str) -> IO[Any]:
-    """`path`, opened as `open` does in binary `mode`; raises OSError (ELOOP) where it is a link."""
+    """`path`, opened as `open` does in binary `mode`; raises OSError where it is a link (ELOOP), or no file: a pipe
+    that somebody has put there would be waited for."""
     assert "b" in mode
-    return open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
+    return open(path, mode, opener=_open_file)
+
+
+def text_of(path: Path) -> str:
+    """What a record of a runs folder says. Raises OSError as `opened` does, or where it is too large to be one."""
+    with opened(path, "rb") as file:
+        content = file.read(RECORD_BYTES + 1)
+    if len(content) > RECORD_BYTES:
+        raise OSError(errno.EFBIG, f"it holds more than {RECORD_BYTES:,} bytes", str(path))
+    return content.decode("utf-8")
+
+
+def _open_file(name: str, flags: int) -> int:
+    number = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "it is no file", name)
+    return number

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.errors import EXIT_FAILED, UserError, bound_to_repeat
+from nemo_distill.run.full_disk import is_full
 from nemo_distill.run.inside import links_out
 from nemo_distill.run.locks import held
 from nemo_distill.run.progress import write_atomically
@@ -39,6 +41,7 @@ from nemo_distill.run.step import (
     LOG_FILE,
     RANK_LOG_FILE,
     SPEC_FILE,
+    SUCCESS,
     Spec,
     fingerprint_of,
     is_done,
@@ -72,15 +75,25 @@ def main(arguments: list[str], *, forked_from: int | None = None, not_forked: st
     ranks = Ranks.here()
     if not ranks.first:
         return _follow(spec, ranks, not_forked)
-    with locked(spec.folder):
-        code = ranks.agree("start", lambda: _code_without_running(spec))
-        if code is not None:
-            return code
-        (spec.folder / FAILED).unlink(missing_ok=True)
-        forked = {} if forked_from is None else {"forked_from": forked_from}
-        spec.save(spec.beside, ranks=ranks.size, provenance=provenance() | forked)
-        with copied_output(spec.folder / LOG_FILE):
-            return _run(spec, ranks, not_forked)
+    begun = False
+    try:
+        with locked(spec.folder):
+            code = ranks.agree("start", lambda: _code_without_running(spec))
+            if code is not None:
+                return code
+            (spec.folder / FAILED).unlink(missing_ok=True)
+            forked = {} if forked_from is None else {"forked_from": forked_from}
+            spec.save(spec.beside, ranks=ranks.size, provenance=provenance() | forked)
+            with copied_output(spec.folder / LOG_FILE):
+                begun = True
+                return _run(spec, ranks, not_forked)
+    except OSError as error:  # what lies where it would write is another's, or no file
+        if begun or is_full(error):
+            raise
+        sentence = f"{error.filename or spec.folder}: {error.strerror or error}. Remove it, or have it removed."
+        print(f"[{spec.name}] not started: {sentence}", file=sys.stderr, flush=True)
+        _mark_failed(spec, f"not started: {sentence}", refused=True)
+        return EXIT_REFUSED
 
 
 def _code_without_running(spec: Spec) -> int | None:
@@ -117,6 +130,9 @@ def why_refused(spec: Spec) -> str | None:
             f"{spec.folder / SPEC_FILE} is not what the folder is named by, it has the fingerprint {found}: it was "
             "changed after it was written, or by another version. Give the command again."
         )
+    for path in (spec.folder / name for name in (SUCCESS, FAILED, LOG_FILE)):
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            return f"{path} is no file, and would be written: remove it."
     for link in links_out(spec.folder):
         return f"{link} is a link to {os.readlink(link)}, out of the runs folder: remove it."
     for name, folder in spec.upstream.items():

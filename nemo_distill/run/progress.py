@@ -13,7 +13,7 @@ import os
 import time
 from pathlib import Path
 
-from nemo_distill.run.inside import opened
+from nemo_distill.run.inside import opened, text_of
 
 PROGRESS_FILE = "progress.json"
 _KINDS = {
@@ -71,7 +71,7 @@ class Progress:
     def read(folder: Path) -> dict | None:
         """The last record written into `folder`; None when the step has not said anything yet, or it is damaged."""
         try:
-            record = json.loads((Path(folder) / PROGRESS_FILE).read_text(encoding="utf-8"))
+            record = json.loads(text_of(Path(folder) / PROGRESS_FILE))
             whole = all(isinstance(record[key], kinds) for key, kinds in _KINDS.items())
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None

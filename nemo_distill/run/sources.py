@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from nemo_distill.run.inside import text_of
 from nemo_distill.run.step import Spec
 
 PREPARE = "nemo_distill.steps.prepare"
@@ -21,7 +22,7 @@ def sources_of(specs: Iterable[Spec]) -> set[Path] | None:
         if spec.module != PREPARE:
             continue
         try:
-            sources = json.loads((spec.folder / SOURCES_FILE).read_text(encoding="utf-8"))
+            sources = json.loads(text_of(spec.folder / SOURCES_FILE))
             found |= {(spec.folder / source["prefix"]).resolve().parent for source in sources.values()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None

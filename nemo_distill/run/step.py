@@ -33,7 +33,7 @@ from typing import Any
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.errors import UserError
 from nemo_distill.run.facts import Beside
-from nemo_distill.run.inside import NAME, check_module, check_name, folder_in, folder_of_step, leaves, opened
+from nemo_distill.run.inside import NAME, check_module, check_name, folder_in, folder_of_step, leaves, text_of
 from nemo_distill.run.progress import PROGRESS_FILE, Progress, write_atomically
 from nemo_distill.run.standstill import FILES, STALLED
 
@@ -105,7 +105,7 @@ class Spec:
     def beside(self) -> Beside:
         """What the launch tells the step beside its config, as `spec.json` has it now."""
         path = self.folder / SPEC_FILE
-        return Beside.read(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Beside()
+        return Beside.read(json.loads(text_of(path))) if path.exists() else Beside()
 
     @property
     def many_ranks(self) -> bool:
@@ -116,21 +116,24 @@ class Spec:
     def load(cls, path: Path) -> "Spec":
         """Read a `spec.json`. Upstream folders in it are relative to its own, so a runs folder can be moved whole.
 
-        Raises `UserError` where it names another module than a step's, or a folder that is not in the runs folder.
+        Raises `UserError` where it is none, or names another module than a step's, or a folder that is not in the runs
+        folder.
         """
         folder = folder_of_step(path.parent)
-        with opened(folder / path.name, "rb") as file:
-            record = json.loads(file.read().decode("utf-8"))
         runs = folder.parents[1]
-        upstream = {name: os.path.normpath(folder / where) for name, where in record["upstream"].items()}
-        return cls(
-            name=check_name(record["name"], f"the step in {path}"),
-            module=check_module(record["module"]),
-            config=record["config"],
-            folder=folder,
-            upstream={name: folder_in(runs, os.path.relpath(where, runs)) for name, where in upstream.items()},
-            fingerprint=record["fingerprint"],
-        )
+        try:
+            record = json.loads(text_of(folder / path.name))
+            upstream = {name: os.path.normpath(folder / where) for name, where in record["upstream"].items()}
+            return cls(
+                name=check_name(record["name"], f"the step in {path}"),
+                module=check_module(record["module"]),
+                config=record["config"],
+                folder=folder,
+                upstream={name: folder_in(runs, os.path.relpath(where, runs)) for name, where in upstream.items()},
+                fingerprint=record["fingerprint"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is no step's: {error}.") from None
 
     def save(self, beside: Beside | None = None, **ran) -> Path:
         """Write `spec.json` into the folder, made if need be: the spec, what is beside it, and what it `ran` with."""
@@ -249,7 +252,7 @@ def read_mark(folder: Path) -> dict:
     """
     path = folder / SUCCESS
     try:
-        mark = json.loads(path.read_text(encoding="utf-8"))
+        mark = json.loads(text_of(path))
         whole = all(isinstance(size, int) for size in mark["files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is no mark of success: {error}.") from None

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.outcome.files import SCORES, read_csv
+from nemo_distill.run.inside import text_of
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.naming import deciding_in
 from nemo_distill.run.overview import SCHEMA, overall
@@ -117,7 +118,7 @@ def _described(run: Run) -> dict[str, dict[str, Any]]:
 def provenance_of(folder: Path) -> dict[str, Any]:
     """What a step in `folder` ran with; empty where it did not run, or says nothing."""
     try:
-        return json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("provenance") or {}
+        return json.loads(text_of(folder / SPEC_FILE)).get("provenance") or {}
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
@@ -157,7 +158,7 @@ def _sources(run: Run) -> dict[str, Any]:
         if spec.module != PREPARE:
             continue
         try:
-            listed = json.loads((spec.folder / SOURCES_FILE).read_text(encoding="utf-8"))
+            listed = json.loads(text_of(spec.folder / SOURCES_FILE))
             cards = {
                 name: json.loads(((spec.folder / source["prefix"]).parent / "card.json").read_text(encoding="utf-8"))
                 for name, source in listed.items()

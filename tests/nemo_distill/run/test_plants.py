@@ -1,0 +1,150 @@
+"""A runs folder of two users: what one of them lays there ends in a sentence of the other's command, and soon."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.nemo_distill.launch.slurm.users_for_tests import GROUP, USERS, as_user, visible_to_all
+
+HERE = Path(__file__).resolve().parents[1]
+ROOT = HERE.parents[1]
+
+LAYS = """
+import json, os, shutil, sys
+from pathlib import Path
+from nemo_distill.run.step import Step, place
+os.umask(0o002)
+
+HOW = {
+    "pipe": lambda path: os.mkfifo(path),
+    "folder": lambda path: path.mkdir(),
+    "unreadable": lambda path: (path.write_text("{}"), path.chmod(0)),
+    "link": lambda path: path.symlink_to(f"{PRIVATE}/key"),
+    "nested": lambda path: path.write_text("[" * 10**5),
+    "endless": lambda path: (path.touch(), os.truncate(path, 2**40)),
+}
+ROOT, PRIVATE = Path(sys.argv[1]), sys.argv[2]
+for name, file, how in json.loads(sys.argv[3]):
+    runs = ROOT / name
+    runs.mkdir(mode=0o2775)
+    if name.endswith("-sticky"):
+        runs.chmod(0o3775)
+    spec = place([Step("one", "steps_for_tests", {})], runs=runs)["one"]
+    spec.save()
+    path = runs / file.replace("FOLDER", f"one/{spec.fingerprint}")
+    if path == spec.folder:
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True) if not path.is_dir() else None
+    HOW[how](path)
+"""
+MEETS = """
+import contextlib, io, json, os, signal, sys
+from pathlib import Path
+from nemo_distill import cli
+from nemo_distill.errors import UserError
+from nemo_distill.run import process
+from nemo_distill.run.manifest import Run
+from nemo_distill.run.facts import RunFacts
+from nemo_distill.run.step import Step, place
+ROOT, said = Path(sys.argv[1]), {}
+
+def late(*_):
+    raise SystemExit("it waits")
+
+signal.signal(signal.SIGALRM, late)
+
+def of(act):
+    out = io.StringIO()
+    signal.alarm(20)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = act()
+    except BaseException as error:
+        code = f"{type(error).__name__}: {error}"
+    finally:
+        signal.alarm(0)
+    return [code, out.getvalue()]
+
+for name, file, how in json.loads(sys.argv[2]):
+    runs = ROOT / name
+    if file != "small.json":
+        try:
+            specs = place([Step("one", "steps_for_tests", {})], runs=runs)
+        except UserError as error:
+            said[name] = {"launch": [2, str(error)]}
+            continue
+        run = Run(name="small", runs=runs, specs=specs, facts=RunFacts())
+        of(lambda: run.save() or 0)
+    said[name] = {
+        "status": of(lambda: cli.main(["status", "small", "--runs", str(runs)])),
+        "list": of(lambda: cli.main(["list", "--runs", str(runs)])),
+    }
+    if file != "small.json":
+        folder = next(iter(specs.values())).folder
+        said[name]["step"] = of(lambda: process.main([str(folder / "spec.json")]))
+print(json.dumps(said))
+"""
+PLANTS = [
+    *((f"{what}-{how}", f"FOLDER/{what}", how) for what in ("spec.json", "_SUCCESS", "_FAILED", "log.txt", ".lock")
+      for how in ("pipe", "folder", "unreadable", "link")),
+    *((f"{what}-{how}", f"FOLDER/{what}", how) for what in ("job.json", "progress.json") for how in ("pipe", "nested")),
+    *((f"run-{how}", "small.json", how) for how in ("pipe", "folder", "unreadable", "link", "nested", "endless")),
+    ("spec.json-endless", "FOLDER/spec.json", "endless"),
+    ("folder-pipe", "FOLDER", "pipe"),
+    ("folder-link", "FOLDER", "link"),
+    ("log.txt-unreadable-sticky", "FOLDER/log.txt", "unreadable"),
+    ("run-unreadable-sticky", "small.json", "unreadable"),
+]  # fmt: skip
+"""Runs folder, what one user lays there, and how."""
+
+
+@pytest.fixture
+def met(tmp_path):
+    """What the second user's commands said, by plant and command: exit code and all that was printed."""
+    if os.geteuid() != 0:
+        pytest.skip("it takes root to be several users")
+    one, other = USERS
+    with tempfile.TemporaryDirectory(prefix="plants-") as name:
+        scratch, folder, private = Path(name), Path(name, "runs"), Path(name, "private")
+        scratch.chmod(0o755)
+        for made, owner, mode in ((folder, one, 0o2775), (private, other, 0o755)):
+            made.mkdir()
+            shutil.chown(made, owner, GROUP)
+            made.chmod(mode)
+        (private / "key").write_text("PRIVATE")
+        shutil.chown(private / "key", other, GROUP)
+        variables = {"PYTHONPATH": f"{ROOT}:{ROOT}/evaluator:{HERE}", "NEMO_DISTILL_STEPS": "steps_for_tests"}
+        variables |= {"HOME": str(private), "OMP_NUM_THREADS": "1"}
+
+        def call(user: str, program: str, *arguments: str) -> str:
+            words = [sys.executable, "-W", "ignore", "-c", program, *arguments]
+            process = as_user(user, words, within=within, cwd=private, env=variables)
+            said, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, said
+            return said
+
+        try:
+            with visible_to_all(sys.base_prefix, sys.prefix, ROOT, scratch=scratch) as within:
+                call(one, LAYS, str(folder), str(private), json.dumps(PLANTS))
+                said = json.loads(call(other, MEETS, str(folder), json.dumps(PLANTS)).splitlines()[-1])
+        except OSError as error:
+            pytest.skip(str(error))
+        assert sorted(path.name for path in private.iterdir()) == ["key"]
+        assert (private / "key").read_text() == "PRIVATE"
+        yield said
+
+
+def test_what_another_user_lays_in_a_shared_folder_ends_in_a_sentence_and_nothing_waits_for_it(met):
+    wrong = {}
+    for plant, commands in met.items():
+        for command, (code, said) in commands.items():
+            ended_well = code in (0, 2, 66)
+            if not ended_well or "Traceback" in said or "PRIVATE" in said or (code and not said.strip()):
+                wrong[plant, command] = code, said[-400:]
+    assert not wrong, json.dumps({str(key): value for key, value in wrong.items()}, indent=1)
+    assert len(met) == len(PLANTS)
