@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 from core_evals.nemo_distill.program import SANDBOX
+from evaluator.harness import apart
 from evaluator.harness.asking import ASKING, NOT_ANSWERED
 from evaluator.harness.bubblewrap import limit, python_path, sandboxed
 from evaluator.harness.gateway import gateway
@@ -207,7 +208,7 @@ def evaluating(
                 ways[port] = around.enter_context(gateway(url, headers=key, model=model, proxied=True))
                 config, inside = judged, inside | {KEY_VARIABLE: "outside"}
             path = os.pathsep.join(filter(None, [str(INSIDE), python_path()]))
-            inside |= {"HOME": "/tmp", "PYTHONPATH": path, "LANG": "C.UTF-8", SANDBOX: "1"} | SINGLE_THREADED
+            inside |= {"HOME": "/tmp", "PYTHONPATH": path, "LANG": "C.UTF-8", SANDBOX: apart.__file__} | SINGLE_THREADED
             words = word_lists()
             command = sandboxed(
                 command,

@@ -3,9 +3,9 @@
     passes(source, "assert f(2) == 4")          # True where it ends well, all tests passed, within `SECONDS`
 
 The sandbox (`evaluator.harness.bubblewrap`) says that it is there by `SANDBOX` in the environment; without it nothing
-is executed. Within it a program runs apart (`evaluator.harness.apart`), so that it can change nothing of what is judged
-beside it. That it has come to its end is told by a word that it is not shown: one that ends itself before its tests has
-not passed them.
+is executed. It names what runs a program apart (`evaluator.harness.apart`), so that it can change nothing of what is
+judged beside it. That it has come to its end is told by a word that it is not shown: one that ends itself before its
+tests has not passed them.
 """
 
 import json
@@ -14,10 +14,8 @@ import secrets
 import subprocess
 import sys
 
-from evaluator.harness import apart
-
 SANDBOX = "NEMO_DISTILL_SANDBOX"
-"""Environment variable that is set inside a sandbox."""
+"""Environment variable that is set inside a sandbox, to the file that runs a command apart."""
 SECONDS = 10
 """Longest that a program may take."""
 _DRIVER = """
@@ -32,12 +30,13 @@ sys.__stdout__.write("\\n" + word)
 
 def passes(source: str, tests: str) -> bool:
     """Whether `tests`, statements that raise where something is wrong, run to their end after `source`."""
-    if not os.environ.get(SANDBOX):
+    apart = os.environ.get(SANDBOX)
+    if not apart:
         raise RuntimeError("a model's program is executed in a sandbox only, and this is none.")
     word = secrets.token_hex(16)
     try:
         ran = subprocess.run(
-            [sys.executable, "-I", apart.__file__, "--", sys.executable, "-I", "-c", _DRIVER],
+            [sys.executable, "-I", apart, "--", sys.executable, "-I", "-c", _DRIVER],
             input=json.dumps([word, source, tests]) + "\n",
             capture_output=True,
             encoding="utf-8",
