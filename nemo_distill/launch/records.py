@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import nemo_run as run
 
+from nemo_distill.compat.nemo_run import keep_records_in
+from nemo_distill.errors import UserError
 from nemo_distill.run.secrets import STARS
 
 FOLDER = ".nemo-run"
@@ -18,6 +21,34 @@ QUIET = {
     "serialize_metadata_for_scripts": False,
 }
 """Arguments of an experiment that leaves it to us to say how it goes."""
+
+
+_FOLDERS, _FILES = ("", "experiments", "experiments/{run}"), (".slurm_jobs", ".local_jobs.json")
+"""What NeMo-Run has of many launches in its folder."""
+
+
+def keep_records(runs: Path, name: str) -> None:
+    """Have NeMo-Run keep the records of the run `name` in the runs folder, unless NEMORUN_HOME says otherwise.
+
+    Raises `UserError` where what others have put there would have it write elsewhere, or wait.
+    """
+    home = runs / FOLDER
+    keep_records_in(home)
+    if "NEMORUN_HOME" in os.environ:
+        return
+    kinds = {home / folder.format(run=name): stat.S_ISDIR for folder in _FOLDERS}
+    kinds |= {home / file: stat.S_ISREG for file in _FILES}
+    for path, is_kind in kinds.items():
+        if os.path.lexists(path) and not is_kind(path.lstat().st_mode):
+            what = "folder" if is_kind == stat.S_ISDIR else "file"
+            raise UserError(f"{path} is no {what}, and NeMo-Run would write there: remove it.")
+
+
+def check_own(folder: str) -> None:
+    """Raise `UserError` where others could change what NeMo-Run writes into `folder`, made just now perhaps."""
+    there = os.lstat(folder)
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.geteuid() or there.st_mode & 0o022:
+        raise UserError(f"{folder} was made by somebody else: give the command again.")
 
 
 class Experiment(run.Experiment):
@@ -33,6 +64,7 @@ class Experiment(run.Experiment):
     def make_folder(self) -> Path:
         """The folder of this experiment's records."""
         os.makedirs(self._exp_dir, mode=0o700, exist_ok=True)
+        check_own(self._exp_dir)
         return Path(self._exp_dir)
 
     def _save_config(self) -> None:

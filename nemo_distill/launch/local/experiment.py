@@ -17,8 +17,8 @@ import nemo_run as run
 from nemo_run.run.job import Job
 from torchx.specs.api import AppState, is_terminal
 
-from nemo_distill.compat.nemo_run import UNWRITTEN, keep_records_in
-from nemo_distill.launch.records import FOLDER, QUIET, Experiment
+from nemo_distill.compat.nemo_run import UNWRITTEN
+from nemo_distill.launch.records import QUIET, Experiment, keep_records
 from nemo_distill.run import forkserver
 from nemo_distill.run.ending import ending_with_this
 from nemo_distill.run.manifest import Run, State, state_of
@@ -40,7 +40,7 @@ def run_experiment(
     What it returns are the steps whose process ended before it could say anything in the step's folder, with the
     file that holds what it said instead, if there is one.
     """
-    keep_records_in(asked.runs / FOLDER)
+    keep_records(asked.runs, asked.name)
     UNWRITTEN.apply()
     with (
         ending_with_this() as mark,

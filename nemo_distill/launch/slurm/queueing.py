@@ -19,9 +19,8 @@ import nemo_run
 from invoke.exceptions import UnexpectedExit
 from rich.console import Console
 
-from nemo_distill.compat.nemo_run import keep_records_in
 from nemo_distill.errors import RunFailed, UserError
-from nemo_distill.launch.records import FOLDER, QUIET
+from nemo_distill.launch.records import QUIET, keep_records
 from nemo_distill.launch.slurm import jobscript
 from nemo_distill.launch.slurm.commands import Slurm, SlurmSilent
 from nemo_distill.launch.slurm.experiment import SlurmExperiment
@@ -58,7 +57,7 @@ def run_on_cluster(executor: Site, run: Run, console: Console, *, detach: bool) 
         KeyboardInterrupt: After Ctrl-C, the jobs left to the cluster or cancelled.
     """
     run = executor.facts.kept_in(run)
-    keep_records_in(run.runs / FOLDER)
+    keep_records(run.runs, run.name)
     with terminated_like_interrupted():
         _queue_and_follow(executor, run, console, detach=detach)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nemo_distill.errors import UserError
+from nemo_distill.launch.records import check_own, keep_records
 from tests.nemo_distill.launch.slurm.users_for_tests import GROUP, USERS, as_user, visible_to_all
 
 HERE = Path(__file__).resolve().parents[1]
@@ -148,3 +150,38 @@ def test_what_another_user_lays_in_a_shared_folder_ends_in_a_sentence_and_nothin
                 wrong[plant, command] = code, said[-400:]
     assert not wrong, json.dumps({str(key): value for key, value in wrong.items()}, indent=1)
     assert len(met) == len(PLANTS)
+
+
+@pytest.mark.parametrize("name", [".nemo-run", ".nemo-run/experiments", ".nemo-run/experiments/small"])
+@pytest.mark.parametrize("lay", [os.mkfifo, lambda path: path.symlink_to("/tmp"), Path.touch])
+def test_nemo_run_keeps_no_record_where_others_lead_it(tmp_path, monkeypatch, name, lay):
+    monkeypatch.delenv("NEMORUN_HOME", raising=False)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lay(path)
+    with pytest.raises(UserError, match=f"{path} is no folder, and NeMo-Run would write there: remove it"):
+        keep_records(tmp_path, "small")
+
+
+@pytest.mark.parametrize("name", [".slurm_jobs", ".local_jobs.json"])
+@pytest.mark.parametrize("lay", [os.mkfifo, lambda path: path.symlink_to("/tmp/x"), Path.mkdir])
+def test_nemo_run_adds_to_no_file_that_others_have_put_in_the_place_of_its_own(tmp_path, monkeypatch, name, lay):
+    monkeypatch.delenv("NEMORUN_HOME", raising=False)
+    (tmp_path / ".nemo-run").mkdir()
+    lay(tmp_path / ".nemo-run" / name)
+    with pytest.raises(UserError, match=f"{name} is no file, and NeMo-Run would write there: remove it"):
+        keep_records(tmp_path, "small")
+
+
+def test_a_folder_of_job_scripts_is_ones_own_or_none(tmp_path):
+    tmp_path.chmod(0o700)
+    check_own(str(tmp_path))
+    for mode in (0o770, 0o702):
+        tmp_path.chmod(mode)
+        with pytest.raises(UserError, match="was made by somebody else: give the command again"):
+            check_own(str(tmp_path))
+    tmp_path.chmod(0o700)
+    if os.geteuid() == 0:
+        shutil.chown(tmp_path, USERS[0])
+        with pytest.raises(UserError, match="was made by somebody else"):
+            check_own(str(tmp_path))
