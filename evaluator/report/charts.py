@@ -1,4 +1,4 @@
-"""Draws a panel as SVG for the page: whole without a script, which draws the same (`charts.js`) when it is asked more.
+"""Draws a panel as SVG for the page: whole without a script, which draws the same (`draw.js`) when it is asked more.
 
     svg = panel_svg(panel)
     svg = panel_svg(panel, logarithmic=False, large=True)

@@ -1,5 +1,5 @@
-// What leaves the page: the rows of a table behind a figure, tables as CSV. All of it is made of what the page
-// holds; without a script the files that lie in it, and beside it, are linked.
+// What leaves the page: the rows of a table behind a figure, tables as CSV, drawings as SVG, PNG and CSV. All of it is
+// made of what the page holds; without a script the files that lie in it, and beside it, are linked.
 
 function lettersOf(bytes) {
   return new TextDecoder().decode(Uint8Array.from(bytes, (one) => one.charCodeAt(0)));
@@ -83,4 +83,63 @@ for (const link of document.querySelectorAll("a[data-questions]")) {
     event.preventDefault();
     save("questions.csv", await questions(), "text/csv");
   });
+}
+
+// ---- A figure as a file: what it shows, in the colours of light paper, with its legend.
+
+function pictureOf(one, data) {
+  const colors = data.paper;
+  const entries = one.panel.curves.map((curve) => [curve.label, data.looks[curve.label]]);
+  const box = one.plot.firstChild.viewBox.baseVal;
+  const wide = 60 + 7 * Math.max(...entries.map(([label]) => label.length), 8);
+  const many = Math.max(1, Math.floor(box.width / wide));
+  const height = box.height + 20 * Math.ceil(entries.length / many) + 6;
+  const legend = entries.map(([label, look], number) => {
+    const [x, y] = [14 + (number % many) * wide, box.height + 10 + 20 * Math.floor(number / many)];
+    const dash = look.dash.length ? ` stroke-dasharray="${look.dash.join(" ")}"` : "";
+    return `<g transform="translate(${x} ${y})" style="color:var(--${look.color})"><path d="M0 0H36" stroke="currentColor"`
+      + ` stroke-width="2"${dash}/><path transform="translate(18 0)" d="${look.shape}" fill="currentColor"/>`
+      + `<text x="44" y="4">${clean(label)}</text></g>`;
+  });
+  const style = "text{font:12px sans-serif;fill:var(--ink)}.title{font-size:13.5px;font-weight:bold}.marks text,.margin"
+    + "{fill:var(--muted);font-size:11.5px}.halo{paint-order:stroke;stroke:var(--card);stroke-width:3px}.grid{fill:none;"
+    + "stroke:var(--rule)}.zero,.rule{fill:none;stroke:var(--muted)}.curve{fill:currentColor}.band{fill-opacity:.1}.cursor{display:none}";
+  const inner = one.drawn.text.replace(/^<svg[^>]*>/, "").replace(/<\/svg>$/, "");
+  const text = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${box.width} ${height}" width="${box.width}" height="${height}">`
+    + `<style>${style}</style><rect width="100%" height="100%" fill="var(--card)"/>${inner}${legend.join("")}</svg>`;
+  return { text: text.replace(/var\(--([\w-]+)\)/g, (_, name) => colors[name]), width: box.width, height };
+}
+
+function tableOf(one) {
+  const quoted = (text) => `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+  const lines = one.panel.curves.flatMap((curve) => curve.points.map(([tokens, value, error]) => (
+    [quoted(one.panel.title), quoted(curve.label), tokens, value, error || ""].join(","))));
+  return `figure,curve,tokens,value,stderr\n${lines.join("\n")}\n`;
+}
+
+function saver(one, data) {
+  const offer = (content, ending, type) => {
+    const name = `${one.panel.title.toLowerCase().replace(/[^a-z0-9]+/g, "_")}.${ending}`;
+    save(name, content, type);
+    say(`${name} saved.`);
+  };
+  const makes = {
+    SVG: () => offer(pictureOf(one, data).text, "svg", "image/svg+xml"),
+    PNG: async () => {
+      const { text, width, height } = pictureOf(one, data);
+      const image = element("img", { src: `data:image/svg+xml,${encodeURIComponent(text)}` });
+      await image.decode();
+      const canvas = element("canvas", { width: 2 * width, height: 2 * height });
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      canvas.toBlob((blob) => offer(blob, "png", "image/png"), "image/png");
+    },
+    CSV: () => offer(tableOf(one), "csv", "text/csv"),
+  };
+  one.save = element("summary", {}, "Save");
+  const buttons = Object.entries(makes).map(([name, make]) => {
+    const button = element("button", { type: "button" }, name);
+    button.addEventListener("click", make);
+    return button;
+  });
+  return element("details", { className: "save tools" }, one.save, ...buttons);
 }
