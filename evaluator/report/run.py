@@ -5,6 +5,7 @@ rich.print(terminal_table(Path("out")))
 """
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,8 +59,8 @@ def write_report(report: Report, folder: Path) -> None:
         curves=Charts(
             "curves", tuple(drawn), baseline=report.row("teacher").title.lower(), at=report.milestones[-1].seen
         ),
-        loss=_nats("loss", loss, titles) if (loss := _loss_curves(report)) else None,
-        held_out_curves=_nats("held-out", _held_out_curves(held_out), titles) if held_out else None,
+        loss=_loss_charts(report, titles),
+        held_out_curves=_held_out_charts(held_out, titles),
         held_out=held_out_table(report),
         sheets=asked,
         symbols=SYMBOLS,
@@ -105,7 +106,7 @@ def question_sheets(report: Report) -> tuple:
 
 def panels(report: Report) -> list[Panel]:
     """Learning curves, the suite average first."""
-    number = numbers_of([report.title])[report.title]
+    number = _number_of(report)
     titles = {row.seen: row.title for row in report.milestones}
     drawn = []
     for task, title in [(None, "Suite average"), *report.columns]:
@@ -115,26 +116,39 @@ def panels(report: Report) -> list[Panel]:
     return drawn
 
 
-def _loss_curves(report: Report) -> list[Curve]:
-    """The loss over tokens, if there are losses."""
-    if not report.losses:
-        return []
-    seen, losses = thinned([line["tokens"] for line in report.losses], [line["loss"] for line in report.losses])
-    return [Curve("distillation loss", seen, losses, number=numbers_of([report.title])[report.title])]
+def _loss_charts(report: Report, milestones: Mapping[float, str]) -> Charts | None:
+    """The loss over tokens; None where there is none."""
+    points = [(line["tokens"], line["loss"]) for line in report.losses]
+    return _nats("loss", "Distillation loss", {"distillation loss": points}, [_number_of(report)], milestones)
 
 
-def _held_out_curves(held_out: Mapping[str, Sequence[tuple[float, float]]]) -> list[Curve]:
-    """The divergence of each source over tokens, from the first iteration on."""
-    seen = {name: [point for point in points if point[0] > 0] for name, points in held_out.items()}
-    drawn = {name: thinned(*zip(*points, strict=True)) for name, points in seen.items() if points}
-    return [Curve(name, *points, number=number) for number, (name, points) in enumerate(drawn.items(), 1)]
+def _held_out_charts(
+    held_out: Mapping[str, Sequence[tuple[float, float]]], milestones: Mapping[float, str]
+) -> Charts | None:
+    """The divergence of each source over tokens; None where there is none."""
+    return _nats("held-out", "Held-out KL divergence", held_out, range(1, len(held_out) + 1), milestones)
 
 
-def _nats(name: str, curves: Sequence[Curve], milestones: Mapping[float, str]) -> Charts | None:
-    """A figure of losses over tokens."""
-    names = {"loss": "Distillation loss", "held-out": "Held-out KL divergence"}
-    panel = Panel(names[name], tuple(curves), unit=NATS, rules=tuple(milestones), titles=milestones)
+def _nats(
+    name: str,
+    title: str,
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    numbers: Sequence[int],
+    milestones: Mapping[float, str],
+) -> Charts | None:
+    """A figure of what has a place on a logarithmic axis, from the first iteration on."""
+    curves = []
+    for number, (label, all_points) in zip(numbers, points.items(), strict=True):
+        drawn = [(seen, value) for seen, value in all_points if seen > 0 and 0 < value < math.inf]
+        if drawn:
+            curves.append(Curve(label, *thinned(*zip(*drawn, strict=True)), number=number))
+    panel = Panel(title, tuple(curves), unit=NATS, rules=tuple(milestones), titles=milestones)
     return Charts(name, (panel,), logarithmic=False) if curves else None
+
+
+def _number_of(report: Report) -> int:
+    """The run's number on its own page: its blend's."""
+    return numbers_of([report.title])[report.title]
 
 
 def curve_of(points: Sequence[Row], task: str | None, **look) -> Curve:
