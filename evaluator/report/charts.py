@@ -81,13 +81,13 @@ def panel_svg(panel: Panel, *, logarithmic: bool = True, large: bool = False) ->
         ]
     parts += [_curve(curve, panel, across, down) for curve in panel.curves]
     for line in panel.inner:
-        y, text = _n(down(line.mean) - 4), _safe(f"{line.label} {line.mean:.1f}")
-        parts.append(f'<text class="halo" x="{LEFT + 4}" y="{y}">{text}</text>')
+        text = _safe(f"{line.label} {line.mean:.1f}")
+        parts.append(f'<text class="halo" x="{LEFT + 4}" y="{_n(down(line.mean) - 4)}">{text}</text>')
     if panel.error is not None:
-        ends = [_n(down(panel.middle + sign * panel.error)) for sign in (1, -1)]
+        upper, lower = (_n(down(panel.middle + sign * panel.error)) for sign in (1, -1))
         parts.append(
             f'<g style="color:var(--muted)"><title>± one standard error of a value, at most: {panel.error:.1f}</title>'
-            f'<path d="M{_n(right + 5)} {ends[0]}h8m-4 0V{ends[1]}m-4 0h8" fill="none" stroke="currentColor"/></g>'
+            f'<path d="M{_n(right + 5)} {upper}h8m-4 0V{lower}m-4 0h8" fill="none" stroke="currentColor"/></g>'
         )
     for lines, y, arrow in ((above, top + 10, "↑"), (below, bottom - 5, "↓")):
         if lines:

@@ -114,7 +114,9 @@ def panels(comparison: Comparison) -> list[Panel]:
     """Learning curves of all runs, the suite average first."""
     pruned = comparison.pruned
     drawn, paired = [], _paired_errors(comparison)
-    titles = {row.seen: row.title for report in comparison.reports.values() for row in report.milestones}
+    titles: dict[float, str] = {
+        row.seen: row.title for report in comparison.reports.values() for row in report.milestones
+    }
     references = [row for row in (comparison.first.row("teacher"), pruned) if row]
     for task, title in [(None, "Suite average"), *comparison.first.columns]:
         curves = [

@@ -231,9 +231,9 @@ def difference(panel: Panel, baseline: str) -> Panel | None:
             curves.append(Curve(curve.label, seen, means, errors if any(errors) else (), curve.number))
     if not curves:
         return None
-    error = None if panel.error is None else math.sqrt(1 if line else 2) * panel.error
+    of_any = None if panel.error is None else math.sqrt(1 if line else 2) * panel.error
     title = f"{panel.title} less {baseline}"
-    return Panel(title, tuple(curves), unit=panel.unit, error=error, signed=True, titles=panel.titles)
+    return Panel(title, tuple(curves), unit=panel.unit, error=of_any, signed=True, titles=panel.titles)
 
 
 def mark(tokens: float, most: float) -> str:

@@ -43,7 +43,7 @@ def write_report(report: Report, folder: Path) -> None:
     asked = with_answers(question_sheets(report))
     write_questions(asked, folder)
     drawn = panels(report)
-    titles = {row.seen: row.title for row in report.milestones}
+    titles: dict[float, str] = {row.seen: row.title for row in report.milestones}
     held_out = curves_of(report)
     plots.write_png(
         drawn, folder / PNG, title=report.title, losses=report.losses, held_out=held_out, milestones=list(titles)
@@ -107,7 +107,7 @@ def question_sheets(report: Report) -> tuple:
 def panels(report: Report) -> list[Panel]:
     """Learning curves, the suite average first."""
     number = _number_of(report)
-    titles = {row.seen: row.title for row in report.milestones}
+    titles: dict[float, str] = {row.seen: row.title for row in report.milestones}
     drawn = []
     for task, title in [(None, "Suite average"), *report.columns]:
         lines = tuple(line_of(row, task) for row in map(report.row, ROLE_TITLES) if row.was_asked(task))
@@ -141,7 +141,8 @@ def _nats(
     for number, (label, all_points) in zip(numbers, points.items(), strict=True):
         drawn = [(seen, value) for seen, value in all_points if seen > 0 and 0 < value < math.inf]
         if drawn:
-            curves.append(Curve(label, *thinned(*zip(*drawn, strict=True)), number=number))
+            seen, values = zip(*drawn, strict=True)
+            curves.append(Curve(label, *thinned(seen, values), number=number))
     panel = Panel(title, tuple(curves), unit=NATS, rules=tuple(milestones), titles=milestones)
     return Charts(name, (panel,), logarithmic=False) if curves else None
 
