@@ -136,8 +136,7 @@ def rests_short(judgement: Judgement) -> str:
     """The same in a line or two, for a terminal."""
     seed, answers = _least(judgement)
     return (
-        f"{judgement.scatters.short} Averages differ significantly from about {seed:.1f} points on, in these answers "
-        f"alone from {answers:.1f}."
+        f"{judgement.scatters.short}; Averages differ from {seed:.1f} points on, from {answers:.1f} in these answers."
     )
 
 

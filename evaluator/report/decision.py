@@ -96,10 +96,13 @@ def terminal_summary(comparison: Comparison):
         end = f"{stop.row.title}{'' if stop.shown else '+'}"
         grid.add_row(name, score_text(row.average), changes.get(name, ""), said, end)
     references = ", ".join(f"{row.title.lower()} {score_text(row.average)}" for row in comparison.references)
-    lines: list = [Text(sentence(judgement), style="bold"), grid, Text(f"For comparison: {references}.", style="dim")]
+    twice = f"; to look at twice, on the page: {len(judgement.flags)}" if judgement.flags else ""
+    lines: list = [
+        Text(sentence(judgement), style="bold"),
+        grid,
+        Text(f"Beside them: {references}{twice}.", style="dim"),
+    ]
     lines += [Text(text) for text in (rests_short(judgement), open_short(judgement)) if text]
-    if judgement.flags:
-        lines.append(Text(f"To look at twice, on the page: {len(judgement.flags)}.", style="yellow"))
     return Group(*lines)
 
 

@@ -123,13 +123,13 @@ class Scatters:
 
     @property
     def short(self) -> str:
-        """The same in a few words."""
+        """The same in a few words, without a full stop."""
         sd = 100 * self.of(AVERAGE).sd
         if self.columns and self.assumed is None:
             freedom = self.of(AVERAGE).part.freedom
             degrees = f"{freedom:.0f} degree{'s' * (freedom != 1)} of freedom"
-            return f"Averages of blends trained more than once differ by {sd:.1f} points ({degrees})."
-        return f"Another training seed is assumed to move a score by {sd:g} points (--seed-sd)."
+            return f"Averages of blends trained more than once differ by {sd:.1f} points ({degrees})"
+        return f"Another training seed is assumed to move a score by {sd:g} points (--seed-sd)"
 
     def _seen(self) -> str:
         """What replicates show of the average; empty where there are none."""
