@@ -142,7 +142,8 @@ def _source(text: str, function: str) -> str:
     """The program in an answer: its last fenced block, of those that define `function` where any does."""
     fenced = re.findall(r"```[^\n`]*\n(.*?)```", text, re.DOTALL)
     # A block that calls the function may follow the one that defines it.
-    defining = [block for block in fenced if re.search(rf"^\s*def\s+{function}\b", block, re.MULTILINE)]
+    # Blanks of its own line alone are looked at: over lines, a run of them would be searched from each of its places.
+    defining = [block for block in fenced if re.search(rf"^[^\S\n]*def\s+{function}\b", block, re.MULTILINE)]
     return (defining or fenced or [text])[-1].replace("\r\n", "\n")
 
 
@@ -158,7 +159,7 @@ def _letter(question: dict, text: str) -> bool:
 
 def _exact(question: dict, text: str) -> bool:
     """Whether the answer is one of those accepted: all of it, or what its last line has after `Answer:`."""
-    announced = re.findall(r"(?i:answer)[\s*]*:[\s*]*(.+?)\s*$", text, re.MULTILINE)
+    announced = re.findall(r"(?i:answer)[\s*]*:[\s*]*(.+)", text)
     given = {bare(text), bare(announced[-1] if announced else text)}
     return any(bare(accepted) in given for accepted in question["checks"]["accepted"])
 

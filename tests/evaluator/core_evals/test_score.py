@@ -1,5 +1,7 @@
 """The judge of the offline tasks: what counts as an answer, and what a response cannot do."""
 
+import time
+
 import pytest
 
 from core_evals.nemo_distill.interpreter import Refused, call
@@ -222,3 +224,35 @@ def test_the_sandbox_agrees_with_python():
     for expression in expressions:
         for x in range(-3, 9):
             assert call(f"def f(x):\n    return {expression}", "f", [x]) == eval(expression, {"x": x})
+
+
+LONG = 130_000
+"""Characters of the longest answers, about 32,768 tokens."""
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ({"kind": "exact", "answer": "", "checks": {"accepted": ["a"]}}, "answer:b" + " " * LONG + "." + "\t" * LONG),
+        ({"kind": "code", "answer": "", "checks": {"function": "f", "cases": [[[1], 1]]}}, f"```\n{' ' * 9}\n" * LONG),
+        (
+            {"kind": "code", "answer": "", "checks": {"function": "f", "cases": [[[1], 1]]}},
+            "```\n" + "\n" * LONG + "```",
+        ),
+        ({"kind": "choice", "answer": "A"}, "answer" + "!" * LONG),
+        ({"kind": "letter", "answer": "A"}, "answer is" + " " * LONG + "a"),
+        ({"kind": "boxed", "answer": "1"}, "\\boxed{" + "\\text{" * (LONG // 7) + "}"),
+    ],
+)
+def test_no_answer_takes_the_judge_more_than_a_moment(question, answer):
+    began = time.process_time()
+    assert score(question, answer, ended=True) == 0
+    assert time.process_time() - began < 20  # of CPU time, of which it takes less than one; minutes, where it grows
+    # with the square of the length
+
+
+def test_what_is_announced_is_the_rest_of_its_line_or_the_next():
+    question = {"kind": "exact", "answer": "", "checks": {"accepted": ["New York"]}}
+    for text in ("So\n**Answer:** New York.  \n", "Answer:\n\n  New York\nbye", "answer: no\nANSWER : new  york"):
+        assert score(question, text, ended=True) == 1
+    assert score(question, "Answer: **\nNew Yorkers", ended=True) == 0
