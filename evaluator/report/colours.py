@@ -7,8 +7,7 @@ A number follows from the name, not from the order in which blends are named: th
 name has the one of the first five that its hash asks for, or the next that is free on the page. Every two of these
 five, every colour and the one that follows, and every colour and those of the references are 15 apart or more
 (CIEDE2000), on light and on dark paper, for those who see all colours and under protanopia, deuteranopia and
-tritanopia. Eight that are all 15 apart, and dark enough for letters, would be no better than four browns; on a page of
-six blends or more the others are told apart by symbol and dash.
+tritanopia. On a page of six blends or more the others are told apart by symbol and dash.
 """
 
 import re
