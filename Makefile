@@ -29,16 +29,17 @@ LONG := test_contributing.py test_old_runs.py test_planted_faults.py evaluator/h
 	evaluator/harness/test_asking.py nemo_distill/backends nemo_distill/test_own_sources.py nemo_distill/track \
 	nemo_distill/upkeep
 
-# Tests that train share their steps, and those on a cluster share that and mostly wait. All others run beside both.
-# The harnesses' tests even the jobs out; they go before the cluster's, since they read what is logged.
+# Tests that train share their steps, and those on a cluster share that and mostly wait. Those of the evaluator and all
+# others run beside both; the launches even the jobs out, and go after the harnesses, which read what is logged.
 TRAINING := tests/test_debug_run.py tests/test_old_runs.py tests/test_own_study.py tests/nemo_distill/train \
 	tests/nemo_distill/run/test_ranks.py tests/nemo_distill/steps/test_distill.py
-CLUSTER := tests/evaluator/harness tests/evaluator/suites tests/nemo_distill/launch/slurm \
-	tests/nemo_distill/launch/test_secrets.py
+CLUSTER := tests/nemo_distill/launch/slurm tests/nemo_distill/launch/test_secrets.py \
+	tests/nemo_distill/launch/test_faults.py tests/nemo_distill/launch/test_preflight.py tests/nemo_distill/track
+EVALUATOR := tests/evaluator tests/nemo_distill/launch/test_launch.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-training test-cluster test-others check lint types layers fast docs setup lock audit clean
+.PHONY: help demo test test-training test-cluster test-evaluator test-others check lint types layers fast docs setup lock audit clean
 
 help:  ## what there is to make
 	@echo "nemo-distill: make TARGET, with PYTHON=... another interpreter (3.11 or 3.12), VENV=... another environment"
@@ -48,9 +49,10 @@ help:  ## what there is to make
 demo: setup  ## the v1v3 blend, end to end, at debug scale
 	$(BIN)/nemo-run recipes/distill_v1v3.py --executor local
 
-# In three jobs, whose output is not mixed; each goes on when another has failed.
-test: setup  ## every test, slow ones too, in two processes; PYTEST may hold arguments
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going test-training test-cluster test-others
+# In four jobs, whose output is not mixed; each goes on when another has failed.
+test: setup  ## every test, slow ones too, in four processes; PYTEST may hold arguments
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target --keep-going \
+		test-training test-cluster test-evaluator test-others
 
 test-training: setup
 	$(BIN)/python -m pytest $(PYTEST) $(wildcard $(TRAINING)) || test $$? -eq 5  # PYTEST has chosen none of these
@@ -58,8 +60,11 @@ test-training: setup
 test-cluster: setup
 	$(BIN)/python -m pytest $(PYTEST) $(wildcard $(CLUSTER)) || test $$? -eq 5
 
+test-evaluator: setup
+	$(BIN)/python -m pytest $(PYTEST) $(wildcard $(EVALUATOR)) || test $$? -eq 5
+
 test-others: setup
-	$(BIN)/python -m pytest $(PYTEST) $(TRAINING:%=--ignore=%) $(CLUSTER:%=--ignore=%) || test $$? -eq 5
+	$(BIN)/python -m pytest $(PYTEST) $(patsubst %,--ignore=%,$(TRAINING) $(CLUSTER) $(EVALUATOR)) || test $$? -eq 5
 
 setup: $(VENV)/.ready  ## the environment, once: 3 GB of packages, a few minutes
 

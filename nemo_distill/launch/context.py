@@ -137,9 +137,7 @@ class Context:
         name = next((word.partition("=")[2] for word in words if word.startswith("executor=")), "local")
         executor = executors.room(name).make()
         changes = [word for word in words if not word.startswith("executor=")]
-        changed = override({"executor": executor}, executors.resolved(changes))["executor"]
-        assert isinstance(changed, Executor)
-        self._executor = changed
+        self._executor = executors.overridden(executor, changes)
 
 
 def _typed(words: Sequence[str], hidden: Mapping[str, str]) -> str:

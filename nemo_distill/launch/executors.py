@@ -16,12 +16,13 @@ import contextlib
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from nemo_distill import launch
+from nemo_distill.config.overrides import override
 from nemo_distill.config.rules import HIDDEN
 from nemo_distill.config.values import Misfit, fields_of
 from nemo_distill.config.written import Said, Unreadable, read, resolve
@@ -150,19 +151,47 @@ def hidden_values(said: object) -> dict[str, str]:
     return found
 
 
-def resolved(words: Iterable[str]) -> list[str]:
-    """Words of a command, `attr=value`, with what `${oc.env:NAME}` in them stands for. Raises `UserError`."""
-    return [_resolved(word) if _OF_ENVIRONMENT in word else word for word in words]
+def overridden(executor: Executor, words: Sequence[str]) -> Executor:
+    """The executor with `attr=value` of a command applied, and what `${oc.env:NAME}` in them stands for.
+
+    Raises `UserError`.
+    """
+    changed = override({"executor": executor}, map(_ready, words))["executor"]
+    typed = " ".join(word for word in words if _OF_ENVIRONMENT in word)
+    changed = _with_resolved(changed, typed) if typed else changed
+    assert isinstance(changed, Executor)
+    return changed
 
 
-def _resolved(word: str) -> str:
-    key, _, value = word.partition("=")
-    said = Said({"value": value})
+def _ready(word: str) -> str:
+    """A word of a command, resolved; a list or a dict is read before, as what goes into it may hold quotes."""
+    key, equals, text = word.partition("=")
+    return word if text[:1] in ("[", "{", "(") else f"{key}{equals}{_resolved(text, key)}"
+
+
+def _with_resolved(value: Any, typed: str) -> Any:
+    """`value` with its texts resolved that were typed so; those of a file are what that file stands for already."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        new = {name: _with_resolved(one, typed) for name, one in fields.items()}
+        return value if new == fields else dataclasses.replace(value, **new)
+    if isinstance(value, dict):
+        return {key: _with_resolved(one, typed) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_resolved(one, typed) for one in value)
+    return _resolved(value, "executor") if isinstance(value, str) and value in typed else value
+
+
+def _resolved(text: str, key: str) -> str:
+    """What `text`, the value of `key`, stands for."""
+    if _OF_ENVIRONMENT not in text:
+        return text
+    said = Said({"value": text})
     try:
         resolve(said)
     except Unreadable as error:
         raise UserError(f"{key}: {error}") from None
-    return f"{key}={said.data['value']}"
+    return str(said.data["value"])
 
 
 def site_file(name: str) -> Path | None:

@@ -20,6 +20,7 @@ from nemo_distill.config.sources import SOURCES
 from nemo_distill.config.teacher import Teacher
 from nemo_distill.data.prepared import tokens_counted
 from nemo_distill.outcome.suites import Asked
+from nemo_distill.plan.calibration import evidence
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate, left_of
 from nemo_distill.plan.tables import (
@@ -120,7 +121,8 @@ def summary(run: Run, steps: Sequence[str], estimate: Estimate | None, unsettled
         labels = [label for label in estimate.segments if {f"distill-{label}"} & set(steps) - estimate.done]
         if labels:
             hours = sum(map(estimate.segment_hours, labels))
-            parts.append(f"{duration_in_words(hours)} of training on {estimate.job.gpus} {estimate.job.gpu.name}")
+            on = f"{estimate.job.gpus} {estimate.job.gpu.name} {evidence(estimate.job).value}"
+            parts.append(f"{duration_in_words(hours)} of training on {on}")
     return "; ".join(parts) + "."
 
 
@@ -200,7 +202,7 @@ def source_remarks(run: Run) -> list[tuple[str, str]]:
 
 def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimate: Estimate | None = None) -> Table:
     """Iteration, tokens and learning rate at each milestone, and what the job that leads to it takes."""
-    costs = (">GPU-hours", ">wall-clock") if estimate else ()
+    costs = (f">GPU-hours {evidence(estimate.job).value}", ">wall-clock") if estimate else ()
     title = f"Milestones, of {schedule.max_iterations:,} iterations"
     table = new_table(title, "milestone", ">iteration", ">tokens", ">learning rate", *costs)
     for milestone in milestones:

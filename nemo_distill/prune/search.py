@@ -9,6 +9,7 @@ candidates are on that list as well.
 ModelOpt takes a list that it finds in its state for its own, so nothing in ModelOpt is changed.
 """
 
+import functools
 import itertools
 import pickle
 from pathlib import Path
@@ -75,6 +76,7 @@ class Search(MCoreMinitronSearcher):
             raise UserError(none_within(bounds, self.config))
         measured = parameters(found, layers)
 
+        @functools.cache  # one that is in both lists is scored once
         def candidate(place: int) -> CandidateSubnet:
             return CandidateSubnet(found.sizes(place), _as_modelopt_counts(measured[place]), None)
 

@@ -91,7 +91,7 @@ def test_a_dry_run_begins_with_what_keeps_it_from_starting_and_what_it_takes(nem
     assert code == 0 and head[0].startswith("distill_v1v3-full: full scale") and out.count(COPY) == 1
     assert head[1].startswith("Before it can run: ") and COPY in head[1] and "executor.evaluation.hostname" in head[2]
     assert re.fullmatch(
-        r"(\d+) steps: \1 to run; 7,\d+ GPU-hours to spend; \d\.\d h of training on 768 H100\.", head[3]
+        r"(\d+) steps: \1 to run; 7,\d+ GPU-hours to spend; \d\.\d h of training on 768 H100 ○\.", head[3]
     )
     code, out, err = nemo_run(RECIPE, "-e", "slurm", "--dryrun", "executor.account=a", "executor.partition=p",
                               "layout.tensor_parallel=1", "distill.micro_batch_size=1")  # fmt: skip
@@ -212,7 +212,10 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         ([RECIPE, "blend.shares.stem=15"], "105 percent"),
         ([RECIPE, "blend.shares.stm=1"], "Did you mean 'stem'?"),
         ([RECIPE, "-e", "slurm", "runs=a b"], "a b' has a space in it, which NeMo-Run's job scripts break on"),
-        ([RECIPE, "-e", "slurm", "layout.gpu=H1000"], "H1000: nothing is known of such a GPU. Known: H100, H200."),
+        (
+            [RECIPE, "-e", "slurm", "layout.gpu=H1000"],
+            "H1000: nothing is known of such a GPU. Known: H100, H200, A100, ",
+        ),
         ([RECIPE, "-e", "slurm", "layout.tensor_parallel=3"], "divide the 8 GPUs of a machine (layout.gpus_per_node)"),
         ([RECIPE, "-e", "slurm", "distill.micro_batch_size=3"], "distill.micro_batch_size=4 would do"),
         ([RECIPE, "recipes/small.py"], "2 recipes are previewed together, with --dryrun, but run one at a time"),

@@ -40,7 +40,8 @@ PAIRS_FILE = "distillation.yaml"
 def train(training: Training) -> None:
     """Train to `until`, distilling from a teacher where there is one."""
     student, course, resume = training.student, training.course, None
-    rank_zero_only.rank = training.ranks.rank  # which a process that ranks are forked from was not
+    # Which a process that ranks are forked from was not.
+    rank_zero_only.rank = training.ranks.rank  # type: ignore[attr-defined]
     if not training.ranks.first:
         logging.remove_stream_handlers()
     model: pl.LightningModule

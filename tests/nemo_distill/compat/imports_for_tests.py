@@ -10,6 +10,7 @@ that `prepare` makes are made beforehand too, for Megatron and NeMo cannot be im
 
 import ast
 import contextlib
+import gc
 import importlib
 import sys
 import types
@@ -119,6 +120,7 @@ def _is_ours(value) -> bool:
 
 
 def main(planted: str) -> None:
+    gc.disable()  # nothing is garbage of all that is imported
     sys.path[:0] = [str(ROOT), str(ROOT / "evaluator")]
     found = modules()
     theirs = sorted({name for path in found.values() for name in imported_at_top(path)})

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
+from nemo_distill import cli
 from nemo_distill.launch.slurm.snapshot import Code
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -217,7 +218,7 @@ def variables_seen(runs: Path) -> dict:
     return seen
 
 
-def test_no_secret_is_in_what_a_run_on_this_machine_leaves_or_shows(checkout):
+def test_no_secret_is_in_what_a_run_on_this_machine_leaves_or_shows(checkout, capsys):
     planted = {**IN_THE_ENVIRONMENT, **IN_THE_SITES_FILE, **ELSEWHERE, **SITES}
     names = [*IN_THE_SITES_FILE, "TYPED", "R", "RECIPE_TOKEN", "SITE_SETTING"]
     words = ["recipes/small.py", "run.executor=local", "--yes", f"run.executor.env_vars.TYPED={ELSEWHERE['typed']}"]
@@ -227,6 +228,9 @@ def test_no_secret_is_in_what_a_run_on_this_machine_leaves_or_shows(checkout):
     arrived = [*IN_THE_SITES_FILE.values(), ELSEWHERE["typed"], ELSEWHERE["recipe's executor"]]
     arrived += [ELSEWHERE["recipe's environment"], SITES["site's file"]]
     assert [*variables_seen(Path("runs")).values()] == arrived  # what they are there for
+    for command in (["list"], ["status", "small"], ["reproduce", "small"], ["diff", "small", "small"]):
+        assert cli.main(command) in (0, 1, 2)
+        run.output += "".join(capsys.readouterr())
     assert run.found() == {}
     assert "the value of TYPED is in the command: `ps` shows it" in run.output and "'${oc.env:TYPED}'" in run.output
     (configuration,) = Path("runs").rglob("_CONFIG")

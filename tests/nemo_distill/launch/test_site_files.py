@@ -201,6 +201,9 @@ def test_anchors_and_merges_are_read_as_yaml_has_them(written):
         ("modules=", "modules", []),
         ("env_vars={A: 0123, B: 'x y'}", "env_vars", {"A": "0123", "B": "x y"}),
         ("env_vars.A=a=b", "env_vars", {"A": "a=b"}),
+        ("env_vars.A=${oc.env:MINE}", "env_vars", {"A": "it's mine"}),
+        ("env_vars={A: '${oc.env:MINE}', B: '${x}'}", "env_vars", {"A": "it's mine", "B": "${x}"}),
+        ("steps={prune: {env_vars: {A: '${oc.env:MINE}'}}}", "steps", {"prune": {"env_vars": {"A": "it's mine"}}}),
         ("steps={prepare: {qos: low, mem: null}}", "steps", {"prepare": {"qos": "low", "mem": None}}),
         ("steps.prepare.partition=cpu", "steps", {"prepare": {"partition": "cpu"}}),
         ("steps.distill-2.5B.time=1-12", "steps", {"distill-2.5B": {"time": "1-12"}}),
@@ -212,7 +215,8 @@ def test_anchors_and_merges_are_read_as_yaml_has_them(written):
         ("qos=no", "qos", "no"),
     ],
 )  # fmt: skip
-def test_the_command_line_takes_lists_and_dicts_of_the_executor(written, word, field, value):
+def test_the_command_line_takes_lists_and_dicts_of_the_executor(written, monkeypatch, word, field, value):
+    monkeypatch.setenv("MINE", "it's mine")
     executor = written(GOOD, f"executor.{word}")
     assert getattr(executor, field) == value
     assert type(getattr(executor, field)) is type(value)
@@ -232,6 +236,7 @@ def test_a_command_changes_a_part_of_what_the_file_says_of_evaluations(written):
         ("modules={a: 1}", "executor.modules={'a': 1} cannot be: it has to be a list"),
         ("modules=[a", "executor.modules=[a cannot be: it has to be a list"),
         ("container_mounts=/a", "executor.container_mounts[0]=/a cannot be: it has to be /host/path:/container/path"),
+        ("env_vars.A=${oc.env:NOT_THERE}", "env_vars.A: Environment variable 'NOT_THERE' not found"),
         ("env_vars=A", "executor.env_vars=*** cannot be: it has to be KEY: VALUE pairs"),
         ("env_vars.A-B=1", "executor.env_vars has the key 'A-B', which has to be the name of a variable"),
         ("steps.prepare.tme=1", "there is no setting 'executor.steps.prepare.tme'. Did you mean"),
