@@ -23,6 +23,8 @@ from typing import NamedTuple
 _LAYOUT = struct.Struct("=6q3d")
 DURATIONS, OWN = 50, 20
 """Last iterations whose median is taken: of their durations, and of what of it was a rank's own work."""
+PARTS = 1 << 20
+"""Parts that an iteration has at most."""
 READS = 100
 """How often a note is read until it is met twice alike, and so was not being written."""
 
@@ -50,7 +52,7 @@ class Note(NamedTuple):
     rank: int
     """Which rank it is, of all."""
     position: int
-    """Number of notes: whoever has fewer is behind."""
+    """Number of notes times `PARTS`, and of parts of an iteration since: whoever has less is behind."""
     iteration: int
     """Iteration of the course that it is in, or was in last."""
     phase: int
@@ -66,8 +68,8 @@ class Note(NamedTuple):
 class Beat:
     """Notes of this process; without a file nobody hears of them."""
 
-    reached: Callable[[], bool] | None = None
-    """On a GPU, whether it has done this rank's own part of the iteration: the CPU is far ahead of it."""
+    reached: Callable[[], int] | None = None
+    """On a GPU, how many parts of the iteration it has done: the CPU is far ahead of it."""
 
     def __init__(self, path: Path | None = None, *, rank: int = 0, clock: Callable[[], float] = time.monotonic):
         self.clock = clock
@@ -103,10 +105,10 @@ class Beat:
         self.reached = None
         self._next(iteration=iteration)
 
-    def arrive(self, *, noticed_late: bool = False) -> None:
-        """This rank's own part of the iteration is done, and it waits for the others."""
-        since = self.note.since if noticed_late else self.clock()
-        self._write(self.note._replace(position=self.note.position | 1, since=since))
+    def arrive(self, parts: int = 1) -> None:
+        """So many parts of the iteration are done, each up to where this rank waits for others or has waited."""
+        position = self.note.position // PARTS * PARTS + parts
+        self._write(self.note._replace(position=position, since=self.clock()))
 
     def done(self, seconds: float, own: float | None = None) -> None:
         """An iteration is over: its duration, and what of that was this rank's own work, if known."""
@@ -117,13 +119,13 @@ class Beat:
         self._next(phase=phase, median=median(self._durations), own=median(self._own))
 
     def look(self) -> None:
-        """Note that this rank has arrived where its GPU has, which nobody on the CPU has seen."""
-        if self.reached is not None and not self.note.position & 1 and self.reached():
-            self.arrive(noticed_late=True)
+        """Note what parts of the iteration its GPU has done, which nobody on the CPU has seen; it is no progress."""
+        if self.reached is not None:
+            position = self.note.position // PARTS * PARTS + self.reached()
+            self._write(self.note._replace(position=position))
 
     def _next(self, **changes) -> None:
-        # Notes of arrival, which a GPU's may miss, are odd.
-        position = 2 * (self.note.position // 2) + 2
+        position = (self.note.position // PARTS + 1) * PARTS  # whatever was seen of a GPU
         self._write(self.note._replace(position=position, since=self.clock(), **changes))
 
     def _write(self, note: Note) -> None:

@@ -9,6 +9,7 @@ Everything else is NeMo's: the two models, the weighing with losses of intermedi
 alone. Imported once `backends.nemo.prepare` has run.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from nemo.collections.llm.modelopt.distill.model import DistillationGPTModel, _D
 from nemo.collections.llm.modelopt.distill.utils import adjust_distillation_model_for_mcore, load_distillation_config
 from torch import Tensor
 
+from nemo_distill.backends.nemo import own_time
 from nemo_distill.compat import device, distillation
 from nemo_distill.config.settings import FORWARD_KL
 from nemo_distill.kd import precision
@@ -171,14 +173,20 @@ class _LossReduction(_DistillationLossReduction):
     parts: dict[str, float]
     """Means over the tokens of the last batch, of what its loss was mixed of; empty for a loss that is not mixed."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, distillation_loss_fn: Callable[..., dict[str, Tensor]], **kwargs):
+        def losses(**named) -> dict[str, Tensor]:
+            found = distillation_loss_fn(**named)
+            own_time.passes()  # NeMo averages them over all copies of the model
+            return found
+
+        super().__init__(losses, *args, **kwargs)
         self.parts = {}
 
     def forward(self, batch: dict[str, Tensor], forward_out: Tensor):
         criterion, mask = self.criterion, batch["loss_mask"]
         criterion.loss_mask, criterion.labels = mask, batch["labels"]
         loss, report = super().forward(batch, forward_out)
+        own_time.passes()
         if criterion.per_token or criterion.share:
             tokens = mask.sum()
             assert criterion.sums is not None, "it has just been asked"

@@ -127,7 +127,7 @@ def test_a_rank_whose_gpu_has_not_arrived_is_behind_one_whose_gpu_has(clock):
     waits, lags, passed = Beat(clock=clock), Beat(clock=clock), Beat(clock=clock)
     for beat in (waits, lags, passed):
         beat.begin(1)
-    waits.reached, lags.reached = lambda: True, lambda: False
+    waits.reached, lags.reached = lambda: 3, lambda: 2
     for beat in (waits, lags):
         beat.look()
         beat.look()
