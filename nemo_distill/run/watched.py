@@ -9,6 +9,7 @@ import dataclasses
 import faulthandler
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -41,8 +42,12 @@ def watched(spec: Spec, ranks: Ranks) -> Iterator[None]:
     stacks = os.open(notes / f"{local}{STACKS}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     faulthandler.register(ASK, file=stacks, all_threads=True)
     beats.start(notes / str(local), rank=ranks.rank)
-    with _watchdog(spec, ranks, told, notes) if local == 0 else contextlib.nullcontext():
-        yield
+    try:
+        with _watchdog(spec, ranks, told, notes) if local == 0 else contextlib.nullcontext():
+            yield
+    finally:
+        if not (notes / "0").exists():  # the first rank's watchdog has ended, perhaps before this rank began
+            shutil.rmtree(notes, ignore_errors=True)
 
 
 def _begin(spec: Spec) -> dict:
