@@ -11,6 +11,7 @@ from typing import Protocol
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet computes."""
+_UNITS = (("B", 1e9), ("M", 1e6), ("K", 1e3))
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -68,10 +69,20 @@ def change_text(value: Measured) -> str:
 
 def tokens_text(tokens: float) -> str:
     """A number of tokens in three digits: `0.4M`, `2.5B`."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+    for unit, size in _UNITS:
         if tokens >= 0.1 * size:
             return f"{tokens / size:.3g}{unit}"
     return f"{tokens:.0f}"
+
+
+def tokens_texts(values: Sequence[float]) -> list[str]:
+    """Numbers of tokens of one column: in three digits each, all in the unit of the largest.
+
+    >>> tokens_texts([226_000, 30_700, 0])
+    ['0.226M', '0.0307M', '0M']
+    """
+    unit, size = next(((unit, size) for unit, size in _UNITS if max(values, default=0) >= 0.1 * size), ("", 1.0))
+    return [f"{value / size:.3g}{unit}" for value in values]
 
 
 def rate_text(rate: float) -> str:

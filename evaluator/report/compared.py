@@ -127,3 +127,8 @@ class Comparison:
         blends = [{part.source: part for part in report.blend} for report in self.reports.values()]
         names = dict.fromkeys(name for blend in blends for name in blend)
         return [(name, [blend.get(name) for blend in blends]) for name in names]
+
+    @property
+    def available(self) -> list[int]:
+        """Tokens of every source, in the order of `sources`."""
+        return [next(part.tokens_available for part in parts if part) for _, parts in self.sources]

@@ -10,7 +10,7 @@ sorts them. All can be read without the script.
 import html
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from evaluator.report.charts import line_sample_svg, packed, panel_svg, sample_svg, value_text
@@ -26,6 +26,7 @@ from evaluator.text import (
     share_text,
     span_text,
     tokens_text,
+    tokens_texts,
     valid_unicode,
 )
 
@@ -71,6 +72,8 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "change": change_text,
         "rate": rate_text,
         "tokens": tokens_text,
+        "tokens_alike": tokens_texts,
+        "titled": titled,
         "span": span_text,
         "headings": headings,
         "lost": lost_text,
@@ -117,6 +120,20 @@ def lost_text(task: TaskResult) -> str:
     if task.zero_chance is not None:
         known.append(f"0 by chance in {share_text(task.zero_chance)} or more")
     return ", ".join(known)
+
+
+def titled(text: str, columns: Sequence[tuple[str, str]]) -> str:
+    """`text` with the title of the benchmark in place of the file or task that it begins with.
+
+    >>> columns = [("offline_math", "Math"), ("my_quiz", "My quiz")]
+    >>> titled("math: 2 of its 30 questions", columns), titled("my_quiz", columns), titled("Source", columns)
+    ('Math: 2 of its 30 questions', 'My quiz', 'Source')
+    """
+    name, colon, rest = text.partition(":")
+    for task, title in columns:
+        if name == task or task.endswith(f"_{name}"):
+            return f"{title}{colon}{rest}"
+    return text
 
 
 def headings(content: str) -> list[tuple[str, str]]:

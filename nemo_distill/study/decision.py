@@ -5,7 +5,7 @@ matrix(study, "80B").lines[0].name  # the blend with the highest average of the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evaluator.report.advice import Summary
 from evaluator.report.colours import numbers_of
@@ -16,7 +16,7 @@ from evaluator.stats.scores import ErrorRange, Estimate, average
 from evaluator.suites.suite import Benchmark
 from evaluator.text import joined
 from nemo_distill.study.findings import Pair, pairs
-from nemo_distill.study.tables import CLEAR_ERRORS, BlendTable, Checkpoint, Difference, Score, Study
+from nemo_distill.study.tables import CLEAR_ERRORS, Checkpoint, Difference, Score, Study
 
 BY_CHANCE = math.erfc(CLEAR_ERRORS / math.sqrt(2))
 """Share of differences that are clear where nothing differs."""
@@ -93,36 +93,48 @@ def _hidden(study: Study) -> str:
 def matrix(study: Study, tokens: str, scores: Table) -> Matrix:
     """The blends that have a row of so many tokens, beside the one with the highest average of the columns that they
     and the teacher share."""
-    rows = [(blend, row) for blend in study.blends if (row := blend.checkpoint(tokens))]
-    asked = [column for column in study.columns if _reference(study.reference("teacher"), column)]
-    common = [column for column in asked if all(column in blend.columns for blend, _ in rows)]
-    rows.sort(key=lambda one: -average([_score(*one, column).estimate for column in common]).mean)
-    titles = [f"Average of {len(common)}", *map(study.column_title, study.columns)]
-    leader = rows[0]
+    blends = {blend.name: _scores(row, study) for blend in study.blends if (row := blend.checkpoint(tokens))}
+    references = {role: _scores(study.reference(role), study) for role in ("teacher", "pruned")}
+    common = [
+        column for column in study.columns if all(column in own for own in (*blends.values(), *references.values()))
+    ]
+
+    def whole(own: Mapping[Benchmark, Score]) -> Estimate:
+        return average([own[column].estimate for column in common])
+
+    def entries(own: Mapping[Benchmark, Score], changes: Mapping[Benchmark, Difference]) -> tuple[Entry, ...]:
+        first = _entry(whole(own), _mean([changes[column] for column in common]) if changes else None)
+        found = (_entry(own[c].estimate if c in own else NOTHING, changes.get(c)) for c in study.columns)
+        return (first, *found)
+
+    names = sorted(blends, key=lambda name: -whole(blends[name]).mean)
+    best, numbers = blends[names[0]], numbers_of(one.name for one in study.blends)
     lines = []
-    for number, (blend, row) in enumerate(rows):
-        own = {column: _score(blend, row, column) for column in study.columns}
-        best = {column: _score(*leader, column) for column in study.columns}
-        whole = average([own[column].estimate for column in common])
-        changes = {column: own[column].minus(best[column]) for column in own if number and own[column] and best[column]}
-        entries = [_entry(whole, _mean([changes[column] for column in common]) if number else None)]
-        entries += [_entry(own[c].estimate if own[c] else NOTHING, changes.get(c)) for c in study.columns]
+    for name in names:
+        own = blends[name]
+        changes = {} if own is best else {column: own[column].minus(best[column]) for column in own if column in best}
         lines.append(
             Line(
-                blend.name,
-                tuple(entries),
-                said="highest of these" if not number else "",
-                number=numbers_of(one.name for one in study.blends)[blend.name],
-                rows=scores.rows(blend.name, row.title),
+                name,
+                entries(own, changes),
+                said="highest of these" if own is best else "",
+                number=numbers[name],
+                rows=scores.rows(name, tokens),
             )
         )
-    for role in ("teacher", "pruned"):
-        row = study.reference(role)
-        own = {column: _reference(row, column) for column in study.columns}
-        whole = average([own[column].estimate for column in common])
-        entries = [_entry(whole, None), *(_entry(own[c].estimate if own[c] else NOTHING, None) for c in study.columns)]
-        lines.append(Line(row.title, tuple(entries), role, rows=scores.rows("", row.title)))
-    return make_matrix(titles, lines)
+    for role, own in references.items():
+        title = study.reference(role).title
+        lines.append(Line(title, entries(own, {}), role, rows=scores.rows("", title)))
+    return make_matrix([f"Average of {len(common)}", *map(study.column_title, study.columns)], lines)
+
+
+def _scores(row: Checkpoint, study: Study) -> dict[Benchmark, Score]:
+    """The row's scores by their columns, a column in two protocols being two."""
+    return {c: score for c in study.columns for score in row.scores if _is_of(score, c)}
+
+
+def _is_of(score: Score, column: Benchmark) -> bool:
+    return (score.benchmark.title, score.benchmark.repeats) == (column.title, column.repeats)
 
 
 def _entry(score: Estimate, change: Difference | None) -> Entry:
@@ -145,15 +157,6 @@ def _mean(changes: Sequence[Difference]) -> Difference:
         math.hypot(*(getattr(one.stderr, end) for one in changes)) / len(changes) for end in ("least", "most")
     )
     return Difference(points, ErrorRange(least, most))
-
-
-def _score(blend: BlendTable, row: Checkpoint, column: Benchmark) -> Score | None:
-    return row.score(column.title) if column in blend.columns else None
-
-
-def _reference(row: Checkpoint, column: Benchmark) -> Score | None:
-    score = row.score(column.title)
-    return score if score.benchmark.repeats == column.repeats else None
 
 
 def tables(study: Study, found: Sequence[Pair]) -> tuple[Table, ...]:

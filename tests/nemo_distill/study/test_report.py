@@ -11,10 +11,12 @@ from rich.console import Console
 
 from nemo_distill import cli
 from nemo_distill.config.files import load
+from nemo_distill.study.findings import pairs
 from nemo_distill.study.report import PublishedReport, terminal_tables
 from nemo_distill.study.tables import load_study
 
 ROOT = Path(__file__).resolve().parents[3]
+LEADING = ("30pre_70post_v1v3", "30pre_70post_v3")
 HEAVY = {"torch", "nemo", "megatron", "modelopt", "transformers", "datasets", "nemo_run", "nemo_evaluator", "pandas"}
 
 
@@ -93,6 +95,22 @@ def test_a_single_shot_column_is_marked_and_holds_no_averaged_score(texts):
     assert "†" not in chosen
     assert row_of(chosen, "Teacher") == ["74.7", "74.9", "56.1", "64.4", "73.7", "95.9", "65.8", "23.1"]
     assert row_of(chosen, "Nano-12B-v2")[0] == "78.5"
+
+
+def test_the_page_says_first_what_the_numbers_can_and_cannot_show(written, texts):
+    html, markdown, page = texts
+    study = load_study()
+    found = [one for pair in pairs(study) for one in pair.differences if one]
+    clear = sum(one.verdict == "clear" for one in found)
+    sentence = f"These numbers cannot say which blend is best: {clear} of {len(found)} differences are more than"
+    assert sentence in html and f"**{sentence}" in markdown and sentence in " ".join(written[0].split())
+    assert page.index("<h1>These numbers cannot say") < page.index("What they cannot show") < page.index('id="verdict"')
+    # And the first table has the differences of the last one, seen from the blend with the highest average.
+    (pair,) = (one for one in pairs(study) if (one.tokens, one.one, one.other) == ("80B", *LEADING))
+    rows = page.partition('id="verdict"')[2].partition("</table>")[0].split("<tr class=")
+    assert LEADING[1].replace("_", "_<wbr>") in rows[2]
+    expected = [f"{-one.points + 0:+.1f} ± {one.stderr.most:.1f}".replace("-", "−") for one in pair.differences if one]
+    assert re.findall(r'class="change">([^<]*)<', rows[2])[1:] == expected  # the first is their average's
 
 
 def test_the_row_that_was_not_evaluated_says_so(texts):
