@@ -53,7 +53,8 @@ def run_summary(report: Report, stop: StoppingPoint) -> Summary:
     last, share = report.milestones[-1], report.recovered(stop.row)
     won = f"{100 * share:.0f}% of the gap to the teacher is recovered there" if share is not None else ""
     title = stop.row.title
-    if not any(row.average.mean for row in report.milestones):
+    nothing = not any(row.average.mean for row in report.milestones)
+    if nothing:
         said, won = "Nothing to decide by: every score is 0", ""
     elif stop.alone:
         said = f"{title} is the only milestone"
@@ -69,13 +70,13 @@ def run_summary(report: Report, stop: StoppingPoint) -> Summary:
             f"{100 * last.average.mean:.1f} ± {100 * error:.1f}: another training seed is assumed to move it by "
             f"{100 * SEED_SD:g} points (standard deviation), for this is one run.",
         ),
-        ("Where to stop", stop.text),
+        ("Where to stop", "" if nothing else stop.text),
         (
             OPEN_POINT,
             "Whether the blend is a good one, only another blend beside it can say: nemo-run report RUN OTHER.",
         ),
     )
-    return Summary("; ".join(filter(None, (said, won))) + ".", points)
+    return Summary("; ".join(filter(None, (said, won))) + ".", tuple(one for one in points if one[1]))
 
 
 def sentence(judgement: Judgement) -> str:

@@ -36,7 +36,7 @@ function showRows(name, rows) {
   const [columns, ...lines] = linesOf(text);
   const shown = lines.slice(first - 2, last - 1);
   const kept = columns.map((_, place) => place).filter((place) => shown.some((line) => line[place]));
-  const head = element("tr", {}, ...kept.map((place) => element("th", { scope: "col" }, columns[place])));
+  const head = element("tr", {}, ...kept.map((place) => element("th", { scope: "col", className: "text" }, columns[place])));
   const body = shown.map((line) => element("tr", {}, ...kept.map((place) => element("td", { className: "text" }, line[place]))));
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
   const title = element("h2", { id: "rows-shown" }, `${name}, row${last > first ? "s" : ""} ${rows.replace("-", " to ")}`);
