@@ -1,7 +1,7 @@
 """Says in sentences what a comparison of runs comes to: which blend to take, where to stop, what is open.
 
 summary(judgement).sentence             # "Take 30pre_70post_v3 or 30pre_70post_v1v3, not distinguishable; stop at 80B."
-standing_text(standing)                 # "pt_v1v2 is better than pre_sft_v1 (+9.2 ± 2.6)."
+place_text(judgement, "pt_v1v2")        # "lower"
 
 A run by itself, `run_summary`, and the published study have a `Summary` of the same parts: page, Markdown and terminal
 begin with it.
@@ -249,22 +249,6 @@ def place_text(judgement: Judgement, name: str) -> str:
     return contrast.verdict if contrast.verdict == SUSPECT else OPEN
 
 
-def standing_text(standing: Standing, *, others: bool = True) -> str:
-    """Who leads, whom it is better than, in which sense, and the `others`."""
-    parts = []
-    if standing.equal:
-        parts.append(f"is equal to {joined([one.other for one in standing.equal])}")
-    if standing.above:
-        parts.append(f"is better than {_listed(standing.above)}")
-    if standing.above_in_answers:
-        parts.append(f"in these answers only is better than {_listed(standing.above_in_answers)}")
-    if standing.level and others:
-        parts.append(f"shows no significant difference from {_listed(standing.level, needed=True)}")
-    if standing.untested and others:
-        parts.append(f"was not tested against {joined([one.other for one in standing.untested])}")
-    return f"{standing.leader} {'; '.join(parts)}."
-
-
 def needed_text(contrast: Contrast, before: str = "") -> str:
     """What would show the difference, from one a standard error larger to one as much smaller than was seen.
 
@@ -293,13 +277,8 @@ def both_text(contrast: Contrast) -> str:
     )
 
 
-def _listed(contrasts: Sequence[Contrast], *, needed: bool = False) -> str:
-    return joined(
-        [
-            f"{one.other} ({change_text(one.difference)}{needed_text(one, before='; ') if needed else ''})"
-            for one in contrasts
-        ]
-    )
+def _listed(contrasts: Sequence[Contrast]) -> str:
+    return joined([f"{one.other} ({change_text(one.difference)})" for one in contrasts])
 
 
 def _range(fewest: int, most: int) -> str:
