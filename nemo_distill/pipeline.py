@@ -239,6 +239,8 @@ def _evaluation(recipe: Recipe, label: str, asked: Asked) -> Step:
     }
     if asked.site is not None:
         config["launcher"] = dict(asked.launcher)
+    if asked.engine is not None:
+        config["engine"] = dict(asked.engine)
     if asked.declared:
         config["benchmarks"] = [dict(entry) for entry in asked.declared]
     tasks = asked.pruned if label == PRUNED and asked.pruned is not None else asked.tasks

@@ -192,6 +192,16 @@ def completion_tokens(reply: dict) -> int | None:
     return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
 
 
+def is_answer(body: bytes) -> bool:
+    """Whether the body of a reply with status 200 holds an answer, and not what is asked for again.
+
+    >>> is_answer(b'{"choices": [{"message": {"content": "62"}}]}'), is_answer(b"<html>")
+    (True, False)
+    """
+    text = body.decode("utf-8", errors="replace")
+    return _fault(_read(text), text) is None
+
+
 _NULL = "200 with an answer whose content is null"
 
 

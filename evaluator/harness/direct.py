@@ -3,10 +3,13 @@
     result = run_direct(Path("hf"), suite=suite, folder=Path("out"), label="pruned", seed=0, means=Means())
 
 Our own tasks are asked in one evaluation, and so are a user's own questions that are asked alike; every other harness
-asks its benchmark in an evaluation of its own (`Suite.evaluations`). All of them run at the same time.
+asks its benchmark in an evaluation of its own (`Suite.evaluations`). All of them run at the same time. Our own server
+answers alike every time, and an attempt which was cut is made anew; vLLM's answers, which cost GPU-hours, are kept as
+they come (`evaluator.harness.kept`).
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -14,14 +17,16 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from evaluator.harness.evaluation import CONFIG, Evaluation, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.kept import KEPT, keeping
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means
 from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult
+from evaluator.serve import vllm
 from evaluator.serve.server import Server, serving
 from evaluator.suites.datasets import question_ids
 from evaluator.suites.judge import judge_of
@@ -33,6 +38,8 @@ OUTPUT = "nemo_evaluator"
 ATTEMPT = "attempt-"
 """Prefix of the folder in which an attempt works until it has succeeded."""
 POLL_SECONDS = 0.2
+MOST_IN_FLIGHT = 256
+"""Requests of one benchmark: each is a thread of its harness, and a thread's stack counts as a sandbox's memory."""
 
 
 def run_direct(
@@ -52,16 +59,21 @@ def run_direct(
     _remove_cut_attempts(folder)
     work = folder / f"{ATTEMPT}{uuid.uuid4().hex}"
     work.mkdir()
-    log = work / "server.log"
-    with serving(checkpoint, model_id=model_id, log=log, threads=means.threads, context=suite.context) as server:
-        asked = _configurations(suite, work, means, url=server.url, model_id=model_id, seed=seed)
+    suite = suite if means.vllm is None else at_full_rate(suite)
+    with _served(checkpoint, suite, folder, work / "server.log", means, model_id=model_id) as server:
+        asked = _configurations(suite, work, means, server=server, model_id=model_id, seed=seed)
         _evaluate(server, asked, means, progress=lambda done: progress(min(done, suite.answers), suite.answers))
     ids = question_ids(means.datasets, suite)
-    readings = read_direct(work, suite, model_id=model_id, started=began, ids=ids)
+    try:
+        readings = read_direct(work, suite, model_id=model_id, started=began, ids=ids)
+    except ValueError:  # what cannot be believed is asked again, not read again
+        (folder / KEPT).unlink(missing_ok=True)
+        raise
     save_answers(folder, (question for reading in readings for question in reading.questions))
     progress(suite.answers, suite.answers)
     shutil.rmtree(folder / OUTPUT, ignore_errors=True)
     os.replace(work, folder / OUTPUT)
+    (folder / KEPT).unlink(missing_ok=True)
     _remove_cut_attempts(folder)
     together = suite.evaluation and "" in map(suite.folder, suite.evaluations)
     asked_for = f"{OUTPUT}/{CONFIG}" if together else f"{OUTPUT}/TASK/{CONFIG}"
@@ -75,8 +87,33 @@ def run_direct(
     )
 
 
+def at_full_rate(suite: Suite) -> Suite:
+    """`suite` with as many requests of each benchmark in flight as fill the GPUs, or as a sandbox's threads can hold.
+
+    The benchmarks are asked at the same time, so that several fill what one cannot.
+    """
+    return dataclasses.replace(suite, parallelism=min(MOST_IN_FLIGHT, vllm.SEQUENCES * len(vllm.gpus_here())))
+
+
+@contextlib.contextmanager
+def _served(
+    checkpoint: Path, suite: Suite, folder: Path, log: Path, means: Means, *, model_id: str
+) -> Iterator[Server]:
+    """The server that answers: our own, or vLLM, whose answers are kept in `folder` until all have come."""
+    if means.vllm is None:
+        with serving(checkpoint, model_id=model_id, log=log, threads=means.threads, context=suite.context) as server:
+            yield server
+        return
+    engine, context, mark = means.vllm, suite.context, str(folder)
+    by = {"vllm": engine.version, "options": list(vllm.options(context))}
+    with contextlib.ExitStack() as around:
+        started = vllm.serving(checkpoint, engine, model_id=model_id, log=log, context=context, mark=mark)
+        server, probed = around.enter_context(started)
+        yield around.enter_context(keeping(server, folder / KEPT, model_id=model_id, by=by, probed=probed))
+
+
 def _configurations(
-    suite: Suite, work: Path, means: Means, *, url: str, model_id: str, seed: int
+    suite: Suite, work: Path, means: Means, *, server: Server, model_id: str, seed: int
 ) -> list[tuple[dict, Benchmark]]:
     """Configuration and first benchmark of each evaluation."""
     found: list[tuple[dict, Benchmark]] = []
@@ -85,6 +122,7 @@ def _configurations(
         where = work / suite.folder(asked)
         where.mkdir(exist_ok=True)
         write_own(suite.with_benchmarks(asked), means.questions, where / QUESTIONS)
+        url = server.url if asked[0].endpoint == "chat" else server.completions
         config = run_config(suite, asked, url=url, model_id=model_id, folder=where, seed=seed, judge=judge)
         found.append((config, asked[0]))
     return found

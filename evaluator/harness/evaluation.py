@@ -33,8 +33,8 @@ from evaluator.harness.bubblewrap import limit, python_path, sandboxed
 from evaluator.harness.gateway import gateway
 from evaluator.harness.left import last_lines
 from evaluator.harness.parameters import ANSWER_SECONDS, own_files, parameters, word_lists
-from evaluator.harness.watch import Overrun, below, wait_for_end, watched
-from evaluator.serve.processes import die_with_parent
+from evaluator.harness.watch import Overrun, wait_for_end, watched
+from evaluator.serve.processes import below, die_with_parent
 from evaluator.serve.server import HOST
 from evaluator.suites.judge import KEY_VARIABLE, Judge
 from evaluator.suites.own import OWN, QUESTIONS
@@ -124,7 +124,7 @@ def run_config(
         }
         interceptors.append({"name": "reasoning", "config": reasoning})
     adapter["interceptors"] = interceptors
-    endpoint = {"url": url, "model_id": model_id, "type": "chat", "adapter_config": adapter}
+    endpoint = {"url": url, "model_id": model_id, "type": benchmark.endpoint, "adapter_config": adapter}
     config = {"type": task, "output_dir": str(folder), "params": params}
     return {"config": config, "target": {"api_endpoint": endpoint}}
 

@@ -38,29 +38,48 @@ def gateway(url: str, *, headers: Mapping[str, str], model: str = "", proxied: b
     """
     with tempfile.TemporaryDirectory(prefix=ENDPOINT) as folder:  # short: a socket's path has at most 107 bytes
         path = Path(folder) / "socket"
-        end = _in_thread(path, url, headers, model, proxied)
+
+        def application(session: aiohttp.ClientSession) -> web.Application:
+            app = web.Application(client_max_size=LARGEST_REQUEST)
+            app.router.add_post(urllib.parse.urlsplit(url).path or "/", _forwarding(session, url, headers, model))
+            return app
+
+        def site(runner: web.AppRunner) -> web.BaseSite:
+            return web.UnixSite(runner, str(path))
+
+        try:
+            end = in_thread(application, site, name="gateway", proxied=proxied)
+        except OSError as error:
+            raise RuntimeError(f"the sandbox gets no way to '{url}': {error}") from error
         try:
             yield path
         finally:
             end()
 
 
-def _in_thread(socket: Path, url: str, headers: Mapping[str, str], model: str, proxied: bool) -> Callable[[], None]:
-    """Answer at `socket` in a thread; returns, once it listens, what ends it."""
+def in_thread(
+    application: Callable[[aiohttp.ClientSession], web.Application],
+    site: Callable[[web.AppRunner], web.BaseSite],
+    *,
+    name: str,
+    proxied: bool = False,
+) -> Callable[[], None]:
+    """Serve `application` at `site` in a thread of its own; returns, once it listens, what ends it.
+
+    The session, with which it asks elsewhere, waits as long as whoever asks. Raises what keeps it from listening.
+    """
     listening = threading.Event()
     ends: list[Callable[[], object]] = []
     failed: list[BaseException] = []
 
     async def serve() -> None:
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
-        unlimited = aiohttp.ClientTimeout(total=None)  # who asks decides how long to wait
+        unlimited = aiohttp.ClientTimeout(total=None)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, timeout=unlimited, trust_env=proxied) as session:
-            app = web.Application(client_max_size=LARGEST_REQUEST)
-            app.router.add_post(urllib.parse.urlsplit(url).path or "/", _forwarding(session, url, headers, model))
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+            runner = web.AppRunner(application(session), access_log=None, shutdown_timeout=0)
             await runner.setup()
-            await web.UnixSite(runner, str(socket)).start()
+            await site(runner).start()
             ends.append(lambda: loop.call_soon_threadsafe(ended.set))
             listening.set()
             await ended.wait()
@@ -71,15 +90,14 @@ def _in_thread(socket: Path, url: str, headers: Mapping[str, str], model: str, p
             asyncio.run(serve())
         except BaseException as error:
             failed.append(error)
-            raise
         finally:
             listening.set()
 
-    thread = threading.Thread(target=run, name="gateway", daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     listening.wait()
     if failed:
-        raise RuntimeError(f"the sandbox gets no way to '{url}': {failed[0]}") from failed[0]
+        raise failed[0]
 
     def end() -> None:
         ends[0]()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from evaluator.harness.bubblewrap import check_sandbox
 from evaluator.harness.parameters import check_installed
+from evaluator.serve.vllm import Vllm
 from evaluator.suites.datasets import check_datasets, count_problems, count_questions
 from evaluator.suites.judge import judge_of
 from evaluator.suites.own import checked
@@ -31,6 +32,8 @@ class Means:
     """Most of a benchmark's answers, as a share from 0 to 1, that may be missing (`Suite.max_unasked`)."""
     questions: Mapping[str, Path] = field(default_factory=dict)
     """Files of a user's own questions, by task."""
+    vllm: Vllm | None = None
+    """vLLM, which serves the model on GPUs; None: our own server does, on CPU threads."""
 
 
 def prepare_suite(suite: Suite, means: Means) -> Suite:
@@ -41,6 +44,11 @@ def prepare_suite(suite: Suite, means: Means) -> Suite:
             checked(benchmark.task, benchmark.own, means.questions)
     if suite.runner != "direct":
         return suite
+    if means.vllm is None and (texts := [one for one in suite.benchmarks if one.endpoint != "chat"]):
+        raise ValueError(
+            f"{texts[0].title} asks for {texts[0].endpoint}, which vLLM answers and our own server does not: "
+            "evaluate.engine=vllm, or leave it out of evaluate.tasks."
+        )
     if suite.executes_code and not means.execute_generated_code:
         what = ", ".join(suite.executes_code)
         raise ValueError(

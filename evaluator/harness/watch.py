@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluator.harness.bubblewrap import GIB, TMP_BYTES
+from evaluator.serve.processes import below
 
 MEMORY_BYTES = min(16 * GIB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4)
 """Most bytes of memory of all processes and of /tmp and /dev/shm together."""
@@ -87,20 +88,6 @@ def watched(
     finally:
         ended.set()
         thread.join()
-
-
-def below(root: int) -> list[int]:
-    """The process `root` and all below it, whatever session or group they made for themselves."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
-                children.setdefault(int(file.read().rpartition(b")")[2].split()[1]), []).append(int(name))
-    found, left = [], [root]
-    while left:
-        found.append(left.pop())
-        left += children.get(found[-1], [])
-    return found
 
 
 def memory_of(processes: list[int], *, enough: int) -> int:

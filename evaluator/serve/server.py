@@ -72,6 +72,11 @@ class Server:
         """Where chat completions are asked for."""
         return f"{self.root}/v1/chat/completions"
 
+    @property
+    def completions(self) -> str:
+        """Where a text's continuation is asked for, of a server that has it."""
+        return f"{self.root}/v1/completions"
+
 
 @contextmanager
 def serving(
@@ -96,20 +101,21 @@ def serving(
     try:
         while not port_file.exists():
             if process.poll() is not None:
-                raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {_tail(log)}")
+                raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {tail(log)}")
             time.sleep(0.02)
         told = json.loads(port_file.read_text())
         port_file.unlink()
         yield Server(root=f"http://{HOST}:{told['port']}", process=process, token=told["token"])
         if process.poll() is not None:
-            raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {_tail(log)}")
+            raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {tail(log)}")
     finally:
         process.terminate()
         process.wait()
         port_file.unlink(missing_ok=True)
 
 
-def _tail(log: Path, lines: int = 12) -> str:
+def tail(log: Path, lines: int = 12) -> str:
+    """The last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 

@@ -152,6 +152,10 @@ class Evaluation:
     """Benchmarks that the recipe declares."""
     tasks: tuple[str, ...] | None = None
     """The part of suite and declared benchmarks that is asked; None: all."""
+    engine: str = "transformers"
+    """What serves a checkpoint on this machine: a name in `settings.ENGINES`."""
+    vllm: str | None = None
+    """Executable of vLLM, or its environment's folder; None: it is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

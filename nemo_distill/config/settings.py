@@ -41,6 +41,8 @@ GRADIENTS = ("float32", "bfloat16")
 """What gradients can be kept in."""
 PRUNED = ("all", "cheap")
 """What the pruned student can be asked."""
+ENGINES = ("transformers", "vllm")
+"""What can serve a checkpoint to the suites of this machine."""
 RECOMPUTE = ("none", "mlp")
 """Activation recomputation that a student can have (`nemo_distill.nemotron_h.model`)."""
 PRUNABLE = ("num_layers", "hidden_size", "ffn_hidden_size", "mamba_num_heads", "mamba_head_dim", "num_attention_heads")
@@ -332,6 +334,11 @@ class Evaluate:
     `Benchmark(...)` (`nemo_distill.config.benchmarks`)."""
     tasks: tuple[str, ...] | None = None
     """The part of all these that is asked, by task, title or name, e.g. `ifeval,my_quiz`; None: all."""
+    engine: str | None = None
+    """What serves a checkpoint to the suites of this machine: `transformers`, our own server on CPUs, or `vllm`, on the
+    GPUs that the step is given (`evaluator.serve.vllm`)."""
+    vllm: Annotated[str, NOT_EMPTY] | None = None
+    """Executable of vLLM, or the folder of the environment that it lies in; None: beside this Python, or in PATH."""
 
     def __post_init__(self):
         if isinstance(self.tasks, str):
@@ -346,6 +353,7 @@ class Evaluate:
             )
         _share(self, "max_unasked")
         _one_of(self, "pruned", PRUNED)
+        _one_of(self, "engine", ENGINES)
 
 
 @dataclass(frozen=True, kw_only=True)

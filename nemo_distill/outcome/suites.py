@@ -18,6 +18,7 @@ from evaluator.harness import evaluation
 from evaluator.harness.budget import budget_of, cheap
 from evaluator.harness.cluster import HARNESSES, Cluster, check_ready
 from evaluator.harness.requirements import Means, prepare_suite
+from evaluator.serve.vllm import Vllm, find_vllm, options
 from evaluator.stats.power import detectable_difference
 from evaluator.suites import datasets
 from evaluator.suites.catalogue import get_suite
@@ -30,6 +31,9 @@ from nemo_distill.config.resolved import Evaluation
 from nemo_distill.config.values import build
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.benchmarks import entry_of, with_declared, with_tasks
+
+SLOW = 8_192
+"""Most tokens of an answer for which our own server is no waste of time, at full scale."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class Asked:
     """Tasks that are asked of all that there are; None: all."""
     own: Mapping[str, Path | None] = field(default_factory=dict)
     """Benchmarks whose questions are at hand, each with the recipe's file, None where they ship with this package."""
+    engine: Mapping[str, Any] | None = None
+    """What is in the protocol of the engine that serves on this machine; None for our own server, and on a cluster."""
 
 
 def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
@@ -108,6 +114,7 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         datasets=folder,
         execute_generated_code=settings.execute_generated_code,
         questions=files,
+        vllm=_vllm(settings, suite),
     )
     try:
         suite = prepare_suite(suite, means)  # with the number of questions that there are
@@ -143,6 +150,9 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         from evaluator.harness import launcher_config  # which renders a file, and so takes a moment to import
 
         identity["launcher"] = launcher_config.identity(suite, cluster)
+    engine = engine_of(means.vllm, suite) if means.vllm else None
+    if engine:
+        identity["engine"] = engine
     if folder and any(benchmark.datasets for benchmark in suite.benchmarks):
         identity["datasets"] = datasets.hash_datasets(folder, suite)
     if any(benchmark.harness == "offline" for benchmark in suite.benchmarks):
@@ -157,11 +167,53 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         launcher=cluster.deciding if cluster else {},
         pruned=None if asked_of_pruned == suite else tuple(one.task for one in asked_of_pruned.benchmarks),
         unready=_unready(suite, cluster) if cluster else "",
-        remarks=tuple(_remarks(cluster)) if cluster else (),
+        remarks=tuple(_remarks(cluster)) if cluster else tuple(_remarks_here(suite, means.vllm)),
         declared=tuple(declared.values()),
         tasks=tuple(one.task for one in suite.benchmarks) if settings.tasks else None,
         own={one.task: files.get(one.task) for one in suite.benchmarks if one.harness == "offline"},
+        engine=engine,
     )
+
+
+def engine_of(vllm: Vllm, suite: Suite) -> dict[str, Any]:
+    """What vLLM decides of an answer, as plain JSON data: its version, and the options that it is started with."""
+    return {"name": "vllm", "version": vllm.version, "options": list(options(suite.context))}
+
+
+def _vllm(settings: Evaluation, suite: Suite) -> Vllm | None:
+    """vLLM where `settings` ask for it. Raises `UserError` where it is not there, or where it has no part in it."""
+    if settings.engine != "vllm":
+        if settings.vllm:
+            raise UserError(
+                f"evaluate.vllm={settings.vllm} says where vLLM is, and evaluate.engine={settings.engine} "
+                "has no part for it: say evaluate.engine=vllm as well, or neither."
+            )
+        return None
+    if suite.runner != "direct":
+        raise UserError(
+            f"evaluate.engine=vllm serves on this machine, and the suite '{suite.name}' is asked in containers on a "
+            "cluster, which have a vLLM of their own: leave it out, or take a suite of this machine, such as "
+            "evaluate.suite=harness_code."
+        )
+    try:
+        return find_vllm(settings.vllm)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _remarks_here(suite: Suite, vllm: Vllm | None) -> Iterator[str]:
+    if suite.remark:
+        yield suite.remark
+    if vllm:
+        yield (
+            f"vLLM {vllm.version} ({vllm.program}) serves each checkpoint on the GPUs that its step is given. Its "
+            "answers are not the same to the digit when they are asked again: rounding depends on what else is asked."
+        )
+    elif suite.max_new_tokens > SLOW:
+        yield (
+            f"evaluate.engine=transformers computes on CPUs, and answers have up to {suite.max_new_tokens:,} tokens: "
+            "evaluate.engine=vllm is meant for that."
+        )
 
 
 def asked_suite(settings: Evaluation) -> tuple[Suite, dict[str, dict[str, Any]]]:

@@ -65,6 +65,8 @@ class Beside:
     """Site's settings of the cluster that evaluations are sent to (`evaluator.harness.cluster`)."""
     questions: Mapping[str, str] = field(default_factory=dict)
     """Files of the recipe's own questions, by task."""
+    vllm: str = ""
+    """Executable or environment of vLLM; empty: it is looked for."""
     measuring: Measuring | None = None
     """When held-out documents are measured, and how many; None: there are none."""
 
@@ -84,6 +86,7 @@ class Beside:
             max_unasked=record.get("max_unasked", 0.05),
             evaluation=record.get("evaluation") or {},
             questions=record.get("questions") or {},
+            vllm=record.get("vllm", ""),
             measuring=Measuring(**record["measuring"]) if record.get("measuring") else None,
         )
 
@@ -147,6 +150,7 @@ class RunFacts:
                 max_unasked=recipe.evaluate.max_unasked,
                 evaluation=evaluation or {},
                 questions=files_of(recipe.evaluate.benchmarks),
+                vllm=str(Path(recipe.evaluate.vllm).expanduser().absolute()) if recipe.evaluate.vllm else "",
                 measuring=recipe.measuring,
             ),
         )

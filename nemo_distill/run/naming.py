@@ -32,7 +32,7 @@ _PARTS = {"prepare": Preparation, "prune": Pruning, "distill": Distillation, "ev
 _SHARES = "blend.shares."
 _HEADS = ("blend", *_PARTS, "seed", "teacher")
 """First parts of the keys of settings that decide results."""
-_FREE = ("evaluate.max_unasked",)
+_FREE = ("evaluate.max_unasked", "evaluate.vllm")
 """Settings among `_PARTS` that no result depends on."""
 _SHORT = {
     "blend.name": "blend",

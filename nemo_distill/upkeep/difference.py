@@ -148,7 +148,8 @@ def _beside(run: Run) -> dict[str, Any]:
     beside = run.facts.beside
     parts = {"layout": dataclasses.asdict(beside.layout), "health": dataclasses.asdict(beside.health)}
     said = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
-    return {"executor": run.facts.executor, **said, "evaluate.max_unasked": beside.max_unasked}
+    said |= {"evaluate.max_unasked": beside.max_unasked, "evaluate.vllm": beside.vllm or None}
+    return {"executor": run.facts.executor, **said}
 
 
 def _sources(run: Run) -> dict[str, Any]:
