@@ -126,7 +126,8 @@ def test_every_package_that_is_imported_is_declared():
                 continue
             for name in {name.partition(".")[0] for name in names}:
                 # What is not installed here, as nothing for GPUs is, goes by its own name.
-                owners = {normalised(owner) for owner in distributions.get(name, [name.removesuffix("_torch")])}
+                by_name = [name.removesuffix("_torch"), f"{name}-skinny"]
+                owners = {normalised(owner) for owner in distributions.get(name, by_name)}
                 known = owners & (set(declared()) | optional | {"nemo-distill"})
                 ours = name in PACKAGES or name in shared or (path.parent / f"{name}.py").exists()
                 if name not in sys.stdlib_module_names and not ours and not known:

@@ -1,12 +1,14 @@
 """Runs what comes of one answer by itself, within the sandbox: it can change nothing that outlives it.
 
     call_apart(grade, "1/2", "0.5", cpu_seconds=20, seconds=60)      # what it returns, as plain JSON data
-    python -P apart.py -- python program.py                          # ends as the program ends
+    run_apart(["python", "program.py"], capture_output=True)         # as `subprocess.run`
 
 A harness takes, executes and judges all answers as one user, in one folder. So that an answer can be nobody's loss but
 its own, what it says runs in namespaces of its own: every file is read-only but for a new /tmp and /dev/shm, there is
 no network, no way out of the sandbox, no process but its own, no open file, and no right that could change this. What
-comes of it is read from a pipe and is JSON: a pickle would be run by whoever reads it. Standard library only.
+comes of it is read from a pipe and is JSON: a pickle would be run by whoever reads it. Where a process cannot be shut
+in, with no process left say, nothing is judged: an answer that was not looked at is no wrong one, and the evaluation
+ends with the sentence that `NOTE` keeps. Standard library only.
 """
 
 import contextlib
@@ -18,13 +20,16 @@ import resource
 import select
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 ENDPOINT = "endpoint-"
 """Beginning of the names of folders that hold a way out of the sandbox (`evaluator.harness.gateway`)."""
+NOTE = "NEMO_DISTILL_NOT_JUDGED"
+"""Environment variable with the file for the sentence why an answer could not be judged."""
 TMP = ("/tmp", "/dev/shm")
 TMP_BYTES = 2**28
 """Most bytes of /tmp and of /dev/shm, each; they lie in memory."""
@@ -46,7 +51,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NotShutIn(BaseException):
-    """This machine lets no process be shut in; no harness is to take that for a wrong answer."""
+    """A process could not be shut in; no harness is to take that for a wrong answer."""
 
 
 def call_apart(function: Callable, *arguments: Any, cpu_seconds: int | None = None, seconds: float) -> Any:
@@ -55,8 +60,11 @@ def call_apart(function: Callable, *arguments: Any, cpu_seconds: int | None = No
     It may take `cpu_seconds` of CPU time, None: as many as this process, and `seconds` on the clock. This process may
     have one thread only. Raises `NotShutIn`.
     """
-    reading, writing = os.pipe()
-    process = os.fork()
+    try:
+        reading, writing = os.pipe()
+        process = os.fork()
+    except OSError as error:
+        raise _not_shut_in(error) from None
     if not process:
         _answer(function, arguments, writing, cpu_seconds)
     os.close(writing)
@@ -67,18 +75,56 @@ def call_apart(function: Callable, *arguments: Any, cpu_seconds: int | None = No
         os.kill(process, signal.SIGKILL)  # what it started ends with it
         os.waitpid(process, 0)
     if not said.startswith(_SHUT_IN):
-        raise NotShutIn(said.decode(errors="replace") or "a process that is to be shut in ended before it was.")
+        raise _not_shut_in(said.decode(errors="replace"))
     try:
         return json.loads(said.removeprefix(_SHUT_IN))
     except (ValueError, RecursionError):
         return None
 
 
-def serve(function: Callable, *, cpu_seconds: int, seconds: float) -> None:
-    """Answer every line of standard input, a list of arguments, with a line of what `call_apart` gives."""
+def run_apart(command: Sequence[str], **settings: Any) -> subprocess.CompletedProcess:
+    """As `subprocess.run` with `settings`, of a command that is shut in, in /tmp. Raises `NotShutIn` as well."""
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        raise _not_shut_in(error) from None
+    os.set_blocking(reading, False)
+    try:
+        words = [sys.executable, "-I", __file__, str(writing), "--", *command]
+        return subprocess.run(words, pass_fds=[writing], **settings)
+    except OSError as error:
+        raise _not_shut_in(error) from None
+    finally:
+        os.close(writing)
+        try:
+            said = os.read(reading, 2**12)
+        except BlockingIOError:  # it was ended before it had said so much
+            said = b""
+        os.close(reading)
+        if said != _SHUT_IN:
+            raise _not_shut_in(said.removeprefix(_SHUT_IN).decode(errors="replace"))
+
+
+def serve(function: Callable, answers: TextIO, *, cpu_seconds: int, seconds: float) -> None:
+    """Write to `answers`, for every line of standard input, a list of arguments, a list with what `call_apart` gives,
+    or the sentence where that raises `NotShutIn`."""
     for line in sys.stdin:
-        found = call_apart(function, *json.loads(line), cpu_seconds=cpu_seconds, seconds=seconds)
-        print(json.dumps(found), flush=True)
+        found: list | str
+        try:
+            found = [call_apart(function, *json.loads(line), cpu_seconds=cpu_seconds, seconds=seconds)]
+        except NotShutIn as error:
+            found = str(error)
+        print(json.dumps(found), file=answers, flush=True)
+
+
+def _not_shut_in(why: object) -> NotShutIn:
+    """The error to be raised; what it says is kept for whoever reads what came of the evaluation."""
+    why = why or "a process that is to be shut in ended before it was"
+    sentence = f"an answer cannot be judged by itself, and so none is: {why}."
+    if note := os.environ.get(NOTE):
+        with contextlib.suppress(OSError), open(note, "w", encoding="utf-8") as file:
+            file.write(sentence)
+    return NotShutIn(sentence)
 
 
 def shut_in(keep: Sequence[int] = (), *, ends: bool = False) -> None:
@@ -111,7 +157,7 @@ def _answer(function: Callable, arguments: Sequence[Any], writing: int, cpu_seco
         try:
             shut_in([writing], ends=True)
         except OSError as error:
-            os.write(writing, f"no process can be shut in by itself here: {error}.".encode())
+            os.write(writing, str(error).encode())
             return
         os.write(writing, _SHUT_IN)
         if cpu_seconds is not None:
@@ -229,14 +275,20 @@ def _call(name: str, *arguments: Any) -> None:
 
 
 def main() -> None:
-    """The command line, see above."""
-    command = sys.argv[sys.argv.index("--") + 1 :]
+    """Runs a command, shut in: `apart.py [NUMBER] -- COMMAND`. The file NUMBER is told that it was, or why not."""
+    at = sys.argv.index("--")
+    tell, command = [int(number) for number in sys.argv[1:at]], sys.argv[at + 1 :]
     try:
-        shut_in()
+        shut_in(tell)
+        os.chdir("/tmp")
+        for number in tell:
+            os.set_inheritable(number, False)  # the command cannot write there
+            os.write(number, _SHUT_IN)
+        os.execvp(command[0], command)
     except OSError as error:
+        for number in tell:
+            os.write(number, str(error).encode())
         sys.exit(f"no process can be shut in by itself here: {error}.")
-    os.chdir("/tmp")
-    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

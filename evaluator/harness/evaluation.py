@@ -208,7 +208,8 @@ def evaluating(
                 ways[port] = around.enter_context(gateway(url, headers=key, model=model, proxied=True))
                 config, inside = judged, inside | {KEY_VARIABLE: "outside"}
             path = os.pathsep.join(filter(None, [str(INSIDE), python_path()]))
-            inside |= {"HOME": "/tmp", "PYTHONPATH": path, "LANG": "C.UTF-8", SANDBOX: apart.__file__} | SINGLE_THREADED
+            inside |= {"HOME": "/tmp", "PYTHONPATH": path, "LANG": "C.UTF-8"} | SINGLE_THREADED
+            inside |= {SANDBOX: apart.__name__, apart.NOTE: str(folder / NOT_ANSWERED)}
             words = word_lists()
             command = sandboxed(
                 command,
@@ -282,11 +283,11 @@ def free_ports(number: int) -> list[int]:
 
 def check_ended_well(evaluation: Evaluation) -> None:
     """Raise RuntimeError with the reason or the log's end where an evaluation has failed."""
-    if not evaluation.poll():
-        return
     folder, what = evaluation.folder, f"nemo-evaluator's {evaluation.task} ended"
-    if evaluation.overrun.why:
+    if evaluation.poll() and evaluation.overrun.why:
         raise RuntimeError(f"{what}: {evaluation.overrun.why}")
     if why := last_lines(folder / NOT_ANSWERED):
         raise RuntimeError(f"{what}: {why}")
-    raise RuntimeError(f"{what} with {evaluation.poll()}:\n" + "\n".join(last_lines(folder / LOG).splitlines()[-15:]))
+    if evaluation.poll():
+        said = last_lines(folder / LOG).splitlines()[-15:]
+        raise RuntimeError(f"{what} with {evaluation.poll()}:\n" + "\n".join(said))

@@ -22,6 +22,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from evaluator.harness.budget import budget_of
@@ -173,24 +174,22 @@ def submit(command: list[str], environment: Mapping[str, str]) -> str:
 
     Once begun it is let end, also where this process is told to: what it submits has to be in its record.
     """
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env={name: value for name, value in environment.items() if name != ENDED_BY},
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate()
-    except BaseException:
-        process.communicate()
-        raise
-    found = re.search(r"nemo-evaluator-launcher status ([0-9a-f]{8,})", output)
-    if process.returncode != 0 or not found:
-        lines = "\n".join(output.splitlines()[-15:])
-        raise RuntimeError(f"nemo-evaluator-launcher ended with {process.returncode}:\n{lines}")
+    # In a thread, as what this process is told by a signal is raised where its first one is; that waits here.
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(
+            subprocess.run,
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={name: value for name, value in environment.items() if name != ENDED_BY},
+            start_new_session=True,
+        ).result()
+    found = re.search(r"nemo-evaluator-launcher status ([0-9a-f]{8,})", done.stdout)
+    if done.returncode != 0 or not found:
+        lines = "\n".join(done.stdout.splitlines()[-15:])
+        raise RuntimeError(f"nemo-evaluator-launcher ended with {done.returncode}:\n{lines}")
     return found[1]
 
 

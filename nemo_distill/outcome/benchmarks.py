@@ -8,6 +8,7 @@ An entry holds what is asked and what decides a score, the questions' own digest
 another evaluation; where the file lies is told beside the config. What is left at its default is not said.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ ASKED = {"direct": ("chat",), "launcher": ("chat", "completions")}
 """What a task may ask, by `Suite.runner`."""
 _EXECUTING = ("livecodebench", "scicode")
 """Harnesses all of whose tasks execute what the model writes."""
+_UNGUARDED = re.compile(r"humaneval|mbpp|livecodebench\.(codeexecution|testoutput)")
+"""Tasks that execute what the model writes, and not apart (`evaluator.harness.inside`)."""
 _JUDGED = {
     "choice": "multiple choice",
     "boxed": "boxed answer",
@@ -78,6 +81,11 @@ def _known(declared: config.Benchmark, suite: Suite) -> dict[str, Any]:
     if task.endpoint not in ASKED[suite.runner]:
         raise UserError(
             f"{what} asks {task.endpoint}, and the suite '{suite.name}' {' or '.join(ASKED[suite.runner])}."
+        )
+    if suite.runner == "direct" and _UNGUARDED.search(f"{task.harness}.{task.name}"):
+        raise UserError(
+            f"{what} executes what the model writes in the process that judges it, where one answer could write the "
+            "results of all: on this machine it is not asked. A suite of the launcher's asks it in a container."
         )
     return {
         "task": declared.task,

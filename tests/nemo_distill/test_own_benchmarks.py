@@ -235,6 +235,9 @@ def test_a_task_of_nemo_evaluators_is_asked_with_the_studys(quiz):
         )
     with pytest.raises(UserError, match="harnesses of this machine know no task 'ns_hmmt_feb2025'. It is asked in a"):
         placed(benchmarks=(HMMT,))
+    for task in ("simple_evals.humaneval", "livecodebench.codeexecution_v2", "mbpp_plus_chat"):
+        with pytest.raises(UserError, match=f"'{task}' executes what the model writes in the process that judges it"):
+            placed(benchmarks=(dataclasses.replace(HMMT, task=task, repeats=1, repeats_key=""),))
     with pytest.raises(UserError, match="programs are executed in the sandbox of this machine, and the suite 'study'"):
         steps_of(recipe("evaluate.suite=study", benchmarks=(dataclasses.replace(own()[0], kind="code"),)), SITE)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import aiohttp
 
 from core_evals.nemo_distill.score import score, visible
+from evaluator.harness.apart import NotShutIn
 from evaluator.harness.asking import (
     NOT_ANSWERED,
     UNASKED,
@@ -143,8 +144,8 @@ def main() -> None:
     questions = {task: read_questions(task, folder=arguments.data, limit=arguments.limit) for task in tasks}
     try:
         records = asyncio.run(ask_all(arguments, questions))
-    except ExceptionGroup as group:
-        known, others = group.split(NotAnswered)
+    except BaseExceptionGroup as group:
+        known, others = group.split((NotAnswered, NotShutIn))
         if known is None or others is not None:
             raise
         sentence = str(known.exceptions[0])

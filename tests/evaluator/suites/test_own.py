@@ -6,7 +6,6 @@ import pytest
 
 from core_evals.nemo_distill.instructions import RULES
 from core_evals.nemo_distill.score import score
-from evaluator.harness import apart
 from evaluator.suites.own import KINDS, checked, digest_of, read_own
 from evaluator.suites.suite import Own
 from nemo_distill.config import benchmarks as config
@@ -213,7 +212,7 @@ PROGRAMS = {
 
 def test_a_program_passes_where_all_tests_do_and_it_comes_to_its_end(tmp_path, monkeypatch):
     # These programs are ours, so that they may run here; a model's run in the sandbox (harness/test_own.py).
-    monkeypatch.setenv("NEMO_DISTILL_SANDBOX", apart.__file__)
+    monkeypatch.setenv("NEMO_DISTILL_SANDBOX", "evaluator.harness.apart")
     monkeypatch.setattr("core_evals.nemo_distill.program.SECONDS", 1)
     (question,) = read_own(write(tmp_path / "own.jsonl", ROWS["code"]), own("code"))
     assert {text: score(question, text, ended=True) for text in PROGRAMS} == PROGRAMS
