@@ -21,20 +21,22 @@ from nemo_distill.contamination.questions import questions_for
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.kd.losses import find_loss
 from nemo_distill.launch.context import Context
-from nemo_distill.launch.executors import missing
+from nemo_distill.launch.executors import Dealing, Executor, missing
 from nemo_distill.launch.launch import check, launch
 from nemo_distill.launch.preflight import About, preflight
 from nemo_distill.outcome.suites import Asked, ask
 from nemo_distill.outcome.weights import check_weights
 from nemo_distill.pipeline import build_steps
 from nemo_distill.plan import limits
-from nemo_distill.plan.estimate import estimate_of
-from nemo_distill.plan.layouts import misfit
+from nemo_distill.plan.estimate import Estimate, estimate_of
+from nemo_distill.plan.layouts import misfit, nearest_within
 from nemo_distill.plan.preview import hashing, print_preview
 from nemo_distill.plan.teacher import look
+from nemo_distill.plan.timeline import Box
 from nemo_distill.prune.fp8_shapes import Alignment, check_alignable
 from nemo_distill.prune.scores import find_score
 from nemo_distill.run.facts import RunFacts
+from nemo_distill.run.gpus import why_short
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.naming import Named, changes, deciding_in, deciding_of, name_of, set_otherwise
 from nemo_distill.run.step import Spec, Step, place
@@ -83,10 +85,14 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
             style="yellow", highlight=False, soft_wrap=True,
         )  # fmt: skip
     check(run)
-    ctx.executor.check(run, dryrun=ctx.dryrun, detach=ctx.detach)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs
+    part = run.until(wanted) if ctx.until else run
     estimate = estimate_of(recipe, run, asked.loads, teacher.shape)
     problem = misfit(estimate.job) if estimate else None
+    short = _short_of_gpus(ctx, part, estimate) if ctx.preflight is None else None
+    if short and not ctx.dryrun:
+        raise UserError(short)
+    ctx.executor.check(part, dryrun=ctx.dryrun or ctx.preflight is not None, detach=ctx.detach)
     unfilled = missing(ctx.executor)
     if ctx.preflight is not None:
         if problem:
@@ -100,7 +106,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         )
         preflight(ctx, run, about, console)
         return
-    elsewhere = _not_here(ctx, run) if ctx.dryrun else None
+    elsewhere = short or _not_here(ctx, part) if ctx.dryrun else None
     unready = asked.unready if any(_asks(spec) and not spec.done for spec in wanted.values()) else None
     print_preview(
         run,
@@ -112,12 +118,13 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
         steps=wanted,
         unsettled=unsettled(steps, specs) if recipe.teacher.unhashed else (),
         blockers=[sentence for sentence in (problem, elsewhere, unfilled, unready) if sentence] if ctx.dryrun else (),
+        box=_box(ctx.executor, recipe),
     )
     if problem:
         raise UserError(problem)
     if unready and not (ctx.dryrun or unfilled):  # what to fill in is the first, and said by `launch`
         raise UserError(unready)
-    launch(ctx, run.until(wanted) if ctx.until else run, console=console)
+    launch(ctx, part, console=console)
 
 
 def _named(ctx: Context, recipe: Recipe, runs: Path) -> Named:
@@ -138,6 +145,24 @@ def _not_here(ctx: Context, run: Run) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def _short_of_gpus(ctx: Context, run: Run, estimate: Estimate | None) -> str | None:
+    """The sentence on a step that takes more GPUs than the executor has to give; None: there is none."""
+    layout = run.facts.beside.layout
+    if not isinstance(ctx.executor, Dealing) or layout.nodes > 1:
+        return None
+    names = ctx.executor.gpu_names
+    near = nearest_within(estimate.job, len(names)) if estimate and names else None
+    return why_short([spec for spec in run.specs.values() if not spec.done], layout, names, nearest=near)
+
+
+def _box(executor: Executor, recipe: Recipe) -> Box | None:
+    """The machine whose GPUs the steps share; None where they do not."""
+    if not isinstance(executor, Dealing) or recipe.layout.nodes > 1:
+        return None
+    count = len(executor.gpu_names)
+    return Box(gpus=count if count >= recipe.layout.gpus_per_node else 0, others=executor.parallel_steps)
 
 
 def _taken(run: Run) -> str | None:

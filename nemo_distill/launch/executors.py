@@ -68,6 +68,18 @@ class Executor(Protocol):
         """
 
 
+@runtime_checkable
+class Dealing(Protocol):
+    """An executor that has a machine's GPUs to give to steps."""
+
+    parallel_steps: int
+    """How many steps without a GPU run at the same time."""
+
+    @property
+    def gpu_names(self) -> tuple[str, ...]:
+        """Names of the GPUs."""
+
+
 class Following(Protocol):
     """A run's jobs, as any process that sees the runs folder can ask for them."""
 

@@ -100,16 +100,7 @@ def misfit(job: Job) -> str | None:
     near = nearest_fit(job)
     if near is None:
         return f"{problem}; no layout of GPUs that are known here fits."
-    changes = {
-        "layout.gpu": (job.gpu.name, near.gpu.name),
-        "layout.gpus_per_node": (job.gpus_per_node, near.gpus_per_node),
-        "layout.tensor_parallel": (job.tensor_parallel, near.tensor_parallel),
-        "layout.recompute": (job.recompute, near.recompute),
-        "distill.micro_batch_size": (job.micro_batch_size, near.micro_batch_size),
-        "distill.seq_length": (job.seq_length, near.seq_length),
-    }
-    words = " ".join(f"{key}={new}" for key, (old, new) in changes.items() if old != new)
-    return f"{problem}; the nearest that fits is {words} ({needed_gib(near):.0f} GiB)."
+    return f"{problem}; the nearest that fits is {_changes(job, near)} ({needed_gib(near):.0f} GiB)."
 
 
 def fastest(job: Job) -> Job | None:
@@ -136,6 +127,30 @@ def nearest_fit(job: Job) -> Job | None:
             if found:
                 return min(found, key=lambda other: _distance(job, other))
     return None
+
+
+def nearest_within(job: Job, gpus: int) -> str:
+    """The layout on at most so many GPUs of one machine that fits and changes least, as settings; empty: none fits."""
+    for count in range(min(gpus, job.gpus_per_node), 0, -1):
+        like = dataclasses.replace(job, nodes=1, gpus_per_node=count)
+        found = [other for other in _alternatives(like) if fits(other)]
+        if found:
+            near = min(found, key=lambda other: _distance(job, other))
+            return f"{_changes(job, near)} ({needed_gib(near):.0f} GiB)"
+    return ""
+
+
+def _changes(job: Job, near: Job) -> str:
+    """The settings that make `near` of the job."""
+    changes = {
+        "layout.gpu": (job.gpu.name, near.gpu.name),
+        "layout.gpus_per_node": (job.gpus_per_node, near.gpus_per_node),
+        "layout.tensor_parallel": (job.tensor_parallel, near.tensor_parallel),
+        "layout.recompute": (job.recompute, near.recompute),
+        "distill.micro_batch_size": (job.micro_batch_size, near.micro_batch_size),
+        "distill.seq_length": (job.seq_length, near.seq_length),
+    }
+    return " ".join(f"{key}={new}" for key, (old, new) in changes.items() if old != new)
 
 
 def student_shape(teacher: Shape, prune: Pruning, pruned: Path) -> tuple[Shape, str]:

@@ -35,6 +35,7 @@ from nemo_distill.plan.tables import (
 )
 from nemo_distill.plan.targets import pruning_in_words
 from nemo_distill.plan.teacher import Known
+from nemo_distill.plan.timeline import Box, timeline
 from nemo_distill.run.manifest import Run, State, state_of
 
 MOST_EPOCHS = 4
@@ -54,20 +55,22 @@ def print_preview(
     steps: Iterable[str] | None = None,
     unsettled: Collection[str] = (),
     blockers: Sequence[str] = (),
+    box: Box | None = None,
 ) -> None:
     """A summary, what keeps the run from starting first; then the rest. Of the steps those named, all if None.
 
     `blockers` are sentences on what has to be mended before it can run. `asked` is what every checkpoint is asked.
     `estimate` is None where no GPU is asked for or shapes are not known. `unsettled` steps have no folder yet, for want
-    of the teacher's digest.
+    of the teacher's digest. `box` are the GPUs of this machine where it is to run all steps.
     """
+    shown = list(run.specs if steps is None else steps)
     blend, milestones, available = recipe.blend, recipe.milestones, tokens_available(run, recipe.blend)
     executor = run.facts.executor
     about = f"{recipe.scale.name} scale, executor {executor}, seed {recipe.seed}"
     console.print(Text.assemble((run.name, "bold"), f": {about}"), soft_wrap=True)
     for blocker in blockers:
         say(console, f"Before it can run: {blocker}", style="bold yellow")
-    say(console, summary(run, list(run.specs if steps is None else steps), estimate, unsettled))
+    say(console, summary(run, shown, estimate, unsettled))
     console.print(f"in {run.runs}", style="dim", highlight=False, markup=False, soft_wrap=True)
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
     for line in pruning_in_words(recipe, teacher.shape):
@@ -84,13 +87,15 @@ def print_preview(
         _print_remarks(console, cost_remarks(estimate))
         if available:
             _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
+        planned = timeline(run, estimate, steps=shown, box=box) if box and not unsettled else []
+        _print_remarks(console, [("", ""), *planned] if planned else [])
     elif recipe.layout.gpu:
         console.print("Cost: not known before import-teacher is done, which reads the teacher's shape.", style="yellow")
     console.print()
     console.print(detectable_table(asked.loads))
     _print_remarks(console, evaluation_remarks(asked))
     console.print()
-    console.print(step_table(run, run.specs if steps is None else steps, unsettled))
+    console.print(step_table(run, shown, unsettled))
     if recipe.teacher.unhashed:
         console.print(hashing(recipe.teacher), style="yellow", highlight=False, soft_wrap=True)
         command = f"python -m nemo_distill.config.digests {recipe.teacher.path}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemo_distill.errors import UserError
+from nemo_distill.run.gpus import given
 from nemo_distill.run.job import NO_JOBS, Job
 from nemo_distill.run.manifest import Run, State, failure_of, is_locked, job_of_step, state_of
 from nemo_distill.run.progress import Progress
@@ -82,6 +83,7 @@ def _step(spec: Spec, job: Job | None) -> dict[str, Any]:
         "state": state.value,
         "folder": str(spec.folder),
         "job": job_of_step(spec).get("job"),
+        "gpus": list(given(spec.folder)) if state == State.RUNNING else [],
         "seconds": _seconds(spec) if state == State.DONE else None,
         "progress": progress and {key: progress[key] for key in _PROGRESS},
         "quiet_seconds": quiet_for(seen) if seen else None,

@@ -27,6 +27,7 @@ from pathlib import Path
 from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.errors import EXIT_FAILED, UserError, bound_to_repeat
 from nemo_distill.run.full_disk import is_full
+from nemo_distill.run.gpus import given_here
 from nemo_distill.run.inside import links_out
 from nemo_distill.run.locks import held
 from nemo_distill.run.progress import write_atomically
@@ -83,7 +84,7 @@ def main(arguments: list[str], *, forked_from: int | None = None, not_forked: st
                 return code
             (spec.folder / FAILED).unlink(missing_ok=True)
             forked = {} if forked_from is None else {"forked_from": forked_from}
-            spec.save(spec.beside, ranks=ranks.size, provenance=provenance() | forked)
+            spec.save(spec.beside, ranks=ranks.size, provenance=provenance() | forked, **given_here())
             with copied_output(spec.folder / LOG_FILE):
                 begun = True
                 return _run(spec, ranks, not_forked)

@@ -11,9 +11,9 @@ same work is found again by any run that needs it, and a change re-runs what fol
 
 A step's module has `VERSION = 1`, raised when its output changes meaning, and `def main(spec: Spec) -> None`, which
 writes into `spec.folder` and may find there what an attempt that was cut left behind. It may have `MANY_RANKS = True`,
-if it runs over all ranks of a layout, `WATCHED = True`, if it is to be ended when it stands still
-(`nemo_distill.run.watched`), and `IMPORTS = (...)`, which names what takes seconds to import, for
-`nemo_distill.run.forkserver`.
+if it runs over all ranks of a layout, `GPUS = 1`, if it takes a GPU (`nemo_distill.run.gpus`), `WATCHED = True`, if it
+is to be ended when it stands still (`nemo_distill.run.watched`), and `IMPORTS = (...)`, which names what takes seconds
+to import, for `nemo_distill.run.forkserver`.
 `python -m nemo_distill.step FOLDER/spec.json` runs it (`nemo_distill.run.process`).
 """
 

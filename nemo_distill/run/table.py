@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from nemo_distill.run import gpus
 from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_of_step, state_of
 from nemo_distill.run.progress import Progress
@@ -70,7 +71,7 @@ class Row:
     left: str
     """How long it still takes."""
     details: tuple[str, ...]
-    """Job, amount done, tokens/s, loss; or why it failed."""
+    """Job, GPUs, amount done, tokens/s, loss; or why it failed."""
 
 
 class StatusTable:
@@ -128,6 +129,8 @@ class StatusTable:
         number = job_of_step(spec).get("job")
         if job or number:
             yield f"job {job or number}"
+        if state == State.RUNNING and (where := gpus.in_words(gpus.given(spec.folder))):
+            yield where
         if record:
             yield from (amount(record), *pace(record))
         if self.folded and state in (State.FAILED, State.CUT):

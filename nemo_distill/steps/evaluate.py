@@ -36,6 +36,8 @@ from nemo_distill.outcome.suites import cluster_of, engine_of, paths, suite_of_c
 from nemo_distill.run.step import Spec
 
 VERSION = 1
+GPUS = 1
+GPUS_IF = "engine"
 logger = logging.getLogger(__name__)
 
 

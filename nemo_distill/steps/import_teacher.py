@@ -16,6 +16,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.plan.layouts import check_room
 
 VERSION = 1
+GPUS = 1
 IMPORTS = ("nemo_distill.backends:prepared",)
 logger = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from nemo_distill.prune.fp8_shapes import aligned_in_words, timed
 from nemo_distill.prune.scores import Material, find_score
 
 VERSION = 1
+GPUS = 1
 IMPORTS = ("nemo_distill.backends:prepared", "nemo_distill.prune.minitron")
 logger = logging.getLogger(__name__)
 

@@ -2,15 +2,16 @@
 
 NeMo-Run's own way with dependencies on the local executor is level by level: it waits for every task of a level,
 polls every two seconds, and starts the next level whatever became of the last. Here a task starts when its own
-dependencies have succeeded, a few run at once, in the order in which they were added, and after a failure nothing
-more is started. Everything else (packaging, processes, logs, `nemo-run experiment status`) is NeMo-Run's.
+dependencies have succeeded, a few run at once, in the order of `nemo_distill.plan.box`, each with GPUs of its own where
+there are any, and after a failure nothing more is started. Everything else (packaging, processes, logs, `nemo-run
+experiment status`) is NeMo-Run's.
 """
 
 import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import nemo_run as run
@@ -18,7 +19,9 @@ from nemo_run.run.job import Job
 from torchx.specs.api import AppState, is_terminal
 
 from nemo_distill.compat.nemo_run import UNWRITTEN
+from nemo_distill.launch.local.cards import Card, Deck, Waiting
 from nemo_distill.launch.records import QUIET, Experiment, keep_records
+from nemo_distill.plan.box import Order, box_of
 from nemo_distill.run import forkserver
 from nemo_distill.run.ending import ending_with_this
 from nemo_distill.run.manifest import Run, State, state_of
@@ -33,13 +36,22 @@ FORK_SERVER = "forkserver.log"
 
 
 def run_experiment(
-    asked: Run, left: dict[str, Spec], *, parallel_steps: int, env_vars: dict[str, str]
+    asked: Run,
+    left: dict[str, Spec],
+    *,
+    deck: Deck,
+    parallel_steps: int,
+    env_vars: dict[str, str],
+    say: Callable[[str], None],
 ) -> dict[str, Path | None]:
-    """One task per step that is left, through NeMo-Run; returns when all have ended.
+    """One task per step that is left, through NeMo-Run, with GPUs of the `deck`; returns when all have ended.
 
     What it returns are the steps whose process ended before it could say anything in the step's folder, with the
     file that holds what it said instead, if there is one.
     """
+    needs = box_of(left, asked.facts.beside.layout, gpus=len(deck.cards))
+    if deck.cards:
+        env_vars = env_vars | deck.variables(())  # of those that are given none: no step sees another's
     keep_records(asked.runs, asked.name)
     UNWRITTEN.apply()
     with (
@@ -47,7 +59,8 @@ def run_experiment(
         _experiment(asked.name, env_vars | mark | named(env_vars)) as experiment,
         _forks_of(left.values(), experiment) as variables,
     ):
-        experiment.parallel_steps = parallel_steps
+        experiment.order = Order(needs, gpus=len(deck.cards), others=parallel_steps)
+        experiment.deck, experiment.waiting = deck, Waiting(say)
         for name, spec in left.items():
             command = _command(asked, spec)
             task = run.Script(path=command[1], m=True, entrypoint="python", args=command[2:], env=dict(variables))
@@ -74,16 +87,21 @@ def _command(asked: Run, spec: Spec) -> list[str]:
 class LocalExperiment(Experiment):
     """`run.Experiment` for tasks on this machine."""
 
-    parallel_steps: int = 1
-    """Tasks that run at the same time."""
+    order: Order
+    """Which task starts when."""
+    deck: Deck
+    """The GPUs that they are given."""
+    waiting: Waiting
+    """Who says what they wait for."""
     failed: tuple[Job, ...] = ()
     """After the run: the tasks that ended otherwise than well, in the order in which they did."""
 
     def _run_dag(self, detach: bool, tail_logs: bool, executors: set) -> None:
         assert not detach, "a local experiment ends with the process that started it"
+        self._cards: dict[str, tuple[Card, ...]] = {}
         waiting: dict[str, Job] = {job.id: job for job in self._jobs}
         running: dict[str, Job] = {}
-        states: dict[str, AppState] = {}
+        succeeded: set[str] = set()
         self._launched = self._waited = True
         try:
             with interrupts_kept() as interrupted:
@@ -93,20 +111,22 @@ class LocalExperiment(Experiment):
                     for name, job in list(running.items()):
                         job.state = self._state(job)
                         if is_terminal(job.state):
-                            states[name] = running.pop(name).state
+                            del running[name]
                             job.cleanup()
-                            if job.state != AppState.SUCCEEDED:
+                            self.deck.give_back(self._cards.pop(name, ()))
+                            if job.state == AppState.SUCCEEDED:
+                                succeeded.add(name)
+                            else:
                                 self.failed += (job,)
                     if self.failed:
                         waiting.clear()
-                    for name, job in list(waiting.items()):
-                        if len(running) >= self.parallel_steps:
-                            break
-                        if all(states.get(upstream) == AppState.SUCCEEDED for upstream in job.dependencies):
+                    ready = self.order.next(done=succeeded, running=running, free=self.deck.free) if waiting else []
+                    for name in ready:
+                        if self._has_gpus(name, waiting[name]):
                             running[name] = waiting.pop(name)
-                            job.launch(wait=False, runner=self._runner)
-                    assert running or not waiting, f"no task can start among {sorted(waiting)}"
-                    if running:
+                            running[name].launch(wait=False, runner=self._runner)
+                    assert running or ready or not waiting, f"no task can start among {sorted(waiting)}"
+                    if running or waiting:
                         time.sleep(POLL_SECONDS)
         finally:
             # After Ctrl-C, or an error here: the tasks get SIGTERM and, ten seconds later, SIGKILL.
@@ -116,6 +136,23 @@ class LocalExperiment(Experiment):
                 job.state = AppState.CANCELLED
             with contextlib.suppress(OSError):  # of a full disk, say: no step is judged by it
                 self._save_jobs()
+
+    def _has_gpus(self, name: str, job: Job) -> bool:
+        """Whether the task has the GPUs it takes, and is told of them; another command may have them."""
+        count = self.order.needs[name].gpus
+        if count == 0:
+            return True
+        if not self.waiting.due(name):
+            return False
+        cards = self.deck.take(count)
+        if cards is None:
+            self.waiting.note(name, count, self.deck)
+            return False
+        self._cards[name] = cards
+        for role in job._executable.roles:
+            role.env.update(self.deck.variables(cards))
+        job._dryrun_info = None  # NeMo-Run made it before, with the environment as it was
+        return True
 
     def _state(self, job: Job) -> AppState:
         """The state of a task that was launched. Job.status drops every error, and then says what it said before."""
