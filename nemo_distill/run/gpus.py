@@ -4,7 +4,8 @@
     given(spec.folder)              # ("2", "3") of a step that an executor gave these
 
 A step's module says `GPUS = 1`, and `GPUS_IF = "engine"` where that holds only if its config has such a key; one with
-`MANY_RANKS = True` takes those of a machine of the layout. Without either a step takes none.
+`MANY_RANKS = True` takes those of a machine of the layout. Without either a step takes none. `MORE_GPUS = True`: it
+uses all that it is given.
 """
 
 import json
@@ -27,6 +28,11 @@ def gpus_of(spec: Spec, layout: Parallelism) -> int:
         return layout.gpus_per_node
     key = module_constant(spec.module, "GPUS_IF")
     return int(module_constant(spec.module, "GPUS") or 0) if key is None or key in spec.config else 0
+
+
+def uses_more(spec: Spec) -> bool:
+    """Whether the step is as much faster with more GPUs than it takes at least."""
+    return bool(module_constant(spec.module, "MORE_GPUS"))
 
 
 def needs(specs: Iterable[Spec], layout: Parallelism, *, there: int) -> dict[str, int]:

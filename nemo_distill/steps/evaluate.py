@@ -38,6 +38,7 @@ from nemo_distill.run.step import Spec
 VERSION = 1
 GPUS = 1
 GPUS_IF = "engine"
+MORE_GPUS = True
 logger = logging.getLogger(__name__)
 
 

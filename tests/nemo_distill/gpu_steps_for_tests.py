@@ -6,6 +6,7 @@ import time
 
 VERSION = 1
 GPUS = 1
+MORE_GPUS = True
 
 
 def main(spec) -> None:

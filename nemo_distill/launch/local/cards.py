@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import glob
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -34,6 +35,8 @@ FOLDER = "NEMO_DISTILL_GPU_LOCKS"
 ORDER = "CUDA_DEVICE_ORDER"
 TAKEN_MIB, TAKEN_SHARE = 1024, 0.05
 """Memory that a GPU has in use, in MiB and as a share of it, above both of which it is somebody's."""
+RETRY_SECONDS = 1.0
+"""After which a step asks again for GPUs that it did not get."""
 SMI_SECONDS = 30.0
 """What nvidia-smi may take: the driver of an idle machine starts with it."""
 _GPU = re.compile(r"^GPU (\d+): .*\(UUID: (GPU-[\w-]+)\)")
@@ -172,14 +175,14 @@ class Deck:
         """How many this command does not have in use."""
         return len(self.cards) - len(self._held)
 
-    def take(self, count: int) -> tuple[Card, ...] | None:
-        """So many of them, all or none: None where fewer can be had now."""
+    def take(self, count: int, *, most: int = 0) -> tuple[Card, ...] | None:
+        """So many of them, all or none: None where fewer can be had now. Up to `most` where more can be."""
         self.busy = {}
         in_use = self._in_use()
         taken: list[Card] = []
         with contextlib.ExitStack() as undone:
             for card in self.cards:
-                if card.key in self._held or len(taken) == count:
+                if card.key in self._held or len(taken) == max(count, most):
                     continue
                 if card.uuid in in_use:
                     self.busy[card.name] = in_use[card.uuid]
@@ -265,10 +268,11 @@ def _alive_with(lock: Path) -> bool:
 class Waiting:
     """Says once, and again when it changes, what steps wait for."""
 
-    def __init__(self, say: Callable[[str], None], *, retry_seconds: float = 1.0):
-        self.say, self.retry_seconds = say, retry_seconds
+    def __init__(self, say: Callable[[str], None]):
+        self.say = say
         self._said: dict[str, str] = {}
         self._until: dict[str, float] = {}
+        self._asked: dict[str, int] = {}
 
     def due(self, step: str) -> bool:
         """Whether to ask again for the step."""
@@ -276,9 +280,10 @@ class Waiting:
 
     def note(self, step: str, count: int, deck: Deck) -> None:
         """The step got none of the `count` GPUs it takes."""
-        self._until[step] = time.monotonic() + self.retry_seconds * (1 + os.urandom(1)[0] / 256)  # not two in step
+        self._asked[step] = self._asked.get(step, 0) + 1
+        self._until[step] = time.monotonic() + RETRY_SECONDS * random.uniform(1, 1.5)  # no two commands in step
         reasons = "; ".join(f"{name}: {why}" for name, why in deck.busy.items())
         sentence = f"{step} waits for {count} of {len(deck.cards)} GPUs ({reasons})."
-        if deck.busy and self._said.get(step) != re.sub(r"[\d.]+ GiB", "", sentence):
+        if self._asked[step] > 1 and deck.busy and self._said.get(step) != re.sub(r"[\d.]+ GiB", "", sentence):
             self._said[step] = re.sub(r"[\d.]+ GiB", "", sentence)
             self.say(sentence)

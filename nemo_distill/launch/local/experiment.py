@@ -120,9 +120,10 @@ class LocalExperiment(Experiment):
                                 self.failed += (job,)
                     if self.failed:
                         waiting.clear()
-                    ready = self.order.next(done=succeeded, running=running, free=self.deck.free) if waiting else []
-                    for name in ready:
-                        if self._has_gpus(name, waiting[name]):
+                    counts = {name: len(self._cards.get(name, ())) for name in running}
+                    ready = self.order.next(done=succeeded, running=counts, free=self.deck.free) if waiting else {}
+                    for name, count in ready.items():
+                        if self._has_gpus(waiting[name], count):
                             running[name] = waiting.pop(name)
                             running[name].launch(wait=False, runner=self._runner)
                     assert running or ready or not waiting, f"no task can start among {sorted(waiting)}"
@@ -137,18 +138,19 @@ class LocalExperiment(Experiment):
             with contextlib.suppress(OSError):  # of a full disk, say: no step is judged by it
                 self._save_jobs()
 
-    def _has_gpus(self, name: str, job: Job) -> bool:
-        """Whether the task has the GPUs it takes, and is told of them; another command may have them."""
-        count = self.order.needs[name].gpus
+    def _has_gpus(self, job: Job, count: int) -> bool:
+        """Whether the task has so many GPUs, or as many as it takes at least, and is told of them; another command may
+        have them."""
         if count == 0:
             return True
-        if not self.waiting.due(name):
+        if not self.waiting.due(job.id):
             return False
-        cards = self.deck.take(count)
+        least = self.order.needs[job.id].gpus
+        cards = self.deck.take(least, most=count)
         if cards is None:
-            self.waiting.note(name, count, self.deck)
+            self.waiting.note(job.id, least, self.deck)
             return False
-        self._cards[name] = cards
+        self._cards[job.id] = cards
         for role in job._executable.roles:
             role.env.update(self.deck.variables(cards))
         job._dryrun_info = None  # NeMo-Run made it before, with the environment as it was

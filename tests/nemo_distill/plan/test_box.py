@@ -15,7 +15,8 @@ def random_run(seed: int) -> tuple[dict[str, Need], dict[str, float], int, int]:
     needs: dict[str, Need] = {}
     for number in range(chance.randint(1, 12)):
         upstream = tuple(name for name in needs if chance.random() < 0.25)
-        needs[f"s{number}"] = Need(gpus=chance.choice([0, 1, 1, chance.randint(0, gpus)]), upstream=upstream)
+        count = chance.choice([0, 1, 1, chance.randint(0, gpus)])
+        needs[f"s{number}"] = Need(gpus=count, more=count > 0 and chance.random() < 0.3, upstream=upstream)
     hours = {name: chance.choice([0.0, 1.0, chance.uniform(0.1, 9.0)]) for name in needs}
     return needs, hours, gpus, others
 
@@ -31,8 +32,10 @@ def test_in_any_run_everything_runs_once_after_what_it_waits_for_and_no_gpu_is_a
         slots = {slot.name: slot for slot in Order(needs, gpus=gpus, others=others).planned(hours)}
         assert set(slots) == set(needs)
         for name, slot in slots.items():
-            assert len(set(slot.gpus)) == needs[name].gpus and set(slot.gpus) <= set(range(gpus))
-            assert slot.end - slot.begin == pytest.approx(hours[name])
+            count = len(set(slot.gpus))
+            assert len(slot.gpus) == count and set(slot.gpus) <= set(range(gpus))
+            assert count >= needs[name].gpus if needs[name].more else count == needs[name].gpus
+            assert (slot.end - slot.begin) * max(count, 1) == pytest.approx(hours[name] * max(needs[name].gpus, 1))
             assert all(slots[before].end <= slot.begin for before in needs[name].upstream)
         for one, other in itertools.combinations(slots.values(), 2):
             assert not (overlap(one, other) and set(one.gpus) & set(other.gpus)), seed
@@ -44,7 +47,7 @@ def test_in_any_run_everything_runs_once_after_what_it_waits_for_and_no_gpu_is_a
 
 def test_a_trunk_that_goes_one_by_one_is_as_soon_done_as_if_no_other_step_had_a_gpu_for_any_time():
     compared = later = 0
-    for seed in range(3000):
+    for seed in range(2000):
         needs, hours, gpus, _ = random_run(seed)
         order = Order(needs, gpus=gpus, others=99)
         trunk = [name for name in needs if name in order.trunk]
@@ -56,7 +59,7 @@ def test_a_trunk_that_goes_one_by_one_is_as_soon_done_as_if_no_other_step_had_a_
             if slot.name in order.trunk:
                 assert slots[slot.name].begin == pytest.approx(slot.begin), (seed, slot.name)
                 compared, later = compared + 1, later + (slot.begin > 0)
-    assert compared > 500 and later > 100, (compared, later)
+    assert compared > 300 and later > 50, (compared, later)
 
 
 def before(name: str, needs: dict[str, Need]) -> set[str]:
@@ -69,29 +72,30 @@ TRAINING = {
     "prune": Need(gpus=1, upstream=("import",)),
     "distill-1": Need(gpus=4, upstream=("prune",)),
     "distill-2": Need(gpus=4, upstream=("distill-1",)),
-    "evaluate-teacher": Need(gpus=1),
+    "evaluate-teacher": Need(gpus=1, more=True),
     "export-1": Need(upstream=("distill-1",)),
-    "evaluate-1": Need(gpus=1, upstream=("export-1",)),
+    "evaluate-1": Need(gpus=1, more=True, upstream=("export-1",)),
     "export-2": Need(upstream=("distill-2",)),
-    "evaluate-2": Need(gpus=1, upstream=("export-2",)),
+    "evaluate-2": Need(gpus=1, more=True, upstream=("export-2",)),
 }
-HOURS = {"prune": 1.0, "distill-1": 2.0, "distill-2": 2.0} | {f"evaluate-{one}": 5.0 for one in ("teacher", "1", "2")}
+HOURS = {"prune": 1.0, "distill-1": 2.0, "distill-2": 2.0} | {f"evaluate-{one}": 4.0 for one in ("teacher", "1", "2")}
+SEGMENTS = {"distill-1": (1, 3, 4), "distill-2": (3, 5, 4)}
 
 
 @pytest.mark.parametrize(
-    ("gpus", "begins", "end"),
+    ("gpus", "evaluations"),
     [
-        # All four train: evaluations follow, side by side, and none keeps the training from its GPUs.
-        (4, {"distill-1": 1, "distill-2": 3, "evaluate-teacher": 5, "evaluate-1": 5, "evaluate-2": 5}, 10),
-        # The fifth evaluates meanwhile.
-        (5, {"distill-1": 1, "distill-2": 3, "evaluate-teacher": 0, "evaluate-1": 5, "evaluate-2": 5}, 10),
-        (6, {"distill-1": 1, "distill-2": 3, "evaluate-teacher": 0, "evaluate-1": 3, "evaluate-2": 5}, 10),
+        # All four train: the evaluations follow, and none keeps the training from its GPUs.
+        (4, {"teacher": (5, 7, 2), "1": (5, 7, 2), "2": (7, 8, 4)}),
+        # The fifth evaluates meanwhile; what is last has the whole machine.
+        (5, {"teacher": (0, 4, 1), "1": (4, 8, 1), "2": (5, 6, 4)}),
+        (6, {"teacher": (0, 2, 2), "1": (3, 5, 2), "2": (5, 5 + 4 / 6, 6)}),
     ],
 )
-def test_evaluations_have_what_the_training_leaves_and_everything_afterwards(gpus, begins, end):
+def test_evaluations_have_what_the_training_leaves_and_everything_afterwards(gpus, evaluations):
     slots = {slot.name: slot for slot in Order(TRAINING, gpus=gpus, others=2).planned(HOURS)}
-    assert {name: slots[name].begin for name in begins} == begins
-    assert max(slot.end for slot in slots.values()) == end
+    wanted = SEGMENTS | {f"evaluate-{label}": when for label, when in evaluations.items()}
+    assert {name: (slots[name].begin, slots[name].end, len(slots[name].gpus)) for name in wanted} == wanted
 
 
 def test_a_narrow_step_does_not_overtake_a_wide_one_that_waits_for_its_gpus():
