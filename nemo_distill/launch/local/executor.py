@@ -20,7 +20,7 @@ from nemo_distill.compat.nemo_run import imported_alone
 from nemo_distill.config.rules import Rule, Variable, between
 from nemo_distill.errors import RunFailed, UserError
 from nemo_distill.launch.executors import site_settings
-from nemo_distill.launch.local.cards import ORDER, Card, Deck, found
+from nemo_distill.launch.local.cards import Card, Deck, found
 from nemo_distill.outcome.suites import Cluster
 from nemo_distill.run.closing import print_failure
 from nemo_distill.run.display import Display
@@ -128,7 +128,7 @@ class LocalExecutor:
 
     def _deck(self) -> contextlib.closing[Deck]:
         """The GPUs, ready to be dealt out."""
-        return contextlib.closing(Deck(self.cards, numbered=not {VISIBLE, ORDER} & {*self._environment}))
+        return contextlib.closing(Deck(self.cards, numbered=VISIBLE not in self._environment))
 
 
 def made() -> LocalExecutor:
