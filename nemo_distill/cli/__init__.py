@@ -35,6 +35,7 @@ from nemo_distill.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, 
 from nemo_distill.run.full_disk import is_full
 from nemo_distill.run.output import lost, make_forgiving
 from nemo_distill.run.secrets import star_values
+from nemo_distill.run.sharing import records_of
 
 __all__ = ["command_line", "load_recipe", "main"]
 NO_RECIPE = "There is no recipe in ./recipes; `nemo-run new my_study` writes some, with all that they need."
@@ -134,7 +135,7 @@ def _options(
 
 
 def _nemo_run_itself(arguments: list[str]) -> int:
-    home = runs.RUNS_FOLDER / ".nemo-run"
+    home = records_of(runs.RUNS_FOLDER)
     if home.is_dir():
         os.environ.setdefault("NEMORUN_HOME", str(home.resolve()))
     from nemo_run.__main__ import app

@@ -1,9 +1,11 @@
 """NeMo-Run's experiment, whose records hold no secret."""
 
 import contextlib
+import grp
 import os
+import pwd
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import nemo_run as run
@@ -11,9 +13,8 @@ import nemo_run as run
 from nemo_distill.compat.nemo_run import keep_records_in
 from nemo_distill.errors import UserError
 from nemo_distill.run.secrets import STARS
+from nemo_distill.run.sharing import records_of
 
-FOLDER = ".nemo-run"
-"""NeMo-Run's own records, inside the runs folder unless NEMORUN_HOME says otherwise."""
 QUIET = {
     "clean_mode": True,
     "enable_goodbye_message": False,
@@ -28,14 +29,20 @@ _FOLDERS, _FILES = ("", "experiments", "experiments/{run}"), (".slurm_jobs", ".l
 
 
 def keep_records(runs: Path, name: str) -> None:
-    """Have NeMo-Run keep the records of the run `name` in the runs folder, unless NEMORUN_HOME says otherwise.
+    """Have NeMo-Run keep the records of the run `name` where `records_of` says, unless NEMORUN_HOME says otherwise.
 
-    Raises `UserError` where what others have put there would have it write elsewhere, or wait.
+    Raises `UserError` where what others have put there would have it write elsewhere, or wait, or where they can.
     """
-    home = runs / FOLDER
+    home = records_of(runs)
     keep_records_in(home)
     if "NEMORUN_HOME" in os.environ:
         return
+    if home.parent != runs:
+        _check_home(Path.home())
+        for folder in (home.parent, home):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            check_own(str(folder))
     kinds = {home / folder.format(run=name): stat.S_ISDIR for folder in _FOLDERS}
     kinds |= {home / file: stat.S_ISREG for file in _FILES}
     for path, is_kind in kinds.items():
@@ -49,6 +56,25 @@ def check_own(folder: str) -> None:
     there = os.lstat(folder)
     if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.geteuid() or there.st_mode & 0o022:
         raise UserError(f"{folder} was made by somebody else: give the command again.")
+
+
+def _check_home(home: Path) -> None:
+    """Raise `UserError` where others than root may write this user's home."""
+    there = os.stat(home)
+    group = stat.S_IWGRP if _called(grp.getgrgid, there.st_gid) != _called(pwd.getpwuid, os.geteuid()) else 0
+    if there.st_uid not in (0, os.geteuid()) or there.st_mode & (stat.S_IWOTH | group):
+        raise UserError(
+            f"others may write your home, {home}, in which the job scripts of a shared runs folder are kept: set "
+            "NEMORUN_HOME to a folder that nobody else may write."
+        )
+
+
+def _called(lookup: Callable, number: int) -> str:
+    """The name of a user or group; of one that has none its number."""
+    try:
+        return lookup(number)[0]
+    except KeyError:
+        return str(number)
 
 
 class Experiment(run.Experiment):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.errors import UserError
+from nemo_distill.run.inside import text_of
 from nemo_distill.run.progress import write_atomically
 
 FILE = "deterministic.json"
@@ -45,10 +46,14 @@ class Conditions:
         """Those that are kept in a step's folder; None: there are none. Raises `UserError` for a file that is none."""
         path = folder / FILE
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            said = json.loads(text_of(path))
+            if not isinstance(said.get("device", ""), str):
+                raise TypeError("the device is no name")
+            tables = {name: dict(said[name]) for name in ("layout", "versions", "kernels") if name in said}
+            return cls(**said | tables)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} does not say under what a deterministic training began: {error}.") from None
 
     def write(self, folder: Path) -> None:

@@ -27,6 +27,7 @@ from nemo_distill.run.full_disk import is_used_up, said_full, why_full
 from nemo_distill.run.inside import check_module, check_name, folder_in, opened, text_of
 from nemo_distill.run.job import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.run.progress import write_atomically
+from nemo_distill.run.sharing import records_of
 from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
 
 ADVICE = (
@@ -290,7 +291,7 @@ def job_of_step(spec: Spec) -> dict:
         return {}
     if not isinstance(record, dict) or not _NUMBER.fullmatch(str(record.get("job"))):
         return {}
-    homes = [str(spec.runs), *filter(None, [os.environ.get("NEMORUN_HOME")])]
+    homes = [spec.runs, records_of(spec.runs), *filter(None, [os.environ.get("NEMORUN_HOME")])]
     logs = os.path.realpath(str(record.get("logs") or ""))
     kept = any(Path(logs).is_relative_to(os.path.realpath(home)) for home in homes)
     return {**record, "logs": logs if record.get("logs") and kept else ""}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_distill.errors import UserError
+from nemo_distill.run.inside import text_of
 from nemo_distill.run.manifest import Run, State
 from nemo_distill.run.step import JOB_FILE, LOG_FILE, SPEC_FILE, SUCCESS, Spec
 
@@ -47,7 +48,7 @@ class Remaining:
         try:
             modified = path.stat().st_mtime_ns
             if path not in self._marks or self._marks[path][0] != modified:
-                seconds = json.loads(path.read_text(encoding="utf-8")).get("seconds")
+                seconds = json.loads(text_of(path)).get("seconds")
                 self._marks[path] = modified, float(seconds) if seconds is not None else None
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None

@@ -4,12 +4,17 @@ A folder that gives its group to what is made in it, and that the group may writ
 process, its children and its jobs write then stays writable to the group, whatever the user's umask says.
 """
 
+import hashlib
 import os
 import stat
 from pathlib import Path
 
 GROUP = "umask g=rwx; export SLURM_UMASK=$(umask)"
 """What `share` does, as lines of a job's script: through a tunnel, the umask of a job is the other host's."""
+
+
+RECORDS = ".nemo-run"
+"""Folder of NeMo-Run's own records, in the runs folder or in a user's home."""
 
 
 def nearest_there(folder: Path) -> Path:
@@ -28,6 +33,18 @@ def share(folder: Path) -> None:
     """Have this process and its children leave the group its rights to what they write, if `folder` is shared."""
     if is_shared(folder):
         os.umask(os.umask(0o077) & ~0o070)
+
+
+def records_of(folder: Path) -> Path:
+    """Where NeMo-Run keeps its records of what this user launches in the runs folder, NEMORUN_HOME aside.
+
+    That of a group is no place for them: who may write a folder may rename what lies in it, whosever that is, and put
+    a job's script of his own in the place of one that is just being queued. Those are in the user's home.
+    """
+    if not is_shared(folder):
+        return folder / RECORDS
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:12]
+    return Path.home() / RECORDS / f"{folder.name}-{digest}"
 
 
 def whom_it_trusts(folder: Path) -> str:

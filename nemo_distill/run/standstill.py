@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_distill.run.beats import Phase, median
+from nemo_distill.run.inside import text_of
 
 STALLED = "_STALLED"
 """File in a step's folder with the verdict, for the batch script of its job and for the step."""
@@ -210,7 +211,7 @@ def ranks_of(folder: Path, *, now: float | None = None) -> list[Seen]:
         try:
             age = max(0.0, now - path.stat().st_mtime)
             if age <= FRESH_SECONDS and not path.match(STACKS_FILE.format(node="*")):
-                found += [one.later(age) for one in seen_in(json.loads(path.read_text(encoding="utf-8")))]
+                found += [one.later(age) for one in seen_in(json.loads(text_of(path)))]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # being written, or damaged
             continue
     return sorted(found, key=lambda one: one.rank)

@@ -25,7 +25,7 @@ from typing import Any
 
 from nemo_distill.run import beats
 from nemo_distill.run.beats import Note, Phase
-from nemo_distill.run.inside import opened
+from nemo_distill.run.inside import opened, text_of
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.standstill import (
     NODE_FILE,
@@ -156,7 +156,7 @@ class Watchdog:
                     for rank in range(first, first + self.per_node)
                 ]
             else:
-                seen += [one.later(age, silent=silent) for one in seen_in(said)]
+                seen += [one.later(age, silent=silent) for one in said["ranks"]]
                 awaited = awaited or not (silent or said["asked"])
             leads = leads and (silent or node > self.node)
         return seen, awaited, leads
@@ -199,7 +199,7 @@ class Watchdog:
         """Write stacks and verdict into the step's log, mark the step as failed, and kill the ranks of this machine."""
         stacks: dict[str, str] = {}
         for node in range(self.nodes):
-            stacks |= (self._read(STACKS_FILE, node) or {}).get("stacks", {})
+            stacks |= (self._read(STACKS_FILE, node) or {"stacks": {}})["stacks"]
         record = {"error": str(verdict), "refused": False, "lasting": False, "time": time.time()}
         nodes = ",".join(verdict.exclude) or "-"
         with contextlib.suppress(OSError):  # of a full disk, where it ends all the same
@@ -212,8 +212,8 @@ class Watchdog:
     def _ended(self) -> bool:
         """Whether another watchdog has ended the step."""
         try:
-            return (self.folder / STALLED).read_text(encoding="utf-8").splitlines()[1] == self.attempt
-        except (OSError, IndexError):
+            return text_of(self.folder / STALLED).splitlines()[1] == self.attempt
+        except (OSError, ValueError, IndexError):
             return False
 
     def _kill(self) -> None:
@@ -229,9 +229,13 @@ class Watchdog:
     def _read(self, name: str, node: int) -> dict[str, Any] | None:
         """What the watchdog of a machine has written in this attempt."""
         try:
-            record = json.loads((self.folder / name.format(node=node)).read_text(encoding="utf-8"))
-            return record if record["attempt"] == self.attempt else None
-        except (OSError, ValueError, KeyError, TypeError):
+            record = json.loads(text_of(self.folder / name.format(node=node)))
+            if record["attempt"] != self.attempt:
+                return None
+            if name == NODE_FILE:
+                return {"look": record["look"], "asked": bool(record["asked"]), "ranks": seen_in(record)}
+            return {"stacks": {str(rank): str(stack) for rank, stack in record["stacks"].items()}}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none, or damaged
             return None
 
 

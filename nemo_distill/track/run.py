@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nemo_distill.outcome.scores import scores_of
 from nemo_distill.run.facts import Tracked
+from nemo_distill.run.inside import text_of
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import is_done
@@ -46,7 +47,7 @@ class Sent:
     def read(cls, path: Path) -> "Sent":
         """As `write` left it; nothing where it was damaged, since sending twice does less harm than not at all."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(text_of(path))
             return cls(
                 int(record["iteration"]),
                 tuple(record["evaluations"]),
@@ -134,7 +135,7 @@ class TrackedRun:
     @classmethod
     def load(cls, runs: Path, number: str) -> "TrackedRun":
         """Read what `save` wrote."""
-        record = json.loads((runs / FOLDER / number / FILE).read_text(encoding="utf-8"))
+        record = json.loads(text_of(runs / FOLDER / number / FILE))
         return cls(**record | {"runs": runs, "about": About(**record["about"])})
 
     def news(self, sent: Sent) -> tuple[Sent, list[Point]]:

@@ -22,6 +22,7 @@ from nemo_distill.launch.slurm.site import Site, waits
 from nemo_distill.pipeline import KINDS, PRUNED, TEACHER
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.ranks import Processes
+from nemo_distill.run.sharing import records_of
 from nemo_distill.run.table import duration
 
 _LABEL = re.compile(rf"{TEACHER}|{PRUNED}|[\d.]+[KMBT]?")
@@ -98,7 +99,7 @@ class SlurmExecutor(Site):
 
 def _check_paths(runs: Path) -> None:
     """Raise `UserError` for a folder that a job script cannot name."""
-    for path in (runs, *filter(None, [os.environ.get("NEMORUN_HOME")])):
+    for path in (runs, records_of(runs), *filter(None, [os.environ.get("NEMORUN_HOME")])):
         if any(character.isspace() for character in str(path)):
             raise UserError(
                 f"'{path}' has a space in it, which NeMo-Run's job scripts break on: choose another folder."

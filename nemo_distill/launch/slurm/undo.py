@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nemo_distill.errors import UserError
+from nemo_distill.run.inside import text_of
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import SUCCESS
 
@@ -23,14 +24,14 @@ def undone_if_refused(paths: Iterable[Path]) -> Iterator[None]:
 
     A folder that was there before keeps what it has, and one that a job has finished meanwhile stays.
     """
-    before = {path: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+    before = {path: text for path in paths if (text := _text(path)) is not None}
     new = [path for path in paths if not path.exists()]
     made_in = {above for path in new for above in path.parents if not above.exists()}
     try:
         yield
     except UserError:
         for path, text in before.items():
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            if _text(path) != text:
                 write_atomically(path, text)
         for path in new:
             if not (path / SUCCESS).exists():
@@ -39,6 +40,14 @@ def undone_if_refused(paths: Iterable[Path]) -> Iterator[None]:
             with contextlib.suppress(OSError):  # another command has put something there
                 folder.rmdir()
         raise
+
+
+def _text(path: Path) -> str | None:
+    """What a file says; None where it is none that was written here: of a link, say, it would be put back for all to
+    read."""
+    with contextlib.suppress(OSError, ValueError):
+        return text_of(path)
+    return None
 
 
 def _remove(path: Path) -> None:

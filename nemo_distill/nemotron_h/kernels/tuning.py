@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from nemo_distill.compat.kernels import AUTOTUNING, ONE_VARIANT, autotuners
+from nemo_distill.run.inside import text_of
 from nemo_distill.run.progress import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -29,11 +30,17 @@ PACKAGES = ("triton", "mamba_ssm")
 def recall(folder: Path) -> int:
     """Give Triton the autotuning results that are kept in `folder`; returns of how many kernels."""
     file, every, results = tuning_file(folder), tuners(), []
-    for name, found in json.loads(file.read_text(encoding="utf-8")).items() if file.is_file() else ():
-        if name in every:
-            variants = {str(variant): variant for variant in every[name].configs}
-            chosen = {tuple(key): variants[variant] for key, variant in found if variant in variants}
-            results.append((every[name], chosen))
+    try:
+        for name, found in json.loads(text_of(file)).items():
+            if name in every:
+                variants = {str(variant): variant for variant in every[name].configs}
+                chosen = {tuple(key): variants[variant] for key, variant in found if variant in variants}
+                results.append((every[name], chosen))
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:  # another user's, or damaged
+        logger.warning("the results of autotuning in %s are left aside: %s", file, error)
+        return 0
     if results:
         AUTOTUNING.apply(results)
     return len(results)

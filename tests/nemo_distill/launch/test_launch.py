@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from nemo_distill.launch.slurm.snapshot import Code
 from nemo_distill.run.manifest import State, find, state_of
 from nemo_distill.run.step import Step, place
 
@@ -55,8 +56,15 @@ def seconds_of(step: str) -> tuple[float, float]:
     return begun, json.loads((folder / "_SUCCESS").read_text())["finished"]
 
 
-def test_a_run_makes_every_step_and_the_same_command_again_makes_none(nemo_run, attempts):
+def test_a_run_makes_every_step_and_the_same_command_again_makes_none(nemo_run, attempts, tmp_path):
+    here = Code.here()
+    for planted in (".code", here.folder, f"{here.folder}/evaluator", f"{here.folder}/nemo_distill"):
+        for name in ("nemo_distill/__init__.py", "nemo_distill/step.py", "sitecustomize.py", "yaml.py"):
+            file = Path("runs", planted, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     code, out, _ = nemo_run(RECIPE)
+    assert not (tmp_path / "ran").exists()  # on this machine no copy of the code is run, whoever has put one there
     assert code == 0 and "evaluate-2: done" in out and ": 6 steps of small." in out
     run = find("small", runs=Path("runs"))
     assert {state_of(spec) for spec in run.specs.values()} == {State.DONE}

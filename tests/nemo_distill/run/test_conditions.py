@@ -1,6 +1,7 @@
 """What a deterministic training began under is kept, and anything else is refused in a sentence that names both."""
 
 import dataclasses
+import os
 
 import pytest
 
@@ -52,8 +53,14 @@ def test_a_launch_knows_its_layout_alone_and_compares_that(tmp_path):
         check_layouts(dataclasses.replace(TWO, nodes=2), folders)
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{", '{"layout": 1, "other": 2}', "[" * 9999])
+DAMAGES = ["", "[]", "{", '{"layout": 1, "other": 2}', "[" * 9999, '{"layout": 1}', '{"layout": {}, "device": 1}']
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, None])
 def test_a_damaged_record_is_one_sentence(tmp_path, damage):
-    (tmp_path / FILE).write_text(damage)
+    if damage is None:
+        os.mkfifo(tmp_path / FILE)  # another user's, which is not waited for
+    else:
+        (tmp_path / FILE).write_text(damage)
     with pytest.raises(UserError, match="does not say under what"):
         Conditions.read(tmp_path)

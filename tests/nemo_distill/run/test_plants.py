@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from nemo_run.config import get_nemorun_home
 
 from nemo_distill.errors import UserError
 from nemo_distill.launch.records import check_own, keep_records
+from nemo_distill.launch.slurm.undo import undone_if_refused
 from tests.nemo_distill.launch.slurm.users_for_tests import GROUP, USERS, as_user, visible_to_all
 
 HERE = Path(__file__).resolve().parents[1]
@@ -152,6 +154,21 @@ def test_what_another_user_lays_in_a_shared_folder_ends_in_a_sentence_and_nothin
     assert len(met) == len(PLANTS)
 
 
+def test_what_a_launch_puts_back_is_no_file_that_a_link_led_to(tmp_path):
+    (tmp_path / "key").write_text("PRIVATE")
+    (folder := tmp_path / "one" / "0123").mkdir(parents=True)
+    (folder / "_FAILED").symlink_to(tmp_path / "key")
+    (folder / "job.json").write_text("{}")
+    os.mkfifo(folder / "spec.json")
+    files = [folder / name for name in ("_FAILED", "job.json", "spec.json")]
+    with pytest.raises(UserError), undone_if_refused(files):
+        (folder / "_FAILED").unlink()  # as a launch does
+        (folder / "job.json").write_text("{}, changed")
+        raise UserError("refused")
+    assert (folder / "job.json").read_text() == "{}"
+    assert not (folder / "_FAILED").exists()
+
+
 @pytest.mark.parametrize("name", [".nemo-run", ".nemo-run/experiments", ".nemo-run/experiments/small"])
 @pytest.mark.parametrize("lay", [os.mkfifo, lambda path: path.symlink_to("/tmp"), Path.touch])
 def test_nemo_run_keeps_no_record_where_others_lead_it(tmp_path, monkeypatch, name, lay):
@@ -171,6 +188,33 @@ def test_nemo_run_adds_to_no_file_that_others_have_put_in_the_place_of_its_own(t
     lay(tmp_path / ".nemo-run" / name)
     with pytest.raises(UserError, match=f"{name} is no file, and NeMo-Run would write there: remove it"):
         keep_records(tmp_path, "small")
+
+
+def test_the_records_of_a_folder_that_a_group_may_write_are_where_it_may_not(monkeypatch):
+    monkeypatch.delenv("NEMORUN_HOME", raising=False)
+    with tempfile.TemporaryDirectory(prefix="records-") as name:
+        home, runs = Path(name, "home"), Path(name, "runs")
+        Path(name).chmod(0o755)
+        for folder, mode in ((home, 0o755), (runs, 0o2775), (runs / "own", 0o2775)):
+            folder.mkdir()
+            if os.geteuid() == 0:
+                shutil.chown(folder, group=GROUP)
+            folder.chmod(mode)
+        monkeypatch.setenv("HOME", str(home))
+        keep_records(runs, "small")
+        records = Path(get_nemorun_home())
+        assert records.parent == home / ".nemo-run" and records.name.startswith("runs-")
+        assert [folder.stat().st_mode & 0o777 for folder in (records.parent, records)] == [0o700, 0o700]
+        assert sorted(path.name for path in runs.iterdir()) == ["own"]
+        if os.geteuid() == 0:
+            moved = {
+                path: as_user(USERS[1], ["mv", str(path), f"{path}-moved"], within=[], cwd=runs, env={}).wait()
+                for path in (runs / "own", records.parent, records)
+            }
+            assert list(moved.values()) == [0, 1, 1]
+        home.chmod(0o777)
+        with pytest.raises(UserError, match=f"others may write your home, {home}, .*set NEMORUN_HOME to a folder"):
+            keep_records(runs, "small")
 
 
 def test_a_folder_of_job_scripts_is_ones_own_or_none(tmp_path):

@@ -10,7 +10,17 @@ import pytest
 from nemo_distill.run import beats, watchdog
 from nemo_distill.run.beats import Beat, Note, Phase
 from nemo_distill.run.display import about_ranks
-from nemo_distill.run.standstill import NODE_FILE, Patience, Seen, judge, ranks_of, record_of, slow_ranks
+from nemo_distill.run.standstill import (
+    NODE_FILE,
+    STACKS_FILE,
+    STALLED,
+    Patience,
+    Seen,
+    judge,
+    ranks_of,
+    record_of,
+    slow_ranks,
+)
 from nemo_distill.run.watchdog import Watchdog, in_groups
 
 PATIENCE = Patience(seconds=600, iterations=20, phase_seconds=3600)
@@ -146,6 +156,33 @@ def test_what_status_reads_is_fresh_and_whole(tmp_path):
     now = files[0].stat().st_mtime
     os.utime(files[3], (now - 121, now - 121))
     assert [one.rank for one in ranks_of(tmp_path, now=now)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "lay",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.write_text("[" * 10**5),
+        lambda path: path.write_text('{"attempt": "a", "look": 1, "asked": true, "ranks": [7], "stacks": [7]}'),
+        lambda path: path.write_text('{"attempt": "a"}'),
+        lambda path: path.write_bytes(b"\xff"),
+    ],
+    ids=["pipe", "link", "nested", "damaged", "short", "no text"],
+)
+def test_what_another_user_lays_in_the_place_of_a_watchdog_s_file_is_not_waited_for(tmp_path, monkeypatch, lay):
+    monkeypatch.setattr(watchdog, "ANSWER_SECONDS", 0.0)
+    (notes := tmp_path / "notes").mkdir()
+    for name in (NODE_FILE.format(node=0), STACKS_FILE.format(node=0), STALLED):
+        lay(tmp_path / name)
+    assert ranks_of(tmp_path) == []
+    dog = Watchdog(
+        folder=str(tmp_path), attempt="a", notes=str(notes), node=1, nodes=2, per_node=1, host="node1", job="17 0",
+        log="log.txt", failed="_FAILED", patience=vars(PATIENCE),
+    )  # fmt: skip
+    dog._began -= 1e6
+    assert dog.look()
+    assert "no progress of any of 2 ranks" in (tmp_path / STALLED).read_text()
 
 
 def test_stacks_that_are_alike_are_shown_once_and_those_that_differ_last():

@@ -55,13 +55,16 @@ def start(shared, users_cluster):
     variables = {
         "PYTHONPATH": f"{ROOT}:{ROOT}/evaluator:{HERE}",
         "NEMO_DISTILL_STEPS": os.environ["NEMO_DISTILL_STEPS"],
-        "HOME": str(shared),
         **cluster.environment,
     }
 
     def start_as(user: str, *words: str) -> subprocess.Popen:
         nemo_run = [sys.executable, "-W", "ignore", "-m", "nemo_distill.cli", *words]
-        return as_user(user, nemo_run, within=within, cwd=shared, env=variables)
+        home = shared / f"home-of-{user}"
+        if not home.exists():
+            home.mkdir(mode=0o700)
+            shutil.chown(home, user)
+        return as_user(user, nemo_run, within=within, cwd=shared, env=variables | {"HOME": str(home)})
 
     return start_as
 
@@ -104,6 +107,11 @@ def test_of_two_users_at_once_one_runs_and_the_other_attaches_and_may_go_on_with
     assert {state_of(spec) for spec in run.specs.values()} == {State.DONE}
     assert {name: attempts(runs, name) for name in run.specs} == dict.fromkeys(run.specs, 1) | {"distill-2": 2}
     assert (run.specs["distill-2"].folder / "output.txt").owner() == guest
+    assert not (runs / ".nemo-run").exists()  # a script there could be replaced before Slurm has it
+    for user in USERS:
+        (records,) = (shared / f"home-of-{user}" / ".nemo-run").iterdir()
+        assert (records.owner(), records.stat().st_mode & 0o777) == (user, 0o700)
+        assert list(records.glob("experiments/small/*/*_sbatch.sh"))
     assert not list(runs.rglob("*.tmp")) and not list(runs.glob(".code/.tmp*"))
 
 

@@ -1,8 +1,10 @@
 """What Triton found out in one process serves the next; and whatever it may choose, the scan is the scan."""
 
 import json
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -42,6 +44,18 @@ def test_a_process_that_knows_the_variants_tries_none(tmp_path):
     assert first[0] == 0 and first[1] == second[0] == second[1] == len(found) > 10
     assert second[2] < first[2] / 3, "trying is most of the time"
     assert torch.cuda.get_device_name().replace(" ", "-") in tuning.tuning_file(tmp_path).name
+
+
+@pytest.mark.parametrize("text", ["[", "[]", '{"k": 7}', '{"k": [[[[]], "a"]]}', '{"k": [[1, {}]]}', "[" * 10**5, None])
+def test_results_that_another_user_has_damaged_are_left_aside_and_not_waited_for(tmp_path, monkeypatch, text):
+    file = tmp_path / "a GPU.json"
+    if text is None:
+        os.mkfifo(file)
+    else:
+        file.write_text(text)
+    monkeypatch.setattr(tuning, "tuning_file", lambda folder: file)
+    monkeypatch.setattr(tuning, "tuners", lambda: {"k": SimpleNamespace(configs=["a"])})
+    assert tuning.recall(tmp_path) == 0
 
 
 SIZES, TOLERANCE = {"as the study's": (1, 16, 80, 8, 128), "small": (1, 24, 16, 2, 64)}, 0.03
