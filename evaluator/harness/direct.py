@@ -105,7 +105,8 @@ def _served(
             yield server
         return
     engine, context, mark = means.vllm, suite.context, str(folder)
-    by = {"vllm": engine.version, "options": list(vllm.options(context))}
+    said = vllm.said_besides(thinking=bool(suite.reasoning_end))
+    by = {"vllm": engine.version, "options": list(vllm.options(context)), "request": said}
     with contextlib.ExitStack() as around:
         started = vllm.serving(checkpoint, engine, model_id=model_id, log=log, context=context, mark=mark)
         server, probed = around.enter_context(started)

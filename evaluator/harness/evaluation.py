@@ -34,7 +34,7 @@ from evaluator.harness.gateway import gateway
 from evaluator.harness.left import last_lines
 from evaluator.harness.parameters import ANSWER_SECONDS, own_files, parameters, word_lists
 from evaluator.harness.watch import Overrun, wait_for_end, watched
-from evaluator.serve.processes import below, die_with_parent
+from evaluator.serve.processes import ProgramFailed, below, die_with_parent
 from evaluator.serve.server import HOST
 from evaluator.suites.judge import KEY_VARIABLE, Judge
 from evaluator.suites.own import OWN, QUESTIONS
@@ -282,12 +282,12 @@ def free_ports(number: int) -> list[int]:
 
 
 def check_ended_well(evaluation: Evaluation) -> None:
-    """Raise RuntimeError with the reason or the log's end where an evaluation has failed."""
+    """Raise ProgramFailed with the reason or the log's end where an evaluation has failed."""
     folder, what = evaluation.folder, f"nemo-evaluator's {evaluation.task} ended"
     if evaluation.poll() and evaluation.overrun.why:
-        raise RuntimeError(f"{what}: {evaluation.overrun.why}")
+        raise ProgramFailed(f"{what}: {evaluation.overrun.why}")
     if why := last_lines(folder / NOT_ANSWERED):
-        raise RuntimeError(f"{what}: {why}")
+        raise ProgramFailed(f"{what}: {why}")
     if evaluation.poll():
         said = last_lines(folder / LOG).splitlines()[-15:]
-        raise RuntimeError(f"{what} with {evaluation.poll()}:\n" + "\n".join(said))
+        raise ProgramFailed(f"{what} with {evaluation.poll()}:\n" + "\n".join(said))

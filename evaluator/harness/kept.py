@@ -36,7 +36,9 @@ from evaluator.serve.server import HOST, Server
 
 KEPT = "kept.jsonl"
 """Answers of an evaluation that has not ended, in its folder."""
-PATHS = ("/v1/chat/completions", "/v1/completions")
+CHAT = "/v1/chat/completions"
+PATHS = (CHAT, "/v1/completions")
+"""What can be asked for; what is said besides is said of the first."""
 MISDIRECTED = 421
 """Status of a reply in another model's name; it is not asked again."""
 logger = logging.getLogger(__name__)
@@ -122,7 +124,8 @@ def keeping(
 ) -> Iterator[Server]:
     """A server in front of `server`, with the same token, that gives out what `file` holds and keeps what comes.
 
-    `by` is what else the model answers by, plain JSON data. Raises ValueError where what is kept is another model's.
+    `by` is what else the model answers by, plain JSON data; what it calls `request` is said in every chat. Raises
+    ValueError where what is kept is another model's.
     """
     answers, told = Answers(file), {"model": model_id, **by}
     try:
@@ -136,7 +139,10 @@ def keeping(
             runners.append(runner)
             return web.TCPSite(runner, HOST, 0, backlog=2048)
 
-        end = in_thread(lambda session: _application(session, server, answers, model_id), site, name="kept answers")
+        def application(session: aiohttp.ClientSession) -> web.Application:
+            return _application(session, server, answers, model_id, by.get("request") or {})
+
+        end = in_thread(application, site, name="kept answers")
         try:
             yield dataclasses.replace(server, root=f"http://{HOST}:{runners[0].addresses[0][1]}")
         finally:
@@ -161,7 +167,22 @@ def _named(told: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in told.items() if name != "probed")
 
 
-def _application(session: aiohttp.ClientSession, server: Server, answers: Answers, model_id: str) -> web.Application:
+def with_said(body: bytes, said: Mapping[str, Any]) -> bytes:
+    """A chat's `body` with what is `said` besides where it says nothing else.
+
+    >>> with_said(b'{"seed": 1, "n": 2}', {"n": 1, "skip": False})
+    b'{"n": 2, "skip": false, "seed": 1}'
+    """
+    try:
+        asked = json.loads(body)
+        return json.dumps({**said, **asked}).encode()
+    except (ValueError, RecursionError, TypeError):
+        return body  # which the server refuses
+
+
+def _application(
+    session: aiohttp.ClientSession, server: Server, answers: Answers, model_id: str, said: Mapping[str, Any]
+) -> web.Application:
     count = [0]
 
     @web.middleware
@@ -173,6 +194,7 @@ def _application(session: aiohttp.ClientSession, server: Server, answers: Answer
 
     async def ask(request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        body = with_said(body, said) if request.path == CHAT else body
         key = key_of(request.path, body)
         if (known := answers.take(key)) is not None:
             count[0] += 1
@@ -181,20 +203,20 @@ def _application(session: aiohttp.ClientSession, server: Server, answers: Answer
         try:
             url = server.root + request.path
             async with session.post(url, data=body, headers=sent, allow_redirects=False) as reply:
-                said = await reply.read()
+                replied = await reply.read()
                 status, headers = reply.status, reply.headers
         except aiohttp.ClientError:  # who asked sees the connection end, as it would without this
             assert request.transport
             request.transport.abort()
             return web.Response()
-        if status == 200 and is_answer(said):
-            if (name := json.loads(said).get("model")) != model_id:
+        if status == 200 and is_answer(replied):
+            if (name := json.loads(replied).get("model")) != model_id:
                 why = f"the server answers as {str(name)[:60]!r}, not as '{model_id}'."
                 return web.json_response({"error": {"message": why}}, status=MISDIRECTED)
-            answers.keep(key, said.decode("utf-8", errors="replace"))
+            answers.keep(key, replied.decode("utf-8", errors="replace"))
             count[0] += 1
         back = {name: headers[name] for name in PASSED_BACK if name in headers}
-        return web.Response(status=status, body=said, headers=back)
+        return web.Response(status=status, body=replied, headers=back)
 
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "answered": count[0]})

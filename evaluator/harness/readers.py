@@ -61,7 +61,8 @@ def _simple_evals(benchmark: Benchmark, artifacts: Path, ids: Sequence[str]) -> 
     simple-evals gathers answers as they come in and then cuts the list as if it were in order, so that its standard
     error over repeats is one of groups made by chance.
     """
-    database = artifacts / benchmark.task.rpartition(".")[2] / "cache" / "cache.sqlite" / "cache.db"
+    asked_as = benchmark.task if (artifacts / benchmark.task).is_dir() else benchmark.task.rpartition(".")[2]
+    database = artifacts / asked_as / "cache" / "cache.sqlite" / "cache.db"
     try:
         with closing(sqlite3.connect(f"file:{_existing(database)}?mode=ro", uri=True)) as connection:
             rows = connection.execute("SELECT key, value, filename FROM Cache").fetchall()

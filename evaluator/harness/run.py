@@ -35,7 +35,7 @@ def run_suite(
     its place. `cluster` is where a suite of the launcher's runs.
     Writes `answers.jsonl`, nemo-evaluator's own output and the server's log into `folder`; `progress(answered, total)`
     is called as answers come in. Raises ValueError when the checkpoint is not whole, something that the suite needs is
-    lacking or a result is not what was asked for, RuntimeError with the log's end when a program fails.
+    lacking or a result is not what was asked for, ProgramFailed with the log's end when a program fails.
     """
     means, model_id = means or Means(), model_id or label
     suite = prepare_suite(suite, means)

@@ -29,6 +29,11 @@ GRACE_SECONDS = 15.0
 """What a server has to end by itself."""
 
 
+class ProgramFailed(RuntimeError):
+    """A server or an evaluation that was started has failed; the text is a sentence, with the end of a log where there
+    is one. The same may work later."""
+
+
 def die_with_parent() -> Callable[[], None]:
     """A `preexec_fn` by which the child gets SIGTERM when the thread that started it ends; Linux only."""
     parent = os.getpid()

@@ -38,7 +38,7 @@ from aiohttp.typedefs import Handler
 
 from evaluator.serve.batcher import Batcher
 from evaluator.serve.checkpoint import verify_checkpoint
-from evaluator.serve.processes import die_with_parent
+from evaluator.serve.processes import ProgramFailed, die_with_parent
 
 HOST = "127.0.0.1"
 BAD_CHECKPOINT = 2
@@ -85,7 +85,7 @@ def serving(
     """Serve `checkpoint` as `model_id` in a process of its own until the block ends, on `threads` CPU threads.
 
     `context` is the most tokens of a prompt and its answer; None is what the checkpoint's config says.
-    Raises ValueError when the checkpoint is not whole, RuntimeError with the log's end when the server fails.
+    Raises ValueError when the checkpoint is not whole, ProgramFailed with the log's end when the server fails.
     """
     verify_checkpoint(checkpoint)
     port_file = log.with_suffix(".port")
@@ -101,13 +101,13 @@ def serving(
     try:
         while not port_file.exists():
             if process.poll() is not None:
-                raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {tail(log)}")
+                raise ProgramFailed(f"the server of '{checkpoint}' ended with {process.returncode}: {tail(log)}")
             time.sleep(0.02)
         told = json.loads(port_file.read_text())
         port_file.unlink()
         yield Server(root=f"http://{HOST}:{told['port']}", process=process, token=told["token"])
         if process.poll() is not None:
-            raise RuntimeError(f"the server of '{checkpoint}' ended with {process.returncode}: {tail(log)}")
+            raise ProgramFailed(f"the server of '{checkpoint}' ended with {process.returncode}: {tail(log)}")
     finally:
         process.terminate()
         process.wait()

@@ -36,7 +36,15 @@ from typing import Any
 
 from evaluator.serve.checkpoint import verify_checkpoint
 from evaluator.serve.probe import check_alike, probe
-from evaluator.serve.processes import KEEP_ENVIRONMENT, MARK, die_with_parent, end_marked, end_session, kept
+from evaluator.serve.processes import (
+    KEEP_ENVIRONMENT,
+    MARK,
+    ProgramFailed,
+    die_with_parent,
+    end_marked,
+    end_session,
+    kept,
+)
 from evaluator.serve.server import HOST, Server, tail
 
 OLDEST = (0, 12)
@@ -63,6 +71,10 @@ PASSED_ON = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_LOGGING_LEVEL", "VLLM_
 """Variables of vLLM's that decide no answer."""
 WITHHELD = ("JUDGE_API_KEY", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Variables that are not vLLM's business."""
+SPECIAL_KEPT = {"skip_special_tokens": False}
+"""What every question says beside its own words: a tokenizer may call the end of thinking a special token."""
+THINKING = {"chat_template_kwargs": {"enable_thinking": True}}
+"""What is said where a suite looks for the end of thinking. Both are so in the study's own file."""
 FAULTS = (
     (r"Free memory on device.*less than desired GPU memory", "found a GPU's memory taken by another process"),
     (
@@ -73,11 +85,6 @@ FAULTS = (
     (r"unrecognized arguments|invalid choice", "does not know an option that it was given"),
 )
 """What a line of its log says, and how a sentence puts it."""
-
-
-class NotServed(RuntimeError):
-    """vLLM did not come up, ended, or is another model's; the text is a sentence and, where there is one, the log's
-    end. The same may work later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +173,11 @@ def options(context: int | None) -> tuple[str, ...]:
     return (*DECIDING, *(("--max-model-len", str(context)) if context else ()))
 
 
+def said_besides(*, thinking: bool) -> dict[str, Any]:
+    """The fields of a question that whoever asks leaves open, and that decide an answer."""
+    return SPECIAL_KEPT | (THINKING if thinking else {})
+
+
 def gpus_here(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The GPUs that this process is given, as CUDA_VISIBLE_DEVICES names them; all where that is not set.
 
@@ -183,11 +195,11 @@ def gpus_here(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
 
 
 def check_free(names: tuple[str, ...]) -> None:
-    """Raise `NotServed` naming the first of these GPUs of which too little is free, and stays so."""
+    """Raise `ProgramFailed` naming the first of these GPUs of which too little is free, and stays so."""
     deadline = time.monotonic() + FREED_SECONDS
     while gpu := next((gpu for gpu in _memory(names) if gpu.free < GPU_MEMORY * gpu.total), None):
         if time.monotonic() > deadline:
-            raise NotServed(
+            raise ProgramFailed(
                 f"GPU {gpu.name} is taken by another process: {gpu.free:.1f} of its {gpu.total:.1f} GiB are free, and "
                 f"vLLM takes {GPU_MEMORY:.0%}."
             )
@@ -221,7 +233,7 @@ def serving(
 
     `mark` is what its processes are known by; what has it already is ended first. Yields the server and its
     log-probabilities of the fixed prompts (`evaluator.serve.probe`). Raises ValueError when the checkpoint is not
-    whole, `NotServed` when vLLM fails or is not this model's.
+    whole, `ProgramFailed` when vLLM fails or is not this model's.
     """
     verify_checkpoint(checkpoint)
     gpus = gpus_here()
@@ -251,10 +263,10 @@ def serving(
             for rank, other in enumerate(others, start=1):
                 check_alike(first, other, f"GPU {gpus[rank]}", f"GPU {gpus[0]}")
         except ValueError as error:
-            raise NotServed(f"{what} cannot be believed: {error}") from None
+            raise ProgramFailed(f"{what} cannot be believed: {error}") from None
         yield server, first
         if process.poll() is not None:
-            raise NotServed(_ended(what, process.returncode, log))
+            raise ProgramFailed(_ended(what, process.returncode, log))
     finally:
         end_session(process, mark=mark)
 
@@ -289,25 +301,25 @@ def _wait_until_ready(server: Server, what: str, log: Path) -> None:
         if status == 200:
             return
         if time.monotonic() > deadline:
-            raise NotServed(f"{what} was not ready after {READY_SECONDS:,.0f} s; the end of its log:\n{tail(log)}")
+            raise ProgramFailed(f"{what} was not ready after {READY_SECONDS:,.0f} s; the end of its log:\n{tail(log)}")
         time.sleep(pause)
         pause = min(1.0, 1.5 * pause)
-    raise NotServed(_ended(what, server.process.returncode, log))
+    raise ProgramFailed(_ended(what, server.process.returncode, log))
 
 
 def _check_model(server: Server, model_id: str, checkpoint: Path, context: int | None, what: str) -> None:
-    """Raise `NotServed` unless the server has `model_id`, of this folder and with this context, and no other."""
+    """Raise `ProgramFailed` unless the server has `model_id`, of this folder and with this context, and no other."""
     status, record = get(server, "/v1/models")
     models = [one for one in record.get("data", ()) if isinstance(one, dict)] if isinstance(record, dict) else []
     names = [str(one.get("id")) for one in models]
     if names != [model_id]:
         said = f"as {', '.join(map(repr, names))}" if names else f"with status {status}"
-        raise NotServed(f"{what} is to be asked as '{model_id}', and what listens at its port answers {said}.")
+        raise ProgramFailed(f"{what} is to be asked as '{model_id}', and what listens at its port answers {said}.")
     root, length = models[0].get("root"), models[0].get("max_model_len")
     if root is not None and Path(root).resolve() != checkpoint.resolve():
-        raise NotServed(f"{what} says that it serves '{root}'.")
+        raise ProgramFailed(f"{what} says that it serves '{root}'.")
     if context and length is not None and length != context:
-        raise NotServed(f"{what} has a context of {length} tokens, not of {context}.")
+        raise ProgramFailed(f"{what} has a context of {length} tokens, not of {context}.")
 
 
 def get(server: Server, path: str, *, seconds: float = 30) -> tuple[int, Any]:

@@ -8,9 +8,10 @@
 
 `offline` is the suite of the debug scale: small questions that ship with this package. `harness` asks the study's
 questions through the same harness packages that its containers hold, but in processes of this machine, and
-`harness_code` adds the two benchmarks that execute what the model writes. `study` is the study's suite, run on a
-cluster by nemo-evaluator-launcher from nemo_evaluator.yaml, which `python -m evaluator.harness.launcher_config` renders
-from here; `study_published` asks it as the study's published file does, where that differs (`docs/guides/evaluate.md`).
+`harness_code` adds the two benchmarks that execute what the model writes. `study_here` asks all eight so, with the
+study's repeats and limits, of vLLM on the GPUs of this machine. `study` is the study's suite, run on a cluster by
+nemo-evaluator-launcher from nemo_evaluator.yaml, which `python -m evaluator.harness.launcher_config` renders from here;
+`study_published` asks it as the study's published file does, where that differs (`docs/guides/evaluate.md`).
 """
 
 import dataclasses
@@ -326,7 +327,58 @@ HARNESS_CODE = dataclasses.replace(
     context=32_768,  # SciCode's prompts hold the code of all earlier steps, of which a problem has up to 15
 )
 
-_SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, HARNESS_CODE, STUDY, STUDY_PUBLISHED)}
+_MMLU = dataclasses.replace(
+    STUDY.benchmarks[0],
+    protocol="5-shot, the answer generated, greedy; a text is continued, with no chat template",
+    dataset=Dataset("hails/mmlu_no_train", ("all/test-*.parquet",), ("", "question"), fetched_as="cais/mmlu"),
+    lowest=0.0,
+)
+
+_MMLU_PRO = Benchmark(
+    title="MMLU Pro",
+    task="simple_evals.mmlu_pro",
+    result="mmlu_pro",
+    repeats=1,
+    metric="score",
+    score="micro_avg_of_{n}",
+    score_once="micro",
+    questions=12_032,
+    protocol="10 choices, the letter after 'Answer:'",
+    repeats_key="n_samples",
+    harness="simple_evals",
+    dataset=Dataset("TIGER-Lab/MMLU-Pro", ("data/test-*.parquet",), ("question_id", "question")),
+    scale=UNIT,
+    split="test",
+)
+
+STUDY_HERE = Suite(
+    name="study_here",
+    benchmarks=(
+        _MMLU,
+        _MMLU_PRO,
+        _GPQA,
+        _LIVECODEBENCH,
+        _AIME,
+        _MATH,
+        _IFEVAL,
+        dataclasses.replace(_SCICODE, params={"max_new_tokens": 8_192}),
+    ),
+    temperature=0.6,
+    top_p=0.95,
+    max_new_tokens=32_768,
+    parallelism=128,
+    evaluation="",
+    reasoning_end="</think>",
+    context=131_072,
+    remark=(
+        "NeMo-Skills has no package outside its containers, so its benchmarks are asked by other harnesses here, with "
+        "other prompts: MMLU Pro, GPQA and AIME by simple-evals, LiveCodeBench and SciCode by their own, IFEval by "
+        "lm-evaluation-harness (whole prompts, strict; the study has the mean of four accuracies). SciCode is the 288 "
+        "sub-steps of the test split, without the 50 of the dev split. Compare such scores with each other."
+    ),
+)
+
+_SUITES = {suite.name: suite for suite in (OFFLINE, HARNESS, HARNESS_CODE, STUDY_HERE, STUDY, STUDY_PUBLISHED)}
 
 
 def get_suite(name: str) -> Suite:

@@ -26,10 +26,12 @@ def check_datasets(folder: Path, suite: Suite) -> None:
     described = {dataset.name: dataset for dataset in suite.datasets.values()}
     for name in dict.fromkeys(name for benchmark in suite.benchmarks for name in benchmark.datasets):
         where = folder / name
-        fetch = f"hf download --repo-type dataset {name} --local-dir {where}"
+        dataset = described.get(name)
+        source = dataset.fetched_as if dataset and dataset.fetched_as else name
+        fetch = f"hf download --repo-type dataset {source} --local-dir {where}"
         if not where.is_dir():
             raise ValueError(f"the data set '{name}' is not in '{folder}'; fetch it with: {fetch}")
-        if (dataset := described.get(name)) is None:
+        if dataset is None:
             continue
         for pattern in dataset.files:
             if not list(where.glob(pattern)):
@@ -110,6 +112,13 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> Iterator[dict]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(path) as table:
+            for batch in table.iter_batches():
+                yield from batch.to_pylist()
+        return
     with open(path, encoding="utf-8", newline="") as file:
         if path.suffix == ".csv":
             yield from csv.DictReader(file)

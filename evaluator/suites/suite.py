@@ -34,6 +34,8 @@ class Dataset:
     """Ids of the questions that come with their answers and are not asked."""
     by_hand: tuple[str, str] | None = None
     """A file that it needs and that is not on the Hub, and the address from which it is fetched by hand."""
+    fetched_as: str = ""
+    """Owner and name of the data set whose files are to lie there, where `name` is but a script."""
 
 
 @dataclass(frozen=True)

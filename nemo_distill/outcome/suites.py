@@ -18,7 +18,7 @@ from evaluator.harness import evaluation
 from evaluator.harness.budget import budget_of, cheap
 from evaluator.harness.cluster import HARNESSES, Cluster, check_ready
 from evaluator.harness.requirements import Means, prepare_suite
-from evaluator.serve.vllm import Vllm, find_vllm, options
+from evaluator.serve.vllm import Vllm, find_vllm, options, said_besides
 from evaluator.stats.power import detectable_difference
 from evaluator.suites import datasets
 from evaluator.suites.catalogue import get_suite
@@ -176,8 +176,9 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
 
 
 def engine_of(vllm: Vllm, suite: Suite) -> dict[str, Any]:
-    """What vLLM decides of an answer, as plain JSON data: its version, and the options that it is started with."""
-    return {"name": "vllm", "version": vllm.version, "options": list(options(suite.context))}
+    """What vLLM decides of an answer, as plain JSON data: its version, its options, and what each question says."""
+    asked = said_besides(thinking=bool(suite.reasoning_end))
+    return {"name": "vllm", "version": vllm.version, "options": list(options(suite.context)), "request": asked}
 
 
 def _vllm(settings: Evaluation, suite: Suite) -> Vllm | None:
@@ -192,8 +193,7 @@ def _vllm(settings: Evaluation, suite: Suite) -> Vllm | None:
     if suite.runner != "direct":
         raise UserError(
             f"evaluate.engine=vllm serves on this machine, and the suite '{suite.name}' is asked in containers on a "
-            "cluster, which have a vLLM of their own: leave it out, or take a suite of this machine, such as "
-            "evaluate.suite=harness_code."
+            "cluster, which have a vLLM of their own: leave it out, or take evaluate.suite=study_here."
         )
     try:
         return find_vllm(settings.vllm)

@@ -26,7 +26,8 @@ from pathlib import Path
 from evaluator.harness.requirements import Means
 from evaluator.harness.run import run_suite
 from evaluator.serve.checkpoint import verify_checkpoint
-from evaluator.serve.vllm import NotServed, Vllm, find_vllm
+from evaluator.serve.processes import ProgramFailed
+from evaluator.serve.vllm import Vllm, find_vllm
 from evaluator.suites.suite import Suite
 from nemo_distill.config.teacher import path_of
 from nemo_distill.data.models import without_links
@@ -74,7 +75,7 @@ def main(spec: Spec) -> None:
             cluster=cluster_of(_site(spec)),
             progress=lambda done, total: spec.progress.update(done=done, total=total, unit=unit),
         )
-    except NotServed as error:
+    except ProgramFailed as error:
         raise PassingError(str(error)) from None
     except ValueError as error:  # the checkpoint, what the suite needs, or a result that is not to be believed
         raise UserError(str(error)) from None

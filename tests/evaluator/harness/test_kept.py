@@ -9,7 +9,7 @@ import pytest
 from evaluator.harness.kept import KEPT, Answers, key_of
 from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.results.scores import CheckpointResult
-from evaluator.serve.vllm import NotServed, find_vllm
+from evaluator.serve.vllm import find_vllm
 from evaluator.suites.catalogue import OFFLINE
 from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import PassingError, UserError
@@ -57,7 +57,7 @@ def test_a_server_that_dies_in_the_middle_costs_what_was_in_flight_and_another_m
     ):
         evaluate.main(spec)
     before = kept(spec)
-    assert len(before) == 30 and not (spec.folder / "results.json").exists()
+    assert 0 < len(before) <= 30 and not (spec.folder / "results.json").exists()
     (first,) = {json.loads(one["reply"])["choices"][0]["message"]["content"].partition(":")[0] for one in before}
 
     with open(spec.folder / KEPT, "a") as file:  # as a process leaves it that is killed while it writes
@@ -71,12 +71,12 @@ def test_a_server_that_dies_in_the_middle_costs_what_was_in_flight_and_another_m
     assert (spec.folder / KEPT).read_bytes() == cut and not list(spec.folder.glob("attempt-*/asked_for.yml"))
 
     monkeypatch.setenv("STAND_IN_SHIFT", "0.01")
-    monkeypatch.setenv("STAND_IN_DIES", "50")  # 80 answers are wanted, so that no more than these can be asked
+    monkeypatch.setenv("STAND_IN_DIES", str(80 - len(before)))  # no more than what is missing can be asked
     evaluate.main(spec)
     result = CheckpointResult.load(spec.folder)
     texts = [answer.text for question in load_answers(spec.folder / ANSWERS_FILE) for answer in question.answers]
     assert [task.table.shape for task in result.tasks] == [(40, 2)] and len(texts) == 80
-    assert sum(text.startswith(first) for text in texts) == 30
+    assert sum(text.startswith(first) for text in texts) == len(before)
     assert not (spec.folder / KEPT).exists() and not list(spec.folder.glob("attempt-*"))
     assert json.loads((spec.folder / "progress.json").read_text())["done"] == 80
 
@@ -84,7 +84,7 @@ def test_a_server_that_dies_in_the_middle_costs_what_was_in_flight_and_another_m
 @pytest.mark.slow
 def test_a_reply_in_another_models_name_ends_the_evaluation(spec, monkeypatch):
     monkeypatch.setenv("STAND_IN_SAYS", "another")
-    with pytest.raises(RuntimeError, match=r"refused: 421 .*answers as 'another', not as 'tiny-0123456789ab'"):
+    with pytest.raises(PassingError, match=r"refused: 421 .*answers as 'another', not as 'tiny-0123456789ab'"):
         evaluate.main(spec)
     assert kept(spec) == [] and not (spec.folder / "results.json").exists()
 
@@ -108,7 +108,7 @@ def test_version_and_options_are_in_the_protocol_and_where_it_lies_is_not(enviro
         return ask(Evaluation(suite="offline", **settings))
 
     one = asked(engine="vllm", vllm=str(environment))
-    assert one.engine == {"name": "vllm", "version": "0.23.0", "options": one.engine["options"]}
+    assert one.engine["version"] == "0.23.0" and one.engine["request"] == {"skip_special_tokens": False}
     assert "--no-enable-prefix-caching" in one.engine["options"]
     assert asked(engine="vllm", vllm=str(installed(tmp_path / "moved"))).protocol == one.protocol
     newer = asked(engine="vllm", vllm=str(installed(tmp_path / "newer", version="0.24.0")))
@@ -121,7 +121,7 @@ def test_what_has_no_part_for_vllm_is_refused(environment, monkeypatch):
     with pytest.raises(UserError, match="evaluate.vllm=x says where vLLM is.*say evaluate.engine=vllm as well"):
         ask(Evaluation(suite="offline", vllm="x"))
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"'study' is asked in containers .*such as evaluate.suite=harness_code"):
+    with pytest.raises(UserError, match=r"'study' is asked in containers .*take evaluate.suite=study_here"):
         ask(Evaluation(suite="study", engine="vllm", vllm=str(environment)))
 
 
@@ -155,7 +155,3 @@ def test_answers_whose_head_is_lost_are_nobodys(tmp_path):
     answers.begin({"model": "m"})
     answers.close()
     assert file.read_text() == '{"head": {"model": "m"}}\n' and answers.left == 0
-
-
-def test_a_fault_of_vllms_is_no_value_error():
-    assert not issubclass(NotServed, ValueError)  # so that a step can be run again as it is

@@ -8,7 +8,7 @@ import pytest
 
 from evaluator.serve import vllm
 from evaluator.serve.probe import ALIKE, TEXTS, difference, probe
-from evaluator.serve.processes import below, marked
+from evaluator.serve.processes import ProgramFailed, below, marked
 from tests.evaluator.conftest import TEACHER
 
 pytestmark = [
@@ -83,7 +83,7 @@ def test_it_has_the_log_probabilities_of_transformers_after_a_restart_too_and_an
 
 @pytest.mark.parametrize("victim", ["keeper", "server", "engine"])
 def test_nothing_is_left_on_the_gpu_whichever_process_is_killed(checkpoints, serving, tmp_path, victim):
-    with pytest.raises(vllm.NotServed), serving(checkpoints[0]) as (server, _):
+    with pytest.raises(ProgramFailed), serving(checkpoints[0]) as (server, _):
         keeper, api, *others = below(server.process.pid)
         os.kill({"keeper": keeper, "server": api, "engine": others[-1]}[victim], signal.SIGKILL)
         server.process.wait(timeout=120)

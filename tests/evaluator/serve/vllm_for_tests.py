@@ -134,10 +134,13 @@ def listen(said: argparse.Namespace, wrong: str) -> None:
                 self.chat(body)
 
         def completion(self, body: dict) -> dict:
+            prompts = body["prompt"]
+            body["prompt"] = prompts[0] if isinstance(prompts, list) else prompts
             tokens = body["prompt"].split()
             given = [shift - len(token) / 4 for token in tokens]
-            logprobs = {"tokens": [*tokens, "x"], "token_logprobs": [None, *given[1:], -0.5]}
-            choice = {"index": 0, "text": body["prompt"] + "x", "logprobs": logprobs, "finish_reason": "length"}
+            logprobs = {"tokens": [*tokens, "B"], "token_logprobs": [None, *given[1:], -0.5]}
+            text = (body["prompt"] if body.get("echo") else "") + "B"
+            choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": "length"}
             usage = {"prompt_tokens": len(tokens), "completion_tokens": 1, "total_tokens": len(tokens) + 1}
             return {"id": "cmpl-1", "object": "text_completion", "model": replied, "choices": [choice], "usage": usage}
 

@@ -9,6 +9,7 @@ import yaml
 
 import core_evals.nemo_distill
 import evaluator
+from evaluator.harness.budget import cheap
 from evaluator.harness.cluster import Cluster
 from evaluator.harness.launcher import launcher_command
 from evaluator.harness.launcher_config import render
@@ -34,8 +35,20 @@ def test_the_studys_suite_has_its_repeats_and_metric_names():
     assert {b.title: (b.repeats, b.key) for b in STUDY.benchmarks} == PUBLISHED
 
 
+def test_the_suite_of_a_box_has_the_studys_titles_repeats_and_limits():
+    here = get_suite("study_here")
+    assert {one.title: one.repeats for one in here.benchmarks} == {name: row[0] for name, row in PUBLISHED.items()}
+    assert {one.title: one.params.get("max_new_tokens", 0) for one in here.benchmarks} == {
+        one.title: one.params.get("max_new_tokens", 0) for one in STUDY.benchmarks
+    }
+    for name in ("temperature", "top_p", "max_new_tokens"):
+        assert getattr(here, name) == getattr(STUDY, name)
+    assert here.runner == "direct" and {one.task for one in here.benchmarks if one.dataset} == set(here.datasets)
+    assert [one.title for one in cheap(here).benchmarks] == [one.title for one in cheap(STUDY).benchmarks]
+
+
 def test_every_benchmark_says_which_questions_it_asks_and_on_what_scale_its_harness_reports():
-    for suite in (OFFLINE, HARNESS_CODE, STUDY):
+    for suite in (OFFLINE, HARNESS_CODE, STUDY, get_suite("study_here")):
         for benchmark in suite.benchmarks:
             assert benchmark.split, benchmark.title
             # NeMo-Skills returns "all float metrics as percentages" (nemo_skills/evaluation/metrics/base.py).
