@@ -106,6 +106,8 @@ class Supports:
         """Raise `UserError` for what the backend `name` cannot do of `training`."""
         if training.ranks.tensor_parallel > 1 and not self.tensor_parallel:
             raise UserError(f"layout.tensor_parallel={training.ranks.tensor_parallel}: backend {name} takes 1.")
+        if training.ranks.context_parallel > 1 and not self.context_parallel:
+            raise UserError(f"layout.context_parallel={training.ranks.context_parallel}: backend {name} takes 1.")
         for setting, value, known in (
             ("distill.fp8", training.kd.fp8, self.fp8),
             ("distill.recompute", training.recompute, self.recompute),

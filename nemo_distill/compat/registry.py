@@ -7,7 +7,17 @@ python -m nemo_distill.compat.registry       # writes the table of docs/referenc
 import functools
 from pathlib import Path
 
-from nemo_distill.compat import cpu, distillation, documents, kernels, mamba_ssm, nemo_run, readers, upstream_fixes
+from nemo_distill.compat import (
+    context,
+    cpu,
+    distillation,
+    documents,
+    kernels,
+    mamba_ssm,
+    nemo_run,
+    readers,
+    upstream_fixes,
+)
 from nemo_distill.compat.changes import PAGE, Change, changes_made
 from nemo_distill.compat.device import on_gpu
 
@@ -20,6 +30,7 @@ CHANGES: tuple[Change, ...] = (
     *readers.CHANGES,
     *kernels.CHANGES,
     *documents.CHANGES,
+    *context.CHANGES,
     *distillation.CHANGES,
     *nemo_run.CHANGES,
 )

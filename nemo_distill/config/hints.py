@@ -31,6 +31,7 @@ ALIASES = {
     "evaluate.repeats": ("num_repeats", "samples", "n_samples", "seeds"),
     "evaluate.max_new_tokens": ("max_tokens", "max_gen_toks"),
     "layout.tensor_parallel": ("tp", "tp_size", "tensor_model_parallel_size", "tensor_parallel_size"),
+    "layout.context_parallel": ("cp", "cp_size", "context_parallel_size", "ulysses", "ring_attention"),
     "layout.nodes": ("num_nodes", "nnodes", "nodes"),
     "layout.gpus_per_node": (
         "gpus",

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from nemo_distill.config.blend import Blend
-from nemo_distill.config.division import check_layout
+from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.config.held_out import Measuring, measuring
 from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
 from nemo_distill.config.scale import SCALES, Scale
@@ -243,8 +243,18 @@ def _check(recipe: Recipe) -> None:
         check_layout(
             ranks=layout.ranks,
             tensor_parallel=layout.tensor_parallel,
+            context_parallel=layout.context_parallel,
             global_batch_size=distill.global_batch_size,
             micro_batch_size=distill.micro_batch_size,
+        )
+        check_context(
+            ranks=layout.ranks,
+            tensor_parallel=layout.tensor_parallel,
+            context_parallel=layout.context_parallel,
+            # plan.layouts, again, names a nearest that divides the models' heads, too.
+            seq_length=distill.seq_length if layout.gpu is None else 0,
+            mixers={},
+            reset_at_documents=distill.reset_at_documents,
         )
     if distill.fp8 != "none" and scale.layer_spec != "transformer_engine":
         raise UserError(

@@ -169,7 +169,9 @@ class Parallelism:
     gpus_per_node: int = 1
     """GPUs, and so ranks, of each machine."""
     tensor_parallel: int = 1
-    """Ranks that share one copy of the model; all others share the batch."""
+    """Ranks that share each layer of a copy of the model."""
+    context_parallel: int = 1
+    """Ranks, times as many, that share each sequence; all others share the batch."""
     recompute: str = "none"
     """Activation recomputation: a name in `settings.RECOMPUTE`."""
     overlap_saves: bool = False

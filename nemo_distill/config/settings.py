@@ -367,7 +367,10 @@ class Layout:
     gpus_per_node: Annotated[int, at_most(MAX_GPUS)] | None = None
     """GPUs of each that the job uses."""
     tensor_parallel: int | None = None
-    """GPUs that share one copy of the model; all others share the batch."""
+    """GPUs that share each layer of a copy of the model; times `context_parallel`, all others share the batch."""
+    context_parallel: int | None = None
+    """GPUs that share each sequence: for sequences whose activations do not fit one GPU. Up to as many as Mamba's heads
+    and groups divide among; it has not run on GPUs."""
     recompute: str = "none"
     """What the student computes again in the backward pass rather than keep it: `none` or `mlp`, its MLP layers, which
     takes some time and spares 5.5 to 7 GiB at the study's shapes (`docs/guides/gpu.md`)."""
@@ -378,7 +381,7 @@ class Layout:
     def __post_init__(self):
         check_fields(self, "layout")
         _one_of(self, "recompute", RECOMPUTE)
-        _positive(self, "nodes", "gpus_per_node", "tensor_parallel")
+        _positive(self, "nodes", "gpus_per_node", "tensor_parallel", "context_parallel")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from torch import Tensor
 from nemo_distill.compat import distillation
 from nemo_distill.data.held_out import Batch
 from nemo_distill.kd.divergence import divergence_
+from nemo_distill.nemotron_h import sequences
 
 CHUNK = 1024
 """Tokens of a document whose logits are held at once."""
@@ -18,8 +19,9 @@ cross-entropy of the next token of each, all in nats."""
 def sums_of(model, batch: Batch) -> Tensor:
     """`SUMS` of each document of `batch`, (documents, 3), by ModelOpt's distillation `model`, that holds both models.
 
-    With tensor parallelism, a rank gives its part of each. Both models run as in training, forward only; logits are
-    made from what enters their output layers, some tokens at a time: whole, they would not fit beside the two.
+    With tensor or context parallelism, a rank gives its part of each. Both models run as in training, forward only;
+    logits are made from what enters their output layers, some tokens at a time: whole, they would not fit beside the
+    two.
     """
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
@@ -29,7 +31,8 @@ def sums_of(model, batch: Batch) -> Tensor:
     group = parallel_state.get_tensor_model_parallel_group() if split > 1 else None
     layers = (model.output_layer, model.teacher_model.output_layer)
     device = layers[0].weight.device
-    tokens, labels, mask = (torch.from_numpy(part).to(device) for part in (batch.tokens, batch.labels, batch.mask))
+    whole = {name: torch.from_numpy(getattr(batch, name)) for name in ("tokens", "labels", "mask")}
+    tokens, labels, mask = (part.to(device) for part in sequences.own(whole).values())
     hidden = []
     for layer, entered in zip(layers, _entered(model, layers, tokens)):
         if model.config.sequence_parallel:
@@ -37,7 +40,8 @@ def sums_of(model, batch: Batch) -> Tensor:
         hidden.append(entered.to(layer.weight.dtype))
     sums = torch.zeros(len(tokens), len(SUMS), dtype=torch.float64, device=device)
     for row in range(len(tokens)):
-        end = int(mask[row].nonzero().max()) + 1
+        counted = mask[row].nonzero()
+        end = int(counted.max()) + 1 if len(counted) else 0  # a rank may have what fills up alone
         for start in range(0, end, CHUNK):
             part = slice(start, min(end, start + CHUNK))
             student, teacher = (one[part, row] @ layer.weight.t() for one, layer in zip(hidden, layers))

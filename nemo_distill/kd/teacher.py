@@ -3,6 +3,7 @@
 import torch
 
 from nemo_distill.compat import distillation
+from nemo_distill.nemotron_h import sequences
 from nemo_distill.nemotron_h.documents import Documents, kept_apart
 
 SAMPLES, SAMPLE_TOKENS, CHUNK = 4, 1024, 256
@@ -13,8 +14,8 @@ SAMPLES, SAMPLE_TOKENS, CHUNK = 4, 1024, 256
 def teacher_loss(teacher, dataset) -> float:
     """Mean cross-entropy, in nats, of the next token over the first sequences of `dataset`, of Megatron's `teacher`.
 
-    Every rank asks about the same ones, so they agree. Logits are made from what enters the output layer, some tokens
-    at a time: whole, they would not fit beside the two models.
+    Every rank asks about the same ones, of which ranks that share sequences have parts, so they agree. Logits are made
+    from what enters the output layer, some tokens at a time: whole, they would not fit beside the two models.
     """
     from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
     from megatron.core.tensor_parallel.mappings import gather_from_sequence_parallel_region
@@ -27,9 +28,8 @@ def teacher_loss(teacher, dataset) -> float:
         teacher.eval()
         for index in range(min(SAMPLES, len(dataset))):
             sample = dataset[index]
-            tokens, labels, mask = (
-                sample[name][:SAMPLE_TOKENS].to(weight.device) for name in ("tokens", "labels", "loss_mask")
-            )
+            whole = {name: sample[name][None, :SAMPLE_TOKENS] for name in ("tokens", "labels", "loss_mask")}
+            tokens, labels, mask = (part[0].to(weight.device) for part in sequences.own(whole).values())
             position_ids = torch.arange(len(tokens), device=weight.device)
             with kept_apart(Documents.in_sample(sample, length=len(tokens), device=weight.device)):
                 teacher(tokens[None], position_ids[None], None)
@@ -46,4 +46,7 @@ def teacher_loss(teacher, dataset) -> float:
         hook.remove()
         teacher.train(was_training)
         distillation.forget_outputs(teacher)
-    return total / count
+    sums = torch.tensor([total, count], dtype=torch.float64, device=weight.device)
+    if (shared := sequences.group()) is not None:
+        torch.distributed.all_reduce(sums, group=shared)
+    return float(sums[0] / sums[1])

@@ -116,4 +116,5 @@ def _layout(run: Run) -> str:
     layout = run.facts.beside.layout
     if layout.gpu is None:
         return ""
-    return f"{layout.nodes} x {layout.gpus_per_node} {layout.gpu}, tensor parallel {layout.tensor_parallel}"
+    context = f", context parallel {layout.context_parallel}" if layout.context_parallel > 1 else ""
+    return f"{layout.nodes} x {layout.gpus_per_node} {layout.gpu}, tensor parallel {layout.tensor_parallel}{context}"

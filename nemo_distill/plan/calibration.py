@@ -316,8 +316,8 @@ def held_out_errors(job: Job) -> tuple[float | None, float | None]:
 
 
 def _kind(job: Job) -> tuple[Any, ...]:
-    """What sets kinds of layouts apart: the GPU, how many share a copy, copies, one machine or many."""
-    return job.gpu, job.tensor_parallel, job.data_parallel > 1, job.nodes > 1
+    """What sets kinds of layouts apart: the GPU, how many share layers, and sequences, copies, one machine or many."""
+    return job.gpu, job.tensor_parallel, job.context_parallel, job.data_parallel > 1, job.nodes > 1
 
 
 def validation() -> str:

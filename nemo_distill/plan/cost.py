@@ -14,7 +14,9 @@ and move is counted in `work`. They run one after another, so their times add up
 nothing fitted to it.
 
 Tensor parallelism is taken to be Megatron's with sequence parallelism, data parallelism its distributed optimizer with
-gradients in fp32, reduced while the last microbatch's backward pass runs.
+gradients in fp32, reduced while the last microbatch's backward pass runs. Context parallelism deals a sequence's tokens
+out as well: Mamba layers exchange them for heads and back, attention passes keys and values round, and nothing of
+either is taken to be hidden behind what is computed.
 """
 
 import dataclasses
@@ -97,13 +99,15 @@ class Job:
     gpus_per_node: int
     """Number of GPUs of each machine."""
     tensor_parallel: int
-    """Number of GPUs that share one copy of the model."""
+    """Number of GPUs that share each layer of a copy of the model."""
     micro_batch_size: int
     """Sequences per microbatch."""
     global_batch_size: int
     """Sequences per iteration."""
     seq_length: int
     """Tokens per sequence."""
+    context_parallel: int = 1
+    """Number of GPUs, times as many, that share each sequence."""
     gradient_bytes: int = FP32
     """Bytes of a gradient per parameter."""
     optimizer: bool = True
@@ -129,7 +133,17 @@ class Job:
     @property
     def data_parallel(self) -> int:
         """Number of copies of the model."""
-        return self.gpus // self.tensor_parallel
+        return self.gpus // self.per_copy
+
+    @property
+    def per_copy(self) -> int:
+        """Number of GPUs that share one copy of the model and its sequences."""
+        return self.tensor_parallel * self.context_parallel
+
+    @property
+    def alike(self) -> int:
+        """Number of GPUs with the same weights, which share their gradients and the optimizer."""
+        return self.data_parallel * self.context_parallel
 
     @property
     def tokens(self) -> int:
@@ -169,7 +183,8 @@ class Job:
     def forward_seconds(self) -> float:
         """Time of a microbatch's forward pass: both models and the loss."""
         student = self._seconds(forward(self.student, self.seq_length, self.student_mode))
-        return self.teacher_forward_seconds + student + self.loss_seconds + self._collectives(teacher=2, student=2)
+        apart = self._collectives(teacher=2, student=2) + self._exchanges(self.teacher) + self._exchanges(self.student)
+        return self.teacher_forward_seconds + student + self.loss_seconds + apart
 
     @cached_property
     def backward_seconds(self) -> float:
@@ -177,7 +192,9 @@ class Job:
         per_token = self._seconds(backward(self.student, self.seq_length, self.student_mode))
         # A gradient is added to what the microbatches before it gave: read both, write one.
         added = self.student.parameters() / self.tensor_parallel * (BF16 + 2 * self.gradient_bytes)
-        return per_token + self.rates.seconds(Work(memory=added), self.gpu) + self._collectives(student=3)
+        # Keys and values are passed round once more, and their gradients.
+        apart = self._collectives(student=3) + self._exchanges(self.student, rounds=2)
+        return per_token + self.rates.seconds(Work(memory=added), self.gpu) + apart
 
     @property
     def microbatch_seconds(self) -> float:
@@ -190,10 +207,10 @@ class Job:
         microbatches = self.global_batch_size / (self.data_parallel * self.micro_batch_size)
         link = self.gpu.network if self.nodes > 1 else self.gpu.nvlink
         own = self.student.parameters() / self.tensor_parallel
-        travels = own * (self.data_parallel - 1) / self.data_parallel / (link * self.rates.links)
+        travels = own * (self.alike - 1) / self.alike / (link * self.rates.links)
         reduced = max(0.0, travels * self.gradient_bytes - self.backward_seconds)
         gathered = max(0.0, travels * BF16 - self.forward_seconds)
-        step = Work(memory=own / self.data_parallel * (self.gradient_bytes + 6 * FP32 + BF16))
+        step = Work(memory=own / self.alike * (self.gradient_bytes + 6 * FP32 + BF16))
         optimizer = self.rates.seconds(step, self.gpu) if self.optimizer else 0.0
         return microbatches * self.microbatch_seconds + reduced + gathered + optimizer
 
@@ -218,8 +235,8 @@ class Job:
             )
             / split,
             "teacher": self._teacher_bytes / split,
-            "optimizer": parameters * 3 * FP32 / split / self.data_parallel if self.optimizer else 0.0,
-            "activations": self.tokens * self._saved_bytes / split,
+            "optimizer": parameters * 3 * FP32 / split / self.alike if self.optimizer else 0.0,
+            "activations": self.tokens * self._saved_bytes / self.per_copy,
             "loss": self._loss_bytes / split,
         }
         return {part: size / GIB for part, size in parts.items()}
@@ -240,11 +257,11 @@ class Job:
         if self.fused_loss:  # the logits of a chunk and the output layer's gradient
             return BF16 * vocab * (2 * FUSED_LOSS_CHUNK + self.student.hidden_size)
         temporaries = LOSS_TEMPORARIES if self.tensor_parallel == 1 else LOSS_TEMPORARIES_SPLIT
-        return self.tokens * vocab * (2 * BF16 + temporaries)
+        return self.tokens / self.context_parallel * vocab * (2 * BF16 + temporaries)
 
     def _seconds(self, per_token: Work) -> float:
         rates = dataclasses.replace(self.rates, scan=self.rates.fused_scan) if self.fused_kernels else self.rates
-        return rates.seconds(per_token * (self.tokens / self.tensor_parallel), self.gpu)
+        return rates.seconds(per_token * (self.tokens / self.per_copy), self.gpu)
 
     def _collectives(self, *, teacher: int = 0, student: int = 0) -> float:
         """Seconds of so many all-gathers and reduce-scatters of a microbatch per layer of each model.
@@ -258,7 +275,20 @@ class Job:
         )
         apart = (self.tensor_parallel - 1) / self.tensor_parallel
         link = self.gpu.nvlink if self.tensor_parallel <= self.gpus_per_node else self.gpu.network
-        return BF16 * self.tokens * elements * apart / (link * self.rates.links)
+        return BF16 * self.tokens / self.context_parallel * elements * apart / (link * self.rates.links)
+
+    def _exchanges(self, shape: Shape, *, rounds: int = 1) -> float:
+        """Seconds in which the GPUs that share a sequence exchange what a pass of one model over a microbatch needs.
+
+        Mamba's inputs and outputs, of which each GPU keeps its own part, and keys and values, which each gets all of,
+        as often as there are `rounds`.
+        """
+        mamba = shape.pattern.count("M") * (shape.mamba_in_proj_size + shape.mamba_inner_size)
+        attention = shape.pattern.count("*") * 2 * shape.num_query_groups * shape.kv_channels
+        elements = mamba + rounds * self.context_parallel * attention
+        apart = (self.context_parallel - 1) / self.context_parallel
+        link = self.gpu.nvlink if self.per_copy <= self.gpus_per_node else self.gpu.network
+        return BF16 * self.tokens / self.per_copy * elements * apart / (link * self.rates.links)
 
 
 def with_rates(job: Job, rates: Rates) -> Job:

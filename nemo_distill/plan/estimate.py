@@ -115,6 +115,7 @@ def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load], teacher: Shape 
         nodes=layout.nodes,
         gpus_per_node=layout.gpus_per_node,
         tensor_parallel=layout.tensor_parallel,
+        context_parallel=layout.context_parallel,
         recompute=layout.recompute,
         micro_batch_size=distill.micro_batch_size,
         global_batch_size=distill.global_batch_size,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_distill.config.division import check_batch
+from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.config.resolved import Pruning
 from nemo_distill.config.settings import RECOMPUTE
 from nemo_distill.errors import UserError
@@ -37,9 +37,14 @@ def check(job: Job) -> None:
     if reason:
         near = min(_parallels(job), key=lambda other: (abs(other - parallel), -other))
         raise UserError(f"layout.tensor_parallel={parallel} does not divide {reason}; the nearest that does is {near}.")
-    check_batch(
-        copies=job.data_parallel, global_batch_size=job.global_batch_size, micro_batch_size=job.micro_batch_size
+    check_layout(
+        ranks=job.gpus,
+        tensor_parallel=parallel,
+        context_parallel=job.context_parallel,
+        global_batch_size=job.global_batch_size,
+        micro_batch_size=job.micro_batch_size,
     )
+    _check_context(job)
 
 
 def lacking(job: Job, *, bf16: bool = True) -> str:
@@ -93,9 +98,10 @@ def misfit(job: Job) -> str | None:
     """The sentence on a layout that cannot fit, with the nearest that does; None where it fits."""
     if fits(job):
         return None
+    shared = f" layout.context_parallel={job.context_parallel}" if job.context_parallel > 1 else ""
     problem = (
-        f"layout.tensor_parallel={job.tensor_parallel} with distill.micro_batch_size={job.micro_batch_size} needs "
-        f"{needed_gib(job):.0f} GiB per GPU and an {job.gpu.name} has {job.gpu.memory_gib:.0f}"
+        f"layout.tensor_parallel={job.tensor_parallel}{shared} with distill.micro_batch_size={job.micro_batch_size} "
+        f"needs {needed_gib(job):.0f} GiB per GPU and an {job.gpu.name} has {job.gpu.memory_gib:.0f}"
     )
     near = nearest_fit(job)
     if near is None:
@@ -113,8 +119,8 @@ def fastest(job: Job) -> Job | None:
 def nearest_fit(job: Job) -> Job | None:
     """The layout that fits and changes least; None: there is none.
 
-    Recomputation, tensor parallelism and micro batch are changed before the kind of GPU, that before the number of
-    GPUs, and the sequence is shortened last.
+    Recomputation, tensor parallelism and micro batch are changed before the ranks that share a sequence, these before
+    the kind of GPU, that before the number of GPUs, and the sequence is shortened last.
     """
     sequences = itertools.takewhile(lambda length: length >= 1024, (job.seq_length >> halved for halved in range(20)))
     machines = sorted({job.gpus_per_node, *(count for count in (2, 4, 8) if count > job.gpus_per_node)})
@@ -123,9 +129,12 @@ def nearest_fit(job: Job) -> Job | None:
             like = dataclasses.replace(job, gpu=gpu, gpus_per_node=gpus_per_node, seq_length=seq_length)
             if lacking(like):
                 continue
-            found = [other for other in _alternatives(like) if fits(other)]
-            if found:
-                return min(found, key=lambda other: _distance(job, other))
+            for shared in _contexts(job, like.gpus):
+                found = [
+                    other for other in _alternatives(dataclasses.replace(like, context_parallel=shared)) if fits(other)
+                ]
+                if found:
+                    return min(found, key=lambda other: _distance(job, other))
     return None
 
 
@@ -146,6 +155,7 @@ def _changes(job: Job, near: Job) -> str:
         "layout.gpu": (job.gpu.name, near.gpu.name),
         "layout.gpus_per_node": (job.gpus_per_node, near.gpus_per_node),
         "layout.tensor_parallel": (job.tensor_parallel, near.tensor_parallel),
+        "layout.context_parallel": (job.context_parallel, near.context_parallel),
         "layout.recompute": (job.recompute, near.recompute),
         "distill.micro_batch_size": (job.micro_batch_size, near.micro_batch_size),
         "distill.seq_length": (job.seq_length, near.seq_length),
@@ -216,9 +226,41 @@ def _parallels(job: Job) -> list[int]:
 def _alternatives(job: Job) -> Iterator[Job]:
     """The same GPUs with every tensor parallelism and micro batch that divide, recomputing or not."""
     for parallel in _parallels(job):
-        share, rest = divmod(job.global_batch_size, job.gpus // parallel)
+        if not _shares_sequences(dataclasses.replace(job, tensor_parallel=parallel)):
+            continue
+        share, rest = divmod(job.global_batch_size, job.gpus // (parallel * job.context_parallel))
         for micro, recompute in itertools.product(_divisors(share) if not rest else (), RECOMPUTE):
             yield dataclasses.replace(job, tensor_parallel=parallel, micro_batch_size=micro, recompute=recompute)
+
+
+def _contexts(job: Job, gpus: int) -> list[int]:
+    """How many may share a sequence instead: as many as do, or twice, four times, ... as many."""
+    doubled = [job.context_parallel << times for times in range(gpus.bit_length())]
+    return [shared for shared in doubled if shared <= gpus]
+
+
+def _check_context(job: Job) -> None:
+    mixers = {
+        whose: (shape.mamba_num_heads, shape.mamba_num_groups)
+        for whose, shape in (("teacher", job.teacher), ("student", job.student))
+    }
+    check_context(
+        ranks=job.gpus,
+        tensor_parallel=job.tensor_parallel,
+        context_parallel=job.context_parallel,
+        seq_length=job.seq_length,
+        mixers=mixers,
+    )
+
+
+def _shares_sequences(job: Job) -> bool:
+    if job.gpus % job.per_copy:
+        return False
+    try:
+        _check_context(job)
+    except UserError:
+        return False
+    return True
 
 
 def _distance(job: Job, other: Job) -> float:

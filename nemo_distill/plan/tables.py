@@ -49,9 +49,10 @@ def cost_table(estimate: Estimate) -> Table:
     """GPU-hours by what they are spent on: the whole, and what is left."""
     job = estimate.job
     layout = f"{job.nodes} x {job.gpus_per_node} {job.gpu.name}"
+    shared = "" if job.context_parallel == 1 else f", context parallel {job.context_parallel}"
     again = "" if job.recompute == "none" else f", recompute: {job.recompute}"
     table = new_table(
-        f"Cost on {layout}, tensor parallel {job.tensor_parallel}, micro batch {job.micro_batch_size}"
+        f"Cost on {layout}, tensor parallel {job.tensor_parallel}{shared}, micro batch {job.micro_batch_size}"
         + again,
         "", ">GPU-hours", ">left", ">wall-clock left", "rests on",
     )  # fmt: skip

@@ -19,8 +19,9 @@ from nemo_distill.run.inside import text_of
 from nemo_distill.run.progress import write_atomically
 
 FILE = "deterministic.json"
-LAYOUT = ("nodes", "gpus_per_node", "tensor_parallel")
-"""What of a layout decides the order of a sum; activation recomputation changes no digit."""
+LAYOUT = ("nodes", "gpus_per_node", "tensor_parallel", "context_parallel")
+"""What of a layout decides the order of a sum, 1 where a file does not say; activation recomputation changes no
+digit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,9 @@ class Conditions:
     def check(self, begun: "Conditions", name: str) -> None:
         """Raise `UserError` where what `name` began under is not this, with what it was."""
         rule = "distill.deterministic=true goes on bit for bit under what it began with"
-        if dict(begun.layout) != dict(self.layout):
-            was, here = (" ".join(f"layout.{key}={one.layout.get(key)}" for key in LAYOUT) for one in (begun, self))
+        spread = [{key: one.layout.get(key, 1) for key in LAYOUT} for one in (begun, self)]
+        if spread[0] != spread[1]:
+            was, here = (" ".join(f"layout.{key}={ranks}" for key, ranks in one.items()) for one in spread)
             raise UserError(f"{rule}: {name} began with {was}, and here is {here}. Say the former.")
         if self.device and begun.device and begun.device != self.device:
             raise UserError(f"{rule}: {name} began on {begun.device}, and here is {self.device}.")

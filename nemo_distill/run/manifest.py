@@ -31,8 +31,8 @@ from nemo_distill.run.sharing import records_of
 from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
 
 ADVICE = (
-    "It ran out of memory: a smaller distill.micro_batch_size, layout.recompute=mlp, more layout.tensor_parallel or, "
-    "for the machine's own memory, executor.mem would help."
+    "It ran out of memory: a smaller distill.micro_batch_size, layout.recompute=mlp, more layout.tensor_parallel, with "
+    "long sequences layout.context_parallel or, for the machine's own memory, executor.mem would help."
 )
 _MEMORY = re.compile(
     r"out[ -_]of[ -_]memory|OutOfMemory|oom[-_ ]kill|exceeded (job |step )?memory limit", re.IGNORECASE

@@ -48,7 +48,9 @@ class Ranks:
     local_size: int = 1
     """Ranks on this machine; as many on every other."""
     tensor_parallel: int = 1
-    """Ranks that share one copy of the model; all others share the batch."""
+    """Ranks that share each layer of a copy of the model."""
+    context_parallel: int = 1
+    """Ranks, times as many, that share each sequence; all others share the batch."""
 
     @staticmethod
     @functools.cache
@@ -66,7 +68,10 @@ class Ranks:
         """These ranks as they share copies of the model, and the layout that says so, which rank 0 has read."""
         said = self.agree("layout", lambda: dataclasses.asdict(spec.beside.layout))
         layout = Parallelism(**said)
-        return dataclasses.replace(self, tensor_parallel=layout.tensor_parallel if self.size > 1 else 1), layout
+        if self.size == 1:  # whatever it says
+            return self, layout
+        shared = {"tensor_parallel": layout.tensor_parallel, "context_parallel": layout.context_parallel}
+        return dataclasses.replace(self, **shared), layout
 
     @property
     def first(self) -> bool:
@@ -81,7 +86,7 @@ class Ranks:
     @property
     def data_parallel(self) -> int:
         """Copies of the model that share the batch."""
-        return self.size // self.tensor_parallel
+        return self.size // (self.tensor_parallel * self.context_parallel)
 
     def agree(self, about: str, decide: Callable[[], T]) -> T:
         """What `decide`, called on rank 0 alone, returns there: plain JSON data, on every rank.

@@ -20,7 +20,7 @@ import os
 import shutil
 from pathlib import Path
 
-from nemo_distill.config.division import check_layout
+from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.errors import UserError
 from nemo_distill.run.conditions import Conditions
@@ -44,8 +44,17 @@ def main(spec) -> None:
     check_layout(
         ranks=ranks.size,
         tensor_parallel=ranks.tensor_parallel,
+        context_parallel=ranks.context_parallel,
         global_batch_size=course.global_batch_size,
         micro_batch_size=course.micro_batch_size,
+    )
+    check_context(
+        ranks=ranks.size,
+        tensor_parallel=ranks.tensor_parallel,
+        context_parallel=ranks.context_parallel,
+        seq_length=course.seq_length,
+        mixers=_mixers(spec) if ranks.context_parallel > 1 else {},
+        reset_at_documents=spec.config["kd"].get("reset_at_documents", False),
     )
     final = spec.folder / "checkpoint"
     if ranks.agree("complete", final.exists):  # a kill between the last checkpoint and the mark of success
@@ -69,6 +78,15 @@ def main(spec) -> None:
             raise RuntimeError(f"the training ended before iteration {spec.config['until']}, with no error of its own.")
         shutil.copyfile(spec.upstream["prune"] / "shape.json", spec.folder / "shape.json")
         os.replace(last, final)
+
+
+def _mixers(spec) -> dict[str, tuple[int, int]]:
+    """Heads and groups of the Mamba layers of both models, by whose they are."""
+    from nemo_distill.nemotron_h.shape import Shape
+
+    steps = {"teacher": "import-teacher", "student": "prune"}
+    shapes = {whose: Shape.load(spec.upstream[step] / "shape.json") for whose, step in steps.items()}
+    return {whose: (shape.mamba_num_heads, shape.mamba_num_groups) for whose, shape in shapes.items()}
 
 
 def _previous_segment(spec) -> Path | None:

@@ -43,7 +43,7 @@ def supports() -> backends.Supports:
     return backends.Supports(
         tensor_parallel=True,
         pipeline_parallel=False,
-        context_parallel=False,
+        context_parallel=True,
         fp8=frozenset({"none", "teacher", "both"}),
         recompute=frozenset({"none", "mlp"}),
     )

@@ -203,7 +203,7 @@ class _LossReduction(_DistillationLossReduction):
         sums = torch.stack([report["sums"] for report in losses_reduced_per_micro_batch]).sum(0)
         if self._tp_size > 1:  # each rank has what its part of the vocabulary adds, and all tokens
             torch.distributed.all_reduce(sums[:2], group=parallel_state.get_tensor_model_parallel_group())
-        torch.distributed.all_reduce(sums, group=parallel_state.get_data_parallel_group())
+        torch.distributed.all_reduce(sums, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
         divergence, cross_entropy = (sums[:2] / sums[2].clamp(min=1)).unbind()
         if criterion.share:
             self.parts = {"kd_loss": divergence.item(), "cross_entropy": cross_entropy.item()}
@@ -216,7 +216,12 @@ class _LossReduction(_DistillationLossReduction):
             return super()._masked_token_loss(loss_output, mask)
         loss = loss_output.value
         if not self.criterion.per_token:
-            loss = loss / mask.sum().float().clamp(min=1)
+            tokens = mask.sum().float()
+            if self._cp_size > 1:  # of the whole sequences, of which this rank has parts
+                torch.distributed.all_reduce(tokens, group=parallel_state.get_context_parallel_group())
+            loss = loss / tokens.clamp(min=1)
+            if self._cp_size > 1:  # after which the gradient is still that of this rank's part
+                torch.distributed.all_reduce(loss, group=parallel_state.get_context_parallel_group())
         if self._tp_size > 1:
             torch.distributed.all_reduce(loss, group=parallel_state.get_tensor_model_parallel_group())
         return loss
@@ -227,7 +232,6 @@ class LogitsKLLossFromHidden(BaseLoss):
 
     def __init__(self, config, *, student_layer, teacher_layer, options: Options):
         super().__init__(config)
-        assert config.context_parallel_size == 1, "the mean over a sequence would need the other ranks' tokens"
         # Not as attributes, which would make them modules of the loss and store them in checkpoints twice.
         self._weights = lambda: (student_layer.weight, teacher_layer.weight)
         self._loss, self._temperature = find_loss(options.loss), options.temperature

@@ -30,6 +30,7 @@ from nemo_distill.backends.nemo.model import config, precision_plugin
 from nemo_distill.backends.nemo.rates import CourseRates
 from nemo_distill.compat import device
 from nemo_distill.config.schedule import COSINE, Schedule
+from nemo_distill.nemotron_h import sequences
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.train.course import Course
 
@@ -44,6 +45,8 @@ def train(training: Training) -> None:
     rank_zero_only.rank = training.ranks.rank  # type: ignore[attr-defined]
     if not training.ranks.first:
         logging.remove_stream_handlers()
+    if training.ranks.context_parallel > 1:
+        sequences.install()
     model: pl.LightningModule
     if isinstance(student, Fresh):
         pl.seed_everything(student.seed)
@@ -204,6 +207,7 @@ def trainer(course: Course, *, events: Events, ranks: Ranks, overlap_saves: bool
         plugins=precision_plugin(course.precision, gradients=course.gradients),
         strategy=nl.MegatronStrategy(
             tensor_model_parallel_size=ranks.tensor_parallel,
+            context_parallel_size=ranks.context_parallel,
             sequence_parallel=gpu and ranks.tensor_parallel > 1,  # which the local spec's norms cannot
             ckpt_async_save=overlap_saves,
             save_ckpt_format="torch_dist",

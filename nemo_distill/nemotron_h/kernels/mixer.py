@@ -5,6 +5,10 @@
 mamba-ssm gates the scan's output, keeps it both gated and not, and norms the one in a kernel of its own behind. Here
 convolution, scan (`ssd`) and gated norm (`norm`) are one operation, which keeps for the backward pass its input,
 the scan's output and the states between chunks; the convolution is done again.
+
+Of a sequence that ranks share (context parallelism) a rank has all tokens of some heads here, with whole groups of them
+(upstream: `MambaContextParallel`): so the norm, too, is taken before tokens are exchanged back, with the part of its
+weight that is these heads'. Where ranks share a group, upstream's method is called.
 """
 
 import torch
@@ -31,30 +35,43 @@ def _fits(mixer: MambaMixer, zxbcdt: Tensor) -> bool:
     return (
         ssd.fits(zxbcdt.shape[0], mixer.headdim, mixer.d_state)
         and mixer.rmsnorm and not mixer.norm_before_gate and not mixer.D_has_hdim
-        and mixer.activation in ("silu", "swish") and mixer.cp.cp_size == 1
+        and mixer.activation in ("silu", "swish") and mixer.ngroups_local_tp % mixer.cp.cp_size == 0
     )  # fmt: skip
 
 
 def _train(mixer: MambaMixer, zxbcdt: Tensor) -> Tensor:
-    """Shapes: `zxbcdt` (length, batch, as `in_proj` gives it), returned (length, batch, heads x head dim)."""
+    """Shapes: `zxbcdt` (length, batch, as `in_proj` gives it), returned (length, batch, heads x head dim).
+
+    Of shared sequences `zxbcdt` has all tokens and this rank's heads, and what is returned its tokens and all heads.
+    """
+    cp = mixer.cp
     for module in (mixer.conv1d, mixer.norm):  # neither is called, and the hooks may wait for their weights to arrive
         for hook in module._forward_pre_hooks.values():
             hook(module, ())
     zxbcdt, packed = zxbcdt.transpose(0, 1), documents.current()
     y, found = MixerFunction.apply(
         zxbcdt if zxbcdt.shape[0] == 1 else zxbcdt.contiguous(),  # rows may lie apart, as those of an FP8 `in_proj` do
-        mixer.conv1d.weight.squeeze(1),
-        mixer.conv1d.bias,
-        mixer.dt_bias.float(),
-        -torch.exp(mixer.A_log.float()),
-        mixer.D,
-        mixer.norm.weight,
+        cp.get_conv1d_weight().squeeze(1),
+        cp.get_conv1d_bias(),
+        cp.get_dt_bias().float(),
+        -torch.exp(cp.get_A_log().float()),
+        cp.get_D(),
+        own_part(mixer.norm.weight, cp),
         mixer.norm.eps,
-        mixer.cp.ngroups_local_tpcp,
+        cp.ngroups_local_tpcp,
         mixer.headdim,
         *((packed.numbers, packed.decay) if packed else ()),
     )
-    return amax.attach_amax(y.transpose(0, 1).contiguous(), found)
+    y = y.transpose(0, 1).contiguous()
+    # The amax of the heads at hand says nothing of the others', which come with the exchange.
+    return amax.attach_amax(y, found) if cp.cp_size == 1 else cp.post_conv_ssm(y)
+
+
+def own_part(weight: Tensor, cp) -> Tensor:
+    """Of the norm's weight the part that is of the heads which a rank has of shared sequences."""
+    if cp.cp_size == 1:
+        return weight
+    return weight.narrow(0, cp.cp_rank * cp.d_inner_local_tpcp, cp.d_inner_local_tpcp)
 
 
 class MixerFunction(torch.autograd.Function):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nemo_distill import backends
+from nemo_distill.make_teacher import MIDDLE_SHAPE
 from nemo_distill.nemotron_h import mapping
 from nemo_distill.nemotron_h.model import Runtime
 from nemo_distill.nemotron_h.shape import Shape
@@ -186,6 +187,35 @@ def test_two_gpus_share_the_batch_or_the_model_and_train_as_one_does(world):
     for name, values in one.items():
         assert shared_measured[name]["loss"] == pytest.approx(values["loss"], rel=BF16)
         assert quantised_measured[name]["loss"] == pytest.approx(values["loss"], rel=FP8)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("fp8", ["none", "both"])
+@pytest.mark.parametrize("fused_kernels", [True, False])
+def test_two_gpus_share_sequences_of_the_middle_scale_and_train_as_one_does(
+    fp8, fused_kernels, tokenizer_folder, tmp_path
+):
+    """Losses, gradient norms and held-out documents, through our kernels and through mamba-ssm's."""
+    random_checkpoint(tmp_path / "hf", MIDDLE_SHAPE, tokenizer_folder)
+    course = {**COURSE, "seq_length": 4096, "global_batch_size": 4, "micro_batch_size": 1, "max_iterations": 6}
+    kd = {**segments.KD, "fp8": fp8, "fused_kernels": fused_kernels}
+    steps = segments.placed(
+        tmp_path,
+        segments.segment("distill-one", until=6, course=course, kd=kd, save_interval=0),
+        segments.segment("distill-first", until=3, course=course, kd=kd),
+        segments.segment("distill-shared", first=3, until=6, after="distill-first", course=course, kd=kd),
+        teacher=str(tmp_path / "hf"), layer_spec="transformer_engine", course=course,
+    )  # fmt: skip
+    for name, step in steps.items():
+        spread = {"ranks_per_node": 2, "context_parallel": 2} if name == "distill-shared" else {}
+        segments.run(step, limits=LIMITS, **spread)
+    one, shared = segments.losses(steps["distill-one"])[3:], segments.losses(steps["distill-shared"])
+    for name in ("loss", "grad_norm"):
+        rounding = FP8 if fp8 == "both" else BF16
+        assert [line[name] for line in shared] == pytest.approx([line[name] for line in one], rel=rounding)
+    last = [segments.measured(steps[name])[6] for name in ("distill-one", "distill-shared")]
+    for name, values in last[0].items():
+        assert last[1][name]["teacher_loss"] == pytest.approx(values["teacher_loss"], rel=FP8)
 
 
 def test_a_teacher_in_fp8_keeps_its_weights_in_fp8_alone_and_its_logits_nearly(backend, world):

@@ -69,6 +69,7 @@ def test_what_ran_is_measured_its_kind_otherwise_set_is_modelled_and_all_else_ne
         of(TWO_GPUS, tensor_parallel=1),  # data parallel on GPUs
         of(TWO_GPUS, gpu=H100),
         of(TWO_GPUS, gpus_per_node=4, tensor_parallel=4),
+        of(TWO_GPUS, tensor_parallel=1, context_parallel=2),
         of(TWO_GPUS, gpus_per_node=1, nodes=2),
         *(of(OURS_IN_FP8, gpu=gpu) for gpu in GPUS.values() if gpu not in (H100, H200)),
     ]

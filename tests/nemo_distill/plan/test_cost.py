@@ -1,14 +1,16 @@
 """Seconds and memory of a distillation: how they follow from the layout."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.plan.calibration import BENCH, STUDY
+from nemo_distill.plan import layouts
+from nemo_distill.plan.calibration import BENCH, STUDY, Evidence, evidence
 from nemo_distill.plan.cost import GIB
 from nemo_distill.plan.flops import BF16, Mode, layer_weights, saved_weights
-from nemo_distill.plan.gpus import H100, H200
+from nemo_distill.plan.gpus import H100, H200, get_gpu
 
 
 def changed(job, **changes):
@@ -40,6 +42,52 @@ def test_tensor_parallelism_divides_all_memory_and_data_parallelism_the_optimize
     more = changed(one, nodes=2, global_batch_size=16).memory()
     assert more["optimizer"] == pytest.approx(one.memory()["optimizer"] / 2)
     assert more["teacher"] == one.memory()["teacher"]
+
+
+LONG = changed(BENCH, optimizer=True, gpus_per_node=8, global_batch_size=64, seq_length=32_768, fused_loss=True,
+               fused_kernels=True, lean_activation=True, fp8="teacher")  # fmt: skip
+
+
+def test_the_guide_says_what_long_sequences_take():
+    guide = Path("docs/guides/gpu.md").read_text(encoding="utf-8")
+    lines = guide.partition("\n## Longer sequences\n")[2].partition("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| H")]
+    assert len(rows) == 7
+    for gpu, parallel, shared, recompute, *said in rows:
+        job = changed(LONG, gpu=get_gpu(gpu), tensor_parallel=int(parallel), context_parallel=int(shared),
+                      recompute=recompute)  # fmt: skip
+        layouts.check(job)
+        passes = [(job.teacher, 1), (job.student, 1), (job.student, 2)]
+        exchanged = sum(job._exchanges(shape, rounds=rounds) for shape, rounds in passes) / job.microbatch_seconds
+        assert layouts.fits(job) and evidence(job) is Evidence.NEVER_RUN
+        assert said == [needed(job), f"{job.memory()['activations']:.0f}", f"{exchanged:.0%}",
+                        f"{job.tokens_per_second:,.0f}"]  # fmt: skip
+    text = " ".join(lines)
+    assert f"it takes {needed(LONG)} GiB" in text
+    two = [changed(LONG, gpu=H100, **shared) for shared in ({"context_parallel": 2}, {"tensor_parallel": 2})]
+    assert not any(map(layouts.fits, two)) and f"({needed(two[0])} and {needed(two[1])} GiB)" in text
+
+
+def needed(job) -> str:
+    return f"{layouts.needed_gib(job):.0f}"
+
+
+def test_context_parallelism_divides_what_is_per_token_and_takes_time_by_what_is_exchanged():
+    one = changed(BENCH, optimizer=True, gpus_per_node=8, global_batch_size=8, seq_length=32_768, fused_loss=True)
+    shared = changed(one, context_parallel=4)
+    before, after = one.memory(), shared.memory()
+    assert after == before | {"activations": pytest.approx(before["activations"] / 4)}
+    assert (shared.data_parallel, shared.alike) == (2, 8)
+    # By hand: of a student alone, in a forward pass, what a GPU sends of its 8,192 tokens.
+    shape = shared.student
+    mamba = shape.pattern.count("M") * (shape.mamba_in_proj_size + shape.mamba_inner_size) * 3 / 4
+    attention = shape.pattern.count("*") * 2 * shape.num_query_groups * shape.kv_channels * 3
+    sent = BF16 * 8_192 * (mamba + attention)
+    assert shared._exchanges(shape) == pytest.approx(sent / (H200.nvlink * shared.rates.links))
+    alone = one.microbatch_seconds / 4
+    assert alone < shared.microbatch_seconds < 2 * alone and one._exchanges(shape) == 0
+    over_the_network = changed(shared, gpus_per_node=2, nodes=4)
+    assert over_the_network._exchanges(shape) == pytest.approx(9 * shared._exchanges(shape))
 
 
 def test_one_gpu_waits_for_no_other():

@@ -91,6 +91,16 @@ def test_computing_mlp_layers_again_is_advised_where_it_spares_splitting_the_mod
     assert best.iteration_seconds < 0.9 * split.iteration_seconds
 
 
+def test_where_a_machine_has_too_few_gpus_to_split_the_model_long_sequences_are_shared_over_several():
+    long = like_the_study(nodes=4, gpus_per_node=1, tensor_parallel=1, micro_batch_size=1, seq_length=32_768,
+                          fused_loss=True, fused_kernels=True, lean_activation=True, gradient_bytes=2)  # fmt: skip
+    sentence = misfit(long)
+    assert "needs 188 GiB" in sentence and "is layout.gpu=H200 layout.context_parallel=2 (128 GiB)" in sentence
+    advised = following(sentence, long)
+    check(advised)
+    assert fits(advised)
+
+
 def test_a_single_h200_holds_it_all_where_many_share_the_optimizer():
     assert fits(like_the_study(gpu=H200, tensor_parallel=1, micro_batch_size=1))
 
@@ -104,6 +114,13 @@ def test_a_single_h200_holds_it_all_where_many_share_the_optimizer():
         ({"micro_batch_size": 3}, "among 96 copies of the model in micro batches of 3; "
                                   "distill.micro_batch_size=4 would do"),
         ({"nodes": 100}, "distill.global_batch_size=800 would do"),
+        ({"context_parallel": 5}, "=5 does not divide the 96 ranks that there are times layout.tensor_parallel=8: 4"),
+        ({"context_parallel": 16, "tensor_parallel": 1, "micro_batch_size": 1, "seq_length": 8_176},
+         "cut distill.seq_length=8176 into 32 equal parts, two for a rank; the nearest that does is "
+         "layout.context_parallel=8."),
+        ({"context_parallel": 16, "tensor_parallel": 1, "micro_batch_size": 1},
+         "does not divide the 120 Mamba heads of the student that a rank has without it; the nearest that does is "
+         "layout.context_parallel=8."),
     ],
     ids=str,
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """What a deterministic training began under is kept, and anything else is refused in a sentence that names both."""
 
 import dataclasses
+import json
 import os
 
 import pytest
@@ -26,8 +27,9 @@ def test_conditions_are_read_as_they_were_written(tmp_path):
     [
         (
             {"layout": {"nodes": 1, "gpus_per_node": 1, "tensor_parallel": 1}},
-            "distill-5B began with layout.nodes=1 layout.gpus_per_node=2 layout.tensor_parallel=2, and here is "
-            "layout.nodes=1 layout.gpus_per_node=1 layout.tensor_parallel=1. Say the former.",
+            "distill-5B began with layout.nodes=1 layout.gpus_per_node=2 layout.tensor_parallel=2 "
+            "layout.context_parallel=1, and here is layout.nodes=1 layout.gpus_per_node=1 layout.tensor_parallel=1 "
+            "layout.context_parallel=1. Say the former.",
         ),
         ({"device": "NVIDIA H100 80GB HBM3"}, "distill-5B began on NVIDIA H200, and here is NVIDIA H100 80GB HBM3."),
         (
@@ -51,6 +53,15 @@ def test_a_launch_knows_its_layout_alone_and_compares_that(tmp_path):
     check_layouts(dataclasses.replace(TWO, recompute="mlp"), folders)
     with pytest.raises(UserError, match="layout.gpus_per_node=2"):
         check_layouts(dataclasses.replace(TWO, nodes=2), folders)
+
+
+def test_a_record_of_before_there_was_context_parallelism_is_one_of_whole_sequences(tmp_path):
+    layout = {"nodes": 1, "gpus_per_node": 2, "tensor_parallel": 2}
+    (tmp_path / FILE).write_text(json.dumps({"layout": layout}))
+    check_layouts(TWO, {"distill-5B": tmp_path})
+    shared = dataclasses.replace(TWO, tensor_parallel=1, context_parallel=2)
+    with pytest.raises(UserError, match="context_parallel=1, and here .* layout.context_parallel=2. Say"):
+        check_layouts(shared, {"distill-5B": tmp_path})
 
 
 DAMAGES = ["", "[]", "{", '{"layout": 1, "other": 2}', "[" * 9999, '{"layout": 1}', '{"layout": {}, "device": 1}']

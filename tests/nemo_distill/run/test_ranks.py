@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_distill.config.division import check_layout
+from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import State, state_of
 from nemo_distill.run.ranks import Ranks
@@ -78,6 +79,28 @@ def test_without_torchrun_a_step_has_one_rank():
 def test_a_batch_that_ranks_cannot_share_is_refused_with_one_that_they_can(ranks, tensor_parallel, batch, micro, said):
     with pytest.raises(UserError, match=said):
         check_layout(ranks=ranks, tensor_parallel=tensor_parallel, global_batch_size=batch, micro_batch_size=micro)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seq_length": 8188}, "=4 does not cut distill.seq_length=8188 into 8 equal parts.*context_parallel=2[.]"),
+        (
+            {"mixers": {"student": (120, 8)}, "tensor_parallel": 4},
+            "=4 does not divide the 30 Mamba heads of the student",
+        ),
+        ({"mixers": {"teacher": (24, 3)}}, "=4 does not divide the 3 groups of Mamba heads of the teacher"),
+        ({"reset_at_documents": True}, "takes whole sequences, .*say layout.context_parallel=1 or"),
+    ],
+)
+def test_sequences_that_ranks_cannot_share_are_refused_with_what_they_can(changes, said):
+    asked = {"ranks": 16, "tensor_parallel": 1, "context_parallel": 4, "seq_length": 8192, "mixers": {}}
+    check_context(**asked)
+    with pytest.raises(UserError, match=said) as refused:
+        check_context(**asked | changes)
+    check_context(
+        **asked | changes | {"context_parallel": int(re.findall(r"context_parallel=(\d+)", str(refused.value))[-1])}
+    )
 
 
 def test_the_study_s_layout_is_taken():
@@ -147,6 +170,9 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-ranks-1", until=8, save_interval=4),
         segment("distill-ranks-2", first=8, after="distill-ranks-1", save_interval=0),
         segment("distill-ranks-odd"),
+        segment("distill-1", until=CUT),
+        segment("distill-shared", first=CUT, until=CUT + 3, after="distill-1"),
+        segment("distill-alone", first=CUT + 3, after="distill-shared", save_interval=0),
     )
 
 
@@ -196,6 +222,15 @@ def test_two_pairs_that_share_the_model_go_on_from_the_milestone_of_one(specs, r
     run(specs["distill-ranks-2"], nodes=2, ranks_per_node=2, tensor_parallel=2)
     assert_same(losses(specs["distill-ranks-2"]), losses(specs["distill-whole"])[8:])
     assert_measured_as(specs["distill-ranks-2"], specs["distill-whole"])
+
+
+@pytest.mark.slow
+def test_two_ranks_that_share_sequences_go_on_from_the_milestone_of_one_and_one_from_theirs(specs):
+    run(specs["distill-shared"], ranks_per_node=2, context_parallel=2)
+    run(specs["distill-alone"])
+    parts = [specs[f"distill-{name}"] for name in ("shared", "alone")]
+    assert_same([line for part in parts for line in losses(part)], losses(specs["distill-whole"])[CUT:])
+    assert_measured_as(parts[0], specs["distill-whole"])
 
 
 @pytest.mark.slow

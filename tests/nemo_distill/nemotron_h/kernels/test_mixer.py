@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.random_mixer import random_mixer
-from nemo_distill.compat import mamba_ssm as scan
+from benchmarks.random_mixer import in_pytorch, random_mixer
 
 IN_FLOAT32 = """
 import json, torch
@@ -118,19 +117,6 @@ SIZES = {
 NAMES = "zxbcdt", "conv_weight", "conv_bias", "dt_bias", "A", "D", "norm_weight"
 
 
-def in_pytorch(zxbcdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, eps, groups, head_dim):
-    """`MixerFunction`, differentiated by PyTorch."""
-    inner, heads, width = norm_weight.numel(), D.numel(), conv_weight.shape[1]
-    z, xbc, dt = zxbcdt.split([inner, zxbcdt.shape[-1] - inner - heads, heads], -1)
-    padded = F.pad(xbc.transpose(1, 2), (width - 1, 0))
-    xbc = F.silu(F.conv1d(padded, conv_weight[:, None], conv_bias, groups=padded.shape[1])).transpose(1, 2)
-    shared = (xbc.shape[-1] - inner) // 2
-    x, B, C = xbc.split([inner, shared, shared], -1)
-    x, B, C = x.unflatten(-1, (heads, head_dim)), B.unflatten(-1, (groups, -1)), C.unflatten(-1, (groups, -1))
-    y = scan.chunk_scan(x, dt, A, B, C, 128, D=D, dt_bias=dt_bias, dt_softplus=True)
-    return scan.gated_rms_norm(y.flatten(2), norm_weight, None, z, eps, inner // groups, False)
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("sizes", SIZES)
 def test_in_bf16_output_and_gradients_are_those_of_float32_within_its_rounding(sizes):
@@ -225,13 +211,13 @@ def test_what_it_does_not_compute_is_left_to_mamba_ssm():
     def fits(length: int = 256, context_parallel: int = 1, **otherwise) -> bool:
         as_built = {
             "headdim": 80, "d_state": 128, "rmsnorm": True, "norm_before_gate": False, "D_has_hdim": False,
-            "activation": "silu", "cp": SimpleNamespace(cp_size=context_parallel),
+            "activation": "silu", "ngroups_local_tp": 8, "cp": SimpleNamespace(cp_size=context_parallel),
         }  # fmt: skip
         return mixer._fits(SimpleNamespace(**{**as_built, **otherwise}), torch.empty(length, 1, 8))
 
-    assert fits()
+    assert fits() and fits(context_parallel=8)
     for otherwise in (
         {"length": 250}, {"headdim": 256}, {"d_state": 16}, {"rmsnorm": False}, {"norm_before_gate": True},
-        {"D_has_hdim": True}, {"activation": "relu"}, {"context_parallel": 2},
+        {"D_has_hdim": True}, {"activation": "relu"}, {"context_parallel": 16},
     ):  # fmt: skip
         assert not fits(**otherwise), otherwise
