@@ -115,6 +115,7 @@ def test_a_micro_batch_without_a_marked_token_has_no_loss_and_not_no_number():
     from nemo_distill.backends.nemo.distillation import _LossReduction, _MaskedSum
 
     reduction = object.__new__(_LossReduction)
-    reduction._tp_size, reduction.criterion = 1, SimpleNamespace(per_token=False)
+    reduction._tp_size = reduction._cp_size = 1
+    reduction.criterion = SimpleNamespace(per_token=False)
     assert reduction._masked_token_loss(_MaskedSum(torch.tensor(0.0)), torch.zeros(4)) == 0
     assert reduction._masked_token_loss(_MaskedSum(torch.tensor(6.0)), torch.tensor([1.0, 0, 1, 1])) == 2

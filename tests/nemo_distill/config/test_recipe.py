@@ -17,6 +17,7 @@ from nemo_distill.experiment import steps_of
 MAY_BE_NONE = {
     "tasks",
     "parameters",
+    "memory_mb",
     "export_config",
     "calibration",
     "tokens",

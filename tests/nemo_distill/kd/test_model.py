@@ -51,7 +51,7 @@ def test_the_loss_of_a_microbatch_is_nemo_s_mean_over_the_tokens_that_count(back
         backend.build(session, SHAPE, tokenizer=tokenizer_folder, runtime=runtime)  # for Megatron's groups
         theirs = distillation._DistillationLossReduction(None)._masked_token_loss(per_token, mask)
         summed = distillation._MaskedSum((per_token * mask).sum())
-        reduction = distillation._LossReduction(None)
+        reduction = distillation._LossReduction(distillation_loss_fn=lambda: {})
         reduction.criterion = SimpleNamespace(per_token=False)
         ours = reduction._masked_token_loss(summed, mask)
     assert ours.item() == pytest.approx(theirs.item()) == (per_token * mask).sum().item() / 10
