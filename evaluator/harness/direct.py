@@ -27,6 +27,7 @@ from evaluator.harness.requirements import Means
 from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult
 from evaluator.serve import vllm
+from evaluator.serve.processes import ProgramFailed
 from evaluator.serve.server import Server, serving
 from evaluator.suites.datasets import question_ids
 from evaluator.suites.judge import judge_of
@@ -38,6 +39,11 @@ OUTPUT = "nemo_evaluator"
 ATTEMPT = "attempt-"
 """Prefix of the folder in which an attempt works until it has succeeded."""
 POLL_SECONDS = 0.2
+QUEUED_SECONDS = 21_600
+"""What one answer of vLLM's may take: of eight benchmarks at once eight wait for each that is computed, and the longest
+take 20 minutes where 128 share 3,500 tokens/s, a guess for one H100."""
+SILENT_SECONDS = 3_600.0
+"""What vLLM may take until the next of many answers comes: three times what the longest takes by that guess."""
 MOST_IN_FLIGHT = 256
 """Requests of one benchmark: each is a thread of its harness, and a thread's stack counts as a sandbox's memory."""
 
@@ -92,7 +98,8 @@ def at_full_rate(suite: Suite) -> Suite:
 
     The benchmarks are asked at the same time, so that several fill what one cannot.
     """
-    return dataclasses.replace(suite, parallelism=min(MOST_IN_FLIGHT, vllm.SEQUENCES * len(vllm.gpus_here())))
+    parallelism = min(MOST_IN_FLIGHT, vllm.SEQUENCES * len(vllm.gpus_here()))
+    return dataclasses.replace(suite, parallelism=parallelism, answer_seconds=QUEUED_SECONDS)
 
 
 @contextlib.contextmanager
@@ -129,6 +136,13 @@ def _configurations(
     return found
 
 
+def check_answering(server: Server) -> None:
+    """Raise ProgramFailed where a server that keeps count of it has questions and has answered none for long."""
+    silent = told(server).get("silent", 0)
+    if silent > SILENT_SECONDS:
+        raise ProgramFailed(f"vLLM has questions and has answered none for {silent:,.0f} s.")
+
+
 def _evaluate(
     server: Server,
     asked: Sequence[tuple[dict, Benchmark]],
@@ -156,6 +170,7 @@ def _evaluate(
             if any(evaluation.poll() for evaluation in evaluations):
                 break
             progress(answered(server))
+            check_answering(server)
             time.sleep(POLL_SECONDS)
         if server.process.poll() is None:  # else `serving` says why it ended
             for evaluation in evaluations:
@@ -164,12 +179,17 @@ def _evaluate(
 
 def answered(server: Server) -> int:
     """Requests the server has answered so far; 0 while it loads the checkpoint."""
+    return told(server).get("answered", 0)
+
+
+def told(server: Server) -> dict:
+    """What the server says of itself; nothing while it loads the checkpoint."""
     try:
         asked = urllib.request.Request(f"{server.root}/health", headers=server.headers)
         with urllib.request.urlopen(asked, timeout=0.5) as reply:
-            return json.load(reply)["answered"]
+            return json.load(reply)
     except (TimeoutError, urllib.error.URLError):
-        return 0
+        return {}
 
 
 def _remove_cut_attempts(folder: Path) -> None:

@@ -32,7 +32,7 @@ from evaluator.harness.asking import ASKING, NOT_ANSWERED
 from evaluator.harness.bubblewrap import limit, python_path, sandboxed
 from evaluator.harness.gateway import gateway
 from evaluator.harness.left import last_lines
-from evaluator.harness.parameters import ANSWER_SECONDS, own_files, parameters, word_lists
+from evaluator.harness.parameters import own_files, parameters, word_lists
 from evaluator.harness.watch import Overrun, wait_for_end, watched
 from evaluator.serve.processes import ProgramFailed, below, die_with_parent
 from evaluator.serve.server import HOST
@@ -95,7 +95,7 @@ def run_config(
         }
         if benchmark.own:  # they lie in the evaluation's folder, and it is started in one beside them
             params["extra"] |= {"data": f"../{QUESTIONS}"}
-            params["request_timeout"] = ANSWER_SECONDS
+            params["request_timeout"] = suite.answer_seconds
     else:
         assert not others, f"{benchmark.harness} asks one benchmark at a time"
         task = benchmark.task
@@ -109,8 +109,8 @@ def run_config(
     sends: dict[str, Any] = {"name": "endpoint"}  # our own tasks ask again by themselves, by the same rules
     if not ours:
         adapter["discovery"] = {"modules": ["evaluator.harness.interceptor"]}
-        patience = {"seconds": ANSWER_SECONDS}
-        asking = {"timeout": ANSWER_SECONDS, "end_of_thinking": suite.reasoning_end, "patience": patience}
+        patience = {"seconds": suite.answer_seconds}
+        asking = {"timeout": suite.answer_seconds, "end_of_thinking": suite.reasoning_end, "patience": patience}
         sends = {"name": ASKING, "config": asking}
     interceptors = [sends, {"name": "response_stats", "config": statistics}]
     if benchmark.harness == "lm_eval":  # asks every question with the seed 1234

@@ -20,6 +20,7 @@ import hmac
 import json
 import logging
 import os
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,7 +184,9 @@ def with_said(body: bytes, said: Mapping[str, Any]) -> bytes:
 def _application(
     session: aiohttp.ClientSession, server: Server, answers: Answers, model_id: str, said: Mapping[str, Any]
 ) -> web.Application:
-    count = [0]
+    count, waiting = [0], [0]
+    since = [0.0]
+    """When the last answer came or, where nothing was asked then, the first of those that wait was asked."""
 
     @web.middleware
     async def only_with_the_token(request: web.Request, handler) -> web.StreamResponse:
@@ -200,6 +203,8 @@ def _application(
             count[0] += 1
             return web.Response(text=known, content_type="application/json")
         sent = {"Content-Type": request.content_type, **server.headers}
+        since[0] = since[0] if waiting[0] else time.monotonic()
+        waiting[0] += 1
         try:
             url = server.root + request.path
             async with session.post(url, data=body, headers=sent, allow_redirects=False) as reply:
@@ -209,6 +214,9 @@ def _application(
             assert request.transport
             request.transport.abort()
             return web.Response()
+        finally:
+            waiting[0] -= 1
+        since[0] = time.monotonic()
         if status == 200 and is_answer(replied):
             if (name := json.loads(replied).get("model")) != model_id:
                 why = f"the server answers as {str(name)[:60]!r}, not as '{model_id}'."
@@ -219,7 +227,8 @@ def _application(
         return web.Response(status=status, body=replied, headers=back)
 
     async def health(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "answered": count[0]})
+        silent = time.monotonic() - since[0] if waiting[0] else 0.0
+        return web.json_response({"status": "ok", "answered": count[0], "silent": silent})
 
     app = web.Application(client_max_size=LARGEST_REQUEST, middlewares=[only_with_the_token])
     for path in PATHS:

@@ -54,7 +54,8 @@ def parameters(benchmark: Benchmark, suite: Suite, *, seed: int, judge: Judge | 
         "top_p": suite.top_p,
         "max_new_tokens": suite.max_new_tokens,
     }
-    given |= {"parallelism": suite.parallelism, "max_retries": MAX_RETRIES, "request_timeout": REQUEST_TIMEOUT_SECONDS}
+    given |= {"parallelism": suite.parallelism, "max_retries": MAX_RETRIES}
+    given |= {"request_timeout": REQUEST_TIMEOUT_SECONDS + 2 * (suite.answer_seconds - ANSWER_SECONDS)}
     given |= benchmark.params
     extra = {name: given.pop(name) for name in set(given) - set(SHARED)}
     if benchmark.repeats_key:

@@ -290,6 +290,8 @@ def _environment(vllm: Vllm, token: str) -> dict[str, str]:
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # a Nemotron-H has no positions that could run out
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        # A number is that of nvidia-smi, whose word it is that a GPU is free.
+        "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
         **KEEP_ENVIRONMENT,
     }
 

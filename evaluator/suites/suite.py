@@ -182,6 +182,8 @@ class Suite:
     """Whether the launcher's harnesses are given the reasoning with the answer, and score both as one text."""
     engine: tuple[str, ...] = ()
     """Options of the launcher's engine beyond those of nemo_evaluator.yaml, word by word."""
+    answer_seconds: int = 3_600
+    """Longest time in seconds that one answer is waited for, its time in a queue included."""
     remark: str = ""
     """What it asks otherwise than who reads its name may think, as a sentence for the preview."""
 
@@ -264,7 +266,10 @@ _FIRST_FIELDS: dict[type, tuple[str, ...]] = {
     Dataset: ("name", "files", "fields", "between", "parts", "given", "by_hand"),
 }  # fmt: skip
 """Fields that protocols have held since evaluations were first made. It stays as it is when a field is added."""
-_READING = {Benchmark: ("scale", "split", "most", "lowest", "endpoint"), Suite: ("max_unasked", "remark")}
+_READING = {
+    Benchmark: ("scale", "split", "most", "lowest", "endpoint"),
+    Suite: ("max_unasked", "remark", "answer_seconds"),
+}
 """Fields that say how results are read and believed, or name what others decide: protocols hold none of them."""
 
 

@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import requests
 
-from evaluator.harness.kept import KEPT, Answers, key_of
+from evaluator.harness import direct
+from evaluator.harness.kept import KEPT, Answers, keeping, key_of
 from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.results.scores import CheckpointResult
+from evaluator.serve.processes import ProgramFailed
+from evaluator.serve.server import Server
 from evaluator.serve.vllm import find_vllm
 from evaluator.suites.catalogue import OFFLINE
 from nemo_distill.config.resolved import Evaluation
@@ -18,6 +24,7 @@ from nemo_distill.run.facts import Beside
 from nemo_distill.run.step import Spec
 from nemo_distill.steps import evaluate
 from tests.evaluator.conftest import TEACHER
+from tests.evaluator.endpoints import Reply, replying, said
 from tests.evaluator.serve.vllm_for_tests import installed
 
 TASK = dataclasses.replace(OFFLINE, benchmarks=OFFLINE.benchmarks[2:3]).with_repeats(2)
@@ -123,6 +130,25 @@ def test_what_has_no_part_for_vllm_is_refused(environment, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"'study' is asked in containers .*take evaluate.suite=study_here"):
         ask(Evaluation(suite="study", engine="vllm", vllm=str(environment)))
+
+
+def test_a_server_that_answers_nothing_is_noticed_and_one_that_has_nothing_to_answer_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(direct, "SILENT_SECONDS", 0.1)
+    with replying(lambda _: Reply(said("yes", model="m"), after=0.6)) as url:
+        server = Server(root=url.removesuffix("/v1"), process=None, token="t")
+        with keeping(server, tmp_path / KEPT, model_id="m", by={"request": {"x": 1}}, probed=[[-1.0]]) as front:
+            direct.check_answering(front)
+            words = {"json": {"seed": 1}, "headers": front.headers}
+            asked = threading.Thread(target=requests.post, args=(front.url,), kwargs=words)
+            asked.start()
+            with pytest.raises(ProgramFailed, match="vLLM has questions and has answered none for"):
+                for _ in range(300):
+                    direct.check_answering(front)
+                    time.sleep(0.02)
+            asked.join()
+            direct.check_answering(front)
+            assert direct.answered(front) == 1
+            assert requests.post(front.url, json={"seed": 1}).status_code == 401
 
 
 def test_answers_are_given_out_once_each_and_what_is_none_is_not_kept(tmp_path):
