@@ -140,8 +140,9 @@ def nearest_fit(job: Job) -> Job | None:
 
 def nearest_within(job: Job, gpus: int) -> str:
     """The layout on at most so many GPUs of one machine that fits and changes least, as settings; empty: none fits."""
-    for count in range(min(gpus, job.gpus_per_node), 0, -1):
-        like = dataclasses.replace(job, nodes=1, gpus_per_node=count)
+    contexts = [job.context_parallel >> times for times in range(job.context_parallel.bit_length())]
+    for count, shared in itertools.product(range(min(gpus, job.gpus_per_node), 0, -1), contexts):
+        like = dataclasses.replace(job, nodes=1, gpus_per_node=count, context_parallel=shared)
         found = [other for other in _alternatives(like) if fits(other)]
         if found:
             near = min(found, key=lambda other: _distance(job, other))

@@ -9,6 +9,7 @@ uses all that it is given.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,10 +66,13 @@ def why_short(
 def _fewer(layout: Parallelism, most: int) -> str:
     """The settings of the layout with at most so many GPUs, whose copies share the batch as evenly."""
     parts = [part for part in range(1, most + 1) if layout.gpus_per_node % part == 0]
-    whole = [part for part in parts if part % layout.tensor_parallel == 0]
+    whole = [part for part in parts if part % (layout.tensor_parallel * layout.context_parallel) == 0]
     if whole:
         return f"layout.gpus_per_node={whole[-1]}"
-    return f"layout.gpus_per_node={parts[-1]} layout.tensor_parallel={parts[-1]}"
+    undone = " layout.context_parallel=1" if layout.context_parallel > 1 else ""
+    return (
+        f"layout.gpus_per_node={parts[-1]} layout.tensor_parallel={math.gcd(parts[-1], layout.tensor_parallel)}{undone}"
+    )
 
 
 def given_here() -> dict[str, list[str]]:

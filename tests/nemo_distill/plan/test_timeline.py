@@ -110,5 +110,10 @@ def test_a_run_that_takes_more_gpus_than_there_are_is_told_so_and_which_layout_f
     )
     assert why_short(asked.specs.values(), layout, tuple("01234")).endswith("fits is layout.gpus_per_node=4.")
     assert "has none to give: take a machine that has them" in why_short(asked.specs.values(), layout, ())
+    split = dataclasses.replace(layout, tensor_parallel=2, context_parallel=4)
+    said = why_short(asked.specs.values(), split, tuple("01234"))
+    assert said.endswith("layout.gpus_per_node=4 layout.tensor_parallel=2 layout.context_parallel=1.")
+    near = layouts.nearest_within(job(8, tensor_parallel=2, context_parallel=4, gpu=TWO_GPUS.gpu), 2)
+    assert near.startswith("layout.gpus_per_node=2 layout.tensor_parallel=1 layout.context_parallel=2")
     on_cpu = dataclasses.replace(layout, gpu=None)
     assert why_short(asked.specs.values(), on_cpu, ()) is None
