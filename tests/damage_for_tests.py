@@ -17,6 +17,12 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
+def pipe(path: Path) -> None:
+    """Whoever opens it as a file is left to wait."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def zeros(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 

@@ -55,3 +55,20 @@ def test_captures_of_terminals_fit_the_terminals_that_they_are_of():
         assert max(map(len, shown.splitlines())) <= (40 if "40 columns" in title else 80), title
     shown = dict(captures)
     assert re.search(r"^distill-\S+ +running .*\n.*tokens/s, loss", shown["A run goes on"], flags=re.MULTILINE)
+
+
+def test_every_attack_in_the_table_is_stopped_by_something_that_a_test_shows():
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = page.partition("## What stops what")[2].partition("\n## ")[0].splitlines()[4:]
+    rows = [row for row in rows if row.startswith("|")]
+    assert len(rows) > 30
+    above: list[str] = []
+    for row in rows:
+        attack, stops, shown = (cell.strip() for cell in row.strip("|").rsplit("|", 2))
+        files = re.findall(r"`(tests/[\w/]+\.py)`", shown)
+        above = files or (above if "the same" in shown else [])
+        assert attack and stops and above, row
+        texts = [(ROOT / file).read_text(encoding="utf-8") for file in above]
+        assert all("\ndef test_" in text for text in texts), row
+        for test in re.findall(r"`(test_\w+)`", shown):
+            assert any(f"def {test}(" in text for text in texts), test

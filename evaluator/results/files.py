@@ -8,13 +8,18 @@ JSON's grammar is Python's but for NaN and the infinities, which no score, error
 """
 
 import contextlib
+import errno
 import json
 import math
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
+LONGEST_TEXT = 2**30
+"""Most bytes of a file that is read whole."""
 LONGEST_LINE = 2**26
 """Bytes of a line at which it is not read any further."""
 
@@ -22,7 +27,11 @@ LONGEST_LINE = 2**26
 def read_text(path: Path) -> str:
     """The text of a file. Raises ValueError when it is not there, no file, not readable or not UTF-8."""
     with _file(path):
-        return path.read_bytes().decode("utf-8")
+        with _opened(path) as file:
+            content = file.read(LONGEST_TEXT + 1)
+        if len(content) > LONGEST_TEXT:
+            raise OSError(errno.EFBIG, f"it holds more than {LONGEST_TEXT:,} bytes")
+        return content.decode("utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -48,7 +57,7 @@ def json_lines(path: Path, *, passed_over: Callable[[bytes], bool] | None = None
     Raises ValueError naming the file and the line; a file without any line is refused as well.
     """
     number = 0
-    with _file(path), open(path, "rb") as file:
+    with _file(path), _opened(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
             where = f"'{path}', line {number},"
             if len(line) == LONGEST_LINE:
@@ -149,6 +158,16 @@ def _file(path: Path) -> Iterator[None]:
         raise ValueError(f"'{path}' cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"'{path}' is not UTF-8: {error.reason} at byte {error.start}.") from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, if it is one; raises OSError, of a pipe too, which would be waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "it is no file")
+    return open(number, "rb")
 
 
 def _parsed(text: str, what: str, *, lines: bool = False) -> Any:

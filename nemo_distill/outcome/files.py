@@ -8,10 +8,12 @@ Imports nothing heavy: a list of runs reads a report of each.
 
 import contextlib
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo_distill.run.inside import opened
 from nemo_distill.run.overview import SCHEMA
 
 SCORES, VERDICTS, STOPPING = "scores.csv", "verdicts.csv", "stopping.csv"
@@ -25,7 +27,7 @@ _TEXTS = ("run", "checkpoint", "role", "benchmark", "key", "family", "at", "colu
 def read_csv(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, numbers as numbers and empty cells as None; no row where it is damaged or not there."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with io.TextIOWrapper(opened(path, "rb"), encoding="utf-8", newline="") as file:
             return [{key: _cell(key, text) for key, text in row.items() if key} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error):
         return []

@@ -3,16 +3,21 @@
 import json
 from pathlib import Path
 
+from nemo_distill.run.inside import opened
+
 HELD_OUT_FILE = "held_out.jsonl"
 """What was measured on held-out documents, beside the losses."""
 
 
 def read_losses(path: Path, *, until: int | None = None) -> list[dict]:
     """The lines of the log `path` up to iteration `until`; a last line cut by a kill is left out."""
-    if not path.exists():
+    try:
+        with opened(path, "rb") as file:
+            texts = file.read().decode("utf-8").splitlines()
+    except FileNotFoundError:
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in texts:
         try:
             line = json.loads(text)
         except json.JSONDecodeError:

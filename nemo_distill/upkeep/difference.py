@@ -161,15 +161,18 @@ def _sources(run: Run) -> dict[str, Any]:
         try:
             listed = json.loads(text_of(spec.folder / SOURCES_FILE))
             cards = {
-                name: json.loads(((spec.folder / source["prefix"]).parent / "card.json").read_text(encoding="utf-8"))
+                name: json.loads(text_of((spec.folder / source["prefix"]).parent / "card.json"))
                 for name, source in listed.items()
             }
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            found |= {name: _card_text(card) for name, card in sorted(cards.items())}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none, or damaged
             continue
-        for name, card in sorted(cards.items()):
-            read = fingerprint([one.get("content") for one in card.get("inputs", ())])
-            found[name] = f"{card['tokens']:,} tokens, read {read}, made {card.get('sha256', {}).get('.bin', '')[:12]}"
     return found
+
+
+def _card_text(card: dict[str, Any]) -> str:
+    read = fingerprint([one.get("content") for one in card.get("inputs", ())])
+    return f"{card['tokens']:,} tokens, read {read}, made {card.get('sha256', {}).get('.bin', '')[:12]}"
 
 
 def _asked(run: Run) -> dict[str, Any]:

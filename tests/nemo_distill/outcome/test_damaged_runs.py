@@ -15,7 +15,7 @@ import pytest
 from nemo_distill import cli
 from nemo_distill.run.step import SUCCESS, mark_done
 from tests import old_runs
-from tests.damage_for_tests import deep, empty, folder, gone, zeros
+from tests.damage_for_tests import deep, empty, folder, gone, pipe, zeros
 
 NAMES = ("distill_v1v3-debug", "distill_v3-debug")
 LAST, TEACHER, PRUNED = "evaluate-0.61M", "evaluate-teacher", "evaluate-pruned"
@@ -171,8 +171,8 @@ OTHERS = [
     *(("prepare", "sources.json", change) for change in (cut, a_list)),
     ("prepare", "sources.json", edit(lambda record: record.clear())),
     ("prepare", "sources.json", edit(lambda record: [one.update(tokens="many") for one in record.values()])),
-    *(("contamination", "contamination.json", change) for change in (cut, a_list)),
-    *((LAST, "spec.json", change) for change in (cut, empty, gone, folder, zeros, a_list)),
+    *(("contamination", "contamination.json", change) for change in (cut, pipe, a_list)),
+    *((LAST, "spec.json", change) for change in (cut, empty, gone, folder, pipe, zeros, a_list)),
     (LAST, "spec.json", edit(lambda record: record.update(name="evaluate-teacher"))),
     (LAST, "spec.json", edit(lambda record: record.update(fingerprint="0" * 12))),
     (LAST, "spec.json", edit(lambda record: record.update(config=None))),
@@ -230,8 +230,27 @@ def test_damage_is_refused_in_a_sentence_that_names_it_and_nothing_is_left_behin
         for path in (tmp_path / "kept").iterdir():
             if (where / path.name).is_dir() and not path.is_dir():
                 (where / path.name).rmdir()
+            if (where / path.name).is_fifo():
+                (where / path.name).unlink()
             if path.is_file():
                 shutil.copy2(path, where / path.name)
+
+
+@pytest.mark.parametrize(("step", "name"), [("report", "scores.csv"), ("sources/*", "card.json")])
+@pytest.mark.parametrize("damaged", [pipe, a_list, deep])
+def test_who_looks_at_runs_waits_for_no_file_of_theirs(runs, tmp_path, capsys, step, name, damaged):
+    kept = {path: path.read_bytes() for path in runs.glob(f"{step}/*/{name}")}
+    assert kept
+    try:
+        for path in kept:
+            damaged(path)
+        for command in (["list"], ["diff", *NAMES]):
+            assert cli.main([*command, "--runs", str(runs)]) == 0
+            assert "Traceback" not in capsys.readouterr().err
+    finally:
+        for path, content in kept.items():
+            path.unlink()
+            path.write_bytes(content)
 
 
 LARGE = {"nemo_evaluator", "hf", "checkpoints", "model", "data"}
