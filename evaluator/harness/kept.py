@@ -185,8 +185,7 @@ def _application(
     session: aiohttp.ClientSession, server: Server, answers: Answers, model_id: str, said: Mapping[str, Any]
 ) -> web.Application:
     count, waiting = [0], [0]
-    since = [0.0]
-    """When the last answer came or, where nothing was asked then, the first of those that wait was asked."""
+    since = [0.0]  # when the last answer came or, where nothing was asked then, the first of those that wait was asked
 
     @web.middleware
     async def only_with_the_token(request: web.Request, handler) -> web.StreamResponse:

@@ -130,6 +130,8 @@ def test_what_has_no_part_for_vllm_is_refused(environment, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"'study' is asked in containers .*take evaluate.suite=study_here"):
         ask(Evaluation(suite="study", engine="vllm", vllm=str(environment)))
+    with pytest.raises(UserError, match="MMLU asks for completions, which vLLM answers and our own server does not"):
+        ask(Evaluation(suite="study_here"))
 
 
 def test_a_server_that_answers_nothing_is_noticed_and_one_that_has_nothing_to_answer_is_not(tmp_path, monkeypatch):
