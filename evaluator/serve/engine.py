@@ -15,6 +15,8 @@ An answer is a function of the checkpoint and its own request only. Three things
 - Padding is without effect in Nemotron-H: transformers zeroes padded positions before and after the convolution
   of a Mamba layer, its attention masks them, and there are no position embeddings.
 
+A checkpoint in FP8 is computed with as a GPU would (`evaluator.serve.fp8`).
+
 Questions are asked several times, so a prompt is read once per batch and its state is copied to every row that
 continues it.
 """
@@ -31,6 +33,7 @@ from transformers import AutoTokenizer, DynamicCache, NemotronHForCausalLM
 from transformers.cache_utils import DynamicLayer
 
 from evaluator.serve.checkpoint import verify_checkpoint
+from evaluator.serve.fp8 import apply_scales, read_scales
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Engine:
     @classmethod
     def load(cls, folder: Path, *, threads: int, shapes: Shapes | None = None) -> "Engine":
         """Load the checkpoint in `folder` in float32. Raises ValueError when it is not whole or not a Nemotron-H."""
-        verify_checkpoint(folder)
+        scales = read_scales(verify_checkpoint(folder, quantised=True))
         shapes = shapes or Shapes()
         torch.set_num_threads(threads)
         transformers.logging.disable_progress_bar()
@@ -95,6 +98,7 @@ class Engine:
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
         model, found = loaded
+        found["unexpected_keys"] = apply_scales(model, scales, found["unexpected_keys"])
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if found[problem]:
                 raise ValueError(

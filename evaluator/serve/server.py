@@ -87,7 +87,7 @@ def serving(
     `context` is the most tokens of a prompt and its answer; None is what the checkpoint's config says.
     Raises ValueError when the checkpoint is not whole, ProgramFailed with the log's end when the server fails.
     """
-    verify_checkpoint(checkpoint)
+    verify_checkpoint(checkpoint, quantised=True)
     port_file = log.with_suffix(".port")
     port_file.unlink(missing_ok=True)
     command = [sys.executable, "-P", "-m", "evaluator.serve", str(checkpoint), "--model-id", model_id]
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, help="tokens of prompt and answer; left out: the checkpoint's own")
     arguments = parser.parse_args()
     try:
-        verify_checkpoint(arguments.checkpoint)
+        verify_checkpoint(arguments.checkpoint, quantised=True)
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_CHECKPOINT)

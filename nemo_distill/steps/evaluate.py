@@ -62,7 +62,7 @@ def main(spec: Spec) -> None:
     direct = suite.runner == "direct"
     unit, linked = "answers" if direct else "benchmarks", spec.folder / "checkpoint"
     try:
-        verify_checkpoint(checkpoint)
+        verify_checkpoint(checkpoint, quantised=exported is not None)
         checkpoint = checkpoint if direct else without_links(checkpoint, linked)
         result = run_suite(
             checkpoint,
