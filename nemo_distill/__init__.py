@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nemo_distill.config.benchmarks import Benchmark, Questions
     from nemo_distill.config.blend import PUBLISHED, Blend, reconstructed
-    from nemo_distill.config.settings import Distill, Evaluate, Health, Layout, Prepare, Prune, Settings
+    from nemo_distill.config.settings import Distill, Evaluate, Health, Layout, Prepare, Prune, Quantize, Settings
     from nemo_distill.config.sources import Source
     from nemo_distill.errors import UserError
     from nemo_distill.experiment import run_experiment
@@ -31,6 +31,7 @@ __all__ = [
     "Layout",
     "Prepare",
     "Prune",
+    "Quantize",
     "Questions",
     "Settings",
     "Source",
@@ -44,7 +45,9 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("Benchmark", "Questions"), "config.benchmarks"),
     **dict.fromkeys(("PUBLISHED", "Blend", "reconstructed"), "config.blend"),
-    **dict.fromkeys(("Distill", "Evaluate", "Health", "Layout", "Prepare", "Prune", "Settings"), "config.settings"),
+    **dict.fromkeys(
+        ("Distill", "Evaluate", "Health", "Layout", "Prepare", "Prune", "Quantize", "Settings"), "config.settings"
+    ),
     **dict.fromkeys(("Context", "entrypoint", "main"), "launch.context"),
     "Source": "config.sources",
     "UserError": "errors",

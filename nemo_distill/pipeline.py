@@ -6,6 +6,7 @@ r"""From a recipe to the steps of its run: what each step is told, and what it w
            ^   \           \              \              \
     import-teacher         export-2.5B    ...            ...          teacher, pruned student and every milestone
                            evaluate-2.5B                              while the next segment trains
+                                                     export-20B -> quantize-20B -> evaluate-20B-fp8     if asked for
     world -> contamination ---------------------> report
 
 The blend reaches `prepare`, `index`, `contamination` and the `distill-*` only, so changing it re-runs those and what
@@ -23,6 +24,7 @@ from nemo_distill.config.settings import BOILERPLATE, FORWARD_KL, MAX_DEPTH, MAX
 from nemo_distill.config.sources import Source
 from nemo_distill.data.declared import entry_of
 from nemo_distill.outcome.suites import Asked
+from nemo_distill.plan.quantisation import range_length
 from nemo_distill.run.step import Step
 from nemo_distill.train.course import Course
 
@@ -32,7 +34,7 @@ _MEMORY = ("memory_mb", "memory_seq_length", "memory_batch_size", "memory_precis
 """What the search is told where it has a bound on memory."""
 KINDS = (
     *("world", "import", "prune", "prepare", "index", "distill"),
-    *("export", "evaluate", "contamination", "report", "preflight"),
+    *("export", "quantize", "evaluate", "contamination", "report", "preflight"),
 )
 """What the names of steps begin with, up to a dash; the last is no part of a run."""
 
@@ -76,6 +78,11 @@ def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[
     judged = [evaluations[0]]
     for export, evaluation in zip(exports, evaluations[1:], strict=True):
         judged += [export, evaluation]
+    for label in _quantised(recipe):
+        judged.append(_quantisation(recipe, label, reads))
+        if recipe.quantize.evaluated:
+            evaluations.append(_evaluation(recipe, quantised_label(recipe, label), asked, of=f"quantize-{label}"))
+            judged.append(evaluations[-1])
     report = Step(
         "report",
         _module("report"),
@@ -224,7 +231,32 @@ def _kd_config(recipe: Recipe) -> dict:
     return {"fused_loss": distill.fused_loss, "fused_kernels": distill.fused_kernels, "fp8": distill.fp8, **other}
 
 
-def _evaluation(recipe: Recipe, label: str, asked: Asked) -> Step:
+def _quantised(recipe: Recipe) -> list[str]:
+    """Labels of the milestones that are quantised."""
+    labels = [milestone.label for milestone in recipe.milestones]
+    return [] if recipe.quantize.format == "none" else labels if recipe.quantize.milestones == "all" else labels[-1:]
+
+
+def quantised_label(recipe: Recipe, label: str) -> str:
+    """What tables call the milestone `label` once it is quantised."""
+    return f"{label}-{recipe.quantize.format}"
+
+
+def _quantisation(recipe: Recipe, label: str, reads: tuple[str, ...]) -> Step:
+    config = {
+        "format": recipe.quantize.format,
+        "recipe": recipe.quantize.recipe,
+        "calibration": {
+            "sources": _entries(recipe, recipe.calibration),
+            "sequences": recipe.quantize.calibration_sequences,
+            "seq_length": range_length(recipe.scale),
+        },
+    }
+    return Step(f"quantize-{label}", _module("quantize"), config, (f"export-{label}", *reads))
+
+
+def _evaluation(recipe: Recipe, label: str, asked: Asked, *, of: str = "") -> Step:
+    """The evaluation of the checkpoint of the step `of`, the export of that label unless it says otherwise."""
     settings = recipe.evaluate
     config: dict[str, Any] = {
         "label": label,
@@ -248,13 +280,16 @@ def _evaluation(recipe: Recipe, label: str, asked: Asked) -> Step:
         config["tasks"] = list(tasks)
     if label == TEACHER:
         return Step(f"evaluate-{label}", _module("evaluate"), config | _teacher(recipe))
-    export = f"export-{label}"
+    export = of or f"export-{label}"
     return Step(f"evaluate-{label}", _module("evaluate"), config | {"checkpoint": export}, (export,))
 
 
 def _report_config(recipe: Recipe) -> dict:
     rows = [(TEACHER, TEACHER, None, None), (PRUNED, PRUNED, 0, 0)]
     rows += [(m.label, "milestone", m.tokens, m.iteration) for m in recipe.milestones]
+    if recipe.quantize.evaluated:
+        quantised = [m for m in recipe.milestones if m.label in _quantised(recipe)]
+        rows += [(quantised_label(recipe, m.label), "quantised", m.tokens, m.iteration) for m in quantised]
     return {
         "title": f"{recipe.blend.name} ({recipe.scale.name} scale)",
         "suite": recipe.evaluate.suite,

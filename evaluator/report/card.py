@@ -16,6 +16,7 @@ from evaluator.report.held_out import nats_text, of_blend
 from evaluator.report.pages import render_page
 from evaluator.results.run import BlendPart, Pruning, Report, Row
 from evaluator.verdicts.finding import Finding
+from evaluator.verdicts.quantised import Cost, judge_quantised
 from evaluator.verdicts.seeds import SEED_SD
 
 HARNESS = ("NeMo Evaluator", "https://docs.nvidia.com/nemo/evaluator")
@@ -81,8 +82,18 @@ class Card:
 
     @property
     def rows(self) -> Sequence[Row]:
-        """What the table compares: teacher, pruned student and the checkpoint."""
-        return (self.report.row("teacher"), self.report.row("pruned"), self.row)
+        """What the table compares: teacher, pruned student, the checkpoint, and what is quantised of it."""
+        return (
+            self.report.row("teacher"),
+            self.report.row("pruned"),
+            self.row,
+            *(one.quantised.row for one in self.quantised),
+        )
+
+    @property
+    def quantised(self) -> Sequence[Cost]:
+        """The checkpoint in fewer bits, where the run has it."""
+        return [one for one in judge_quantised(self.report) if one.quantised.of == self.row]
 
 
 def render(card: Card) -> str:

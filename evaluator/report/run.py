@@ -23,6 +23,7 @@ from evaluator.stats.scores import Estimate
 from evaluator.stats.variance import Part, half_width
 from evaluator.verdicts.contrasts import LEVEL, Contrast, seen_from
 from evaluator.verdicts.judge import changes_within, judge_alone
+from evaluator.verdicts.quantised import judge_quantised
 from evaluator.verdicts.seeds import SEED_SD
 
 SUMMARY = "summary.txt"
@@ -56,6 +57,7 @@ def write_report(report: Report, folder: Path) -> None:
         summary=said,
         matrix=matrix(report, scores),
         flags=flags,
+        quantised=judge_quantised(report),
         curves=Charts(
             "curves", tuple(drawn), baseline=report.row("teacher").title.lower(), at=report.milestones[-1].seen
         ),
@@ -101,7 +103,8 @@ def question_sheets(report: Report) -> tuple:
     columns = [Column(row.title, "", row) for row in report.rows]
     places = tuple(range(len(columns)))
     teacher = next(place for place in places if report.rows[place].role == "teacher")
-    return sheets(columns, [View("All checkpoints", places)], (teacher, places[-1]), report.columns)
+    last = report.rows.index(report.milestones[-1])
+    return sheets(columns, [View("All checkpoints", places)], (teacher, last), report.columns)
 
 
 def panels(report: Report) -> list[Panel]:
@@ -181,13 +184,14 @@ def terminal_table(folder: Path):
     caption = "from 0 to 100, ± standard error over questions"
     share = recovered({role: mean for role, _, mean in averages})
     if share is not None:
-        caption += f"\n{averages[-1][1]} tokens recovered {100 * share:.0f}% of the gap"
+        last = [checkpoint for role, checkpoint, _ in averages if role == "milestone"][-1]
+        caption += f"\n{last} tokens recovered {100 * share:.0f}% of the gap"
     table = plain_table("Tokens", columns, bold=AVERAGE, errors=True, caption=caption)
     for index in range(0, len(lines), len(columns)):
         cells = lines[index : index + len(columns)]
         texts = (cell_text(Estimate(_number(cell["mean"]), _number(cell["stderr"])), columns) for cell in cells)
-        milestone = cells[0]["role"] == "milestone"
-        table.add_row(cells[0]["checkpoint" if milestone else "role"], *texts, style=None if milestone else "dim")
+        student = cells[0]["role"] in ("milestone", "quantised")
+        table.add_row(cells[0]["checkpoint" if student else "role"], *texts, style=None if student else "dim")
     return table
 
 

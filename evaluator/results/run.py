@@ -40,7 +40,7 @@ class Row:
     """One checkpoint: a line of the table, a point of the curves."""
 
     role: str
-    """`teacher`, `pruned` or `milestone`."""
+    """`teacher`, `pruned`, `milestone` or, of one of these in fewer bits, `quantised`."""
     result: CheckpointResult
     """Its evaluation."""
     tokens: int | None = None
@@ -149,6 +149,23 @@ class Pruning:
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """A milestone in fewer bits beside itself as it was trained."""
+
+    row: Row
+    """As it is quantised."""
+    of: Row
+    """The milestone."""
+    sentences: tuple[str, ...] = ()
+    """What is quantised, what is not, and what becomes of the bytes."""
+
+    @property
+    def title(self) -> str:
+        """What tables call the difference."""
+        return f"{self.row.title} against {self.of.title}"
+
+
+@dataclass(frozen=True)
 class StepRecord:
     """One step behind the report."""
 
@@ -169,7 +186,7 @@ class Report:
     suite: Suite
     """The benchmarks, with the repeats that were asked for."""
     rows: tuple[Row, ...]
-    """Teacher, pruned student, then milestones by tokens."""
+    """Teacher, pruned student, milestones by tokens, then what of these is quantised."""
     losses: tuple[dict, ...] = ()
     """Lines of losses.jsonl of all segments: iteration, tokens, loss, learning_rate."""
     blend: tuple[BlendPart, ...] = ()
@@ -193,6 +210,8 @@ class Report:
     `notes()`, sentences."""
     held_out: tuple[HeldOutPoint, ...] = ()
     """What was measured on held-out documents, by iteration; nothing where none were held out."""
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What quantising made of a milestone, by the title of its row."""
 
     def row(self, role: str) -> Row:
         """The teacher's or the pruned student's row."""
@@ -202,6 +221,16 @@ class Report:
     def milestones(self) -> tuple[Row, ...]:
         """Rows of the distilled student, by tokens."""
         return tuple(row for row in self.rows if row.role == "milestone")
+
+    @property
+    def quantised(self) -> tuple[Quantised, ...]:
+        """The milestones that are there in fewer bits as well, each beside itself."""
+        by_iteration = {row.iteration: row for row in self.milestones}
+        return tuple(
+            Quantised(row, by_iteration[row.iteration], self.sentences.get(row.title, ()))
+            for row in self.rows
+            if row.role == "quantised" and row.iteration in by_iteration
+        )
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -223,9 +252,16 @@ class Report:
         last = self.milestones[-1]
         others = [self.row("pruned"), *self.milestones[-2:-1], self.row("teacher")]
         for other in others:
-            differences = list(map(difference, last.result.tasks, other.result.tasks))
             name = other.title if other.role == "milestone" else f"the {other.title.lower()}"
-            yield f"{last.title} against {name}", [*differences, average(differences)]
+            yield f"{last.title} against {name}", _differences(last, other)
+        for one in self.quantised:
+            yield one.title, _differences(one.row, one.of)
+
+
+def _differences(row: Row, other: Row) -> list[Estimate]:
+    """How much `row` is above `other`, per benchmark and on average."""
+    found = list(map(difference, row.result.tasks, other.result.tasks))
+    return [*found, average(found)]
 
 
 def check_rows(report: Report) -> None:

@@ -235,7 +235,7 @@ def serving(
     log-probabilities of the fixed prompts (`evaluator.serve.probe`). Raises ValueError when the checkpoint is not
     whole, `ProgramFailed` when vLLM fails or is not this model's.
     """
-    verify_checkpoint(checkpoint)
+    verify_checkpoint(checkpoint, quantised=True)
     gpus = gpus_here()
     end_marked(mark)
     check_free(gpus)

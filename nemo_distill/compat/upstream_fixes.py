@@ -20,6 +20,7 @@ _NAMED_PRODUCT = tuple(
 )
 _WRITER = "megatron.core.dist_checkpointing.strategies.filesystem_async"
 _RESULTS = "_get_write_results_queue"
+_NVFP4 = "modelopt.torch.quantization.qtensor.nvfp4_tensor"
 
 
 def _has_transformer_engine() -> bool:
@@ -129,6 +130,10 @@ def _hand_over(original) -> _HandedOver:
     return _HandedOver()
 
 
+def _none_without_a_gpu(original) -> bool:
+    return torch.cuda.is_available() and original()
+
+
 FINAL_NORM = Change(
     name="final-norm",
     changes=f"{_STACK}.TENorm",
@@ -219,7 +224,19 @@ PRUNING_MODE = Change(
     mended=never,
     make=_register_mode,
 )
+FP4_PACKING = Change(
+    name="fp4-packing",
+    changes=f"{_NVFP4}.fp4_compatible",
+    why="ModelOpt packs weights as NVFP4 in PyTorch, and asks the GPU what it is before: where there is none, or torch "
+    "was built without CUDA, that raises.",
+    upstream="none: NVFP4QTensor.quantize of ModelOpt",
+    versions="nvidia-modelopt 0.43",
+    when="on request",
+    applies=lambda: "get_device_capability(0)" in source_of(f"{_NVFP4}:fp4_compatible"),
+    mended=lambda: bool(source_of(f"{_NVFP4}:NVFP4QTensor.quantize")),
+    make=lambda: wrap(find(_NVFP4), "fp4_compatible", _none_without_a_gpu),
+)
 CHANGES = (
     *(FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE, NUMPY_PRODUCT, SAVE_RESULTS),
-    PRUNING_MODE,
+    *(PRUNING_MODE, FP4_PACKING),
 )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.config.held_out import Measuring, measuring
-from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
+from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning, Quantization
 from nemo_distill.config.scale import SCALES, Scale
 from nemo_distill.config.schedule import Milestone, MilestoneError, Schedule, parse_tokens
 from nemo_distill.config.settings import FORWARD_KL, Health, Settings
@@ -46,6 +46,8 @@ class Recipe:
     """How the student learns from the teacher."""
     evaluate: Evaluation
     """How every milestone is judged."""
+    quantize: Quantization
+    """What students are exported in besides their own precision."""
     layout: Parallelism
     """What the distillation is spread over."""
     health: Health
@@ -101,6 +103,7 @@ class Recipe:
             prune=dataclasses.replace(_filled(scale.prune, prune), **how),
             distill=distill,
             evaluate=_filled(scale.evaluate, settings.evaluate),
+            quantize=_filled(scale.quantize, settings.quantize),
             layout=_filled(scale.layout, settings.layout),
             health=settings.health,
             scale=scale,

@@ -159,6 +159,27 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """`settings.Quantize`, resolved."""
+
+    format: str = "none"
+    """Format of the quantised export: a name in `settings.QUANTISED`."""
+    recipe: str = "aggressive"
+    """What is quantised: a name in `settings.QUANTISE_RECIPES`."""
+    milestones: str = "last"
+    """Milestones that are quantised: a name in `settings.QUANTISE_MILESTONES`."""
+    calibration_sequences: int = 512
+    """Sequences over which the range of inputs is taken."""
+    evaluate: bool | None = None
+    """Whether the quantised student is asked what the others are; None: where that can be."""
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the quantised student is asked what the others are."""
+        return self.format == "fp8" and self.evaluate is not False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parallelism:
     """`settings.Layout`, resolved: one process on a CPU unless it says otherwise."""
 

@@ -11,7 +11,7 @@ No step asks which scale it is in.
 import dataclasses
 from dataclasses import dataclass, field
 
-from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning
+from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning, Quantization
 from nemo_distill.config.sources import SOURCES
 from nemo_distill.errors import UserError, nearest
 
@@ -54,6 +54,8 @@ class Scale:
     """Iterations between the checkpoints within a segment that a cut segment resumes from."""
     evaluate: Evaluation
     """How every milestone is judged."""
+    quantize: Quantization = Quantization()
+    """What students are exported in besides their own precision."""
     layout: Parallelism
     """What the distillation is spread over."""
     teacher_made_by: str = ""
@@ -149,6 +151,7 @@ DEBUG = Scale(
     clip_grad=1.0,
     save_interval=50,
     evaluate=Evaluation(suite="offline"),
+    quantize=Quantization(calibration_sequences=64),
     layout=Parallelism(),
 )
 """A million parameters and 0.6M tokens: the whole run in minutes on two CPU cores."""

@@ -39,6 +39,12 @@ LOSS_ON = ("all", "answers")
 """Tokens that the loss can be taken on (`nemo_distill.data.answers`)."""
 GRADIENTS = ("float32", "bfloat16")
 """What gradients can be kept in."""
+QUANTISED = ("none", "fp8", "nvfp4")
+"""Formats that a student's matrices can be exported in besides its own (`nemo_distill.quantize`)."""
+QUANTISE_RECIPES = ("aggressive", "conservative")
+"""How much of a hybrid is quantised, by the names of ModelOpt's configs (`nemo_distill.quantize`)."""
+QUANTISE_MILESTONES = ("last", "all")
+"""Milestones that can be quantised."""
 PRUNED = ("all", "cheap")
 """What the pruned student can be asked."""
 ENGINES = ("transformers", "vllm")
@@ -357,6 +363,42 @@ class Evaluate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """What students are exported in besides their own precision, by ModelOpt (`nemo_distill.quantize`)."""
+
+    format: str | None = None
+    """Format of the quantised export: `none`, `fp8` (E4M3, a scale per matrix and one for its inputs) or `nvfp4`, which
+    no Hopper serves, so that it is exported and not evaluated."""
+    recipe: str | None = None
+    """What is quantised: `aggressive`, as in the study, Mamba's projections and the MLP; `conservative`, the MLP alone.
+    Attention, convolution, embedding and output layer stay as they are in both."""
+    milestones: str | None = None
+    """Which are quantised: the `last`, or `all`."""
+    calibration_sequences: int | None = None
+    """Sequences over which the range of inputs is taken, of the text that ranks activations for pruning."""
+    evaluate: bool | None = None
+    """Whether the quantised student is asked what the others are; None: where what is served here can compute it."""
+
+    def __post_init__(self):
+        check_fields(self, "quantize")
+        _one_of(self, "format", QUANTISED)
+        _one_of(self, "recipe", QUANTISE_RECIPES)
+        _one_of(self, "milestones", QUANTISE_MILESTONES)
+        _positive(self, "calibration_sequences")
+        if self.format in (None, "none"):
+            for name in ("recipe", "milestones", "calibration_sequences", "evaluate"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"quantize.{name} says how a student is quantised, and none is: say quantize.format=fp8, too."
+                    )
+        if self.format == "nvfp4" and self.evaluate:
+            raise UserError(
+                "quantize.evaluate=true with quantize.format=nvfp4: Hopper has no FP4, nor the server on a CPU, and "
+                "nothing else is asked here: say quantize.evaluate=false, or quantize.format=fp8."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """What the distillation is spread over. Outputs are the same up to rounding, so it is in no fingerprint."""
 
@@ -423,6 +465,7 @@ class Settings:
     prune: Prune = Prune()
     distill: Distill = Distill()
     evaluate: Evaluate = Evaluate()
+    quantize: Quantize = Quantize()
     layout: Layout = Layout()
     health: Health = Health()
     scale: str = ""

@@ -6,7 +6,7 @@ write_hf(folder, shape, state, dtype="bfloat16", tokenizer=folder)
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 INDEX = "model.safetensors.index.json"
@@ -86,23 +87,44 @@ def write_hf(
     beside `state` no more than one is in memory.
     """
     import torch
-    from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     copy_tokenizer(tokenizer, folder)
-    config = families.of(shape).config_of(shape, dtype=dtype)
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    mode = (folder / CONFIG).stat().st_mode & 0o777  # what the umask leaves; safetensors gives its files to us alone
+    write_config(folder, families.of(shape).config_of(shape, dtype=dtype))
 
     def dtype_of(name: str) -> torch.dtype:
         # Mamba's decay and skip, a number per head, which rounding would change most
         return torch.float32 if name.endswith(("A_log", "mixer.D")) else getattr(torch, dtype)
 
-    planned = {name: torch.empty(t.shape, dtype=dtype_of(name), device="meta") for name, t in state.items()}
+    write_tensors(folder, state, dtype_of=dtype_of, shard_bytes=shard_bytes)
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config` as the config.json of the checkpoint in `folder`."""
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_tensors(
+    folder: Path,
+    state: "Mapping[str, Tensor]",
+    *,
+    dtype_of: "Callable[[str], torch.dtype] | None" = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write the tensors of a checkpoint, beside its config.json, each as it is unless `dtype_of` its name is another.
+
+    More than `shard_bytes` are several files, and an index.
+    """
+    import torch
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save_file
+
+    mode = (folder / CONFIG).stat().st_mode & 0o777  # what the umask leaves; safetensors gives its files to us alone
+    dtypes = {name: dtype_of(name) if dtype_of else tensor.dtype for name, tensor in state.items()}
+    planned = {name: torch.empty(t.shape, dtype=dtypes[name], device="meta") for name, t in state.items()}
     split = split_torch_state_dict_into_shards(planned, max_shard_size=shard_bytes)
     for file, names in split.filename_to_tensors.items():
-        shard = {name: state[name].to(dtype_of(name)).contiguous() for name in names}
+        shard = {name: state[name].to(dtypes[name]).contiguous() for name in names}
         save_file(shard, folder / file, metadata={"format": "pt"})
         (folder / file).chmod(mode)
         del shard  # before the next one is made

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from evaluator.results.answers import ANSWERS_FILE, load_answers
@@ -50,12 +51,15 @@ COMPARED = 64
 AGAIN = "give the run's command again"
 """What mends a finished run."""
 LOSSES, LAYERS, CANDIDATES = "losses.jsonl", "layers.json", "candidates.json"
+QUANTISED_FILE = "quantised.json"
+"""What is in which format (`nemo_distill.steps.quantize`)."""
 READ: dict[str, tuple[str, ...]] = {
     "evaluate": (RESULTS_FILE, ANSWERS_FILE),
     "distill": (LOSSES, HELD_OUT_FILE),
     "prune": (LAYERS, CANDIDATES),
     "prepare": (SOURCES_FILE,),
     "contamination": (CONTAMINATION_FILE,),
+    "quantize": (QUANTISED_FILE,),
 }
 """What a report reads of the steps before it, by their modules."""
 
@@ -147,6 +151,7 @@ def _gather(spec: Spec) -> Report:
         manifest=tuple((name, _as_json(step)) for name, step in steps.items()),
         min_learning_rate=_last_learning_rate(course),
         protocol=evaluation.get("protocol", ""),
+        sentences=_quantised(rows, evaluated),
     )
 
 
@@ -284,6 +289,18 @@ def _loss(kd: dict) -> dict[str, str]:
     if share:
         said = f"{1 - share:.4g} of it {said}, {share:.4g} next-token cross-entropy"
     return {"Loss": f"{said}, on answers alone in chats" if kd.get("per_token") else said}
+
+
+def _quantised(rows: Sequence[Row], evaluated: Sequence[Spec]) -> dict[str, tuple[str, ...]]:
+    """What quantising made of a checkpoint, by the title of its row."""
+    found = {}
+    for row, evaluation in zip(rows, evaluated, strict=True):
+        if row.role == "quantised":
+            path = evaluation.upstream[evaluation.config["checkpoint"]] / QUANTISED_FILE
+            with form(f"'{path}'"):
+                said = items(read_object(path)["sentences"], "sentences")
+                found[row.title] = tuple(text(one, "a sentence") for one in said)
+    return found
 
 
 def _learning_rate(course: dict, iteration: int | None) -> float | None:

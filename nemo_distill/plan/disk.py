@@ -13,6 +13,7 @@ from pathlib import Path
 from nemo_distill.plan.cost import Job
 from nemo_distill.plan.estimate import Estimate
 from nemo_distill.plan.flops import BF16, FP32
+from nemo_distill.plan.quantisation import bytes_of
 from nemo_distill.run.sharing import nearest_there
 
 GB = 1e9
@@ -22,10 +23,11 @@ TOKEN = 4
 """Bytes of a token: a vocabulary of 131,072 takes more than two."""
 
 
-def sizes_of(job: Job, *, segments: Iterable[str], tokens: int) -> dict[str, float]:
+def sizes_of(job: Job, *, segments: Iterable[str], tokens: int, quantised: Iterable[str] = ()) -> dict[str, float]:
     """Bytes of every step that keeps much, by its name.
 
-    `segments` are the milestones' labels, `tokens` what the sources hold. The hub's own files are not counted.
+    `segments` are the milestones' labels, `quantised` those that there are in fewer bits as well, which are counted at
+    their most, `tokens` what the sources hold. The hub's own files are not counted.
     """
     student = job.student.parameters()
     sizes: dict[str, float] = {
@@ -36,12 +38,13 @@ def sizes_of(job: Job, *, segments: Iterable[str], tokens: int) -> dict[str, flo
     }
     for label in segments:
         sizes |= {f"distill-{label}": STATE * student, f"export-{label}": BF16 * student}
+    sizes |= {f"quantize-{label}": bytes_of(job.student, "fp8", "conservative") for label in quantised}
     return sizes
 
 
 def disk_remark(estimate: Estimate, *, tokens: int, runs: Path) -> tuple[str, str]:
     """(sentence, style): what the run keeps, what is still to come, and what the disk of the folder `runs` has free."""
-    sizes = sizes_of(estimate.job, segments=estimate.segments, tokens=tokens)
+    sizes = sizes_of(estimate.job, segments=estimate.segments, tokens=tokens, quantised=estimate.quantised)
     left = {step: size for step, size in sizes.items() if step not in estimate.done}
     # while a checkpoint is replaced, the one before it stands
     replaced = STATE * estimate.job.student.parameters() if any(step.startswith("distill") for step in left) else 0.0

@@ -24,6 +24,8 @@ from nemo_distill.run.manifest import Run
 
 PRUNE_GPU_HOURS = 8.0
 """The study's search: about an hour on 8 H100. Of another teacher it is taken to grow with the parameters."""
+QUANTISE_GPU_HOURS = 0.2
+"""The study's: one to two minutes on 8 H100."""
 VLLM_TOKENS_PER_SECOND = ((NANO_9B_V2.parameters(), 794), (NANO_7B_PRUNED.parameters(), 963))
 """(parameters, output tokens/s of one H100), the study's, where each 1,024 tokens written had 32,768 to be read first.
 The suite's prompts are far shorter, so that these are low for it."""
@@ -33,6 +35,7 @@ answers are MMLU Pro's, which need little thought; competition mathematics takes
 published; evaluation's GPU-hours are proportional to it."""
 SHORT_ANSWER_TOKENS = 16
 """Of benchmarks whose answer is a letter, without reasoning."""
+_QUANTIZE, _EVALUATE = "quantize-", "nemo_distill.steps.evaluate"
 GRADIENT_BYTES = {"float32": FP32, "bfloat16": BF16}
 """Per parameter, by the name in `settings.GRADIENTS`."""
 
@@ -49,6 +52,10 @@ class Estimate:
     """Iterations of each milestone's own segment, by its label."""
     loads: Sequence[Load]
     """The suite of benchmarks."""
+    quantised: tuple[str, ...] = ()
+    """Labels of the milestones that are quantised."""
+    asked_quantised: tuple[str, ...] = ()
+    """Names of the evaluations of what is quantised; each is taken to be as slow as bf16's."""
     done: frozenset[str] = field(default_factory=frozenset)
     """Names of the steps that need not be run any more."""
 
@@ -78,9 +85,12 @@ class Estimate:
         evaluations = {"evaluate-teacher": self.evaluation_gpu_hours(self.job.teacher.parameters())}
         evaluations["evaluate-pruned"] = self.evaluation_gpu_hours(self.job.student.parameters(), pruned=True)
         evaluations |= {f"evaluate-{label}": student for label in self.segments}
+        evaluations |= dict.fromkeys(self.asked_quantised, student)
+        quantise = [("quantise", {f"quantize-{label}": QUANTISE_GPU_HOURS for label in self.quantised})]
         return [
             ("prune", {"prune": PRUNE_GPU_HOURS * self.job.teacher.parameters() / NANO_9B_V2.parameters()}),
             ("distil", {f"distill-{label}": self.segment_gpu_hours(label) for label in self.segments}),
+            *(quantise if self.quantised else ()),
             (f"evaluate {len(evaluations)} checkpoints, roughly", evaluations),
         ]
 
@@ -138,6 +148,12 @@ def estimate_of(recipe: Recipe, run: Run, loads: Sequence[Load], teacher: Shape 
         student_from=student_from,
         segments={m.label: m.iteration - begin for begin, m in zip([0, *ends], recipe.milestones, strict=False)},
         loads=loads,
+        quantised=tuple(name.removeprefix(_QUANTIZE) for name in run.specs if name.startswith(_QUANTIZE)),
+        asked_quantised=tuple(
+            name
+            for name, spec in run.specs.items()
+            if spec.module == _EVALUATE and any(before.startswith(_QUANTIZE) for before in spec.upstream)
+        ),
         done=frozenset(name for name, spec in run.specs.items() if spec.done),
     )
 

@@ -14,6 +14,7 @@ from nemo_distill.config.recipe import Recipe
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import LAYER_KINDS, Shape
 from nemo_distill.outcome.suites import Load, own_questions
+from nemo_distill.plan.quantisation import range_length
 from nemo_distill.plan.targets import Asked, check_targets
 
 HELD_OUT = 8
@@ -53,12 +54,21 @@ def _check_calibration(recipe: Recipe) -> None:
             f"prune.calibration_sequences={asked} leaves prune.score={recipe.prune.score} no text: an eighth of "
             f"them is held out to score candidates; the nearest is prune.calibration_sequences={HELD_OUT}."
         )
+    _check_text(recipe, "prune.calibration_sequences", asked, length)
+    if recipe.quantize.format != "none":
+        _check_text(
+            recipe, "quantize.calibration_sequences", recipe.quantize.calibration_sequences, range_length(recipe.scale)
+        )
+
+
+def _check_text(recipe: Recipe, setting: str, asked: int, length: int) -> None:
+    """Raise `UserError` where the calibration's sources hold less than `asked` sequences of so many tokens."""
     held = _tokens_held(recipe, wanted=asked * length)
     if held is not None and asked * length > held:
         names = " and ".join(source.name for source in recipe.calibration)
         raise UserError(
-            f"prune.calibration_sequences={asked} of {length:,} tokens are more than the {held:,} that {names} holds; "
-            f"the nearest is prune.calibration_sequences={held // length}."
+            f"{setting}={asked} of {length:,} tokens are more than the {held:,} that {names} holds; the nearest is "
+            f"{setting}={held // length}."
         )
 
 

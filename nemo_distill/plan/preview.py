@@ -23,6 +23,8 @@ from nemo_distill.outcome.suites import Asked
 from nemo_distill.plan.calibration import evidence
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate, left_of
+from nemo_distill.plan.layouts import student_shape
+from nemo_distill.plan.quantisation import quantising_in_words
 from nemo_distill.plan.tables import (
     cost_remarks,
     cost_table,
@@ -75,6 +77,9 @@ def print_preview(
     console.print(teacher.in_words, style="" if teacher.shape else "yellow", highlight=False, soft_wrap=True)
     for line in pruning_in_words(recipe, teacher.shape):
         console.print(line, style="dim", highlight=False)
+    student = student_shape(teacher.shape, recipe.prune, pruned=run.specs["prune"].folder)[0] if teacher.shape else None
+    for line in quantising_in_words(recipe, student):
+        console.print(line, style="dim", highlight=False, soft_wrap=True)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def calibration_tokens(
-    sources: Sequence[dict], tokenizer: Tokenizer, upstream: Mapping[str, Path], *, sequences: int, seq_length: int
+    sources: Sequence[dict],
+    tokenizer: Tokenizer,
+    upstream: Mapping[str, Path],
+    *,
+    sequences: int,
+    seq_length: int,
+    setting: str = "prune.calibration_sequences",
 ) -> torch.Tensor:
     """Token ids over which activations are ranked, (sequences, tokens): documents of a source, end to end.
 
@@ -30,6 +36,7 @@ def calibration_tokens(
         upstream: Folder of each upstream step by its name.
         sequences: Number of sequences.
         seq_length: Tokens per sequence.
+        setting: Key by which a user says how many.
 
     Raises `UserError` for sources that hold fewer.
     """
@@ -49,7 +56,7 @@ def calibration_tokens(
     names = " and ".join(repr(entry.name) for entry in entries)
     raise UserError(
         f"calibration wants {sequences:,} sequences of {seq_length:,} tokens, and there are {len(found):,} in {names}. "
-        f"Lower prune.calibration_sequences to {len(found)} or fewer."
+        f"Lower {setting} to {len(found)} or fewer."
     )
 
 

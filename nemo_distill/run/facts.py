@@ -21,7 +21,7 @@ from nemo_distill.config.resolved import Parallelism
 from nemo_distill.config.settings import Health
 from nemo_distill.config.teacher import FOLDER
 
-PARTS = ("blend", "prepare", "prune", "distill", "evaluate")
+PARTS = ("blend", "prepare", "prune", "distill", "evaluate", "quantize")
 """Parts of a recipe that a run's file keeps for its reader; code goes by the fields of `RunFacts`."""
 
 BESIDE = ("executor", "run", "layout", "health", "scale", "runs", "track")

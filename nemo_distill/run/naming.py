@@ -19,7 +19,7 @@ from typing import Any
 
 from nemo_distill.config.plain import fingerprint
 from nemo_distill.config.recipe import Recipe
-from nemo_distill.config.resolved import Distillation, Evaluation, Preparation, Pruning
+from nemo_distill.config.resolved import Distillation, Evaluation, Preparation, Pruning, Quantization
 from nemo_distill.config.schedule import Schedule, parse_tokens
 from nemo_distill.config.teacher import STAND_IN
 from nemo_distill.errors import UserError
@@ -28,7 +28,13 @@ from nemo_distill.run.manifest import Run
 
 Deciding = Mapping[str, Any]
 """The settings that decide results, plain data by dotted key, in the order of the settings."""
-_PARTS = {"prepare": Preparation, "prune": Pruning, "distill": Distillation, "evaluate": Evaluation}
+_PARTS = {
+    "prepare": Preparation,
+    "prune": Pruning,
+    "distill": Distillation,
+    "evaluate": Evaluation,
+    "quantize": Quantization,
+}
 _SHARES = "blend.shares."
 _HEADS = ("blend", *_PARTS, "seed", "teacher")
 """First parts of the keys of settings that decide results."""
@@ -53,6 +59,11 @@ _SHORT = {
     "prune.memory_precision": "memin",
     "prune.memory_seq_length": "memseq",
     "prune.tensor_parallel": "chips",
+    "quantize.calibration_sequences": "quantizeover",
+    "quantize.evaluate": "quantizeasked",
+    "quantize.format": "quantize",
+    "quantize.milestones": "quantizeat",
+    "quantize.recipe": "quantizeby",
 }
 """What a name calls a setting where that is not the last part of its key."""
 LONGEST = 60

@@ -2,8 +2,8 @@
 
 Config: `title`; `suite` and `repeats` as in `nemo_distill.steps.evaluate`; `blend` (source -> percent) and
 `provenance` (source -> where its share is from); `checkpoints`, a list of {`step`: the evaluation, `role`: teacher |
-pruned | milestone, `tokens`, `iteration`} with the milestones last and in order, tokens and iteration None for the
-teacher and 0 for the pruned student; `distill` (names of the segments).
+pruned | milestone | quantised, `tokens`, `iteration`} with the milestones in order and then what of them is quantised,
+tokens and iteration None for the teacher and 0 for the pruned student; `distill` (names of the segments).
 Upstream: the evaluations, the segments and, where sources were searched for questions, `contamination`.
 Output: report.md, report.html, learning_curves.png, scores.csv, questions.csv, summary.txt.
 """

@@ -25,7 +25,7 @@ from nemo_distill.run.ranks import Processes
 from nemo_distill.run.sharing import records_of
 from nemo_distill.run.table import duration
 
-_LABEL = re.compile(rf"{TEACHER}|{PRUNED}|[\d.]+[KMBT]?")
+_LABEL = re.compile(rf"{TEACHER}|{PRUNED}|[\d.]+[KMBT]?(-fp8)?")
 """What may follow a step's kind and a dash."""
 _EXPORT = re.compile(r"--export[= ](?:.*,)?(\w+)=")
 """An option that sets a variable."""

@@ -18,6 +18,8 @@ MAY_BE_NONE = {
     "tasks",
     "parameters",
     "memory_mb",
+    "evaluate",
+    "vllm",
     "export_config",
     "calibration",
     "tokens",
@@ -38,7 +40,7 @@ def recipe(scale: str, **settings) -> Recipe:
 @pytest.mark.parametrize("scale", SCALES)
 def test_nothing_is_left_open(scale):
     made = recipe(scale)
-    for part in ("prepare", "prune", "distill", "evaluate", "layout"):
+    for part in ("prepare", "prune", "distill", "evaluate", "quantize", "layout"):
         left = {name for name, value in dataclasses.asdict(getattr(made, part)).items() if value is None}
         assert left <= MAY_BE_NONE
     assert (made.prune.parameters is None) != (made.prune.export_config is None)
