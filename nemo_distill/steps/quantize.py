@@ -23,6 +23,7 @@ from nemo_distill.plan.quantisation import in_words
 from nemo_distill.prune.calibration import calibration_tokens
 
 VERSION = 1
+GPUS = 1
 logger = logging.getLogger(__name__)
 
 

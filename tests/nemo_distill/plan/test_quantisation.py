@@ -14,6 +14,8 @@ from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.limits import check
 from nemo_distill.plan.quantisation import bytes_of, quantising_in_words
+from nemo_distill.run.gpus import needs
+from nemo_distill.run.step import place
 
 
 def recipe(words: str, scale: str = "debug") -> Recipe:
@@ -36,6 +38,15 @@ def test_the_last_milestone_is_quantised_and_evaluated_beside_itself():
     assert text["sources"] == [plain["prune"].config["calibration"]["source"]] and text["seq_length"] == 256
     last = found["report"].config["checkpoints"][-1]
     assert (last["step"], last["role"], last["iteration"]) == ("evaluate-0.61M-fp8", "quantised", 150)
+
+
+def test_where_there_are_gpus_quantising_takes_one(tmp_path):
+    asked = recipe("quantize.format=fp8")
+    found = [place(steps_of(asked)[0], runs=tmp_path)["quantize-0.61M"]]
+    assert [needs(found, asked.layout, there=there) for there in (8, 0)] == [
+        {"quantize-0.61M": 1},
+        {"quantize-0.61M": 0},
+    ]
 
 
 def test_all_milestones_can_be_quantised_and_an_export_alone_is_asked_nothing():
