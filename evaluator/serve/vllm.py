@@ -154,8 +154,9 @@ def _version(program: Path, _changed: float) -> str:
         except (OSError, subprocess.TimeoutExpired) as error:
             said = str(error)
             continue
-        if done.returncode == 0 and (found := re.search(r"\b\d+\.\d+(\.\d+)?[\w.+-]*", done.stdout)):
-            return found[0]
+        last = (done.stdout.strip().splitlines() or [""])[-1]  # behind what is logged while it is imported
+        if done.returncode == 0 and (found := re.fullmatch(r"(?:vllm )?(\d+\.\d+[\w.+-]*)", last, re.IGNORECASE)):
+            return found[1]
         said = " ".join((done.stderr or done.stdout).split())[-200:]
     raise ValueError(f"'{program} --version' does not say which version of vLLM it is: {said or 'it says nothing'}.")
 

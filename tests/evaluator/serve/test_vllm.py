@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -214,10 +215,12 @@ def test_one_that_is_not_there_cannot_run_is_too_old_or_says_nothing_is_a_senten
     (tmp_path / "mute" / "bin" / "vllm").write_text("#!/bin/sh\necho 'no torch here' >&2\nexit 1\n")
     (tmp_path / "mute" / "bin" / "vllm").chmod(0o755)
     installed(tmp_path / "old", version="0.9.2")
+    (tmp_path / "ls").symlink_to(shutil.which("ls"))
     sentences = {
         "nowhere": "there is no such file or folder: install vLLM 0.22 to 0.24 for torch 2.11",
         "empty": "this environment has no bin/vllm: install vLLM",
         "plain": "is no file that can be executed",
+        "ls": r"does not say which version of vLLM it is: ",
         "mute": "does not say which version of vLLM it is: no torch here",
         "old": r"is vLLM 0.9.2, and 0.12 is the oldest .*evaluate.vllm=FOLDER",
     }
