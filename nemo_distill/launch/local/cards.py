@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_distill.config.settings import MAX_GPUS
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.run.gpus import LOCKS, VISIBLE
 
@@ -72,6 +73,8 @@ def found(said: str | None, environment: Mapping[str, str]) -> tuple[Card, ...]:
         return tuple(pool or ())
     if said.isdigit():
         count = int(said)
+        if count > MAX_GPUS:
+            raise UserError(f"executor.gpus={said} is more than one machine has; the most is {MAX_GPUS:,}.")
         pool = [_made_up(str(number)) for number in range(count)] if pool is None else pool
         if count > len(pool):
             raise UserError(f"executor.gpus={said}, and there are {len(pool)} here{_listed(pool)}.")

@@ -77,6 +77,7 @@ def test_of_a_gpu_that_is_split_its_parts_are_there(smi):
     ("said", "visible", "sentence"),
     [
         ("4", None, "executor.gpus=4, and there are 3 here (0, 1, 2)."),
+        ("9" * 30, None, f"executor.gpus={'9' * 30} is more than one machine has; the most is 1,024."),
         ("2", "1", "executor.gpus=2, and there are 1 here (1)."),
         ("0,5", None, "executor.gpus=0,5: there is no GPU '5' here."),
         ("0,1", "1", "executor.gpus=0,1: there is no GPU '0' here."),
