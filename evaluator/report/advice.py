@@ -21,8 +21,8 @@ from evaluator.verdicts.stopping import StoppingPoint
 
 TIED = "not distinguishable"
 """What blends are that show no significant difference, in few words."""
-
-
+NOTHING = "Nothing to decide by: every score is 0."
+"""What there is to say where no answer is right."""
 RESTS, OPEN_POINT = "What this rests on", "What would decide more"
 """Names of points of a summary."""
 
@@ -39,6 +39,9 @@ class Summary:
 
 def summary(judgement: Judgement) -> Summary:
     """Which blend to take and where to stop it; both verdicts, what they rest on, and what would close what is open."""
+    if _all_zero(judgement):
+        text = "Every answer of every blend is wrong there: look at the evaluations first."
+        return Summary(NOTHING, (("In these answers alone", text),))
     points = [
         ("Another seed included", _seed_text(judgement)),
         ("In these answers alone", _answers_text(judgement)),
@@ -55,7 +58,7 @@ def run_summary(report: Report, stop: StoppingPoint) -> Summary:
     title = stop.row.title
     nothing = not any(row.average.mean for row in report.milestones)
     if nothing:
-        said, won = "Nothing to decide by: every score is 0", ""
+        said, won = NOTHING.rstrip("."), ""
     elif stop.alone:
         said = f"{title} is the only milestone"
     elif stop.shown:
@@ -81,11 +84,18 @@ def run_summary(report: Report, stop: StoppingPoint) -> Summary:
 
 def sentence(judgement: Judgement) -> str:
     """Which blend to take, another seed included, and where to stop it."""
+    if _all_zero(judgement):
+        return NOTHING
     taken = to_take(judgement)
-    stops = _stops(judgement, taken)
+    stops = stops_text(judgement, taken)
     if judgement.first.above:
         return f"Take {joined(taken, 'or')}{f', {TIED}' if len(taken) > 1 else ''}; {stops}."
     return f"No blend is shown to be better than another: take {joined(taken, 'or')}; {stops}."
+
+
+def _all_zero(judgement: Judgement) -> bool:
+    """Whether no blend has a right answer where all is summed up."""
+    return not any(row.average.mean for row in judgement.shared[judgement.last_common].values())
 
 
 def to_take(judgement: Judgement) -> list[str]:
@@ -120,28 +130,20 @@ def _answers_text(judgement: Judgement) -> str:
     if first.above_in_answers:
         return f"{first.leader} is also better than {_listed(first.above_in_answers)}: another seed may undo that."
     if first.above:
-        return "No blend but those is shown to be lower."
+        return "No other blend is shown to be lower."
     return "Nothing more is shown."
 
 
 def rests_text(judgement: Judgement) -> str:
     """What the verdict that includes another seed rests on, and which differences could have stood."""
-    seed, answers = _least(judgement)
+    seed, answers = least_points(judgement)
     return (
         f"{judgement.scatters.text} Two Averages differ significantly here from about {seed:.1f} points on; in these "
         f"answers alone, from {answers:.1f}."
     )
 
 
-def rests_short(judgement: Judgement) -> str:
-    """The same in a line or two, for a terminal."""
-    seed, answers = _least(judgement)
-    return (
-        f"{judgement.scatters.short}; Averages differ from {seed:.1f} points on, from {answers:.1f} in these answers."
-    )
-
-
-def _least(judgement: Judgement) -> tuple[float, float]:
+def least_points(judgement: Judgement) -> tuple[float, float]:
     """Points from which half the pairs' Averages would differ significantly: another seed included, and without."""
     pairs = _pairs(judgement)
     least = sorted(one.another_seed.least for one in pairs if one.another_seed)
@@ -151,10 +153,10 @@ def _least(judgement: Judgement) -> tuple[float, float]:
 
 def open_text(judgement: Judgement) -> str:
     """What it would take to decide between the leader and those that are not significantly below it."""
-    wanted, tiny = _wanted(judgement)
+    wanted, tiny = wanted_runs(judgement)
     leader, said = judgement.first.leader, []
     if wanted:
-        listed = joined([f"{_range(*runs)} for {one.other}" for one, runs in wanted])
+        listed = joined([f"{range_text(*runs)} for {one.other}" for one, runs in wanted])
         said.append(
             f"If a difference from {leader} is real, it is found four times in five by at least so many runs of each "
             f"of the two, under seeds of their own: {listed}."
@@ -164,16 +166,7 @@ def open_text(judgement: Judgement) -> str:
     return " ".join(said)
 
 
-def open_short(judgement: Judgement) -> str:
-    """The same in a line, for a terminal; empty where nothing is open."""
-    wanted, tiny = _wanted(judgement)
-    listed = [f"{_range(*runs)} runs of each for {one.other}" for one, runs in wanted]
-    if tiny:
-        listed.append(f"too small to ask for {joined(tiny)}")
-    return f"To decide more: {'; '.join(listed)}." if listed else ""
-
-
-def _wanted(judgement: Judgement) -> tuple[list[tuple[Contrast, tuple[int, int]]], list[str]]:
+def wanted_runs(judgement: Judgement) -> tuple[list[tuple[Contrast, tuple[int, int]]], list[str]]:
     """Differences that are open with the runs that would decide them, fewest and most; and blends too near for that."""
     pairs, wanted, tiny = len(_pairs(judgement)), [], []
     for one in _level(judgement.first):
@@ -187,6 +180,8 @@ def _wanted(judgement: Judgement) -> tuple[list[tuple[Contrast, tuple[int, int]]
 
 def end_text(stop: StoppingPoint) -> str:
     """Where a blend ends, in three words."""
+    if stop.alone:
+        return f"{stop.row.title} is the only milestone"
     return f"stop at {stop.row.title}" if stop.shown else f"train to {stop.row.title}"
 
 
@@ -211,22 +206,24 @@ def margin_text(margin: float) -> str:
     return f"{100 * margin:g} point{'s' * (round(100 * margin, 9) != 1)}"
 
 
-def _stops(judgement: Judgement, names: Sequence[str]) -> str:
+def stops_text(judgement: Judgement, names: Sequence[str]) -> str:
     """Where to stop so many blends, in half a sentence: the first, and the others where they end elsewhere."""
-    first, *others = names
-    alike = {end_text(judgement.stop(name)) for name in others}
-    if alike <= {end_text(judgement.stop(first))}:
-        return end_text(judgement.stop(first))
-    if len(others) == 1:
-        rest = _named(judgement, others[0])
-    else:
-        rest = f"the others {alike.pop()}" if len(alike) == 1 else "the others as is said below"
-    return f"{_named(judgement, first)}, {rest}"
+    first, *others = (end_text(judgement.stop(name)) for name in names)
+    if set(others) <= {first}:
+        return first
+    rest = "the second" if len(others) == 1 else "the others"
+    apart = [name for name, end in zip(names[1:], others, strict=True) if end != first]
+    if len(apart) == 1 < len(others):
+        return f"{first}, but {_of(apart[0], end_text(judgement.stop(apart[0])))}"
+    if len(set(others)) > 1:
+        return f"{_of('the first', first)}, {rest} as said below"
+    return f"{_of('the first', first)}, {_of(rest, others[0])}"
 
 
-def _named(judgement: Judgement, name: str) -> str:
-    verb, rest = end_text(judgement.stop(name)).split(" ", 1)
-    return f"{verb} {name} {rest}"
+def _of(whom: str, end: str) -> str:
+    """`end_text` of somebody: `stop the first at 80B`."""
+    verb, rest = end.split(" ", 1)
+    return f"{verb} {whom} {rest}" if verb in ("stop", "train") else f"{whom}: {end}"
 
 
 def _pairs(judgement: Judgement) -> list[Contrast]:
@@ -237,6 +234,8 @@ def _pairs(judgement: Judgement) -> list[Contrast]:
 
 def place_text(judgement: Judgement, name: str) -> str:
     """What a blend's tile says of its Average: how it stands to the highest, another seed included."""
+    if _all_zero(judgement):
+        return "nothing right"
     first = judgement.first
     if name in first.leaders:
         return "highest" if len(first.leaders) == 1 else "highest, equal"
@@ -259,10 +258,10 @@ def needed_text(contrast: Contrast, before: str = "") -> str:
     more = contrast.needed
     if more is None:
         return ""
-    ways = [f"{_range(*more.questions_range)} questions"]
+    ways = [f"{range_text(*more.questions_range)} questions"]
     fewest, most = more.repeats_range
     if fewest:
-        ways.append(f"{_range(fewest, most)} repeats" if most else f"{_rounded(fewest)} repeats and more")
+        ways.append(f"{range_text(fewest, most)} repeats" if most else f"{_rounded(fewest)} repeats and more")
     return f"{before}{' or '.join(ways)} needed"
 
 
@@ -281,7 +280,7 @@ def _listed(contrasts: Sequence[Contrast]) -> str:
     return joined([f"{one.other} ({change_text(one.difference)})" for one in contrasts])
 
 
-def _range(fewest: int, most: int) -> str:
+def range_text(fewest: int, most: int) -> str:
     ends = [_rounded(fewest), _rounded(most)]
     return " to ".join(dict.fromkeys(ends))
 

@@ -17,7 +17,6 @@ from evaluator.report.panels import (
     MOST_POINTS,
     NATS,
     NEAR,
-    POINTS,
     ROOM,
     Charts,
     Curve,
@@ -35,6 +34,12 @@ MARGIN = 16
 """Room within the axes where a reference model beyond them is named, and below them for a remark."""
 APART = 34
 """Least room of a mark on the axis of tokens."""
+NAMED = 110
+"""Room of a reference model's name."""
+LETTER = 8.2
+"""Room of a title's letter."""
+DIGITS = 6
+"""What the script is given is rounded to so many: it rounds again, as this module does."""
 SHAPES = {
     "■": "M-3.6-3.6h7.2v7.2h-7.2z",
     "▲": "M0-4.6L4.5 3.4h-9z",
@@ -49,6 +54,7 @@ SHAPES = {
 
 SIZES = {
     "WIDTH": WIDTH, "LEFT": LEFT, "RIGHT": RIGHT, "TOP": TOP, "BOTTOM": BOTTOM, "MARGIN": MARGIN, "APART": APART,
+    "LETTER": LETTER, "NAMED": NAMED,
     "NEAR": NEAR, "ROOM": ROOM, "MOST_POINTS": MOST_POINTS,
 }  # fmt: skip
 """What the script draws by."""
@@ -69,7 +75,7 @@ def panel_svg(panel: Panel, *, logarithmic: bool = True, large: bool = False) ->
     down = _scale(panel.limits, ends, panel.unit == NATS)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{_safe(panel.label)}">',
-        f'<text class="title" x="6" y="15">{_safe(panel.title)}</text>',
+        f'<text class="title" x="6" y="15">{_safe(_fitted(panel.title, WIDTH))}</text>',
         *_axes(panel, across, down, (LEFT, right, top, bottom), logarithmic),
     ]
     for line in panel.inner:
@@ -81,8 +87,9 @@ def panel_svg(panel: Panel, *, logarithmic: bool = True, large: bool = False) ->
         ]
     parts += [_curve(curve, panel, across, down) for curve in panel.curves]
     for line in panel.inner:
-        text = _safe(f"{line.label} {line.mean:.1f}")
-        parts.append(f'<text class="halo" x="{LEFT + 4}" y="{_n(down(line.mean) - 4)}">{text}</text>')
+        text, y = _safe(f"{line.label} {line.mean:.1f}"), down(line.mean) - 4
+        x, anchor = (right - 4, "end") if _is_left_crowded(panel, across, down, y) else (LEFT + 4, "start")
+        parts.append(f'<text class="halo" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}">{text}</text>')
     if panel.error is not None:
         upper, lower = (_n(down(panel.middle + sign * panel.error)) for sign in (1, -1))
         parts.append(
@@ -126,6 +133,7 @@ def packed(charts: Charts) -> str:
         "baseline": charts.baseline,
         "at": charts.at,
         "logarithmic": charts.logarithmic,
+        "apart": charts.apart,
         "sizes": SIZES,
         "paper": PAPER,
     }
@@ -139,7 +147,6 @@ def _look(number: int) -> dict:
 
 
 def _packed(panel: Panel) -> dict:
-    digits = 3 if panel.unit == POINTS else 6
     return {
         "title": panel.title,
         "unit": panel.unit,
@@ -148,12 +155,12 @@ def _packed(panel: Panel) -> dict:
         "rules": panel.rules,
         "signed": panel.signed,
         "curves": [
-            {"label": c.label, "points": [[t, round(m, digits), round(e, digits)] for t, m, e in c.points]}
+            {"label": c.label, "points": [[t, round(m, DIGITS), round(e, DIGITS)] for t, m, e in c.points]}
             for c in panel.curves
         ],
-        "lines": [[line.label, round(line.mean, 3), round(line.error, 3), line.color] for line in panel.lines],
+        "lines": [[one.label, round(one.mean, DIGITS), round(one.error, DIGITS), one.color] for one in panel.lines],
         "paired": [
-            [*pair, [[tokens, round(error, 3)] for tokens, error in errors.items()]]
+            [*pair, [[tokens, round(error, DIGITS)] for tokens, error in errors.items()]]
             for pair, errors in panel.paired.items()
         ],
     }
@@ -213,6 +220,8 @@ def _curve(curve: Curve, panel: Panel, across: Scale, down: Scale) -> str:
         upper = [f"{_n(across(tokens))} {_n(down(mean + error))}" for tokens, mean, error in curve.points]
         lower = [f"{_n(across(tokens))} {_n(down(mean - error))}" for tokens, mean, error in reversed(curve.points)]
         parts.append(f'<path class="band" d="M{"L".join(upper + lower)}z"/>')
+    if len(places) == 1 and curve.errors and panel.unit != NATS:
+        path = f"{upper[0]}L{lower[0]}"  # a point has no band
     parts.append(f'<path class="line" d="M{path}" fill="none" stroke="currentColor" stroke-width="2"{dash}/>')
     for (x, y), (tokens, mean, error) in zip(places, curve.points, strict=True):
         if drawn:
@@ -222,6 +231,25 @@ def _curve(curve: Curve, panel: Panel, across: Scale, down: Scale) -> str:
                 f'<path d="{SHAPES[look.symbol]}"/></g>'
             )
     return "".join(parts) + "</g>"
+
+
+def _fitted(title: str, width: float) -> str:
+    """As much of a title as there is room for."""
+    most = int((width - 12) / LETTER)
+    return title if len(title) <= most else f"{title[: most - 1]}…"
+
+
+def _is_left_crowded(panel: Panel, across: Scale, down: Scale, y: float) -> bool:
+    """Whether the curves leave more room at the right than at the left, `y` down."""
+    ends: list[list[float]] = [[], []]
+    for curve in panel.curves:
+        for tokens, mean, _ in curve.points:
+            x = across(tokens)
+            for place, near in enumerate((x < LEFT + NAMED, x > WIDTH - RIGHT - NAMED)):
+                if near:
+                    ends[place].append(abs(down(mean) - y))
+    left, right = (min(found, default=math.inf) for found in ends)
+    return left < min(MARGIN, right)
 
 
 def _said(label: str, value: float, error: float, panel: Panel) -> str:

@@ -7,7 +7,7 @@ A number follows from the name, not from the order in which blends are named: th
 name has the one of the first five that its hash asks for, or the next that is free on the page. Every two of these
 five, every colour and the one that follows, and every colour and those of the references are 15 apart or more
 (CIEDE2000), on light and on dark paper, for those who see all colours and under protanopia, deuteranopia and
-tritanopia. On a page of six blends or more the others are told apart by symbol and dash.
+tritanopia; any two of the eight are 12 apart, in the dark 15. Symbol and dash tell them apart, too.
 """
 
 import re
@@ -29,12 +29,12 @@ REFERENCES = {"teacher": (5, 3), "pruned": (1.5, 2.5)}
 """Dashes of the lines across at which the reference models stand."""
 LIGHT = {
     "blend1": "#49069a", "blend2": "#717303", "blend3": "#ad506d", "blend4": "#0b6fcc", "blend5": "#642a01",
-    "blend6": "#75688f", "blend7": "#755b34", "blend8": "#1a7568", "teacher": "#273434", "pruned": "#342727",
+    "blend6": "#67975b", "blend7": "#25613d", "blend8": "#7f7f9d", "teacher": "#273434", "pruned": "#342727",
 }  # fmt: skip
 """Colours by their names in the page, on light paper."""
 DARK = {
     "blend1": "#fdd1fd", "blend2": "#c6fd6e", "blend3": "#b0849a", "blend4": "#2c8ffd", "blend5": "#e76e0b",
-    "blend6": "#9ab0fd", "blend7": "#00a56e", "blend8": "#9a8fc6", "teacher": "#d1d1c6", "pruned": "#e7e7dc",
+    "blend6": "#017f61", "blend7": "#8ba979", "blend8": "#b5439d", "teacher": "#d1d1c6", "pruned": "#e7e7dc",
 }  # fmt: skip
 """The same on dark paper."""
 PAPER = LIGHT | {"ink": "#23272f", "muted": "#5f6772", "rule": "#e3e5e9", "card": "#ffffff"}

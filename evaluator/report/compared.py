@@ -97,6 +97,11 @@ class Comparison:
         return dict(sorted(rows.items(), key=lambda item: -item[1].average.mean))
 
     @property
+    def ordered(self) -> list[str]:
+        """All blends, the highest average first, last those without that milestone."""
+        return [*self.finals, *self.elsewhere]
+
+    @property
     def standings(self) -> list[Standing]:
         """Who leads in each column there, the average first."""
         return sorted(self.judgement.standings(self.at), key=lambda one: one.column != AVERAGE)
@@ -124,7 +129,7 @@ class Comparison:
     @property
     def sources(self) -> list[tuple[str, list[BlendPart | None]]]:
         """Every source with its part in each run's blend; None where a blend has none of it."""
-        blends = [{part.source: part for part in report.blend} for report in self.reports.values()]
+        blends = [{part.source: part for part in self.reports[name].blend} for name in self.ordered]
         names = dict.fromkeys(name for blend in blends for name in blend)
         return [(name, [blend.get(name) for blend in blends]) for name in names]
 

@@ -2,7 +2,6 @@
 
     comparison = Comparison(judge({"pre_sft_v1": report, "pt_v1v2": other}), commands)
     write_comparison(comparison, Path("out"))      # report.md report.html learning_curves.png and CSVs
-    rich.print(terminal_summary(comparison))       # what the page begins with, in ten lines
 
 The conclusions are `evaluator.verdicts.judge`'s; it is drawn and laid out by what draws and lays out the other reports.
 """
@@ -14,7 +13,7 @@ from pathlib import Path
 from evaluator.report.advice import both_text, margin_text, needed_text, stop_reason, summary
 from evaluator.report.colours import SYMBOLS
 from evaluator.report.compared import Comparison
-from evaluator.report.decision import duels, matrix, terminal_summary
+from evaluator.report.decision import duels, matrix
 from evaluator.report.files import BETWEEN, TEACHER, tables
 from evaluator.report.matrix import look
 from evaluator.report.pages import EMPTY, PNG, write_pages
@@ -24,7 +23,7 @@ from evaluator.report.run import curve_of, line_of
 from evaluator.results.run import AVERAGE, ROLE_TITLES
 from evaluator.verdicts.contrasts import Contrast, by_tokens
 
-__all__ = ["Comparison", "terminal_summary", "write_comparison"]
+__all__ = ["Comparison", "write_comparison"]
 
 
 def grouped(contrasts: Sequence[Contrast]) -> dict[str, dict[tuple[str, str], list[Contrast]]]:
@@ -49,13 +48,21 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     for table in files:
         table.write(folder)
     scores, verdicts, stopping = files
+    shown = matrix(comparison, verdicts, scores)
+
+    def rows_of(contrast: Contrast) -> str:
+        pairs = ((contrast.one, contrast.other), (contrast.other, contrast.one))
+        return next(filter(None, (verdicts.rows(BETWEEN, contrast.at, *pair) for pair in pairs)), "")
+
     write_pages(
         folder,
         "comparison",
         comparison=comparison,
         judgement=comparison.judgement,
         summary=summary(comparison.judgement),
-        matrix=matrix(comparison, verdicts, scores),
+        matrix=shown,
+        anchors={line.name: line.anchor for line in shown.lines},
+        rows_of=rows_of,
         duels=duels(comparison),
         between=grouped(comparison.judgement.between),
         teacher=grouped(comparison.judgement.teacher),
@@ -64,6 +71,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
             tuple(drawn),
             baseline=comparison.judgement.first.leader,
             at=comparison.judgement.last_common,
+            apart=True,
         ),
         symbols=SYMBOLS,
         files=files,
@@ -120,8 +128,8 @@ def panels(comparison: Comparison) -> list[Panel]:
     references = [row for row in (comparison.first.row("teacher"), pruned) if row]
     for task, title in [(None, "Suite average"), *comparison.first.columns]:
         curves = [
-            curve_of(report.milestones, task, label=name, number=comparison.number(name))
-            for name, report in comparison.reports.items()
+            curve_of(comparison.reports[name].milestones, task, label=name, number=comparison.number(name))
+            for name in comparison.ordered
         ]
         lines = [line_of(row, task) for row in references if row.was_asked(task)]
         drawn.append(

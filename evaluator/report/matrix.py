@@ -80,6 +80,8 @@ class Line:
     """Number of the blend, which decides its colour and symbol; 0 for none."""
     rows: str = ""
     """The file and the rows of it with these numbers, as an address (RFC 7111): `verdicts.csv#row=2-10`."""
+    scores: str = ""
+    """The same of its scores alone; empty for `rows`."""
     anchor: str = ""
     """Id, on the page, of the line that says where its numbers are from; empty where that is not known."""
 
@@ -99,6 +101,11 @@ class Matrix:
     def compared(self) -> list[Line]:
         """Lines that stand beside each other, without teacher and pruned student."""
         return [line for line in self.lines if line.role == "milestone"]
+
+    @property
+    def references(self) -> list[Line]:
+        """Teacher and pruned student."""
+        return [line for line in self.lines if line.role != "milestone"]
 
     @property
     def has_bands(self) -> bool:

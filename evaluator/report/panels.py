@@ -171,6 +171,9 @@ class Charts:
     """Tokens at which the curves are compared at first; None compares them nowhere."""
     logarithmic: bool = True
     """Tokens are on a logarithmic axis at first."""
+    apart: bool = False
+    """The small panels show differences from the baseline at first, in which the rise that all share does not press the
+    curves together."""
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -196,6 +199,11 @@ class Charts:
     def difference(self) -> Panel | None:
         """The first panel's differences from the baseline, where there are any."""
         return difference(self.panels[0], self.baseline) if self.baseline else None
+
+    @property
+    def small(self) -> list[Panel]:
+        """All panels but the first, as they are shown at first."""
+        return [(difference(panel, self.baseline) if self.apart else None) or panel for panel in self.panels[1:]]
 
     def compared(self) -> list[tuple[Curve, tuple[float, float] | None, tuple[float, float] | None]]:
         """Curves of the first panel by their value where they are compared, with it and the difference from the

@@ -118,12 +118,17 @@ def write_png(
     )
     figure.suptitle(title, x=0.01, y=1 - 0.1 / height, ha="left", fontsize=12, fontweight="bold", color=PAPER["ink"])
     if losses:
-        draw_loss(_axes(figure, 0, HEAD_INCHES + rows * PANEL_INCHES, width), losses, milestones)
+        draw_loss(_axes(figure, 0, HEAD_INCHES + rows * PANEL_INCHES, width), losses, milestones, _number(drawn))
     if held_out:
         top = HEAD_INCHES + (rows + bool(losses)) * PANEL_INCHES
         draw_held_out(_axes(figure, 0, top, width - LEGEND_INCHES), held_out, milestones)
     figure.savefig(path, dpi=160, metadata={"Software": None})
     plt.close(figure)
+
+
+def _number(panels: Sequence[Panel]) -> int:
+    """Of the run, whose loss looks as its curves do."""
+    return panels[0].curves[0].number if panels else 1
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, *, foot: bool = False) -> Axes:

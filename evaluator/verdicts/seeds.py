@@ -123,13 +123,12 @@ class Scatters:
 
     @property
     def short(self) -> str:
-        """The same in a few words, without a full stop."""
+        """The same in half a sentence."""
         sd = 100 * self.of(AVERAGE).sd
         if self.columns and self.assumed is None:
             freedom = self.of(AVERAGE).part.freedom
-            degrees = f"{freedom:.0f} degree{'s' * (freedom != 1)} of freedom"
-            return f"Averages of blends trained more than once differ by {sd:.1f} points ({degrees})"
-        return f"Another training seed is assumed to move a score by {sd:g} points (--seed-sd)"
+            return f"as seeds are seen to move {sd:.1f} ({freedom:.0f} degree{'s' * (freedom != 1)} of freedom)"
+        return f"at --seed-sd {sd:g} (assumed)"
 
     def _seen(self) -> str:
         """What replicates show of the average; empty where there are none."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from evaluator.report.comparison import Comparison, terminal_summary
+from evaluator.report.comparison import Comparison
 from evaluator.report.run import SUMMARY, terminal_table
+from evaluator.report.terminal import terminal_summary
 from nemo_distill.errors import UserError
 from nemo_distill.run.manifest import Run
 from nemo_distill.study.decision import summary

@@ -120,11 +120,12 @@ def matrix(study: Study, tokens: str, scores: Table) -> Matrix:
                 said="highest of these" if own is best else "",
                 number=numbers[name],
                 rows=scores.rows(name, tokens),
+                anchor="again",
             )
         )
     for role, own in references.items():
         title = study.reference(role).title
-        lines.append(Line(title, entries(own, {}), role, rows=scores.rows("", title)))
+        lines.append(Line(title, entries(own, {}), role, rows=scores.rows("", title), anchor="again"))
     return make_matrix([f"Average of {len(common)}", *map(study.column_title, study.columns)], lines)
 
 

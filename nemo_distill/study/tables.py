@@ -17,7 +17,6 @@ published, so of a standard error only bounds are known: see `evaluator.stats.sc
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,11 +53,6 @@ class Difference:
         if size > CLEAR_ERRORS * self.stderr.most:
             return "clear"
         return "error" if size <= CLEAR_ERRORS * self.stderr.least else "open"
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided, from the larger standard error and a normal distribution."""
-        return math.erfc(abs(self.points) / self.stderr.most / math.sqrt(2))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ function chartsOf(box) {
   const data = JSON.parse(box.querySelector("script[type='application/json']").textContent);
   const several = Object.keys(data.looks).length > 1;
   const stops = data.panels[0].rules.length ? data.panels[0].rules : data.tokens;
-  const initial = () => ({ panel: 0, baseline: data.baseline, apart: false, logarithmic: data.logarithmic,
+  const initial = () => ({ panel: 0, baseline: data.baseline, apart: data.apart, logarithmic: data.logarithmic,
     from: data.tokens[0], to: data.tokens.at(-1), hidden: new Set(), at: data.at, rule: null });
   let state = initial();
   const figures = [...box.querySelectorAll("figure")].map((figure, number) => {
@@ -121,7 +121,7 @@ function chartsOf(box) {
     });
     plot.addEventListener("pointercancel", () => { from = null; plot.querySelector(".chosen")?.remove(); });
     plot.addEventListener("pointerleave", () => { if (from === null) hide(one); });
-    plot.addEventListener("dblclick", () => zoom(data.tokens[0], data));
+    plot.addEventListener("dblclick", () => zoom(data.tokens[0], data.tokens.at(-1)));
     plot.addEventListener("blur", () => hide(one));
     plot.addEventListener("keydown", (event) => {
       const steps = (one.panel.rules.length ? one.panel.rules : one.drawn.tokens).map((tokens) => (
@@ -140,7 +140,7 @@ function chartsOf(box) {
   const labels = [...(several ? Object.keys(data.looks) : []), ...new Set(data.panels.flatMap((panel) => panel.lines.map((line) => line[0])))];
   const panels = menuOf(data.panels.map((panel, place) => [place, panel.title]), 0);
   const baselines = menuOf(labels.map((label) => [label, label]), state.baseline);
-  const kinds = menuOf([["", "scores"], ["1", "differences"]], "");
+  const kinds = menuOf([["", "scores"], ["1", "differences"]], data.apart ? "1" : "");
   const axis = menuOf([["1", "log"], ["", "linear"]], state.logarithmic ? "1" : "");
   const marks = stops.map((tokens) => [tokens, markText(tokens, data)]);
   const [from, to] = [menuOf(marks, stops[0]), menuOf(marks, stops.at(-1))];
@@ -211,9 +211,9 @@ function chartsOf(box) {
       element("tbody", {}, ...rows.map(([curve, value, difference]) => element("tr", {},
         element("th", { scope: "row" }, sampleOf(data.looks[curve.label]), " ", ...breakable(curve.label)),
         cell(value, panel), ...(apart ? [cell(difference, apart)] : [])))));
-    return rows.map(([curve, value]) => `${curve.label} ${value ? value[1].toFixed(1) : "not evaluated"}`).join(", ");
+    return rows.map(([curve, value]) => `${curve.label} ${value ? fixed(value[1], 1) : "not evaluated"}`).join(", ");
   }
-  if (compared) {
+  if (compared && data.tokens.length > 1) {
     slider.addEventListener("input", () => {
       state.at = state.rule = data.tokens[slider.value];
       show();
@@ -225,7 +225,7 @@ function chartsOf(box) {
 
   reset.addEventListener("click", () => {
     state = initial();
-    for (const [menu, value] of [[panels, 0], [baselines, state.baseline], [kinds, ""], [axis, state.logarithmic ? "1" : ""],
+    for (const [menu, value] of [[panels, 0], [baselines, state.baseline], [kinds, data.apart ? "1" : ""], [axis, state.logarithmic ? "1" : ""],
       [from, stops[0]], [to, stops.at(-1)]]) menu.value = value;
     for (const toggle of toggles) toggle.ariaPressed = "true";
     show();

@@ -2,7 +2,12 @@
 
 const clean = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 const place = (value) => String(Math.floor(10 * value + 0.5) / 10);
-const signed = (value, digits) => `${value > 0 && Number(value.toFixed(digits)) ? "+" : ""}${(value + 0).toFixed(digits)}`
+// As Python rounds: what lies in the middle goes to the even one.
+function fixed(value, digits) {
+  const down = Number.isInteger(value * 2 ** (digits + 1)) && (Math.abs(value) * 10 ** digits * 2) % 4 === 1;
+  return (down ? value - Math.sign(value) * 0.1 ** (digits + 1) : value + 0).toFixed(digits);
+}
+const signed = (value, digits) => `${value > 0 && Number(fixed(value, digits)) ? "+" : ""}${fixed(value, digits)}`
   .replace(/^-(0(\.0+)?)$/, "$1").replace("-", "−");
 
 function markText(tokens, data) {
@@ -15,8 +20,8 @@ function markText(tokens, data) {
 
 function valueText(value, error, panel) {
   if (panel.unit === "nats") return Number(value.toPrecision(3)) + (error ? ` ± ${Number(error.toPrecision(2))}` : "");
-  const text = panel.signed ? signed(value, 1).replace(/^0\.0$/, "+0.0") : value.toFixed(1);
-  return error ? `${text} ± ${error.toFixed(1)}` : text;
+  const text = panel.signed ? signed(value, 1).replace(/^0\.0$/, "+0.0") : fixed(value, 1);
+  return error ? `${text} ± ${fixed(error, 1)}` : text;
 }
 
 // The panel's curves less the one, or the line, that is called `baseline`.
@@ -90,15 +95,21 @@ function scaleOf([low, high], [begin, end], logarithmic) {
   return (value) => begin + ((on(value) - on(low)) / (on(high) - on(low))) * (end - begin);
 }
 
+// As much of a title as there is room for.
+function fitted(title, width, data) {
+  const most = Math.floor((width - 12) / data.sizes.LETTER);
+  return title.length <= most ? title : `${title.slice(0, most - 1)}…`;
+}
+
 // A panel as the text of an SVG element, and what is needed to find a place in it.
 function draw(panel, data, state, width, height) {
-  const { LEFT, RIGHT, TOP, BOTTOM, MARGIN, APART, NEAR, ROOM, MOST_POINTS } = data.sizes;
+  const { LEFT, RIGHT, TOP, BOTTOM, MARGIN, APART, NEAR, ROOM, NAMED, MOST_POINTS } = data.sizes;
   const tokens = [...new Set(panel.curves.flatMap((curve) => curve.points.map((one) => one[0])))].sort((x, y) => x - y);
   const nats = panel.unit === "nats";
   const what = panel.signed ? "difference in points" : nats ? "nats per token" : "score";
   const label = `${panel.title}: ${what} over tokens; the values are in the table below the curves`;
   const parts = [`<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${clean(label)}">`,
-    `<text class="title" x="6" y="15">${clean(panel.title)}</text>`];
+    `<text class="title" x="6" y="15">${clean(fitted(panel.title, width, data))}</text>`];
   if (!tokens.length) {
     parts.push(`<text x="${width / 2}" y="${height / 2}" text-anchor="middle">nothing to show here</text></svg>`);
     return { text: parts.join(""), tokens };
@@ -163,7 +174,9 @@ function draw(panel, data, state, width, height) {
       parts.push(`<path class="band" d="M${[...edge(1), ...edge(-1).reverse()].join("L")}z"/>`);
     }
     const dash = look.dash.length && points.length <= MOST_POINTS ? ` stroke-dasharray="${look.dash.join(" ")}"` : "";
-    parts.push(`<path class="line" d="M${at.join("L")}" fill="none" stroke="currentColor" stroke-width="2"${dash}/>`);
+    const [only] = points.length === 1 && !nats && points[0][2] ? points : []; // a point has no band
+    const line = only ? [1, -1].map((sign) => `${place(across(only[0]))} ${place(down(only[1] + sign * only[2]))}`) : at;
+    parts.push(`<path class="line" d="M${line.join("L")}" fill="none" stroke="currentColor" stroke-width="2"${dash}/>`);
     if (points.length <= MOST_POINTS) {
       parts.push(...points.map(([seen, mean, error], one) => `<g transform="translate(${at[one]})"><title>${clean(name)}: `
         + `${valueText(mean, error, panel)} at ${clean(markText(seen, data))}</title><path d="${look.shape}"/></g>`));
@@ -171,15 +184,21 @@ function draw(panel, data, state, width, height) {
     parts.push("</g>");
   }
   for (const [name, mean] of inner) {
-    parts.push(`<text class="halo" x="${LEFT + 4}" y="${place(down(mean) - 4)}">${clean(name)} ${mean.toFixed(1)}</text>`);
+    // Where the curves leave more room.
+    const y = down(mean) - 4;
+    const room = [(x) => x < LEFT + NAMED, (x) => x > width - RIGHT - NAMED].map((near) => Math.min(Infinity,
+      ...panel.curves.flatMap((curve) => curve.points.filter((one) => near(across(one[0]))).map((one) => Math.abs(down(one[1]) - y)))));
+    const left = room[0] >= Math.min(MARGIN, room[1]);
+    parts.push(`<text class="halo" x="${place(left ? LEFT + 4 : right - 4)}" y="${place(y)}" text-anchor="${left ? "start" : "end"}">`
+      + `${clean(name)} ${fixed(mean, 1)}</text>`);
   }
   if (panel.error !== null) {
     const [y, z] = [1, -1].map((sign) => place(down(middleOf(panel) + sign * panel.error)));
-    parts.push(`<g style="color:var(--muted)"><title>± one standard error of a value, at most: ${panel.error.toFixed(1)}</title>`,
+    parts.push(`<g style="color:var(--muted)"><title>± one standard error of a value, at most: ${fixed(panel.error, 1)}</title>`,
       `<path d="M${place(right + 5)} ${y}h8m-4 0V${z}m-4 0h8" fill="none" stroke="currentColor"/></g>`);
   }
   for (const [lines, y, arrow] of [[above, top + 10, "↑"], [below, bottom - 5, "↓"]]) {
-    const words = lines.map((line) => `${arrow} ${line[0]} ${line[1].toFixed(1)}`).join("   ");
+    const words = lines.map((line) => `${arrow} ${line[0]} ${fixed(line[1], 1)}`).join("   ");
     if (words) parts.push(`<text class="margin" x="${place(right)}" y="${y}" text-anchor="end">${clean(words)}</text>`);
   }
   if (state.rule !== null && first <= state.rule && state.rule <= last) {

@@ -224,7 +224,7 @@ def twins(tmp_path_factory):
 def test_runs_that_differ_in_their_seed_only_stand_on_the_page_as_one_blend(twins, capsys):
     assert cli.main(["report", "a", "b", "a_again", "--runs", str(twins)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Averages of blends trained more than once differ by" in printed and "(1 degree of freedom)" in printed
+    assert "as seeds are seen to move" in printed and "(1 degree of freedom)" in printed
     folder = twins / "comparisons" / "a-vs-b-vs-a_again"
     with open(folder / "verdicts.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
@@ -236,14 +236,14 @@ def test_runs_that_differ_in_their_seed_only_stand_on_the_page_as_one_blend(twin
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "blend_a is the mean of a (seed 1234), a_again (seed 7)." in page and "a, mean of runs" in page
     assert "taken from blends trained more than once: Averages at 20B that differ by" in page
-    assert "1 degree of freedom: blend_<wbr>a 2 times" in page
+    assert '1 degree of freedom: <span class="whole">blend_a</span> 2 times' in page
 
 
 def test_a_stated_scatter_of_training_goes_before_that_of_replicates_and_decides_the_verdict(twins, capsys):
     for points, verdict in (("0", "lower"), ("30", "lower, answers only")):
         assert cli.main(["report", "a", "b", "a_again", "--runs", str(twins), "--seed-sd", points]) == 0
         printed = capsys.readouterr().out
-        assert f"assumed to move a score by {points} points (--seed-sd)" in " ".join(printed.split())
+        assert f"at --seed-sd {points} (assumed)" in " ".join(printed.split())
         (line,) = (line for line in printed.splitlines() if line.startswith("blend_a "))
         assert re.split(r"\s{2,}", line.strip())[3] == verdict
 

@@ -5,10 +5,11 @@ import pytest
 from rich.console import Console
 
 from evaluator.report.advice import run_summary, summary
-from evaluator.report.comparison import Comparison, terminal_summary
+from evaluator.report.comparison import Comparison
 from evaluator.report.decision import duels, matrix
 from evaluator.report.files import BETWEEN, tables
 from evaluator.report.matrix import MOST_BANDS
+from evaluator.report.terminal import terminal_summary
 from evaluator.verdicts.judge import judge, judge_alone
 from evaluator.verdicts.needed import runs_needed
 from tests.evaluator.verdicts.pages import report
@@ -35,6 +36,14 @@ def compared(blends, *, seed: int = 0, questions: int = 400, **options) -> Compa
     return Comparison(judge(runs, **options), dict.fromkeys(runs, "nemo-run report"))
 
 
+def said(comparison: Comparison) -> list[str]:
+    """Lines of a terminal of 80 columns."""
+    console = Console(width=80, no_color=True)
+    with console.capture() as capture:
+        console.print(terminal_summary(comparison))
+    return capture.get().splitlines()
+
+
 @pytest.mark.parametrize("truth", TRUTHS)
 def test_the_first_sentence_is_what_is_true(truth):
     blends, expected = TRUTHS[truth]
@@ -43,12 +52,25 @@ def test_the_first_sentence_is_what_is_true(truth):
     others = [name for name, chances in blends.items() if chances == FLAT and name != judgement.first.leader]
     sentence = expected.format(leader=judgement.first.leader, other=others[0] if others else "")
     assert summary(judgement).sentence == sentence
-    console = Console(width=80, no_color=True)
-    with console.capture() as capture:
-        console.print(terminal_summary(comparison))
-    printed = capture.get().splitlines()
+    printed = said(comparison)
     assert " ".join(" ".join(printed[:2]).split()).startswith(sentence)
     assert len(printed) <= 10 and max(map(len, printed)) <= 80
+
+
+def test_five_long_names_are_ten_lines_of_80_columns_in_which_they_are_told_apart():
+    names = [f"distill_30pre_70post_v{number}_with_a_long_warmup_and_lr_5e-5_bis" for number in range(1, 6)]
+    printed = said(compared(dict(zip(names, [FLAT, FLAT, FLAT, [LOW, HIGH], [LOW, LOW]]))))
+    assert len(printed) <= 10 and max(map(len, printed)) <= 80
+    assert sorted(line.split()[0] for line in printed if line.startswith("…")) == [f"…v{n}…" for n in range(1, 6)]
+    assert not any(name in "".join(printed) for name in names) and "Take …v" in printed[0]
+
+
+def test_of_one_milestone_and_of_scores_that_are_all_0_it_says_so():
+    (alone, *_) = said(compared({"a": [HIGH], "b": [LOW]}))
+    assert alone == "Take a; 1B is the only milestone."
+    nothing = compared({"a": [[0.0] * 5] * 2, "b": [[0.0] * 5] * 2})
+    assert said(nothing)[0] == summary(nothing.judgement).sentence == "Nothing to decide by: every score is 0."
+    assert not any("stop" in line or "decide more" in line for line in said(nothing)[4:])
 
 
 def test_the_table_has_the_highest_first_its_differences_and_the_rows_that_these_are_of():

@@ -1,7 +1,6 @@
 """The study's own tables against the published log, and what may be compared with what."""
 
 import dataclasses
-import math
 import re
 from pathlib import Path
 
@@ -187,13 +186,6 @@ def test_the_standard_error_of_a_score_is_scipys_for_its_answers_or_its_question
     assert score.stderr.most == pytest.approx(100 * scipy.stats.binom(30, share).std() / 30)
     assert score.stderr.least == pytest.approx(100 * scipy.stats.binom(30 * 32, share).std() / (30 * 32))
     assert 8 < score.stderr.most < 8.3
-
-
-def test_a_p_value_is_scipys(study):
-    v3, v1v2 = (study.blend(name).last.score("IFEval") for name in ("30pre_70post_v3", "30pre_70post_v1v2"))
-    difference = v3.minus(v1v2)
-    z = difference.points / math.hypot(v3.stderr.most, v1v2.stderr.most)
-    assert difference.p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(z)))
 
 
 def test_a_difference_is_clear_open_or_error_by_the_two_bounds_of_its_standard_error(study):
