@@ -222,6 +222,15 @@ def _check(recipe: Recipe) -> None:
             "prepare.held_out=0.001."
         )
     assert recipe.measuring or not recipe.prepare.held_out  # which raises where there is no time for it
+    if recipe.quantize.format == "none" and recipe.quantize != scale.quantize:
+        changed = next(
+            name
+            for name, value in dataclasses.asdict(recipe.quantize).items()
+            if value != getattr(scale.quantize, name)
+        )
+        raise UserError(
+            f"quantize.{changed} says how a student is quantised, and none is: say quantize.format=fp8, too."
+        )
     _check_health(recipe.health)
     layout = recipe.layout
     tokens, (share, source) = recipe.prepare.tokens, min((share, name) for name, share in recipe.blend.shares.items())

@@ -385,12 +385,6 @@ class Quantize:
         _one_of(self, "recipe", QUANTISE_RECIPES)
         _one_of(self, "milestones", QUANTISE_MILESTONES)
         _positive(self, "calibration_sequences")
-        if self.format in (None, "none"):
-            for name in ("recipe", "milestones", "calibration_sequences", "evaluate"):
-                if getattr(self, name) is not None:
-                    raise UserError(
-                        f"quantize.{name} says how a student is quantised, and none is: say quantize.format=fp8, too."
-                    )
         if self.format == "nvfp4" and self.evaluate:
             raise UserError(
                 "quantize.evaluate=true with quantize.format=nvfp4: Hopper has no FP4, nor the server on a CPU, and "
