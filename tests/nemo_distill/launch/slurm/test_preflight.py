@@ -62,7 +62,7 @@ def test_each_of_several_faults_is_found_by_its_own_check(preflight, site, local
     (tmp_path / "other" / "transformers-0.1.dist-info").mkdir(parents=True)
     site(
         container_mounts=[f"{tmp_path}:/no/such/folder"],
-        setup_lines=f'export PYTHONPATH="{tmp_path}/other:$PYTHONPATH"\nulimit -f 500',
+        setup_lines=f'export PYTHONPATH="{tmp_path}/other:$PYTHONPATH"\nulimit -f 4300',
         evaluation={"hostname": "login", "account": "a", "partition": "p", "judge_url": "http://127.0.0.1:9/v1",
                     "judge_model": "judge"},
     )  # fmt: skip
