@@ -77,7 +77,7 @@ def test_the_report_step_gathers_what_its_upstream_steps_left(tmp_path, upstream
     report_step.main(spec)
     text = (spec.folder / "report.md").read_text()
     assert text.startswith("# a_blend\n")
-    assert "| science-mcq | 20% | 40K | 0.1M | 0.40 |" in text
+    assert "| science-mcq | 20% | 0.04M | 0.1M | 0.40 |" in text
     assert "2M parameters became 1.5M (75.0%); layers `M-M*-` became `M-*-`, without 3." in text
     assert "| 4 | 96 | 1.5M | -0.5000 | chosen |" in text
     assert "| Source | KL, 0.2M | Next token, 0.2M | Teacher | Documents | Tokens |" in text
