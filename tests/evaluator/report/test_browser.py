@@ -78,6 +78,17 @@ def test_nothing_is_cut_off_from_a_phone_to_a_wide_screen_even_with_all_unfolded
         assert (page.evaluate(wide), page.evaluate("strays()")) == (0, [])
 
 
+def test_a_blend_of_sixty_letters_widens_no_phone(browser, pages, tmp_path):
+    long = "distill_30pre_70post_v1_with_a_long_warmup_and_lower_lr_5e-5"
+    text = pages["comparison"].read_text(encoding="utf-8")
+    renamed = tmp_path / "report.html"
+    renamed.write_text(re.sub(r'<span class="whole">blend_b</span>|blend_(<wbr>)?b', long, text), encoding="utf-8")
+    page = browser.open(renamed, width=360, height=800)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert text.count("blend_b") > 20 and page.evaluate("document.documentElement.scrollWidth") == 360
+    page.close()
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_what_is_decided_by_stands_on_the_first_screen_and_details_begin_within_five(opened, name):
     page = opened(name, width=1440, height=900)
