@@ -291,7 +291,8 @@ def job_of_step(spec: Spec) -> dict:
         return {}
     if not isinstance(record, dict) or not _NUMBER.fullmatch(str(record.get("job"))):
         return {}
-    homes = [spec.runs, records_of(spec.runs), *filter(None, [os.environ.get("NEMORUN_HOME")])]
+    own = os.environ.get("NEMORUN_HOME")
+    homes = [spec.runs, records_of(spec.runs), *([Path(own)] if own else [])]
     logs = os.path.realpath(str(record.get("logs") or ""))
     kept = any(Path(logs).is_relative_to(os.path.realpath(home)) for home in homes)
     return {**record, "logs": logs if record.get("logs") and kept else ""}

@@ -154,7 +154,7 @@ def _beside(run: Run) -> dict[str, Any]:
 
 def _sources(run: Run) -> dict[str, Any]:
     """Of every tokenised source its tokens and digests: of the files that were read, and of what became of them."""
-    found = {}
+    found: dict[str, Any] = {}
     for spec in run.specs.values():
         if spec.module != PREPARE:
             continue

@@ -66,7 +66,7 @@ def test_all_milestones_can_be_quantised_and_an_export_alone_is_asked_nothing():
         ("quantize.format=fp8 quantize.calibration_sequences=0", "quantize.calibration_sequences=0 has to be above 0"),
         (
             "quantize.recipe=conservative",
-            "quantize.recipe says how a student is quantised, and none is: say quantize.fo",
+            "quantize.recipe says how a student is quantised, and none is: say quantize.format",
         ),
         ("quantize.format=nvfp4 quantize.evaluate=true", "Hopper has no FP4, nor the server on a CPU"),
         (
