@@ -149,7 +149,8 @@ def test_the_questions_are_asked_and_the_verdict_is_of_their_answers(study):
         assert scores[blend, "Teacher", "sums_quiz"] > 0.5 and scores[blend, "Teacher", "facts_quiz"] > 0.85
         pruned, last, teacher = (scores[blend, label, "Average"] for label in ("Pruned student", "32K", "Teacher"))
         assert pruned + 0.15 < last < teacher
-    assert "mostly_facts" in verdict and "balanced" in verdict and "Another training seed is assumed" in verdict
+    assert "mostly_facts" in verdict and "balanced" in verdict and "Significant from" in verdict
+    assert "Another training seed is assumed" in (compared / "report.md").read_text()
     contrasts = rows(compared / "verdicts.csv")
     assert {row["benchmark"] for row in contrasts} == {"Average", "sums_quiz", "facts_quiz"}
     overlap = json.loads(only(folder, "runs/contamination/*/contamination.json").read_text())

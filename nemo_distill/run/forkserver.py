@@ -37,13 +37,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from nemo_distill.run import ending
+from nemo_distill.run import ending, secrets
 from nemo_distill.run.garbage import uncollected
 
 VARIABLE = "NEMO_DISTILL_FORK_SERVER"
 """Environment variable with the server's socket, for the processes of steps."""
 PER_PROCESS = frozenset({
-    *(VARIABLE, ending.VARIABLE, "_", "OLDPWD", "PATH", "PWD", "SHLVL", "PYTEST_CURRENT_TEST"),
+    *(VARIABLE, ending.VARIABLE, secrets.NAMES, "_", "OLDPWD", "PATH", "PWD", "SHLVL", "PYTEST_CURRENT_TEST"),
     *("PET_LOG_DIR", "TORCHELASTIC_ERROR_FILE", "TORCHX_RANK0_HOST"),
     # Which rank it is of which torchrun, and where the ranks meet.
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT"),
