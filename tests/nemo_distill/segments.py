@@ -1,5 +1,6 @@
 """What the tests of distillation share: a small course, its segments as steps, and ways to start them."""
 
+import contextlib
 import functools
 import json
 import os
@@ -149,8 +150,13 @@ def start(
 def listening(*pids: int) -> list:
     """The address and port of every socket on which one of the processes, or one that it started, listens."""
     processes = [one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
-    ends = {end for one in processes for end in one.net_connections() if end.status == psutil.CONN_LISTEN}
-    return sorted({end.laddr for end in ends})
+    found = set()
+    for process in processes:
+        with contextlib.suppress(
+            psutil.NoSuchProcess
+        ):  # it has ended since, as those that a library starts for a moment
+            found |= {end.laddr for end in process.net_connections() if end.status == psutil.CONN_LISTEN}
+    return sorted(found)
 
 
 def ended(processes: list[subprocess.Popen], *, seconds: float = 600) -> tuple[list[int], str]:
