@@ -14,12 +14,19 @@ from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
 from nemo_distill.plan.quantisation import in_words
-from nemo_distill.quantize import ptq
 from nemo_distill.run.step import Step, mark_done, place
 from nemo_distill.steps import quantize
 from tests.nemo_distill.quantize.export_for_tests import SHAPE, export
 
 TOKENIZER = Path(resolve_package_paths("package:debug/teacher"))
+
+
+@pytest.fixture(scope="module")
+def ptq(backend):
+    """The module, imported once Megatron is prepared, whose layers ModelOpt looks up when it is first imported."""
+    from nemo_distill.quantize import ptq
+
+    return ptq
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,7 @@ def tokens() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def simulated(source, tokens):
+def simulated(ptq, source, tokens):
     """The model as ModelOpt simulates it, with its logits before and after."""
     model = ptq.load(source)
     with torch.inference_mode():
@@ -45,7 +52,7 @@ def simulated(source, tokens):
 
 
 @pytest.fixture(scope="module")
-def written(source, simulated, tmp_path_factory) -> Path:
+def written(ptq, source, simulated, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("quantised") / "hf"
     ptq.write(folder, source, verify_checkpoint(source), ptq.quantised_weights(simulated[0]))
     return folder
@@ -70,7 +77,7 @@ def test_mamba_and_mlp_are_in_fp8_with_their_scales_and_all_else_is_as_it_was(so
     assert all(torch.equal(after[name], before[name]) for name in before.keys() - small)
 
 
-def test_what_is_not_quantised_is_listed_by_whole_names_where_servers_look(written):
+def test_what_is_not_quantised_is_listed_by_whole_names_where_servers_look(ptq, written):
     told = json.loads((written / ptq.QUANT_CONFIG).read_text())["quantization"]
     config = json.loads((written / "config.json").read_text())["quantization_config"]
     assert (told["quant_algo"], told["kv_cache_quant_algo"]) == ("FP8", None)
@@ -111,14 +118,14 @@ def test_the_server_on_a_cpu_computes_what_modelopt_simulates(simulated, written
         assert (engine.model(tokens).logits - simulation).abs().mean() > 0.3 * cost
 
 
-def test_the_conservative_recipe_leaves_mamba_alone(source, tokens):
+def test_the_conservative_recipe_leaves_mamba_alone(ptq, source, tokens):
     model = ptq.load(source)
     ptq.calibrate(model, "fp8", "conservative", tokens[:2])
     found = ptq.quantised_weights(model).sizes
     assert {name.rpartition(".")[2] for name in found} == {"up_proj", "down_proj"}
 
 
-def test_nvfp4_packs_two_weights_a_byte_but_where_inputs_make_no_whole_blocks(source, tokens, tmp_path):
+def test_nvfp4_packs_two_weights_a_byte_but_where_inputs_make_no_whole_blocks(ptq, source, tokens, tmp_path):
     model = ptq.load(source)
     ptq.calibrate(model, "nvfp4", "aggressive", tokens[:2])
     quantised = ptq.quantised_weights(model)
@@ -135,7 +142,7 @@ def test_nvfp4_packs_two_weights_a_byte_but_where_inputs_make_no_whole_blocks(so
     assert "MLP down_proj (136 inputs) stays as it is" in said and "Hopper (H100, H200) has no FP4" in said
 
 
-def test_a_matrix_that_saw_nothing_is_named_and_nothing_is_written(source, tokens):
+def test_a_matrix_that_saw_nothing_is_named_and_nothing_is_written(ptq, source, tokens):
     model = ptq.load(source)
     with torch.no_grad():
         model.model.layers[1].mixer.up_proj.weight.zero_()
@@ -216,7 +223,7 @@ def spec(source, tmp_path):
     return specs["quantize-1M"]
 
 
-def test_the_step_writes_a_whole_checkpoint_over_what_a_cut_attempt_left(spec, monkeypatch, caplog):
+def test_the_step_writes_a_whole_checkpoint_over_what_a_cut_attempt_left(ptq, spec, monkeypatch, caplog):
     def cut(*_, **__):
         raise KeyboardInterrupt
 
