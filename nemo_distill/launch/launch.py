@@ -21,7 +21,7 @@ from nemo_distill.launch.executors import Executor
 from nemo_distill.outcome.show import print_outcome
 from nemo_distill.run import secrets
 from nemo_distill.run.closing import print_done, print_next
-from nemo_distill.run.conditions import check_layouts
+from nemo_distill.run.conditions import Conditions
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.provenance import redact
 from nemo_distill.run.sharing import how_to_share, nearest_there, share, whom_it_trusts
@@ -94,7 +94,7 @@ def check(run: Run) -> None:
                 raise UserError(problem)
         if not spec.done:
             begun = {name: run.specs[name].folder for name in goes_on_from} | {spec.name: spec.folder}
-            check_layouts(run.facts.beside.layout, begun)
+            Conditions.of(run.facts.beside.layout).check_all(begun)
         if spec.done and (damaged := why_damaged(f"the output of {spec.name}", spec.folder)):
             raise UserError(damaged)
 

@@ -76,10 +76,8 @@ class Conditions:
             was, here = begun.versions.get(first, "none"), self.versions.get(first, "none")
             raise UserError(f"{rule}: {name} began with {first} {was}, and here is {here}.")
 
-
-def check_layouts(layout: Parallelism, segments: Mapping[str, Path]) -> None:
-    """Raise `UserError` where one of the `segments`, folders by step's name, began under another layout."""
-    here = Conditions.of(layout)
-    for name, folder in segments.items():
-        if begun := Conditions.read(folder):
-            here.check(begun, name)
+    def check_all(self, segments: Mapping[str, Path]) -> None:
+        """Raise `UserError` where one of the `segments`, folders by step's name, began under others."""
+        for name, folder in segments.items():
+            if begun := Conditions.read(folder):
+                self.check(begun, name)

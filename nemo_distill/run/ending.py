@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 VARIABLE = "NEMO_DISTILL_COMMAND"
 """Environment variable with the mark of the command that a process belongs to."""
@@ -68,13 +68,19 @@ def end(mark: str, *, grace_seconds: float = GRACE_SECONDS) -> None:
 
 def marked(mark: str) -> dict[int, int]:
     """Processes that were started with the mark, each with its parent; those that only wait to be reaped are none."""
+    return started_with(VARIABLE, lambda value: value == mark)
+
+
+def started_with(variable: str, wanted: Callable[[str], bool]) -> dict[int, int]:
+    """Processes that were started with such a value of the environment's variable, as `marked` has them."""
     found = {}
-    wanted = f"{VARIABLE}={mark}".encode()
+    named = f"{variable}=".encode()
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # ended meanwhile, or another user's
             with open(f"/proc/{name}/environ", "rb") as file:
-                if wanted not in file.read().split(b"\0"):
-                    continue
+                said = (one for one in file.read().split(b"\0") if one.startswith(named))
+            if not any(wanted(os.fsdecode(one[len(named) :])) for one in said):
+                continue
             with open(f"/proc/{name}/stat", "rb") as file:
                 state, parent = file.read().rpartition(b")")[2].split()[:2]
             if state not in (b"Z", b"X"):

@@ -23,7 +23,6 @@ from pathlib import Path
 from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.errors import UserError
-from nemo_distill.run.conditions import Conditions
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.run.step import why_not_resumable
 from nemo_distill.train.course import Course
@@ -175,10 +174,7 @@ def _kernels(spec, ranks: Ranks, layout: Parallelism, *, versions: dict[str, str
     here = conditions(layout, versions)
 
     def compare() -> None:
-        folders = {spec.name: spec.folder, **{name: spec.upstream[name] for name in _segments_before(spec)}}
-        for name, folder in folders.items():
-            if begun := Conditions.read(folder):
-                here.check(begun, name)
+        here.check_all({spec.name: spec.folder, **{name: spec.upstream[name] for name in _segments_before(spec)}})
 
     ranks.agree("conditions", compare)
     return [Deterministic(spec.folder, here)]

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from nemo_distill.config.settings import MAX_GPUS
 from nemo_distill.errors import UserError, nearest
+from nemo_distill.run.ending import started_with
 from nemo_distill.run.gpus import LOCKS, VISIBLE
 
 FOLDER = "NEMO_DISTILL_GPU_LOCKS"
@@ -255,17 +256,7 @@ class Deck:
 
 def _alive_with(lock: Path) -> bool:
     """Whether a process is alive that was started with the GPU of this lock."""
-    wanted, name = str(lock), f"{LOCKS}=".encode()
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-            with open(f"/proc/{process}/environ", "rb") as file:
-                said = next((one for one in file.read().split(b"\0") if one.startswith(name)), b"")
-            if wanted not in os.fsdecode(said[len(name) :]).split(os.pathsep):
-                continue
-            with open(f"/proc/{process}/stat", "rb") as file:
-                if file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X"):
-                    return True
-    return False
+    return bool(started_with(LOCKS, lambda value: str(lock) in value.split(os.pathsep)))
 
 
 class Waiting:

@@ -8,10 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting_for_tests import alive, wait_for
 
 HERE = Path(__file__).resolve().parents[1]
 STEPS = {"import", "distill-1", "distill-2", "evaluate-teacher", "evaluate-1", "evaluate-2"}
@@ -45,21 +46,6 @@ def begun(step: str) -> list[dict]:
     path = Path("notes.jsonl")
     lines = path.read_text().splitlines() if path.exists() else []
     return [note for note in map(json.loads, lines) if note["step"] == step]
-
-
-def alive(pid: int) -> bool:
-    """Whether there is such a process that does not only wait to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds=120.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_two_commands_at_once_share_the_gpus_and_no_two_steps_one(box):

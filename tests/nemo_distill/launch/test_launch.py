@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nemo_distill.launch.slurm.snapshot import Code
 from nemo_distill.run.manifest import State, find, state_of
 from nemo_distill.run.step import Step, place
+from tests.waiting_for_tests import wait_for
 
 RECIPE = "recipes/small.py"
 
@@ -26,13 +26,6 @@ def start(*arguments: str) -> subprocess.Popen:
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for(condition, seconds=300.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def step_pid(step: str) -> int | None:

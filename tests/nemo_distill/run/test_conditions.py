@@ -8,7 +8,7 @@ import pytest
 
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.errors import UserError
-from nemo_distill.run.conditions import FILE, Conditions, check_layouts
+from nemo_distill.run.conditions import FILE, Conditions
 
 TWO = Parallelism(nodes=1, gpus_per_node=2, tensor_parallel=2)
 BEGUN = Conditions.of(TWO, device="NVIDIA H200", versions={"torch": "2.11.0", "NCCL": "2.28.9"})
@@ -50,18 +50,18 @@ def test_a_launch_knows_its_layout_alone_and_compares_that(tmp_path):
     begun.mkdir()
     BEGUN.write(begun)
     folders = {"distill-5B": begun, "distill-20B": tmp_path / "not there"}
-    check_layouts(dataclasses.replace(TWO, recompute="mlp"), folders)
+    Conditions.of(dataclasses.replace(TWO, recompute="mlp")).check_all(folders)
     with pytest.raises(UserError, match="layout.gpus_per_node=2"):
-        check_layouts(dataclasses.replace(TWO, nodes=2), folders)
+        Conditions.of(dataclasses.replace(TWO, nodes=2)).check_all(folders)
 
 
 def test_a_record_of_before_there_was_context_parallelism_is_one_of_whole_sequences(tmp_path):
     layout = {"nodes": 1, "gpus_per_node": 2, "tensor_parallel": 2}
     (tmp_path / FILE).write_text(json.dumps({"layout": layout}))
-    check_layouts(TWO, {"distill-5B": tmp_path})
+    Conditions.of(TWO).check_all({"distill-5B": tmp_path})
     shared = dataclasses.replace(TWO, tensor_parallel=1, context_parallel=2)
     with pytest.raises(UserError, match="context_parallel=1, and here .* layout.context_parallel=2. Say"):
-        check_layouts(shared, {"distill-5B": tmp_path})
+        Conditions.of(shared).check_all({"distill-5B": tmp_path})
 
 
 DAMAGES = ["", "[]", "{", '{"layout": 1, "other": 2}', "[" * 9999, '{"layout": 1}', '{"layout": {}, "device": 1}']

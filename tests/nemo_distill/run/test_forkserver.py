@@ -1,6 +1,5 @@
 """Steps that are forked from a process with their imports: a fork is what a fresh process is, or is not made."""
 
-import contextlib
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import pytest
 from nemo_distill.run import forkserver
 from nemo_distill.run.manifest import State, state_of
 from nemo_distill.run.step import Spec, Step, place
+from tests.waiting_for_tests import alive, wait_for
 
 MODULE = "forked_steps_for_tests"
 
@@ -65,20 +65,6 @@ def state(spec: Spec) -> dict:
 
 def provenance(spec: Spec) -> dict:
     return json.loads((spec.folder / "spec.json").read_text())["provenance"]
-
-
-def wait_for(condition, seconds=300.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process is there and has not ended; a dead one may wait for its parent to notice."""
-    with contextlib.suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def test_a_fork_is_what_a_fresh_process_is(step, environment, server, tmp_path):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from rich.console import Console
@@ -16,6 +15,7 @@ from nemo_distill.errors import PassingError, UserError, bound_to_repeat
 from nemo_distill.run.closing import print_failure
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, Step, damage, is_done, mark_done, place
+from tests.waiting_for_tests import wait_for
 
 CONFIG = {"b": [1, 2.5, None, True], "a": {"text": "é", "nested": {"x": 1e-4}}}
 
@@ -42,13 +42,6 @@ def closing(spec: Spec) -> str:
     said = io.StringIO()
     print_failure(Run(name="one", runs=spec.runs, specs={spec.name: spec}), Console(file=said, width=200))
     return said.getvalue().splitlines()[-1]
-
-
-def wait_for(condition, seconds=300.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
