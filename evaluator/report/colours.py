@@ -4,10 +4,10 @@
     look = look_of(2)                                           # colour blend2, symbol ▲, its dash
 
 A number follows from the name, not from the order in which blends are named: the study's five have theirs, any other
-name has the one of the first five that its hash asks for, or the next that is free on the page. Every two of these
-five, every colour and the one that follows, and every colour and those of the references are 15 apart or more
-(CIEDE2000), on light and on dark paper, for those who see all colours and under protanopia, deuteranopia and
-tritanopia; any two of the eight are 12 apart, in the dark 15. Symbol and dash tell them apart, too.
+name has the one that its hash asks for, or the next that is free on the page. Every two of the eight colours, and every
+colour and that of the references, are 18 apart or more (CIEDE2000), on light and on dark paper, for those who see all
+colours and under protanopia, deuteranopia and tritanopia; `benchmarks/palette.py` found them. Symbol and dash tell them
+apart, too.
 """
 
 import re
@@ -28,13 +28,13 @@ MOST = len(SYMBOLS)
 REFERENCES = {"teacher": (5, 3), "pruned": (1.5, 2.5)}
 """Dashes of the lines across at which the reference models stand."""
 LIGHT = {
-    "blend1": "#49069a", "blend2": "#717303", "blend3": "#ad506d", "blend4": "#0b6fcc", "blend5": "#642a01",
-    "blend6": "#67975b", "blend7": "#25613d", "blend8": "#7f7f9d", "teacher": "#273434", "pruned": "#342727",
+    "blend1": "#3c0047", "blend2": "#745507", "blend3": "#d8016f", "blend4": "#0000fb", "blend5": "#244d40",
+    "blend6": "#059c98", "blend7": "#9275ff", "blend8": "#869300", "teacher": "#000000", "pruned": "#000000",
 }  # fmt: skip
 """Colours by their names in the page, on light paper."""
 DARK = {
-    "blend1": "#fdd1fd", "blend2": "#c6fd6e", "blend3": "#b0849a", "blend4": "#2c8ffd", "blend5": "#e76e0b",
-    "blend6": "#017f61", "blend7": "#8ba979", "blend8": "#b5439d", "teacher": "#d1d1c6", "pruned": "#e7e7dc",
+    "blend1": "#a79ca4", "blend2": "#ffde00", "blend3": "#e86600", "blend4": "#6286ff", "blend5": "#a9c492",
+    "blend6": "#47d6fd", "blend7": "#9e5890", "blend8": "#6b7464", "teacher": "#ffffff", "pruned": "#ffffff",
 }  # fmt: skip
 """The same on dark paper."""
 PAPER = LIGHT | {"ink": "#23272f", "muted": "#5f6772", "rule": "#e3e5e9", "card": "#ffffff"}
@@ -78,9 +78,8 @@ def numbers_of(names: Iterable[str]) -> dict[str, int]:
     # Where two want one number the study's blend has it, then the one that is first by its name.
     for name in sorted(names, key=lambda name: (_key(name) not in KNOWN, not _known(name), name)):
         taken = set(found.values())
-        around = [(wanted[name] - 1 + step) % len(KNOWN) + 1 for step in range(len(KNOWN))]
-        choices = [*around, *range(len(KNOWN) + 1, MOST + 1)]
-        found[name] = next((number for number in choices if number not in taken), len(found) + 1)
+        around = [(wanted[name] - 1 + step) % MOST + 1 for step in range(MOST)]
+        found[name] = next((number for number in around if number not in taken), len(found) + 1)
     return {name: found[name] for name in names}
 
 
@@ -103,4 +102,4 @@ def _known(name: str) -> str | None:
 
 def _wanted(name: str) -> int:
     known = _known(name)
-    return KNOWN.index(known) + 1 if known else 1 + zlib.crc32(_key(name).encode()) % len(KNOWN)
+    return KNOWN.index(known) + 1 if known else 1 + zlib.crc32(_key(name).encode()) % MOST
