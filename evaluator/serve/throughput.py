@@ -36,6 +36,8 @@ FORM = 1
 """Of the file; another number is read by another version."""
 AIME_ANSWERS, AIME_TOKENS = 30 * 32, 15_000
 """Answers that AIME takes of a checkpoint with the study's repeats, and the tokens of one where a model reasons."""
+STUDY_SETTING = "32768/1024x16:32"
+"""Lengths at which the study measured; how many were in flight it does not say."""
 _SETTING = re.compile(r"(\d+)/(\d+)x(\d+)(?::(\d+))?")
 
 
@@ -240,6 +242,45 @@ def gpu_hours(decoding: Sequence[Decoding], *, answers: int = AIME_ANSWERS, toke
             at_cut = first + (last - first) * (cut - begin) / (end - begin)
             seconds += (first + at_cut) / 2 * (cut - begin)
     return answers * seconds / 3600
+
+
+def lines(found: Throughput) -> list[str]:
+    """Tables, in Markdown: one for each setting, one of memory, one of decoding where that was measured."""
+    said = [f"{found.gpu}, vLLM {found.vllm}; ratios are to {found.models[0].label}" if found.models else found.gpu]
+    for setting in found.settings:
+        said += ["", f"| {setting} | tokens/s | ratio | first token, ms (p99) | between tokens, ms (p99) |"]
+        said.append("|---|---:|---:|---:|---:|")
+        for model in found.models:
+            if rate := model.rate(setting):
+                ratio = found.drift(setting) if model.control else found.ratio(model.label, setting)
+                times = f"{rate.first_token_median_ms:,.0f} ({rate.first_token_p99_ms:,.0f}) | "
+                times += f"{rate.inter_token_median_ms:,.1f} ({rate.inter_token_p99_ms:,.1f})"
+                told = f" ({rate.preemptions} set back)" if rate.preemptions else ""
+                said.append(
+                    f"| {_title(model)} | {rate.tokens_per_second:,.0f}{told} | {_or_dash(ratio, '.3f')} | {times} |"
+                )
+    said += ["", "| memory, GiB | weights | caches | tokens in caches | by nvidia-smi |", "|---|---:|---:|---:|---:|"]
+    for model in found.models:
+        if memory := model.memory:
+            cells = [_or_dash(memory.weights_gib, ".2f"), _or_dash(memory.cache_gib, ".1f")]
+            cells += [_or_dash(memory.cache_tokens, ",d"), _or_dash(memory.used_gib, ".1f")]
+            said.append(f"| {_title(model)} | {' | '.join(cells)} |")
+    if any(model.decoding for model in found.models):
+        said += ["", "| decoding | in flight | context: tokens/s | AIME, GPU-hours |", "|---|---:|---:|---:|"]
+    for model in found.models:
+        if model.decoding:
+            rates = ", ".join(f"{one.context_tokens:,.0f}: {one.tokens_per_second:,.0f}" for one in model.decoding)
+            hours = _or_dash(model.aime_gpu_hours, ".2f")
+            said.append(f"| {_title(model)} | {model.decoding[0].in_flight} | {rates} | {hours} |")
+    return said
+
+
+def _title(model: Served) -> str:
+    return f"{model.label}, again" if model.control else model.label
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _served(record: Mapping[str, Any]) -> Served:

@@ -78,7 +78,7 @@ THINKING = {"chat_template_kwargs": {"enable_thinking": True}}
 FAULTS = (
     (r"Free memory on device.*less than desired GPU memory", "found a GPU's memory taken by another process"),
     (
-        r"out of memory|OutOfMemoryError|No available memory for the cache blocks|available KV cache memory",
+        r"out of memory|OutOfMemoryError|No available memory for the cache blocks|than the available KV cache memory",
         "ran out of GPU memory",
     ),
     (r"address already in use", "found its port taken by another process"),
@@ -191,7 +191,7 @@ def gpus_here(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
         if not any(names):
             raise ValueError(f"evaluate.engine=vllm: CUDA_VISIBLE_DEVICES={given!r} gives it no GPU.")
         return tuple(filter(None, names))
-    listed = _nvidia_smi("index", ())
+    listed = nvidia_smi("index", ())
     return tuple(row[0] for row in listed) if listed else ("0",)
 
 
@@ -208,13 +208,13 @@ def check_free(names: tuple[str, ...]) -> None:
 
 
 def _memory(names: tuple[str, ...]) -> Iterator[Gpu]:
-    for name, row in zip(names, _nvidia_smi("memory.free,memory.total", names), strict=False):
+    for name, row in zip(names, nvidia_smi("memory.free,memory.total", names), strict=False):
         with contextlib.suppress(ValueError):  # "[N/A]", where memory is shared with the host
             free, total = map(float, row)
             yield Gpu(name=name, free=free / 1024, total=total / 1024)
 
 
-def _nvidia_smi(fields: str, names: tuple[str, ...]) -> list[list[str]]:
+def nvidia_smi(fields: str, names: tuple[str, ...]) -> list[list[str]]:
     """A row of fields for each of the GPUs, or all; empty where nvidia-smi is not there or fails."""
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     command += [f"--id={','.join(names)}"] if names else []
@@ -251,7 +251,7 @@ def serving(
             kept(command),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_environment(vllm, token) | {MARK: mark},
+            env=environment(vllm, token) | {MARK: mark},
             start_new_session=True,
             preexec_fn=die_with_parent(),
         )
@@ -278,7 +278,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _environment(vllm: Vllm, token: str) -> dict[str, str]:
+def environment(vllm: Vllm, token: str) -> dict[str, str]:
     """What it is started with: no variable of vLLM's but those that decide nothing, and none of its business."""
     kept_on = {
         name: value
