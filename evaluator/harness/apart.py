@@ -35,6 +35,8 @@ TMP_BYTES = 2**28
 """Most bytes of /tmp and of /dev/shm, each; they lie in memory."""
 RESULT_BYTES = 2**22
 """Most bytes of a result."""
+START_SECONDS = 120.0
+"""What a process has to be shut in, before the seconds of its answer begin: a machine may be busy with others."""
 _USER, _PROCESSES, _MOUNTS, _NETWORK, _IPC, _NAMES = (
     *(0x1000_0000, 0x2000_0000, 0x0002_0000, 0x4000_0000),
     *(0x0800_0000, 0x0400_0000),
@@ -57,8 +59,8 @@ class NotShutIn(BaseException):
 def call_apart(function: Callable, *arguments: Any, cpu_seconds: int | None = None, seconds: float) -> Any:
     """What `function` returns of `arguments`, as plain JSON data; None where it raises or nothing comes in time.
 
-    It may take `cpu_seconds` of CPU time, None: as many as this process, and `seconds` on the clock. This process may
-    have one thread only. Raises `NotShutIn`.
+    It may take `cpu_seconds` of CPU time, None: as many as this process, and `seconds` on the clock once it is shut in.
+    This process may have one thread only. Raises `NotShutIn`.
     """
     try:
         reading, writing = os.pipe()
@@ -82,27 +84,41 @@ def call_apart(function: Callable, *arguments: Any, cpu_seconds: int | None = No
         return None
 
 
-def run_apart(command: Sequence[str], **settings: Any) -> subprocess.CompletedProcess:
-    """As `subprocess.run` with `settings`, of a command that is shut in, in /tmp. Raises `NotShutIn` as well."""
+def run_apart(
+    command: Sequence[str],
+    *,
+    input: str | bytes | None = None,
+    timeout: float | None = None,
+    capture_output: bool = False,
+    check: bool = False,
+    **settings: Any,
+) -> subprocess.CompletedProcess:
+    """As `subprocess.run`, of a command that is shut in, in /tmp; `timeout` begins then. Raises `NotShutIn` as well."""
+    settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if capture_output else {}
+    settings |= {} if input is None else {"stdin": subprocess.PIPE}
     try:
         reading, writing = os.pipe()
-    except OSError as error:
-        raise _not_shut_in(error) from None
-    os.set_blocking(reading, False)
-    try:
         words = [sys.executable, "-I", __file__, str(writing), "--", *command]
-        return subprocess.run(words, pass_fds=[writing], **settings)
+        try:
+            process = subprocess.Popen(words, pass_fds=[writing], **settings)
+        finally:
+            os.close(writing)
     except OSError as error:
         raise _not_shut_in(error) from None
-    finally:
-        os.close(writing)
+    with process:
         try:
-            said = os.read(reading, 2**12)
-        except BlockingIOError:  # it was ended before it had said so much
-            said = b""
-        os.close(reading)
-        if said != _SHUT_IN:
-            raise _not_shut_in(said.removeprefix(_SHUT_IN).decode(errors="replace"))
+            said = _all_of(reading, START_SECONDS)
+            if said != _SHUT_IN:
+                raise _not_shut_in(said.removeprefix(_SHUT_IN).decode(errors="replace"))
+            out, wrong = process.communicate(input, timeout=timeout)
+        except BaseException:
+            process.kill()  # what it started ends with it
+            raise
+        finally:
+            os.close(reading)
+    if check and process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, output=out, stderr=wrong)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, wrong)
 
 
 def serve(function: Callable, answers: TextIO, *, cpu_seconds: int, seconds: float) -> None:
@@ -175,8 +191,8 @@ def _plain(value: Any) -> Any:
 
 
 def _all_of(reading: int, seconds: float) -> bytes:
-    """What comes through the pipe until it is closed or `seconds` are over."""
-    said, until = b"", time.monotonic() + seconds
+    """What comes through the pipe until it is closed or `seconds` are over, counted from the first byte."""
+    said, until = b"", time.monotonic() + START_SECONDS
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     while len(said) <= RESULT_BYTES and (left := until - time.monotonic()) > 0:
@@ -184,6 +200,7 @@ def _all_of(reading: int, seconds: float) -> bytes:
             more = os.read(reading, 2**16)
             if not more:
                 return said
+            until = until if said else time.monotonic() + seconds
             said += more
     return said[:1] if said.startswith(_SHUT_IN) else said
 

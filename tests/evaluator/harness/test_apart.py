@@ -15,6 +15,7 @@ import h5py
 import pytest
 
 from core_evals.nemo_distill.program import SANDBOX
+from evaluator.harness import apart
 from evaluator.harness.apart import ENDPOINT, NOTE
 from evaluator.harness.asking import NOT_ANSWERED
 from evaluator.harness.bubblewrap import limit, python_path, sandboxed
@@ -230,3 +231,19 @@ def test_what_an_answer_says_changes_no_other_s_result_no_expected_answer_and_no
     assert found["texts"] == ["print(1)", "", "\nx = 1\n", ""]
     assert found["left"] == ["a", "code", "logs", "out", "results.json"]
     assert (folder / "results.json").read_text() == "[false]" and (data / "test.jsonl").read_text() == "expected"
+
+
+def test_the_seconds_of_an_answer_begin_when_it_is_shut_in(tmp_path, monkeypatch):
+    slow = tmp_path / "python"  # as a machine is that is busy with others
+    slow.write_text(f'#!/bin/sh\nsleep 1.5\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setattr(apart.sys, "executable", str(slow))
+    said = apart.run_apart(["cat"], input="an answer", capture_output=True, text=True, timeout=1)
+    assert (said.returncode, said.stdout) == (0, "an answer")
+    with pytest.raises(subprocess.TimeoutExpired):
+        apart.run_apart(["sleep", "60"], timeout=0.5)
+    with pytest.raises(subprocess.CalledProcessError):
+        apart.run_apart(["false"], check=True)
+    monkeypatch.setattr(apart, "START_SECONDS", 0.5)
+    with pytest.raises(apart.NotShutIn, match="ended before it was"):
+        apart.run_apart(["cat"], input="an answer", capture_output=True, text=True, timeout=10)
