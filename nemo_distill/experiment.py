@@ -87,7 +87,7 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     check(run)
     wanted = _needed_for(ctx.until, specs) if ctx.until else specs
     part = run.until(wanted) if ctx.until else run
-    estimate = estimate_of(recipe, run, asked.loads, teacher.shape)
+    estimate = estimate_of(recipe, run, asked, teacher.shape)
     problem = misfit(estimate.job) if estimate else None
     short = _short_of_gpus(ctx, part, estimate) if ctx.preflight is None else None
     if short and not ctx.dryrun:

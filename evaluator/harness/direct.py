@@ -18,14 +18,17 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from evaluator.harness.evaluation import CONFIG, Evaluation, check_ended_well, evaluating, free_ports, run_config
 from evaluator.harness.kept import KEPT, keeping
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means
+from evaluator.harness.spent import asking, in_order, model_of
 from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult
+from evaluator.results.spent import Spent, save_spent
 from evaluator.serve import vllm
 from evaluator.serve.processes import ProgramFailed
 from evaluator.serve.server import Server, serving
@@ -66,9 +69,12 @@ def run_direct(
     work = folder / f"{ATTEMPT}{uuid.uuid4().hex}"
     work.mkdir()
     suite = suite if means.vllm is None else at_full_rate(suite)
+    anew = not (folder / KEPT).exists()
     with _served(checkpoint, suite, folder, work / "server.log", means, model_id=model_id) as server:
+        ready = time.monotonic()
         asked = _configurations(suite, work, means, server=server, model_id=model_id, seed=seed)
         _evaluate(server, asked, means, progress=lambda done: progress(min(done, suite.answers), suite.answers))
+        spent = _spent(checkpoint, suite, means, start_seconds=ready - started, seconds=time.monotonic() - ready)
     ids = question_ids(means.datasets, suite)
     try:
         readings = read_direct(work, suite, model_id=model_id, started=began, ids=ids)
@@ -76,6 +82,13 @@ def run_direct(
         (folder / KEPT).unlink(missing_ok=True)
         raise
     save_answers(folder, (question for reading in readings for question in reading.questions))
+    tasks = tuple(reading.result for reading in readings)
+    counted = [
+        one
+        for asked_together in suite.evaluations
+        for one in asking(work / suite.folder(asked_together), asked_together, suite, tasks, once=anew)
+    ]
+    save_spent(folder, dataclasses.replace(spent, benchmarks=in_order(suite, counted)))
     progress(suite.answers, suite.answers)
     shutil.rmtree(folder / OUTPUT, ignore_errors=True)
     os.replace(work, folder / OUTPUT)
@@ -89,7 +102,24 @@ def run_direct(
         seed=seed,
         seconds=round(time.monotonic() - started, 1),
         command=("nemo-evaluator", "run_eval", "--run_config", asked_for),
-        tasks=tuple(reading.result for reading in readings),
+        tasks=tasks,
+    )
+
+
+def _spent(checkpoint: Path, suite: Suite, means: Means, *, start_seconds: float, seconds: float) -> Spent:
+    """What served, and how long: the benchmarks are counted once they are believed."""
+    gpus = vllm.gpus_here() if means.vllm else ()
+    return Spent(
+        engine="vllm" if means.vllm else "transformers",
+        version=means.vllm.version if means.vllm else version("transformers"),
+        gpu=vllm.kind_of(gpus),
+        gpus=len(gpus),
+        in_flight=vllm.SEQUENCES if means.vllm else suite.parallelism,
+        together=True,
+        start_seconds=round(start_seconds, 1),
+        seconds=round(seconds, 1),
+        benchmarks=(),
+        model=model_of(checkpoint),
     )
 
 

@@ -30,8 +30,10 @@ from evaluator.harness.cluster import Cluster, check_ready
 from evaluator.harness.invocations import OUTPUT, Invocations, subproject
 from evaluator.harness.launcher_config import BROUGHT, IN_FOLDER, bring, render
 from evaluator.harness.read import Reading, read_launcher
+from evaluator.harness.spent import asking, in_order, model_of
 from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult
+from evaluator.results.spent import Spent, save_spent
 from evaluator.serve.processes import die_with_parent
 from evaluator.suites.suite import Benchmark, Suite
 
@@ -117,6 +119,7 @@ def run_launcher(
         raise ValueError(f"{wrong[0]}{more} What stands is kept: the same command asks no other benchmark again.")
     done = [read[benchmark.task] for benchmark in suite.benchmarks]
     save_answers(folder, (question for reading in done for question in reading.questions))
+    save_spent(folder, _spent(checkpoint, suite, invocations, cluster, done))
     shutil.rmtree(folder / IN_FOLDER, ignore_errors=True)
     return CheckpointResult(
         label=label,
@@ -125,6 +128,29 @@ def run_launcher(
         seconds=round(time.monotonic() - started, 1),
         command=("nemo-evaluator-launcher", "run", "--config", CONFIG),
         tasks=tuple(reading.result for reading in done),
+    )
+
+
+def _spent(
+    checkpoint: Path, suite: Suite, invocations: Invocations, cluster: Cluster, done: Sequence[Reading]
+) -> Spent:
+    """What the deployments took; how long each waited, and for its image, is not known here."""
+    counted = []
+    for benchmark in suite.benchmarks:
+        artifacts = invocations.output(benchmark.task) / f"{benchmark.launched_as}.0" / "artifacts"
+        tasks = [reading.result for reading in done]
+        counted += asking(artifacts, [benchmark], suite, tasks, once=True)
+    return Spent(
+        engine=cluster.image,
+        version="",
+        gpu="",
+        gpus=cluster.data_parallel_size,
+        in_flight=max(1, cluster.parallelism // cluster.data_parallel_size),
+        together=False,
+        start_seconds=None,
+        seconds=sum(one.seconds for one in counted),
+        benchmarks=in_order(suite, counted),
+        model=model_of(checkpoint),
     )
 
 

@@ -140,6 +140,10 @@ class Statistics:
     """What the endpoint said of a question that could not be asked; empty where it is not kept."""
     again: int = 0
     """Number of requests that our own adapter made again before it told of them."""
+    mean_prompt: float = 0.0
+    """Mean length of a prompt in tokens; 0 where the endpoint did not say."""
+    seconds: float = 0.0
+    """Wall time of all evaluations in the folder, scoring included; 0 where it was not written."""
 
     @property
     def failed(self) -> int:
@@ -171,14 +175,17 @@ def read_statistics(artifacts: Path) -> Statistics:
         asking = mapping(metrics.get(ASKING) or {}, ASKING)
         again, why = asking.get("asked_again") or {}, asking.get("why") or [""]
         ended = {text(name, "a finish reason"): whole(times, name) for name, times in reasons.items()}
+        evaluation = mapping(metrics.get("evaluation") or {}, "evaluation")
         return Statistics(
             count=count,
             successful=successful,
-            runs=whole(mapping(metrics.get("evaluation") or {}, "evaluation").get("total_runs", 1), "total_runs"),
+            runs=whole(evaluation.get("total_runs", 1), "total_runs"),
             finish_reasons=ended,
             mean_tokens=number(stats.get("avg_completion_tokens") or 0.0, "avg_completion_tokens"),
             again=sum(whole(times, reason) for reason, times in mapping(again, "asked_again").items()),
             why_unasked=text(why[0], "why it could not ask"),
+            mean_prompt=number(stats.get("avg_prompt_tokens") or 0.0, "avg_prompt_tokens"),
+            seconds=number(evaluation.get("runtime_seconds") or 0.0, "runtime_seconds"),
         )
 
 

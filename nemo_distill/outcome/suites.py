@@ -18,11 +18,12 @@ from evaluator.harness import evaluation
 from evaluator.harness.budget import budget_of, cheap
 from evaluator.harness.cluster import HARNESSES, Cluster, check_ready
 from evaluator.harness.requirements import Means, prepare_suite
-from evaluator.serve.vllm import Vllm, find_vllm, options, said_besides
+from evaluator.serve.vllm import SEQUENCES, Vllm, find_vllm, options, said_besides
 from evaluator.stats.power import detectable_difference
 from evaluator.suites import datasets
 from evaluator.suites.catalogue import get_suite
 from evaluator.suites.judge import Judge, judge_of
+from evaluator.suites.lengths import UNKNOWN, Length, length_of
 from evaluator.suites.own import checked
 from evaluator.suites.suite import Suite, identity_of
 from nemo_distill.config.benchmarks import files_of
@@ -31,6 +32,7 @@ from nemo_distill.config.resolved import Evaluation
 from nemo_distill.config.values import build
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.benchmarks import entry_of, with_declared, with_tasks
+from nemo_distill.outcome.measured import Way
 
 SLOW = 8_192
 """Most tokens of an answer for which our own server is no waste of time, at full scale."""
@@ -61,6 +63,10 @@ class Load:
 
     own_limit: bool = False
     """Whether the benchmark has a `max_new_tokens` of its own, whatever the settings say."""
+    task: str = ""
+    """What nemo-evaluator calls it."""
+    length: Length = UNKNOWN
+    """Mean lengths of its prompts and answers."""
 
     @property
     def answers(self) -> int:
@@ -98,6 +104,8 @@ class Asked:
     """Benchmarks whose questions are at hand, each with the recipe's file, None where they ship with this package."""
     engine: Mapping[str, Any] | None = None
     """What is in the protocol of the engine that serves on this machine; None for our own server, and on a cluster."""
+    way: Way = Way()
+    """What it is asked on, of which no score depends."""
 
 
 def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
@@ -141,6 +149,8 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
             own_limit="max_new_tokens" in benchmark.params,
             of_pruned=benchmark in asked_of_pruned.benchmarks,
             hours=budget_of(benchmark, suite, tokens_per_second=cluster.tokens_per_second).hours if cluster else None,
+            task=benchmark.task,
+            length=length_of(benchmark.task, limit=benchmark.params.get("max_new_tokens", suite.max_new_tokens)),
         )
         for benchmark in suite.benchmarks
     ]
@@ -172,7 +182,16 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         tasks=tuple(one.task for one in suite.benchmarks) if settings.tasks else None,
         own={one.task: files.get(one.task) for one in suite.benchmarks if one.harness == "offline"},
         engine=engine,
+        way=_way(cluster, means.vllm),
     )
+
+
+def _way(cluster: Cluster | None, vllm: Vllm | None) -> Way:
+    """A deployment of the cluster's for each benchmark, or vLLM on a GPU at least, for all; else it is on CPUs."""
+    if cluster:
+        copies = cluster.data_parallel_size
+        return Way(gpus=copies, in_flight=max(1, cluster.parallelism // copies), together=False)
+    return Way(gpus=1 if vllm else 0, in_flight=SEQUENCES)
 
 
 def engine_of(vllm: Vllm, suite: Suite) -> dict[str, Any]:

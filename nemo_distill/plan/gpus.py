@@ -5,6 +5,7 @@
 (79.1, 139.8)
 """
 
+import re
 from dataclasses import dataclass
 
 from nemo_distill.errors import UserError
@@ -83,3 +84,14 @@ def get_gpu(name: str) -> Gpu:
     if name not in GPUS:
         raise UserError(f"layout.gpu={name}: nothing is known of such a GPU. Known: {', '.join(GPUS)}.")
     return GPUS[name]
+
+
+def named_by_driver(name: str) -> Gpu | None:
+    """The GPU that a driver calls `name`; None: nothing is known of it.
+
+    >>> [gpu.name for gpu in map(named_by_driver, ("NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB")) if gpu]
+    ['H100', 'A100-40GB']
+    """
+    words = re.split(r"[^A-Z0-9]+", name.upper())
+    fitting = [gpu for gpu in GPUS.values() if set(gpu.name.upper().split("-")) <= set(words)]
+    return max(fitting, key=lambda gpu: len(gpu.name), default=None)

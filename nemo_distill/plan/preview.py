@@ -30,7 +30,9 @@ from nemo_distill.plan.tables import (
     cost_table,
     detectable_table,
     duration_in_words,
+    evaluation_cost_remarks,
     evaluation_remarks,
+    evaluation_table,
     gpu_time,
     gpu_time_in_words,
     new_table,
@@ -92,6 +94,10 @@ def print_preview(
         _print_remarks(console, cost_remarks(estimate))
         if available:
             _print_remarks(console, [disk_remark(estimate, tokens=sum(available.values()), runs=run.runs)])
+        if estimate.of_student.parts:
+            console.print()
+            console.print(evaluation_table(estimate))
+            _print_remarks(console, evaluation_cost_remarks(estimate))
         planned = timeline(run, estimate, steps=shown, box=box) if box and not unsettled else []
         _print_remarks(console, [("", ""), *planned] if planned else [])
     elif recipe.layout.gpu:

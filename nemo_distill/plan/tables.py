@@ -18,8 +18,10 @@ from nemo_distill.outcome.suites import Asked, Load
 from nemo_distill.plan import calibration, layouts
 from nemo_distill.plan.cost import Job, with_rates
 from nemo_distill.plan.estimate import GRADIENT_BYTES, Estimate
+from nemo_distill.plan.evaluations import LIMIT
 from nemo_distill.plan.flops import BF16
 from nemo_distill.plan.layouts import RESERVED_GIB, fits, needed_gib
+from nemo_distill.plan.quantisation import TITLES
 
 STUDY_GPU_HOURS, STUDY_TOKENS = 9_000, 12_800 * 768 * 8192
 """What the study spent: about 9,000 H100-hours for the tokens of 12,800 iterations, "80B"."""
@@ -30,8 +32,6 @@ MEASURED_HERE = (
     "model says 8,281."
 )
 """What there is to judge the prediction of a layout by (`calibration.TWO_GPUS`)."""
-OTHERS = calibration.Evidence.NEVER_RUN
-"""What pruning's and evaluation's GPU-hours rest on: the study's own, of its code (`docs/verification.md`)."""
 GAP = 0.02
 """The difference, from 0 to 1, for which the questions needed are counted."""
 
@@ -61,7 +61,7 @@ def cost_table(estimate: Estimate) -> Table:
         spent, open_ = sum(steps.values()), sum(hours for step, hours in steps.items() if step not in estimate.done)
         whole, left = whole + spent, left + open_
         clock = duration_in_words(open_ / job.gpus) if what == "distil" else ""
-        mark = calibration.evidence(job) if what == "distil" else OTHERS
+        mark = max((estimate.evidence(step) for step in steps), key=list(calibration.Evidence).index)
         table.add_row(what, gpu_time(spent), gpu_time(open_), clock, mark.value)
     table.add_row("total", gpu_time(whole), gpu_time(left), "", "", style="bold")
     return table
@@ -180,6 +180,42 @@ def _beside_the_study(job: Job, tokens: int) -> list[tuple[str, str]]:
         return [(f"{words}.", "dim")]
     spent = STUDY_GPU_HOURS * tokens / STUDY_TOKENS
     return [(f"{words}, at which {format_tokens(tokens)} would be {gpu_time(spent)}.", "dim")]
+
+
+def evaluation_table(estimate: Estimate) -> Table:
+    """Answers per GPU-hour and GPU-hours of each benchmark, of a student in bf16."""
+    cost, way, gpu = estimate.of_student, estimate.way, estimate.job.gpu.name
+    at_once = "all benchmarks at once" if way.together else "a server for each benchmark"
+    count = f"{way.gpus} {gpu}" if way.gpus > 1 else gpu
+    table = new_table(
+        f"Evaluation of a student on {count}, {way.in_flight} answers in flight on each GPU, {at_once}",
+        "benchmark", ">answers", ">tokens each", "", ">answers/GPU-hour", ">GPU-hours", "rests on",
+    )  # fmt: skip
+    for part in cost.parts:
+        table.add_row(
+            part.title, f"{part.answers:,}", f"{part.tokens:,.0f}", part.tokens_from, f"{part.per_gpu_hour:,.0f}",
+            gpu_time(part.gpu_seconds / 3600), part.evidence.value,
+        )  # fmt: skip
+    table.add_row("starting, and the last answers", "", "", "", "", gpu_time(cost.besides / 3600), cost.evidence.value)
+    answers = sum(part.answers for part in cost.parts)
+    table.add_row("all", f"{answers:,}", "", "", "", gpu_time(cost.gpu_hours), "", style="bold")
+    return table
+
+
+def evaluation_cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
+    """(sentence, style): what the other checkpoints take, and what all of it rests on."""
+    steps = [("teacher", "evaluate-teacher"), ("pruned student", "evaluate-pruned")]
+    steps += [(f"student in {TITLES[estimate.format]}", step) for step in estimate.asked_quantised[:1]]
+    others = [(what, estimate.evaluations[step]) for what, step in steps]
+    said = [f"{what} {gpu_time(cost.gpu_hours)} {cost.evidence.value}" for what, cost in others]
+    never = any(part.tokens_from == LIMIT for _, cost in others for part in cost.parts)
+    ends = "; the pruned student is taken to end no answer" if never else ""
+    student = estimate.of_student
+    return [
+        (f"GPU-hours of the others: {', '.join(said)}{ends}.", ""),
+        (f"{student.evidence.value} Time of evaluations: by bytes and FLOPs, from {student.rests_on}.", "dim"),
+        *((sentence, "yellow") for sentence in estimate.unread),
+    ]
 
 
 def evaluation_remarks(asked: Asked) -> list[tuple[str, str]]:

@@ -9,10 +9,9 @@ their marks. A step of which no hours are known is taken to need none.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from nemo_distill.plan import calibration
 from nemo_distill.plan.box import Order, Slot, box_of
 from nemo_distill.plan.estimate import Estimate
-from nemo_distill.plan.tables import OTHERS, duration_in_words
+from nemo_distill.plan.tables import duration_in_words
 from nemo_distill.run.manifest import Run
 
 WIDTH = 80
@@ -61,9 +60,8 @@ def timeline(run: Run, estimate: Estimate, *, steps: Collection[str], box: Box) 
         (f"Plan on {count} of {'this' if box.gpus else 'a'} machine: {duration_in_words(end)}", "bold"),
         (f"{'step':<{NAME}}  {'GPUs':<{GPUS}}{'begins':>{TIME}}{'takes':>{TIME}}    {scale}", "bold"),
     ]
-    trained = calibration.evidence(estimate.job)
     for slot in slots:
-        mark = trained.value if slot.name.startswith("distill-") else OTHERS.value
+        mark = estimate.evidence(slot.name).value
         known = slot.name in hours
         cells = f"{_short(slot.name):<{NAME}}  {_places(slot.gpus):<{GPUS}}{duration_in_words(slot.begin):>{TIME}}"
         takes = duration_in_words(slot.end - slot.begin) if known else "?"

@@ -13,6 +13,7 @@ from evaluator.harness import direct
 from evaluator.harness.kept import KEPT, Answers, keeping, key_of
 from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.results.scores import CheckpointResult
+from evaluator.results.spent import load_spent
 from evaluator.serve.processes import ProgramFailed
 from evaluator.serve.server import Server
 from evaluator.serve.vllm import find_vllm
@@ -86,6 +87,10 @@ def test_a_server_that_dies_in_the_middle_costs_what_was_in_flight_and_another_m
     assert sum(text.startswith(first) for text in texts) == len(before)
     assert not (spec.folder / KEPT).exists() and not list(spec.folder.glob("attempt-*"))
     assert json.loads((spec.folder / "progress.json").read_text())["done"] == 80
+    took = load_spent(spec.folder)
+    assert (took.engine, took.gpus, took.in_flight, took.together) == ("vllm", 1, 128, True)
+    assert took.version == find_vllm(spec.beside.vllm).version and took.model["model_type"] == "nemotron_h"
+    assert [(one.questions, one.repeats, one.once) for one in took.benchmarks] == [(40, 2, False)], "it went on"
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from evaluator.harness.cluster import Cluster
 from evaluator.harness.invocations import RECORD, Invocations
 from evaluator.harness.launcher import job_states, launcher_command, run_launcher, submit
 from evaluator.harness.run import run_suite
+from evaluator.results.spent import load_spent
 from evaluator.suites.catalogue import STUDY
 from tests.evaluator.harness.left_for_tests import SMALL, left_behind
 
@@ -107,6 +108,11 @@ def test_every_benchmark_is_submitted_once_and_read(cloud, tmp_path):
     result = run(tmp_path)
     assert cloud.submitted == [GPQA, IFEVAL] == [task.task for task in result.tasks]
     assert (tmp_path / "answers.jsonl").stat().st_size and result.label == "80B"
+    took = load_spent(tmp_path)
+    assert (took.engine, took.gpu, took.gpus, took.in_flight, took.together) == (SITE.image, "", 8, 8, False)
+    gpqa = took.benchmarks[0]
+    assert (gpqa.task, gpqa.questions, gpqa.repeats, gpqa.seconds, gpqa.once) == (GPQA, 3, 2, 102.4, True)
+    assert (gpqa.prompt, gpqa.generated) == (6 * 210, round(6 * 3512.17)) and gpqa.limit == 32_768
 
 
 def test_an_attempt_that_was_cut_is_gone_on_from_and_nothing_is_submitted_twice(cloud, tmp_path, caplog):

@@ -12,6 +12,7 @@ import yaml
 from evaluator.harness.run import run_suite
 from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.results.scores import CheckpointResult
+from evaluator.results.spent import load_spent
 from evaluator.suites.catalogue import OFFLINE
 
 TWO_TASKS = dataclasses.replace(OFFLINE, benchmarks=OFFLINE.benchmarks[2:4]).with_repeats(2)
@@ -49,6 +50,13 @@ def test_a_suite_runs_through_nemo_evaluator_and_keeps_every_question(first):
         assert tuple(tuple(answer.score for answer in question.answers) for question in of_task) == task.scores
     assert questions[0].prompt and questions[0].reference.isdigit() and questions[0].answers[0].text
     assert not list(folder.glob("attempt-*"))
+    took = load_spent(folder)
+    assert (took.engine, took.gpus, took.gpu, took.in_flight) == ("transformers", 0, "", TWO_TASKS.parallelism)
+    assert took.start_seconds > 0 and 0 < took.seconds < took.start_seconds + took.seconds <= result.seconds + 0.2
+    tokens = [sum(sample["tokens"] for sample in samples if sample["task"] == one.task) for one in took.benchmarks]
+    assert [one.generated for one in took.benchmarks] == pytest.approx(tokens, rel=0.01)
+    assert all(0 < one.seconds <= took.seconds and one.prompt > 80 and one.once for one in took.benchmarks)
+    assert took.model["hidden_size"] == 72
 
 
 STEP = """

@@ -7,10 +7,9 @@ import pytest
 
 from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
-from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.calibration import BENCH, LEGEND, STUDY, TWO_GPUS
-from nemo_distill.plan.estimate import ANSWER_TOKENS, Estimate, answer_tokens, left_of, vllm_tokens_per_second
+from nemo_distill.plan.estimate import Estimate, left_of
 from nemo_distill.plan.gpus import GPUS
 from nemo_distill.plan.tables import MEASURED_HERE, cost_remarks, cost_table, detectable_table, duration_in_words
 
@@ -77,23 +76,11 @@ def test_what_is_left_is_of_the_steps_that_are_asked_for():
 
 
 def test_teacher_pruned_student_and_every_milestone_are_evaluated():
-    what, steps = estimate().parts[-1]
-    assert set(steps) == {"evaluate-teacher", "evaluate-pruned", "evaluate-2.5B", "evaluate-80B"}
-    assert "4 checkpoints" in what
-    assert steps["evaluate-teacher"] > steps["evaluate-pruned"]
-
-
-def test_an_evaluation_takes_its_tokens_over_the_rate_that_the_study_measured():
-    thought = sum(load.answers for load in SUITE if load.max_new_tokens is not None)
-    least = thought * ANSWER_TOKENS / 963 / 3600
-    assert estimate().evaluation_gpu_hours(NANO_7B_PRUNED.parameters()) == pytest.approx(least, rel=0.01)
-    assert answer_tokens(next(load for load in SUITE if load.title == "MMLU")) < 100
-
-
-def test_the_rates_of_the_study_are_met_and_a_smaller_model_is_faster():
-    assert vllm_tokens_per_second(NANO_9B_V2.parameters()) == pytest.approx(794)
-    assert vllm_tokens_per_second(NANO_7B_PRUNED.parameters()) == pytest.approx(963)
-    assert vllm_tokens_per_second(4_000_000_000) > 963
+    what, steps = estimate(asked_quantised=("evaluate-80B-fp8",), format="fp8").parts[-1]
+    assert set(steps) == {f"evaluate-{label}" for label in ("teacher", "pruned", "2.5B", "80B", "80B-fp8")}
+    assert "5 checkpoints" in what
+    # The pruned student is taken to end no answer; FP8 has a rate of its own.
+    assert steps["evaluate-pruned"] > steps["evaluate-teacher"] > steps["evaluate-80B"] > steps["evaluate-80B-fp8"]
 
 
 def remarks(job) -> str:

@@ -1,0 +1,220 @@
+"""What evaluations take: modelled, and by the records of those that are done."""
+
+import dataclasses
+import json
+
+import pytest
+
+from evaluator.results.spent import SPENT_FILE, Asking, Spent, load_spent, save_spent
+from nemo_distill.config.resolved import Evaluation
+from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
+from nemo_distill.outcome.measured import Way, measured_in
+from nemo_distill.outcome.suites import ask
+from nemo_distill.plan.calibration import STUDY, Evidence
+from nemo_distill.plan.estimate import Estimate
+from nemo_distill.plan.evaluations import Known, cost_of
+from nemo_distill.plan.gpus import H100, H200
+from nemo_distill.plan.serving import Answers, Served
+from nemo_distill.plan.serving_figures import HERE
+from nemo_distill.plan.tables import cost_table, evaluation_cost_remarks, evaluation_table
+from nemo_distill.run.step import mark_done
+from tests.nemo_distill.plan.test_estimate import cells
+
+ASKED = ask(Evaluation(suite="study"))
+LOADS = ASKED.loads
+BOX = Way()
+STUDENT, TEACHER = (Served(shape=shape, gpu=H100) for shape in (NANO_7B_PRUNED, NANO_9B_V2))
+NOTHING_RAN = Evidence.NEVER_RUN if not HERE else Evidence.MODELLED
+"""What a figure of an H100 rests on where no evaluation is done."""
+
+
+def spent(seconds: float, **changes) -> Spent:
+    """What an evaluation took whose answers were a tenth longer than published, for all but MMLU."""
+    benchmarks = tuple(
+        Asking(
+            task=load.task,
+            questions=load.questions,
+            repeats=load.repeats,
+            prompt=load.answers * 100,
+            generated=round(load.answers * load.length.answer * 1.1),
+            limit=load.max_new_tokens,
+            seconds=seconds,
+        )
+        for load in LOADS
+    )
+    known = {
+        "engine": "vllm", "version": "0.23.0", "gpu": "NVIDIA H100 80GB HBM3", "gpus": 1, "in_flight": 128,
+        "together": True, "start_seconds": 100.0, "seconds": seconds, "benchmarks": benchmarks,
+        "model": NANO_7B_PRUNED.to_hf_config(),
+    }  # fmt: skip
+    return Spent(**(known | changes))
+
+
+def kept(runs, one: Spent, *, name: str = "evaluate-20B") -> Known:
+    """The runs folder with that record in it, read."""
+    folder = runs / name / "0123456789ab"
+    folder.mkdir(parents=True)
+    save_spent(folder, one)
+    assert measured_in(runs)[0] == (), "it is not done"
+    mark_done(folder)
+    found, unread = measured_in(runs)
+    assert not unread and found[0].role == ("student" if "20B" in name else name.removeprefix("evaluate-"))
+    return Known(measured=found)
+
+
+def test_lengths_are_the_published_ones_and_aime_takes_what_its_context_makes_of_it():
+    cost = cost_of(STUDENT, LOADS, BOX, Known(), role="student")
+    parts = {part.title: part for part in cost.parts}
+    assert {part.tokens_from for part in cost.parts if part.title not in ("MMLU", "IFEval")} == {"published"}
+    assert (parts["AIME 2025"].tokens, parts["AIME 2025"].answers) == (19_107, 960)
+    asked = Answers(number=960, prompt=150, tokens=19_107, limit=32_768)
+    assert parts["AIME 2025"].gpu_seconds == pytest.approx(960 * STUDENT.answer_seconds(asked, 128))
+    shares = [part.gpu_seconds for part in cost.parts]
+    assert sum(shares) < 3600 * cost.gpu_hours < 1.1 * sum(shares)
+    assert cost.evidence == NOTHING_RAN
+
+
+def test_few_in_flight_cost_more_and_so_do_servers_of_their_own():
+    site = ASKED.way
+    assert site == Way(gpus=8, in_flight=8, together=False)
+    few = cost_of(STUDENT, LOADS, site, Known(), role="student")
+    full = cost_of(STUDENT, LOADS, dataclasses.replace(site, in_flight=128), Known(), role="student")
+    box = cost_of(STUDENT, LOADS, BOX, Known(), role="student")
+    assert few.gpu_hours > 2.5 * full.gpu_hours > 2.5 * box.gpu_hours
+    assert few.besides == len(LOADS) * 8 * 180
+
+
+def test_a_pruned_student_ends_no_answer_until_its_budget_ends_it():
+    box = cost_of(STUDENT, LOADS, BOX, Known(), role="pruned")
+    site = cost_of(STUDENT, LOADS, ASKED.way, Known(), role="pruned")
+    assert {part.tokens_from for part in box.parts if part.title != "MMLU"} == {"limit"}
+    hours = {load.title: load.hours for load in LOADS}
+    assert next(part for part in site.parts if part.title == "MMLU Pro").gpu_seconds == 3600 * 8 * hours["MMLU Pro"]
+
+
+def test_on_cpus_an_evaluation_takes_no_gpu():
+    assert cost_of(STUDENT, LOADS, Way(gpus=0), Known(), role="student").gpu_hours == 0
+    assert ask(Evaluation(suite="offline")).way.gpus == 0
+
+
+def test_an_evaluation_asked_alike_says_what_the_next_takes(tmp_path):
+    known = kept(tmp_path, spent(50_000.0))
+    cost = cost_of(STUDENT, LOADS, BOX, known, role="student")
+    assert cost.evidence == Evidence.MEASURED and "evaluate-20B took on H100" in cost.rests_on
+    assert 3600 * cost.gpu_hours == pytest.approx(50_000 + 100, rel=1e-3), "the whole, and its start"
+    assert {part.tokens_from for part in cost.parts} == {"recorded"}
+    assert next(part for part in cost.parts if part.title == "AIME 2025").tokens == pytest.approx(1.1 * 19_107)
+
+
+def test_another_size_and_format_are_scaled_by_what_they_read(tmp_path):
+    known = kept(tmp_path, spent(50_000.0))
+    same, in_fp8 = (
+        cost_of(dataclasses.replace(STUDENT, format=format), LOADS, BOX, known, role="student")
+        for format in ("none", "fp8")
+    )
+    larger = cost_of(TEACHER, LOADS, BOX, known, role="teacher")
+    assert in_fp8.evidence == larger.evidence == Evidence.MODELLED
+    modelled = [
+        cost_of(one, LOADS, BOX, Known(), role="student").parts[4].per_gpu_hour
+        for one in (STUDENT, TEACHER, dataclasses.replace(STUDENT, format="fp8"))
+    ]
+    then = [cost.parts[4].per_gpu_hour for cost in (same, larger, in_fp8)]
+    assert then[1] / then[0] == pytest.approx(modelled[1] / modelled[0], rel=0.02)
+    assert then[2] / then[0] == pytest.approx(modelled[2] / modelled[0], rel=0.02)
+    assert cost_of(STUDENT, LOADS, BOX, known, role="pruned").parts[4].tokens == 32_768, "it never said how it ends"
+
+
+def test_its_own_format_is_nearer_than_another_and_fp8_is_told_by_the_config(tmp_path):
+    kept(tmp_path / "a", spent(50_000.0))
+    in_fp8 = NANO_7B_PRUNED.to_hf_config() | {"quantization_config": {"quant_algo": "FP8"}}
+    both = Known(
+        measured=(
+            *measured_in(tmp_path / "a")[0],
+            *kept(tmp_path / "b", spent(40_000.0, model=in_fp8)).measured,
+        )
+    )
+    of = dataclasses.replace(STUDENT, format="fp8")
+    cost = cost_of(of, LOADS, BOX, both, role="student")
+    assert cost.evidence == Evidence.MEASURED
+    assert 3600 * cost.gpu_hours == pytest.approx(40_100, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gpu": "NVIDIA H200"},
+        {"gpu": "NVIDIA RTX 9999"},
+        {"gpus": 0, "engine": "transformers", "gpu": ""},
+        {"benchmarks": (dataclasses.replace(spent(1.0).benchmarks[0], once=False), *spent(1.0).benchmarks[1:])},
+        {"benchmarks": (dataclasses.replace(spent(1.0).benchmarks[0], generated=0), *spent(1.0).benchmarks[1:])},
+    ],
+    ids=["another GPU", "an unknown one", "on CPUs", "gone on with", "without tokens"],
+)
+def test_time_of_what_was_asked_otherwise_is_no_help(changes, tmp_path):
+    known = kept(tmp_path, spent(50_000.0, **changes))
+    cost = cost_of(STUDENT, LOADS, BOX, known, role="student")
+    assert cost.evidence == NOTHING_RAN
+    assert cost.parts[4].tokens_from == "recorded", "its lengths are"
+
+
+def test_of_the_launcher_every_benchmark_has_its_own_time_and_the_layouts_gpu(tmp_path):
+    launcher = spent(0.0, gpu="", gpus=8, in_flight=8, together=False, start_seconds=None, engine="image", version="")
+    times = tuple(
+        dataclasses.replace(one, seconds=500.0 * (place + 1)) for place, one in enumerate(launcher.benchmarks)
+    )
+    known = kept(tmp_path, dataclasses.replace(launcher, benchmarks=times))
+    cost = cost_of(Served(shape=NANO_7B_PRUNED, gpu=H200), LOADS, ASKED.way, known, role="student")
+    found = [part.gpu_seconds for part in cost.parts]
+    assert found == pytest.approx([4_000.0 * (place + 1) for place in range(8)], rel=1e-3)
+    assert {part.evidence for part in cost.parts} == {Evidence.MEASURED}
+
+
+def test_the_preview_says_so_by_benchmark_and_of_the_others(tmp_path):
+    known = kept(tmp_path, spent(36_000.0))
+    whole = Estimate(
+        job=STUDY, student_from="", segments={"80B": 12_800}, loads=LOADS, known=known, format="fp8",
+        asked_quantised=("evaluate-80B-fp8",), unread=("What evaluate-5B took is not known: it is damaged.",),
+    )  # fmt: skip
+    rows = cells(evaluation_table(whole))
+    assert rows["AIME 2025"][:3] == ["960", "21,018", "recorded"] and rows["AIME 2025"][-1] == "●"
+    assert rows["all"][0] == f"{sum(load.answers for load in LOADS):,}" and rows["all"][-2] == "10"
+    per_hour = float(rows["AIME 2025"][3].replace(",", ""))
+    assert 960 / per_hour == pytest.approx(float(rows["AIME 2025"][4]), abs=0.06)
+    said = [sentence for sentence, _ in evaluation_cost_remarks(whole)]
+    assert (
+        "student in FP8 9" in said[0] and " ◐" in said[0] and "the pruned student is taken to end no answer" in said[0]
+    )
+    assert said[1].startswith("● Time of evaluations") and said[2].startswith("What evaluate-5B took")
+    assert cells(cost_table(whole))["evaluate 4 checkpoints"][-1] == "◐", "the least of them"
+    assert whole.evidence("evaluate-80B") == Evidence.MEASURED and whole.evidence("prune") == Evidence.NEVER_RUN
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("{", "is no whole JSON"),
+        ('{"engine": "vllm"}', "has no 'start_seconds'"),
+        (json.dumps(dataclasses.asdict(spent(-1.0))), "seconds is -1"),
+        (json.dumps(dataclasses.asdict(spent(1.0, in_flight=0))), "in_flight is 0"),
+        (json.dumps(dataclasses.asdict(spent(1.0, model={"model_type": "llama"}))), "llama"),
+    ],
+)
+def test_a_damaged_record_is_named_and_holds_up_nothing(damage, said, tmp_path):
+    whole = kept(tmp_path, spent(50_000.0))
+    folder = tmp_path / "evaluate-5B" / "ba9876543210"
+    folder.mkdir(parents=True)
+    (folder / SPENT_FILE).write_text(damage)
+    mark_done(folder)
+    found, (sentence,) = measured_in(tmp_path)
+    assert found == tuple(whole.measured)
+    assert sentence.startswith("What evaluate-5B took is not known: ") and said in sentence and sentence.endswith(".")
+
+
+def test_a_record_is_read_as_it_was_written_and_with_what_a_later_version_adds(tmp_path):
+    one = spent(50_000.0)
+    save_spent(tmp_path, one)
+    assert load_spent(tmp_path) == one
+    record = json.loads((tmp_path / SPENT_FILE).read_text())
+    record["watts"] = record["benchmarks"][0]["watts"] = 700
+    (tmp_path / SPENT_FILE).write_text(json.dumps(record))
+    assert load_spent(tmp_path) == one
