@@ -58,6 +58,7 @@ def in_order(suite: Suite, asked: Iterable[Asking]) -> tuple[Asking, ...]:
 def model_of(checkpoint: Path) -> Mapping[str, Any]:
     """The config.json of a checkpoint; empty where there is none."""
     with contextlib.suppress(OSError, ValueError):
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        text = (checkpoint / "config.json").read_text(encoding="utf-8")
+        config = json.loads(text, parse_constant=lambda _: None)  # an infinite time_step_limit, which is no JSON
         return config if isinstance(config, dict) else {}
     return {}

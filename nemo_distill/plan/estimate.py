@@ -75,8 +75,13 @@ class Estimate:
     @cached_property
     def of_student(self) -> Cost:
         """What a milestone's evaluation takes."""
+        return self.of_student_at(self.way.in_flight)
+
+    def of_student_at(self, in_flight: int) -> Cost:
+        """What it takes with so many answers in flight on each GPU."""
+        student = Served(shape=self.job.student, gpu=self.job.gpu)
         return cost_of(
-            Served(shape=self.job.student, gpu=self.job.gpu), self.loads, self.way, self.known, role="student"
+            student, self.loads, dataclasses.replace(self.way, in_flight=in_flight), self.known, role="student"
         )
 
     @cached_property

@@ -32,6 +32,8 @@ MEASURED_HERE = (
     "model says 8,281."
 )
 """What there is to judge the prediction of a layout by (`calibration.TWO_GPUS`)."""
+FULL = 128
+"""Answers in flight on each GPU at which fewer are worth a word: what `study_here` has."""
 GAP = 0.02
 """The difference, from 0 to 1, for which the questions needed are counted."""
 
@@ -185,18 +187,17 @@ def _beside_the_study(job: Job, tokens: int) -> list[tuple[str, str]]:
 def evaluation_table(estimate: Estimate) -> Table:
     """Answers per GPU-hour and GPU-hours of each benchmark, of a student in bf16."""
     cost, way, gpu = estimate.of_student, estimate.way, estimate.job.gpu.name
-    at_once = "all benchmarks at once" if way.together else "a server for each benchmark"
-    count = f"{way.gpus} {gpu}" if way.gpus > 1 else gpu
+    servers = "all at once" if way.together else "one by one"
     table = new_table(
-        f"Evaluation of a student on {count}, {way.in_flight} answers in flight on each GPU, {at_once}",
-        "benchmark", ">answers", ">tokens each", "", ">answers/GPU-hour", ">GPU-hours", "rests on",
+        f"Evaluation of a student, {servers}, on {way.gpus} {gpu} with {way.in_flight} answers in flight each",
+        "benchmark", ">answers", ">tokens", "from", ">per GPU-hour", ">GPU-hours", "rests on",
     )  # fmt: skip
     for part in cost.parts:
         table.add_row(
             part.title, f"{part.answers:,}", f"{part.tokens:,.0f}", part.tokens_from, f"{part.per_gpu_hour:,.0f}",
             gpu_time(part.gpu_seconds / 3600), part.evidence.value,
         )  # fmt: skip
-    table.add_row("starting, and the last answers", "", "", "", "", gpu_time(cost.besides / 3600), cost.evidence.value)
+    table.add_row("start and end", "", "", "", "", gpu_time(cost.besides / 3600), cost.evidence.value)
     answers = sum(part.answers for part in cost.parts)
     table.add_row("all", f"{answers:,}", "", "", "", gpu_time(cost.gpu_hours), "", style="bold")
     return table
@@ -211,8 +212,14 @@ def evaluation_cost_remarks(estimate: Estimate) -> list[tuple[str, str]]:
     never = any(part.tokens_from == LIMIT for _, cost in others for part in cost.parts)
     ends = "; the pruned student is taken to end no answer" if never else ""
     student = estimate.of_student
+    raised = f"executor.evaluation.parallelism={FULL * estimate.way.gpus}"
+    more = [
+        f"With {FULL} answers in flight on each GPU ({raised}), where harness and deployment bear it, a student takes "
+        f"{gpu_time(estimate.of_student_at(FULL).gpu_hours)}."
+    ]
     return [
         (f"GPU-hours of the others: {', '.join(said)}{ends}.", ""),
+        *((sentence, "") for sentence in more if not estimate.way.together and estimate.way.in_flight < FULL / 2),
         (f"{student.evidence.value} Time of evaluations: by bytes and FLOPs, from {student.rests_on}.", "dim"),
         *((sentence, "yellow") for sentence in estimate.unread),
     ]
