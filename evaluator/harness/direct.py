@@ -30,6 +30,7 @@ from evaluator.results.answers import save_answers
 from evaluator.results.scores import CheckpointResult
 from evaluator.results.spent import Spent, save_spent
 from evaluator.serve import vllm
+from evaluator.serve.bench import kind_of
 from evaluator.serve.processes import ProgramFailed
 from evaluator.serve.server import Server, serving
 from evaluator.suites.datasets import question_ids
@@ -112,7 +113,7 @@ def _spent(checkpoint: Path, suite: Suite, means: Means, *, start_seconds: float
     return Spent(
         engine="vllm" if means.vllm else "transformers",
         version=means.vllm.version if means.vllm else version("transformers"),
-        gpu=vllm.kind_of(gpus),
+        gpu=(kind_of(gpus[0]) or "") if gpus else "",
         gpus=len(gpus),
         in_flight=vllm.SEQUENCES if means.vllm else suite.parallelism,
         together=True,

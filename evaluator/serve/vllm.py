@@ -195,12 +195,6 @@ def gpus_here(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     return tuple(row[0] for row in listed) if listed else ("0",)
 
 
-def kind_of(names: tuple[str, ...]) -> str:
-    """The kind of these GPUs as the driver names it, `NVIDIA H200`; empty where none is named, or it does not say."""
-    listed = _nvidia_smi("name", names) if names else []
-    return listed[0][0] if listed else ""
-
-
 def check_free(names: tuple[str, ...]) -> None:
     """Raise `ProgramFailed` naming the first of these GPUs of which too little is free, and stays so."""
     deadline = time.monotonic() + FREED_SECONDS
