@@ -18,7 +18,7 @@ from typing import NamedTuple
 from nemo_distill.outcome.measured import Measured, Way
 from nemo_distill.outcome.suites import Load
 from nemo_distill.plan.calibration import Evidence
-from nemo_distill.plan.gpus import Gpu, named_by_driver
+from nemo_distill.plan.gpus import named_by_driver
 from nemo_distill.plan.serving import REACHED, Answers, Reached, Served
 from nemo_distill.plan.serving_figures import HERE
 
@@ -180,7 +180,7 @@ def cost_of(served: Served, loads: Sequence[Load], way: Way, known: Known, *, ro
     if way.together:
         took = sum(seconds) / sum(asked.number * served.answer_seconds(asked, way.in_flight) for asked in alone)
         besides += max(0.0, served.seconds(tuple(alone), way.in_flight) * took - sum(seconds)) * way.gpus
-    return Cost(parts=tuple(parts), besides=besides, rests_on=_rests_on(served.gpu, names))
+    return Cost(parts=tuple(parts), besides=besides, rests_on=_rests_on(served, names))
 
 
 def _recorded(asking, gpus: int) -> Answers:
@@ -193,8 +193,12 @@ def _recorded(asking, gpus: int) -> Answers:
 def _evidence(served: Served, scales: Sequence[Scale]) -> Evidence:
     if any(scale.near == 2 for scale in scales):
         return Evidence.MEASURED
-    apart = any((one.served.gpu, one.served.format) == (served.gpu, served.format) for one in HERE)
-    return Evidence.MODELLED if scales or apart else Evidence.NEVER_RUN
+    return Evidence.MODELLED if scales or measured_apart(served) else Evidence.NEVER_RUN
+
+
+def measured_apart(served: Served) -> bool:
+    """Whether rates of its GPU and format were measured with this code, apart from any evaluation."""
+    return any((one.served.gpu, one.served.format) == (served.gpu, served.format) for one in HERE)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -202,9 +206,10 @@ def _mean(values: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else 1.0
 
 
-def _rests_on(gpu: Gpu, names: Sequence[str]) -> str:
+def _rests_on(served: Served, names: Sequence[str]) -> str:
     listed = list(dict.fromkeys(names))
     if not listed:
-        return "rates that others published of vLLM" if not HERE else "rates of vLLM measured apart"
+        apart = f"rates of vLLM that were measured on one {served.gpu.name}"
+        return apart if measured_apart(served) else "rates of vLLM on other GPUs, or that others published"
     more = f" and {len(listed) - 1} more" if len(listed) > 1 else ""
-    return f"what {listed[0]}{more} took on {gpu.name}"
+    return f"what {listed[0]}{more} took on {served.gpu.name}"

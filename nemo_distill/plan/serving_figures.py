@@ -18,8 +18,10 @@ TEACHER, STUDENT = (Served(shape=shape, gpu=H100) for shape in (NANO_9B_V2, NANO
 TEACHER_IN_FP8, STUDENT_IN_FP8 = (dataclasses.replace(served, format="fp8") for served in (TEACHER, STUDENT))
 IN_FLIGHT = 256
 """Sequences in flight where it is not published: vLLM's own limit at the time. As many as memory has room for are."""
-ROUNDS = 6
-"""Rounds of the fit: each rate follows from the others."""
+ROUNDS = 100
+"""Rounds of the fit at most: each rate follows from the others."""
+SETTLED = 5e-4
+"""Relative change of every rate in a round, below which it is the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +99,19 @@ def throughput(
     )
 
 
-# What is measured with this code goes here, by `decoding` and `throughput`, before what others published. A rate of
-# `Reached` is fitted to one figure: `step` to decoding at a short context, `memory` at a long one, `flops` to long
-# prompts. Then `fits` below goes, and `serving.REACHED` is what `fit()` gives: `python -m
-# nemo_distill.plan.serving_figures` prints it.
+# What is measured with this code goes here (`benchmarks/serving.py`), such as
+#
+#     decoding("7B on one H200", dataclasses.replace(STUDENT, gpu=H200), context=1_026, in_flight=128, measured=..., \
+#         fits="step"),                                        # the short context; "memory" at the long one
+#     throughput("7B on one H200", ..., prompt=32_768, answer=1_024, in_flight=16, measured=..., fits="flops"),
+#
+# and in FP8 with fits="fp8". Each of the four is fitted to one figure: to one of these, where one says so, and else to
+# a published one. Then `serving.REACHED` is what `python -m nemo_distill.plan.serving_figures` prints, and its table
+# stands in docs/guides/preview.md.
 HERE: tuple[Figure, ...] = ()
 """Rates measured with this code."""
 # NVIDIA-NeMo/Skills, docs/tutorials/posts/nemotron-nano-v2-evals.md: avg_tokens and gen_seconds of one run each.
-FIGURES = (
-    *HERE,
+_PUBLISHED = (
     _page("MMLU Pro", 12_032, 2_534, 7_824, fits="memory"),
     _page("AIME 2025", 30, 19_107, 698, fits="step"),
     _study("9B", TEACHER, 794, fits="flops"),
@@ -119,18 +125,31 @@ FIGURES = (
 )
 
 
-def fit() -> Reached:
+def fitted(here: tuple[Figure, ...]) -> tuple[Figure, ...]:
+    """What is measured `here` and what others published; of two that are fitted to alike, the former is."""
+    taken = {figure.fits for figure in here if figure.fits}
+    return (*here, *(dataclasses.replace(one, fits=None) if one.fits in taken else one for one in _PUBLISHED))
+
+
+FIGURES = fitted(HERE)
+"""All figures."""
+
+
+def fit(figures: tuple[Figure, ...] = FIGURES) -> Reached:
     """What is reached where the model says what was measured, each rate fitted to one figure."""
     reached = Reached(memory=0.6, flops=0.8, fp8=0.6, step=0.005)
-    fitted = [(figure, figure.fits) for figure in FIGURES if figure.fits]
+    each = [(figure, figure.fits) for figure in figures if figure.fits]
     for _ in range(ROUNDS):
-        for figure, name in fitted:
+        before = reached
+        for figure, name in each:
             low, high = (0.0, 0.1) if name == "step" else (0.01, 1.0)
             for _ in range(25):
                 middle = (low + high) / 2
                 slow = figure.predict(dataclasses.replace(reached, **{name: middle})) < figure.measured
                 low, high = (low, middle) if slow == (name == "step") else (middle, high)
             reached = dataclasses.replace(reached, **{name: low})
+        if all(abs(getattr(reached, name) / getattr(before, name) - 1) < SETTLED for _, name in each):
+            break
     return reached
 
 

@@ -11,7 +11,17 @@ import pytest
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan.gpus import GPUS, H100, H200
 from nemo_distill.plan.serving import Answers, Reached, Served
-from nemo_distill.plan.serving_figures import FIGURES, HERE, STUDENT, STUDENT_IN_FP8, fit, validation
+from nemo_distill.plan.serving_figures import (
+    FIGURES,
+    HERE,
+    STUDENT,
+    STUDENT_IN_FP8,
+    decoding,
+    fit,
+    fitted,
+    throughput,
+    validation,
+)
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guides" / "preview.md"
 ROOF = Reached(memory=1.0, flops=1.0, fp8=1.0, step=0.0)
@@ -116,13 +126,33 @@ def test_what_is_quantised_is_faster_and_most_where_prompts_are_long():
 
     assert 1.02 < gain(prompt=150, answer=15_000, in_flight=128) < gain(prompt=32_768, answer=1_024, in_flight=128)
     study = 1_147 / 963  # nothing is fitted to either
-    assert gain(prompt=32_768, answer=1_024, in_flight=128) == pytest.approx(study, rel=0.05)
+    assert gain(prompt=32_768, answer=1_024, in_flight=128) == pytest.approx(study, rel=0.05 if not HERE else 0.15)
 
 
 def test_fitting_again_gives_what_is_written_down_and_each_rate_has_a_figure_of_its_own():
     assert dataclasses.asdict(fit()) == pytest.approx(dataclasses.asdict(STUDENT.reached), rel=0.01)
     assert sorted(figure.fits for figure in FIGURES if figure.fits) == sorted(dataclasses.asdict(ROOF))
     assert {figure.source for figure in HERE} <= {"here"}
+
+
+def test_what_is_measured_here_is_fitted_to_in_the_place_of_what_others_published():
+    truth = Reached(memory=0.71, flops=0.55, fp8=0.42, step=0.003)
+    bf16, fp8 = (dataclasses.replace(one, gpu=H200, reached=truth) for one in (STUDENT, STUDENT_IN_FP8))
+    long = {"prompt": 32_768, "answer": 1_024, "in_flight": 16}
+    here = (
+        *(
+            decoding(
+                "", bf16, context=context, in_flight=128, measured=128 / bf16.step_seconds(128, context), fits=fits
+            )
+            for context, fits in ((1_024, "step"), (8_192, None), (15_360, "memory"))
+        ),
+        throughput("", bf16, **long, measured=bf16.tokens_per_second(**long), fits="flops"),
+        throughput("", fp8, **long, measured=fp8.tokens_per_second(**long), fits="fp8"),
+    )
+    figures = fitted(here)
+    assert len(figures) == len(here) + len(FIGURES) - len(HERE) and all(not one.fits for one in figures[len(here) :])
+    assert dataclasses.asdict(fit(figures)) == pytest.approx(dataclasses.asdict(truth), rel=0.01)
+    assert here[1].error(truth) == pytest.approx(0)
 
 
 @pytest.mark.skipif(bool(HERE), reason="what others published is of older releases than what was measured here")
