@@ -32,12 +32,13 @@ import datetime
 import functools
 import gc
 import importlib.metadata
+import json
 import os
-import re
 import time
 from collections.abc import Callable
 
 import torch
+from breakdown import broken_down, spans_of
 from converted import converted
 from gpu_time import in_turn, median
 
@@ -46,17 +47,6 @@ from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2, Shape
 
 GIB = 2**30
 LINES = ("nemo", "hidden", "activation", "norms", "mixer", "fp8-teacher", "fp8-both", "recompute")
-KINDS = {
-    "loss": r"_divergence",
-    "activation": r"^_square$|^_gradient$|relu|pow",
-    "Mamba scan": r"chunk_scan|chunk_state|state_passing|bmm_chunk|chunk_cumsum|_dstates|ssd_|^_scan_",
-    "convolution": r"conv1d",
-    "attention": r"fmha|flash|sdpa|fused_attn",
-    "norms": r"norm",
-    "quantisation": r"amax|cast|quantize|fp8|transpose",
-    "matrix products": r"gemm|nvjet|cutlass|cublas|xmma|splitK",
-}
-"""What a GPU kernel is for, by its name; the first that matches."""
 
 
 def main() -> None:
@@ -74,6 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--train", type=int, default=0, metavar="ITERATIONS", help="of the last line, with Adam")
     parser.add_argument("--documents", type=int, default=0, metavar="N", help="of each sequence, kept apart")
+    parser.add_argument("--json", action="store_true", help="of every line its figures as well")
     parser.add_argument("--lines", default=",".join(LINES), help="which lines are measured, separated by commas")
     options = parser.parse_args()
     if unknown := set(options.lines.split(",")) - set(LINES):
@@ -95,7 +86,11 @@ def main() -> None:
     for name, title, change in bench.lines():
         change()
         if name in wanted:
-            print(bench.line(title), flush=True)
+            made = bench.measured()
+            print(bench.line(title, made), flush=True)
+            if options.json and made:
+                rates = {"rate": bench.peak, "fp8_rate": bench.peak_fp8, "tokens": bench.tokens}
+                print(json.dumps({"line": name, "gpu": torch.cuda.get_device_name(), **made, **rates}), flush=True)
             if options.documents:
                 overheads.append(bench.overhead(title))
             if options.breakdown:
@@ -188,8 +183,8 @@ class Bench:
         loss.backward()
         return loss.detach()
 
-    def line(self, title: str) -> str:
-        """A row of the table."""
+    def measured(self) -> dict | None:
+        """Median seconds of a step, its loss, and peak memory in bytes; None where it does not fit."""
         self._clear()
         try:
             self.step()  # in which kernels are tuned
@@ -199,11 +194,18 @@ class Bench:
             seconds, loss = self._median(self.step)
         except torch.OutOfMemoryError:
             self._clear()
+            return None
+        return {"seconds": seconds, "loss": loss.item(), "memory": torch.cuda.max_memory_allocated()}
+
+    def line(self, title: str, made: dict | None) -> str:
+        """A row of the table."""
+        if made is None:
             return f"| {title} | does not fit {torch.cuda.mem_get_info()[1] / GIB:.0f} GiB | | | | | |"
+        seconds = made["seconds"]
         rate = (2 * self.teacher_parameters + 6 * self.student_parameters) * self.tokens / seconds
         return (
             f"| {title} | {1e3 * seconds:.0f} | {self.tokens / seconds:,.0f} | {rate / 1e12:.0f} | "
-            f"{rate / self.peak:.0%} | {torch.cuda.max_memory_allocated() / GIB:.1f} | {loss.item():.5f} |"
+            f"{rate / self.peak:.0%} | {made['memory'] / GIB:.1f} | {made['loss']:.5f} |"
         )
 
     def overhead(self, title: str) -> str:
@@ -235,7 +237,6 @@ class Bench:
         """Milliseconds of a step's kernels by what they are for, most first, and how long the GPU waited for work."""
         from torch.profiler import ProfilerActivity, profile
 
-        parts: dict[str, float] = {}
         try:
             self._drop_gradients()
             with profile(activities=[ProfilerActivity.CUDA]) as profiled:
@@ -244,10 +245,8 @@ class Bench:
         except torch.OutOfMemoryError:
             self._clear()
             return {}
-        for event in profiled.key_averages():
-            kind = next((k for k, name in KINDS.items() if re.search(name, event.key)), "other")
-            parts[kind] = parts.get(kind, 0.0) + event.self_device_time_total / 1e3
-        return {**dict(sorted(parts.items(), key=lambda item: -item[1])), "waiting": _idle(profiled.events()) / 1e3}
+        found = broken_down(spans_of(profiled.events()))
+        return {**found["kinds"], "waiting": found["waiting"]}
 
     def loss_alone(self) -> None:
         """The loss and its gradients without the models, beside the matrix products in it."""
@@ -341,16 +340,6 @@ class Bench:
             layer._intermediate_output = None
         gc.collect()
         torch.cuda.empty_cache()
-
-
-def _idle(events) -> float:
-    """Microseconds between the first and the last of the GPU's `events` (of torch's profiler) in which none ran."""
-    idle, end = 0.0, None
-    spans = [event.time_range for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
-    for span in sorted(spans, key=lambda span: span.start):
-        idle += max(0.0, span.start - end) if end is not None else 0.0
-        end = max(end or 0.0, span.end)
-    return idle
 
 
 if __name__ == "__main__":

@@ -6,12 +6,9 @@ checkpoint code that run in the tests are the ones that run on a cluster.
 """
 
 import contextlib
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.utils.cpp_extension
 from torch.overrides import TorchFunctionMode
 
 from nemo_distill.compat.changes import Change, find, source_of, wrap
@@ -132,18 +129,6 @@ def _gather_scalars(original, output, tensor, *args, **kwargs):
     return original(output, tensor.view(1) if tensor.dim() == 0 else tensor, *args, **kwargs)
 
 
-def _refuse_cuda_build(*args, **kwargs):
-    raise RuntimeError("there is no GPU to compile for")
-
-
-def _allocator_source() -> str:
-    """Of the module that Megatron compiles when it is imported, read without importing it."""
-    spec = importlib.util.find_spec("megatron")
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    files = [Path(folder) / "core" / "nccl_allocator.py" for folder in folders]
-    return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
-
-
 def _track_cpu_states() -> None:
     random = find(_RANDOM)
     random._CUDA_RNG_STATE_TRACKER = _CpuRngTracker()
@@ -199,18 +184,6 @@ GATHERED_SCALARS = Change(
     mended=on_gpu,
     make=lambda: wrap(torch.distributed, "all_gather_into_tensor", _gather_scalars),
 )
-CUDA_BUILD = Change(
-    name="cuda-build",
-    changes="torch.utils.cpp_extension.load_inline",
-    why="Megatron compiles an allocator when it is imported, and goes on without it after a RuntimeError; where a CUDA "
-    "build of torch finds nvcc and no GPU, the attempt ends in an IndexError that Megatron does not expect.",
-    upstream="none: megatron/core/nccl_allocator.py",
-    versions="megatron-core 0.15.3",
-    when="no GPU",
-    applies=lambda: not on_gpu() and "load_inline" in _allocator_source(),
-    mended=lambda: on_gpu() or bool(_allocator_source()),
-    make=lambda: setattr(torch.utils.cpp_extension, "load_inline", _refuse_cuda_build),
-)
 RANDOM_STATES = Change(
     name="random-states",
     changes=f"{_RANDOM}: _CUDA_RNG_STATE_TRACKER, _CUDA_RNG_STATE_TRACKER_INITIALIZED, _get_cuda_rng_state, "
@@ -248,6 +221,6 @@ CHECKPOINT_DEVICES = Change(
     mended=lambda: on_gpu() or bool(source_of(_FIX_DEVICE)),
     make=_leave_devices,
 )
-BEFORE_IMPORT = (CUDA_CALLS, CUDA_DEVICES, GATHERED_SCALARS, CUDA_BUILD)
+BEFORE_IMPORT = (CUDA_CALLS, CUDA_DEVICES, GATHERED_SCALARS)
 """What has to be in place before Megatron is imported."""
 CHANGES = (*BEFORE_IMPORT, RANDOM_STATES, CAUSAL_MASKS, CHECKPOINT_DEVICES)

@@ -21,12 +21,12 @@ from nemo_distill.compat import (
 from nemo_distill.compat.changes import PAGE, Change, changes_made
 from nemo_distill.compat.device import on_gpu
 
-FIRST = (mamba_ssm.STAND_IN, *cpu.BEFORE_IMPORT)
+FIRST = (mamba_ssm.STAND_IN, *cpu.BEFORE_IMPORT, upstream_fixes.ALLOCATORS)
 """What has to be in place before Megatron is imported, in order."""
 CHANGES: tuple[Change, ...] = (
     *FIRST,
-    *(change for change in cpu.CHANGES if change not in cpu.BEFORE_IMPORT),
-    *upstream_fixes.CHANGES,
+    *(change for change in cpu.CHANGES if change not in FIRST),
+    *(change for change in upstream_fixes.CHANGES if change not in FIRST),
     *readers.CHANGES,
     *kernels.CHANGES,
     *documents.CHANGES,

@@ -4,10 +4,12 @@ import importlib.util
 import os
 import pickle
 import queue
+from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+import torch.utils.cpp_extension
 
 from nemo_distill.compat.changes import Change, find, never, source_of, wrap
 
@@ -18,6 +20,7 @@ _STACK = "megatron.core.ssm.mamba_block"
 _NAMED_PRODUCT = tuple(
     f"megatron.core.dist_checkpointing.{name}" for name in ("exchange_utils", "mapping", "validation")
 )
+_COMPILES = ("nccl_allocator.py", "inference/unified_memory.py")
 _WRITER = "megatron.core.dist_checkpointing.strategies.filesystem_async"
 _RESULTS = "_get_write_results_queue"
 _NVFP4 = "modelopt.torch.quantization.qtensor.nvfp4_tensor"
@@ -78,6 +81,18 @@ def _register_mode(mode: type) -> None:
             registry.register_mode(mode)
 
 
+def _sources_that_compile() -> str:
+    """Of the modules that Megatron compiles an allocator in, the one when it is imported; read without importing."""
+    spec = importlib.util.find_spec("megatron")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = [Path(folder, "core", *part.split("/")) for folder in folders for part in _COMPILES]
+    return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
+def _refuse_to_compile(*args, **kwargs):
+    raise RuntimeError("Megatron's allocators are not compiled: nothing here uses them")
+
+
 def _name_product() -> None:
     numpy.product = numpy.prod  # type: ignore[attr-defined]
 
@@ -134,6 +149,20 @@ def _none_without_a_gpu(original) -> bool:
     return torch.cuda.is_available() and original()
 
 
+ALLOCATORS = Change(
+    name="allocators",
+    changes="torch.utils.cpp_extension.load_inline",
+    why="Megatron compiles an allocator of managed memory when it is imported, and goes on without it after a "
+    "RuntimeError. Nothing here uses it; compiling keeps the first process of a machine waiting, one that is killed "
+    "meanwhile leaves a lock that all later ones wait at, and where there is a CUDA build of torch, nvcc and no GPU it "
+    "ends in an IndexError that Megatron does not expect.",
+    upstream="none: megatron/core/inference/unified_memory.py",
+    versions="megatron-core 0.15.3",
+    when="always",
+    applies=lambda: "load_inline" in _sources_that_compile(),
+    mended=lambda: bool(_sources_that_compile()),
+    make=lambda: setattr(torch.utils.cpp_extension, "load_inline", _refuse_to_compile),
+)
 FINAL_NORM = Change(
     name="final-norm",
     changes=f"{_STACK}.TENorm",
@@ -237,6 +266,7 @@ FP4_PACKING = Change(
     make=lambda: wrap(find(_NVFP4), "fp4_compatible", _none_without_a_gpu),
 )
 CHANGES = (
+    ALLOCATORS,
     *(FINAL_NORM, TOKENIZER_IN_CHECKPOINTS, PRUNED_NORM, OPTIMIZER_STATE, NUMPY_PRODUCT, SAVE_RESULTS),
     *(PRUNING_MODE, FP4_PACKING),
 )

@@ -32,6 +32,12 @@ def sums_of(model, batch: Batch) -> Tensor:
     layers = (model.output_layer, model.teacher_model.output_layer)
     device = layers[0].weight.device
     whole = {name: torch.from_numpy(getattr(batch, name)) for name in ("tokens", "labels", "mask")}
+    if device.type == "cuda":
+        # To what our mixer takes: mamba-ssm's, for other lengths, would have to be tuned before the first iteration.
+        from nemo_distill.nemotron_h.kernels.ssd import CHUNK as STEP
+
+        missing = -batch.tokens.shape[1] % STEP
+        whole = {name: torch.nn.functional.pad(part, (0, missing)) for name, part in whole.items()}
     tokens, labels, mask = (part.to(device) for part in sequences.own(whole).values())
     hidden = []
     for layer, entered in zip(layers, _entered(model, layers, tokens)):

@@ -32,7 +32,7 @@ class OwnTime:
         self._began: Any = None
         self._marks: list[Any] = []
         if self._gpu:
-            threading.Thread(target=_look_late, daemon=True).start()
+            threading.Thread(target=_look_late, args=(torch.cuda.current_device(),), daemon=True).start()
         finalize = config.finalize_model_grads_func
 
         def arrived(*arguments, **named):
@@ -81,7 +81,8 @@ def passes() -> None:
         _here.passes()
 
 
-def _look_late() -> None:
+def _look_late(gpu: int) -> None:
+    torch.cuda.set_device(gpu)  # a thread begins with the first, and would take memory there for a context of its own
     while True:
         time.sleep(LATE_SECONDS)
         beat = beats.here()
