@@ -156,6 +156,8 @@ class Evaluation:
     """What serves a checkpoint on this machine: a name in `settings.ENGINES`."""
     vllm: str | None = None
     """Executable of vLLM, or its environment's folder; None: it is looked for."""
+    measured_in: tuple[str, ...] = ()
+    """Other runs folders whose finished evaluations the preview goes by."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -345,10 +345,14 @@ class Evaluate:
     GPUs that the step is given (`evaluator.serve.vllm`)."""
     vllm: Annotated[str, NOT_EMPTY] | None = None
     """Executable of vLLM, or the folder of the environment that it lies in; None: beside this Python, or in PATH."""
+    measured_in: tuple[Annotated[str, NOT_EMPTY], ...] = ()
+    """Other runs folders whose finished evaluations the preview goes by, beside those of this one
+    (`nemo_distill.outcome.measured`). In no fingerprint."""
 
     def __post_init__(self):
-        if isinstance(self.tasks, str):
-            object.__setattr__(self, "tasks", (self.tasks,))
+        for name in ("tasks", "measured_in"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, (value,))
         check_fields(self, "evaluate")
         check_declared(self.benchmarks)
         _positive(self, "repeats", "max_new_tokens")

@@ -1,25 +1,34 @@
-"""Finds what finished evaluations took, by which the preview tells what the next ones will.
+"""Finds what finished evaluations took, and what rates were measured, by which the preview tells what others will.
 
     found, unread = measured_in(Path("runs"))
     found[0].shape, found[0].way.in_flight, found[0].asked[0].generated
+    rates, unread = rates_in(Path("runs"))
+    rates[0].shape, rates[0].decoding[0].tokens_per_second
 
-Every evaluation keeps its own record (`evaluator.results.spent`). Those of a folder of runs are read whoever ran them;
-one that cannot be read is named, and holds up nothing.
+Every evaluation keeps its own record (`evaluator.results.spent`), and so does what measures served checkpoints
+(`evaluator.serve.throughput`). Those of a folder of runs are read whoever ran them; one that cannot be read is named,
+and holds up nothing.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluator.results.spent import SPENT_FILE, Asking, load_spent
+from evaluator.serve.throughput import RESULTS_FILE, Decoding, Setting, read_throughput
 from nemo_distill import families
+from nemo_distill.config.teacher import path_of
+from nemo_distill.data.models import CONFIG
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import Shape
-from nemo_distill.run.step import is_done
+from nemo_distill.run.step import SPEC_FILE, Spec, is_done
 
 PREFIX = "evaluate-"
 """What the names of evaluations begin with, before the checkpoint's label."""
+SERVE_BENCH = "serve_bench"
+"""Name of the step that measures served checkpoints."""
 OTHERS = ("teacher", "pruned")
 """Labels of checkpoints that are no milestones."""
 FORMATS = {"FP8": "fp8", "NVFP4": "nvfp4"}
@@ -93,6 +102,69 @@ def _measured(folder: Path) -> Measured:
         seconds=spent.seconds,
         asked=spent.benchmarks,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What one served checkpoint reached."""
+
+    name: str
+    """Step and label of the checkpoint."""
+    shape: Shape
+    """Sizes of the checkpoint."""
+    format: str
+    """Format of the matrices that are quantised: a name in `plan.quantisation.BYTES`."""
+    gpu: str
+    """Kind of GPU, as the driver names it."""
+    decoding: tuple[Decoding, ...]
+    """Rates of decoding, by context."""
+    settings: tuple[tuple[Setting, float], ...]
+    """Settings, and generated tokens per second at each."""
+
+
+def rates_in(runs: Path) -> tuple[tuple[Rates, ...], tuple[str, ...]]:
+    """Rates of checkpoints that were served in the folder `runs`, and sentences on what cannot be read.
+
+    A checkpoint that is there no more, or that only the Hub has, is left out: nothing says its sizes.
+    """
+    found, unread = [], []
+    for folder in sorted(file.parent for file in runs.glob(f"{SERVE_BENCH}/*/{RESULTS_FILE}")):
+        if not is_done(folder):
+            continue
+        throughput = read_throughput(folder)
+        if throughput is None:
+            unread.append(f"What {folder.parent.name} measured is not known: '{folder / RESULTS_FILE}' is damaged.")
+            continue
+        try:
+            spec = Spec.load(folder / SPEC_FILE)
+            sources = {label: _folder(spec, of) for label, of in spec.config["checkpoints"]}
+            found += [
+                Rates(
+                    name=f"{spec.name} of {one.label}",
+                    shape=families.family_of(config, one.label).shape_of(config),
+                    format=format,
+                    gpu=throughput.gpu,
+                    decoding=one.decoding,
+                    settings=tuple((Setting.parse(rate.setting), rate.tokens_per_second) for rate in one.rates),
+                )
+                for one in throughput.models
+                if not one.control and (read := _config(sources.get(one.label)))
+                for config, format in (without_format(read),)
+            ]
+        except (OSError, ValueError, LookupError, TypeError, UserError) as error:
+            unread.append(f"What {folder.parent.name} measured is not known: {str(error).rstrip('.')}.")
+    return tuple(found), tuple(unread)
+
+
+def _folder(spec: Spec, of: str) -> Path:
+    """Folder of the checkpoint that a step made, or that a path names."""
+    return spec.upstream[of] / "hf" if of in spec.upstream else Path(path_of(of, spec.beside.teacher))
+
+
+def _config(folder: Path | None) -> dict[str, Any] | None:
+    """The config.json in a folder; None where there is none."""
+    file = folder / CONFIG if folder else None
+    return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else None
 
 
 def without_format(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

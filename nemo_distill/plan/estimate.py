@@ -11,11 +11,12 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_9B_V2, Shape
-from nemo_distill.outcome.measured import Way, measured_in
+from nemo_distill.outcome.measured import Way, measured_in, rates_in
 from nemo_distill.outcome.suites import Asked, Load
 from nemo_distill.plan import calibration, layouts
 from nemo_distill.plan.calibration import Evidence
@@ -134,9 +135,11 @@ def estimate_of(recipe: Recipe, run: Run, asked: Asked, teacher: Shape | None) -
     """The estimate of a run whose checkpoints are `asked` that; None where the layout asks for no GPU.
 
     None, too, while the shape of the `teacher` is not known. Raises `UserError` for a GPU that is not known, or that
-    cannot run what is asked (`layouts.lacking`), and where the layout does not divide (`layouts.check`).
+    cannot run what is asked (`layouts.lacking`), where the layout does not divide (`layouts.check`), and for a folder
+    in which nothing was measured.
     """
     layout, distill = recipe.layout, recipe.distill
+    folders = (run.runs, *map(_runs_folder, recipe.evaluate.measured_in))
     if layout.gpu is None:
         return None
     gpu = get_gpu(layout.gpu)
@@ -168,15 +171,18 @@ def estimate_of(recipe: Recipe, run: Run, asked: Asked, teacher: Shape | None) -
         layouts.check_room(teacher, (f"layout.gpu={gpu.name}", gpu.memory_gib), ranked_over=ranked_over)
     layouts.check(job)
     ends = [milestone.iteration for milestone in recipe.milestones]
-    measured, unread = measured_in(run.runs)
+    evaluations, rates = [measured_in(one) for one in folders], [rates_in(one) for one in folders]
     return Estimate(
         job=job,
         student_from=student_from,
         segments={m.label: m.iteration - begin for begin, m in zip([0, *ends], recipe.milestones, strict=False)},
         loads=asked.loads,
         way=asked.way,
-        known=Known(measured=measured),
-        unread=unread,
+        known=Known(
+            measured=[one for found, _ in evaluations for one in found],
+            rates=[one for found, _ in rates for one in found],
+        ),
+        unread=tuple(sentence for _, unread in (*evaluations, *rates) for sentence in unread),
         format=recipe.quantize.format,
         quantise=recipe.quantize.recipe,
         quantised=tuple(name.removeprefix(_QUANTIZE) for name in run.specs if name.startswith(_QUANTIZE)),
@@ -187,3 +193,21 @@ def estimate_of(recipe: Recipe, run: Run, asked: Asked, teacher: Shape | None) -
         ),
         done=frozenset(name for name, spec in run.specs.items() if spec.done),
     )
+
+
+def _runs_folder(said: str) -> Path:
+    """A runs folder that a recipe names. Raises `UserError` where it is none, or holds no finished evaluation."""
+    folder = Path(said).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"evaluate.measured_in={said}: there is no such folder.")
+    if not any(any(found) for found in (measured_in(folder), rates_in(folder))):
+        near = next(
+            (one for one in (folder / "runs", folder.parent, folder.parent.parent) if any(measured_in(one))), None
+        )
+        hint = (
+            f" Did you mean evaluate.measured_in={near}?"
+            if near
+            else " Name a folder of runs, RUNS in RUNS/evaluate-*."
+        )
+        raise UserError(f"evaluate.measured_in={said} holds no evaluation that says what it took.{hint}")
+    return folder

@@ -7,7 +7,8 @@
 Lengths of answers are those that finished evaluations recorded, of a checkpoint of its kind; else the published ones of
 the teacher, or assumed (`evaluator.suites.lengths`). The pruned student is taken to end no answer. Time is the model's
 (`nemo_distill.plan.serving`), times what finished evaluations took of what it says of them: those of the same sizes,
-format and GPU where there are any, others else. So one that ran at other sizes is scaled by shape.
+format and GPU where there are any, others else, or what served checkpoints reached. So what ran at other sizes is
+scaled by shape.
 """
 
 import math
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nemo_distill.outcome.measured import Measured, Way
+from nemo_distill.outcome.measured import Measured, Rates, Way
 from nemo_distill.outcome.suites import Load
 from nemo_distill.plan.calibration import Evidence
 from nemo_distill.plan.gpus import named_by_driver
@@ -75,15 +76,20 @@ class Cost:
         return max((part.evidence for part in self.parts), key=order.index, default=Evidence.NEVER_RUN)
 
 
+ALIKE, SAME_FORMAT, RATES_OF_FORMAT, ANOTHER, OTHER_RATES = 4, 3, 2, 1, 0
+"""How near something measured is: an evaluation of these sizes and this format, asked alike; one of this format; rates
+of it; an evaluation of another format; rates of one. GPU and task are the same in all."""
+
+
 class Scale(NamedTuple):
-    """What an evaluation took of what the model says of it."""
+    """What something took of what the model says of it."""
 
     took: float
     """The quotient."""
     near: int
-    """How near it was: 2 where sizes, format, GPU and way are the same, 1 where the format is, 0 else."""
+    """How near it was: a name in `ALIKE` and what follows, the larger the nearer."""
     name: str
-    """Name of the evaluation."""
+    """Name of the evaluation, or of what measured apart."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class Known:
 
     measured: Sequence[Measured] = ()
     """Those that are done."""
+    rates: Sequence[Rates] = ()
+    """What served checkpoints reached."""
     reached: Reached = REACHED
     """What of a GPU is reached, where none is of any help."""
 
@@ -116,8 +124,9 @@ class Known:
         return sum(found) / len(found) if found else START_SECONDS
 
     def scales(self, served: Served, way: Way, task: str) -> list[Scale]:
-        """The nearest evaluations of which it is known how long they, or that task of theirs, took."""
+        """The nearest of what was measured: evaluations whole, or that task of theirs, and rates."""
         found = [scale for one in self.measured if (scale := self._scale(one, served, way, task))]
+        found += [scale for one in self.rates if (scale := self._scale_of_rates(one, served))]
         nearest = max((scale.near for scale in found), default=0)
         return [scale for scale in found if scale.near == nearest]
 
@@ -144,8 +153,25 @@ class Known:
             way.in_flight,
         )
         there = same and any(asking.task == task for asking in one.asked)
-        near = 2 if there else int(one.format == served.format)
+        near = ALIKE if there else SAME_FORMAT if one.format == served.format else ANOTHER
         return Scale(seconds / then.seconds(answers, one.way.in_flight), near, one.name)
+
+    def _scale_of_rates(self, one: Rates, served: Served) -> Scale | None:
+        """By decoding at contexts, where that was measured, or else by the setting with most to write."""
+        then = Served(shape=one.shape, gpu=served.gpu, format=one.format, recipe=served.recipe, reached=self.reached)
+        if named_by_driver(one.gpu) != served.gpu:
+            return None
+        took = [
+            at.in_flight / then.step_seconds(at.in_flight, at.context_tokens) / at.tokens_per_second
+            for at in one.decoding
+        ]
+        if not took and one.settings:
+            setting, reached = max(one.settings, key=lambda pair: pair[0].output_tokens / pair[0].input_tokens)
+            load = {"in_flight": setting.in_flight, "requests": setting.requests}
+            said = then.tokens_per_second(prompt=setting.input_tokens, answer=setting.output_tokens, **load)
+            took = [said / reached]
+        near = RATES_OF_FORMAT if one.format == served.format else OTHER_RATES
+        return Scale(_mean(took), near, one.name) if took else None
 
 
 def cost_of(served: Served, loads: Sequence[Load], way: Way, known: Known, *, role: str) -> Cost:
@@ -191,7 +217,7 @@ def _recorded(asking, gpus: int) -> Answers:
 
 
 def _evidence(served: Served, scales: Sequence[Scale]) -> Evidence:
-    if any(scale.near == 2 for scale in scales):
+    if any(scale.near == ALIKE for scale in scales):
         return Evidence.MEASURED
     return Evidence.MODELLED if scales or measured_apart(served) else Evidence.NEVER_RUN
 

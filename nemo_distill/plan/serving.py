@@ -147,8 +147,15 @@ class Served:
         """What one of the answers takes of a GPU that is kept full with so many of their kind."""
         return self._answer_seconds(answers.prompt, answers.tokens, answers.prompt + answers.age, in_flight)
 
-    def tokens_per_second(self, *, prompt: float, answer: float, in_flight: float) -> float:
-        """Tokens written per second where all prompts, and all answers, are of one length."""
+    def tokens_per_second(self, *, prompt: float, answer: float, in_flight: int, requests: int | None = None) -> float:
+        """Tokens written per second where all prompts, and all answers, are of one length.
+
+        `requests` are those in all; None: without end. Where there is one for each place, all are read before most is
+        written.
+        """
+        if requests is not None and requests <= in_flight:
+            decoding = answer * self.step_seconds(requests, prompt + answer / 2)
+            return requests * answer / (requests * self.prompt_seconds(prompt) + decoding)
         return answer / self._answer_seconds(prompt, answer, prompt + answer / 2, in_flight)
 
     @functools.lru_cache(maxsize=4_096)  # noqa: B019 - of values, and the same few are asked for by every checkpoint

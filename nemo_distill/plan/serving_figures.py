@@ -86,15 +86,16 @@ def decoding(what: str, served: Served, *, context: int, in_flight: int, measure
 
 
 def throughput(
-    what: str, served: Served, *, prompt: int, answer: int, in_flight: int, measured: float, fits: str | None = None
-) -> Figure:
-    """A rate over prompts and answers of one length each, as vLLM's own benchmark client gives it."""
+    what: str, served: Served, *, prompt: int, answer: int, in_flight: int, requests: int, measured: float,
+    fits: str | None = None,
+) -> Figure:  # fmt: skip
+    """A rate over so many requests of one length, as vLLM's own benchmark client gives it."""
     return Figure(
         what=f"{what}, {prompt:,} tokens in, {answer:,} out, {in_flight} in flight",
         source="here",
         measured=measured,
         served=served,
-        value=lambda one: one.tokens_per_second(prompt=prompt, answer=answer, in_flight=in_flight),
+        value=lambda one: one.tokens_per_second(prompt=prompt, answer=answer, in_flight=in_flight, requests=requests),
         fits=fits,
     )
 
@@ -103,7 +104,8 @@ def throughput(
 #
 #     decoding("7B on one H200", dataclasses.replace(STUDENT, gpu=H200), context=1_026, in_flight=128, measured=..., \
 #         fits="step"),                                        # the short context; "memory" at the long one
-#     throughput("7B on one H200", ..., prompt=32_768, answer=1_024, in_flight=16, measured=..., fits="flops"),
+#     throughput("7B on one H200", ..., prompt=32_768, answer=1_024, in_flight=16, requests=32, measured=..., \
+#         fits="flops"),
 #
 # and in FP8 with fits="fp8". Each of the four is fitted to one figure: to one of these, where one says so, and else to
 # a published one. Then `serving.REACHED` is what `python -m nemo_distill.plan.serving_figures` prints, and its table

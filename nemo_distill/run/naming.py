@@ -38,7 +38,7 @@ _PARTS = {
 _SHARES = "blend.shares."
 _HEADS = ("blend", *_PARTS, "seed", "teacher")
 """First parts of the keys of settings that decide results."""
-_FREE = ("evaluate.max_unasked", "evaluate.vllm")
+_FREE = ("evaluate.max_unasked", "evaluate.vllm", "evaluate.measured_in")
 """Settings among `_PARTS` that no result depends on."""
 _SHORT = {
     "blend.name": "blend",

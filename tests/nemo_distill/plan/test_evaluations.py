@@ -7,17 +7,26 @@ import re
 import pytest
 
 from evaluator.results.spent import SPENT_FILE, Asking, Spent, load_spent, save_spent
+from evaluator.serve.throughput import Decoding, Rate, Throughput
+from evaluator.serve.throughput import Served as ServedCheckpoint
+from nemo_distill.config.blend import Blend
+from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.resolved import Evaluation
+from nemo_distill.config.scale import get_scale
+from nemo_distill.config.settings import Evaluate, Layout, Settings
+from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.outcome.measured import Way, measured_in
+from nemo_distill.outcome.measured import Way, measured_in, rates_in
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.calibration import STUDY, Evidence
-from nemo_distill.plan.estimate import Estimate
+from nemo_distill.plan.estimate import Estimate, estimate_of
 from nemo_distill.plan.evaluations import Known, cost_of, measured_apart
 from nemo_distill.plan.gpus import H100, H200
 from nemo_distill.plan.serving import Answers, Served
 from nemo_distill.plan.tables import cost_table, evaluation_cost_remarks, evaluation_table
-from nemo_distill.run.step import mark_done
+from nemo_distill.run.facts import RunFacts
+from nemo_distill.run.manifest import Run
+from nemo_distill.run.step import Spec, mark_done
 from tests.nemo_distill.plan.test_estimate import cells
 
 ASKED = ask(Evaluation(suite="study"))
@@ -189,6 +198,81 @@ def test_the_preview_says_so_by_benchmark_and_of_the_others(tmp_path):
     assert whole.evidence("evaluate-80B") == Evidence.MEASURED and whole.evidence("prune") == Evidence.NEVER_RUN
 
 
+def rates(runs, *, gpu: str = "NVIDIA H100 80GB HBM3", decoding: bool = True) -> None:
+    """What serve_bench leaves of the 7B and its FP8, whose rates are 1.25 and 1.5 times the model's."""
+    config = NANO_7B_PRUNED.to_hf_config()
+    spec = Spec(
+        "serve_bench", "nemo_distill.steps.serve_bench",
+        {"checkpoints": [["teacher", "org/on-the-hub"], ["20B", "export-20B"], ["20B-fp8", "quantize-20B"]]},
+        runs / "serve_bench" / "0123456789ab",
+        {"export-20B": runs / "export-20B" / ("a" * 12), "quantize-20B": runs / "quantize-20B" / ("b" * 12)},
+        "0123456789ab",
+    )  # fmt: skip
+    for folder, said in zip(spec.upstream.values(), ({}, {"quant_algo": "FP8"}), strict=True):
+        (folder / "hf").mkdir(parents=True)
+        (folder / "hf" / "config.json").write_text(json.dumps(config | ({"quantization_config": said} if said else {})))
+    spec.save()
+    models = []
+    for label, format, faster in (("teacher", "none", 9.0), ("20B", "none", 1.25), ("20B-fp8", "fp8", 1.5)):
+        served = dataclasses.replace(STUDENT, format=format)
+        at = [faster * 128 / served.step_seconds(128, context) for context in (1_026, 15_362)]
+        load = {"prompt": 512, "answer": 4_096, "in_flight": 128, "requests": 128}
+        rate = {"setting": "512/4096x128", "tokens_per_second": faster * served.tokens_per_second(**load)}
+        slow = {"setting": "32768/1024x16:32", "tokens_per_second": 1.0}
+        latency = ("first_token_median_ms", "first_token_p99_ms", "inter_token_median_ms", "inter_token_p99_ms")
+        others = {"seconds": 1.0, "generated_tokens": 1, "prompt_tokens": 1} | dict.fromkeys(latency, 1.0)
+        models.append(
+            ServedCheckpoint(
+                label=label,
+                identity=label,
+                rates=tuple(Rate(**one, **others) for one in (slow, rate)),
+                decoding=tuple(
+                    Decoding(context_tokens=context, in_flight=128, tokens_per_second=value, seconds=1.0)
+                    for context, value in zip((1_026, 15_362), at, strict=True)
+                )
+                if decoding
+                else (),
+            )
+        )
+    settings = ("32768/1024x16:32", "512/4096x128")
+    Throughput(gpu=gpu, vllm="0.24.0", settings=settings, models=tuple(models)).save(spec.folder)
+    mark_done(spec.folder)
+
+
+@pytest.mark.parametrize("decoding", [True, False], ids=["decoding", "a setting"])
+def test_rates_of_served_checkpoints_say_it_where_no_evaluation_does(decoding, tmp_path):
+    rates(tmp_path, decoding=decoding)
+    found, unread = rates_in(tmp_path)
+    assert not unread and [one.name for one in found] == ["serve_bench of 20B", "serve_bench of 20B-fp8"]
+    known = Known(rates=found)
+    of = {
+        format: [
+            cost_of(dataclasses.replace(STUDENT, format=format), LOADS, BOX, one, role="student")
+            for one in (Known(), known)
+        ]
+        for format in ("none", "fp8")
+    }
+    for format, faster in (("none", 1.25), ("fp8", 1.5)):
+        before, after = of[format]
+        assert after.evidence == Evidence.MODELLED and "serve_bench of 20B" in after.rests_on
+        assert before.parts[4].gpu_seconds / after.parts[4].gpu_seconds == pytest.approx(faster)
+    elsewhere = cost_of(Served(shape=NANO_7B_PRUNED, gpu=H200), LOADS, BOX, known, role="student")
+    assert "serve_bench" not in elsewhere.rests_on
+    evaluated = Known(measured=kept(tmp_path, spent(50_000.0)).measured, rates=found)
+    by_format = [cost_of(dataclasses.replace(STUDENT, format=format), LOADS, BOX, evaluated, role="student").rests_on
+                 for format in ("none", "fp8")]  # fmt: skip
+    assert "evaluate-20B" in by_format[0] and "serve_bench of 20B-fp8" in by_format[1]
+
+
+def test_rates_that_cannot_be_read_are_named(tmp_path):
+    rates(tmp_path)
+    file = next(tmp_path.glob("serve_bench/*/results.json"))
+    (file.parent / "spec.json").write_text("{}")
+    assert "spec.json is no step's" in rates_in(tmp_path)[1][0]
+    file.write_text("{")
+    assert rates_in(tmp_path) == ((), (f"What serve_bench measured is not known: '{file}' is damaged.",))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -218,3 +302,32 @@ def test_a_record_is_read_as_it_was_written_and_with_what_a_later_version_adds(t
     record["watts"] = record["benchmarks"][0]["watts"] = 700
     (tmp_path / SPENT_FILE).write_text(json.dumps(record))
     assert load_spent(tmp_path) == one
+
+
+def test_evaluations_of_runs_that_are_named_are_gone_by_and_a_folder_without_any_is_refused(tmp_path):
+    kept(tmp_path / "runs", spent(50_000.0))
+    (tmp_path / "empty").mkdir()
+
+    def of(*folders: str) -> Estimate:
+        settings = Settings(
+            blend=Blend("test", {"stem": 100}),
+            evaluate=Evaluate(measured_in=folders),
+            layout=Layout(gpu="H100", gpus_per_node=8, nodes=1, tensor_parallel=8),
+        )
+        recipe = Recipe.of("test", settings, get_scale("full"))
+        specs = {"prune": Spec("prune", "nemo_distill.steps.prune", {}, tmp_path / "here" / "prune" / "a", {}, "a")}
+        run = Run(name="test", runs=tmp_path / "here", specs=specs, facts=RunFacts())
+        return estimate_of(recipe, run, dataclasses.replace(ASKED, way=BOX), NANO_9B_V2)
+
+    assert of().of_student.evidence == NOTHING_RAN
+    there = of(f"{tmp_path}/runs")
+    assert there.known.measured[0].name == "evaluate-20B" and there.of_student.evidence == Evidence.MEASURED
+    with pytest.raises(UserError, match=r"evaluate.measured_in=gone: there is no such folder\."):
+        of("gone")
+    for said, hint in ((tmp_path, "runs"), (tmp_path / "runs" / "evaluate-20B", "runs")):
+        with pytest.raises(UserError, match=f"says what it took. Did you mean evaluate.measured_in={tmp_path}/{hint}"):
+            of(str(said))
+    with pytest.raises(UserError, match=r"empty holds no evaluation that says what it took. Name a folder of runs"):
+        of(str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="measured_in"):
+        of("")

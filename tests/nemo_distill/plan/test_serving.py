@@ -129,6 +129,14 @@ def test_what_is_quantised_is_faster_and_most_where_prompts_are_long():
     assert gain(prompt=32_768, answer=1_024, in_flight=128) == pytest.approx(study, rel=0.05 if not HERE else 0.15)
 
 
+def test_requests_that_begin_together_are_read_before_they_are_written():
+    load = {"prompt": 512, "answer": 4_096, "in_flight": 128}
+    once, ever = STUDENT.tokens_per_second(**load, requests=128), STUDENT.tokens_per_second(**load)
+    decoding = 4_096 * STUDENT.step_seconds(128, 512 + 2_048)
+    assert once == pytest.approx(128 * 4_096 / (128 * STUDENT.prompt_seconds(512) + decoding))
+    assert once < ever == STUDENT.tokens_per_second(**load, requests=1_000)
+
+
 def test_fitting_again_gives_what_is_written_down_and_each_rate_has_a_figure_of_its_own():
     assert dataclasses.asdict(fit()) == pytest.approx(dataclasses.asdict(STUDENT.reached), rel=0.01)
     assert sorted(figure.fits for figure in FIGURES if figure.fits) == sorted(dataclasses.asdict(ROOF))
@@ -138,7 +146,7 @@ def test_fitting_again_gives_what_is_written_down_and_each_rate_has_a_figure_of_
 def test_what_is_measured_here_is_fitted_to_in_the_place_of_what_others_published():
     truth = Reached(memory=0.71, flops=0.55, fp8=0.42, step=0.003)
     bf16, fp8 = (dataclasses.replace(one, gpu=H200, reached=truth) for one in (STUDENT, STUDENT_IN_FP8))
-    long = {"prompt": 32_768, "answer": 1_024, "in_flight": 16}
+    long = {"prompt": 32_768, "answer": 1_024, "in_flight": 16, "requests": 32}
     here = (
         *(
             decoding(
