@@ -111,9 +111,9 @@ class Order:
             found[name] += 1
         return found
 
-    def planned(self, hours: Mapping[str, float]) -> list[Slot]:
+    def planned(self, hours: Mapping[str, float], fixed: Mapping[str, float] | None = None) -> list[Slot]:
         """When each step runs, and where, if it takes so many `hours` on the GPUs that it needs at least; none where
-        nothing is said of it."""
+        nothing is said of it. Those that are `fixed` of them are as long on more GPUs."""
         now, done, slots = 0.0, set[str](), list[Slot]()
         running: dict[str, Slot] = {}
         free = list(range(self.gpus))
@@ -121,7 +121,8 @@ class Order:
             counts = {name: len(slot.gpus) for name, slot in running.items()}
             for name, count in self.next(done=done, running=counts, free=len(free)).items():
                 taken, free = tuple(free[:count]), free[count:]
-                takes = hours.get(name, 0.0) * (self.needs[name].gpus / count if count else 1.0)
+                whole, least = hours.get(name, 0.0), (fixed or {}).get(name, 0.0)
+                takes = least + (whole - least) * (self.needs[name].gpus / count if count else 1.0)
                 running[name] = Slot(name=name, begin=now, end=now + takes, gpus=taken)
             assert running, f"no step can begin among {sorted({*self.needs} - done)}"
             now = min(slot.end for slot in running.values())

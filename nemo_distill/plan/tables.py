@@ -189,7 +189,7 @@ def evaluation_table(estimate: Estimate) -> Table:
     cost, way, gpu = estimate.of_student, estimate.way, estimate.job.gpu.name
     servers = "all at once" if way.together else "one by one"
     table = new_table(
-        f"Evaluation of a student, {servers}, on {way.gpus} {gpu} with {way.in_flight} answers in flight each",
+        f"Evaluating a student, {servers}, on {way.gpus} {gpu}, {way.in_flight} answers in flight each",
         "benchmark", ">answers", ">tokens", "from", ">per GPU-hour", ">GPU-hours", "rests on",
     )  # fmt: skip
     for part in cost.parts:

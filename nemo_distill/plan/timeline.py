@@ -51,7 +51,10 @@ def timeline(run: Run, estimate: Estimate, *, steps: Collection[str], box: Box) 
     if not any(taken.values()):
         return []
     hours = hours_on_box(estimate, taken)
-    slots = [slot for slot in Order(needs, gpus=gpus, others=box.others).planned(hours) if slot.gpus]
+    starting = {
+        name: cost.besides / 3600 / taken[name] for name, cost in estimate.evaluations.items() if taken.get(name)
+    }
+    slots = [slot for slot in Order(needs, gpus=gpus, others=box.others).planned(hours, starting) if slot.gpus]
     end = max(slot.end for slot in slots)
     bar = max(LEAST_BAR, WIDTH - NAME - GPUS - 2 * TIME - 6)
     scale = f"{'0':<{bar - len(duration_in_words(end))}}{duration_in_words(end)}"

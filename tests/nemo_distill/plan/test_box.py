@@ -98,6 +98,12 @@ def test_evaluations_have_what_the_training_leaves_and_everything_afterwards(gpu
     assert {name: (slots[name].begin, slots[name].end, len(slots[name].gpus)) for name in wanted} == wanted
 
 
+def test_what_it_takes_to_start_is_as_long_on_more_gpus():
+    starting = {f"evaluate-{label}": 1.0 for label in ("teacher", "1", "2")}
+    slots = {slot.name: slot for slot in Order(TRAINING, gpus=5, others=2).planned(HOURS, starting)}
+    assert (slots["evaluate-1"].end, slots["evaluate-2"].end - slots["evaluate-2"].begin) == (8, 1 + 3 / 4)
+
+
 def test_a_narrow_step_does_not_overtake_a_wide_one_that_waits_for_its_gpus():
     needs = {name: Need(gpus=count) for name, count in (("long", 1), ("wide", 2), ("narrow", 1))}
     slots = {slot.name: slot for slot in Order(needs, gpus=2, others=1).planned({"long": 3, "wide": 1, "narrow": 9})}
