@@ -76,9 +76,9 @@ class Measured:
 
 
 def measured_in(runs: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
-    """Evaluations of the folder `runs` that are done, and sentences on those whose records are damaged."""
+    """Evaluations of the folder `runs` that are done, newest first, and sentences on those with damaged records."""
     found, unread = [], []
-    for file in sorted(runs.glob(f"{PREFIX}*/*/{SPENT_FILE}")):
+    for file in sorted(runs.glob(f"{PREFIX}*/*/{SPENT_FILE}"), key=_age):
         if not is_done(file.parent):
             continue
         try:
@@ -128,7 +128,7 @@ def rates_in(runs: Path) -> tuple[tuple[Rates, ...], tuple[str, ...]]:
     A checkpoint that is there no more, or that only the Hub has, is left out: nothing says its sizes.
     """
     found, unread = [], []
-    for folder in sorted(file.parent for file in runs.glob(f"{SERVE_BENCH}/*/{RESULTS_FILE}")):
+    for folder in (file.parent for file in sorted(runs.glob(f"{SERVE_BENCH}/*/{RESULTS_FILE}"), key=_age)):
         if not is_done(folder):
             continue
         throughput = read_throughput(folder)
@@ -154,6 +154,11 @@ def rates_in(runs: Path) -> tuple[tuple[Rates, ...], tuple[str, ...]]:
         except (OSError, ValueError, LookupError, TypeError, UserError) as error:
             unread.append(f"What {folder.parent.name} measured is not known: {str(error).rstrip('.')}.")
     return tuple(found), tuple(unread)
+
+
+def _age(file: Path) -> tuple[float, str]:
+    """Sorts files by when they were written, the newest first."""
+    return -file.stat().st_mtime, str(file)
 
 
 def _folder(spec: Spec, of: str) -> Path:

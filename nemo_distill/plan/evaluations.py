@@ -79,6 +79,8 @@ class Cost:
 ALIKE, SAME_FORMAT, RATES_OF_FORMAT, ANOTHER, OTHER_RATES = 4, 3, 2, 1, 0
 """How near something measured is: an evaluation of these sizes and this format, asked alike; one of this format; rates
 of it; an evaluation of another format; rates of one. GPU and task are the same in all."""
+MOST = 20
+"""As many are gone by, of those that are equally near."""
 
 
 class Scale(NamedTuple):
@@ -97,7 +99,7 @@ class Known:
     """What is known of other evaluations."""
 
     measured: Sequence[Measured] = ()
-    """Those that are done."""
+    """Those that are done, the newest first."""
     rates: Sequence[Rates] = ()
     """What served checkpoints reached."""
     reached: Reached = REACHED
@@ -124,11 +126,17 @@ class Known:
         return sum(found) / len(found) if found else START_SECONDS
 
     def scales(self, served: Served, way: Way, task: str) -> list[Scale]:
-        """The nearest of what was measured: evaluations whole, or that task of theirs, and rates."""
-        found = [scale for one in self.measured if (scale := self._scale(one, served, way, task))]
-        found += [scale for one in self.rates if (scale := self._scale_of_rates(one, served))]
-        nearest = max((scale.near for scale in found), default=0)
-        return [scale for scale in found if scale.near == nearest]
+        """The nearest of what was measured, the newest of these: evaluations that asked that task, and rates."""
+        near: dict[int, list[Measured | Rates]] = {}
+        known: list[Measured | Rates] = [*self.measured, *self.rates]
+        for one in known:
+            if (level := _near(one, served, way, task)) is not None:
+                near.setdefault(level, []).append(one)
+        for level in sorted(near, reverse=True):
+            found = [(one, self._took(one, served, task)) for one in near[level][:MOST]]
+            if scales := [Scale(took, level, one.name) for one, took in found if took]:
+                return scales
+        return []
 
     def _asked(self, task: str, role: str):
         return [
@@ -139,39 +147,42 @@ class Known:
             if asking.task == task and asking.generated
         ]
 
-    def _scale(self, one: Measured, served: Served, way: Way, task: str) -> Scale | None:
-        gpu = named_by_driver(one.gpu) if one.gpu else served.gpu  # a launcher's is that of the layout
-        asked = [asking for asking in one.asked if one.way.together or asking.task == task]
-        whole = bool(asked) and all(asking.generated and asking.once and asking.seconds for asking in asked)
-        if gpu != served.gpu or not one.way.gpus or not whole:
-            return None
+    def _took(self, one: Measured | Rates, served: Served, task: str) -> float | None:
+        """What it took of what the model says of it; None: nothing says how long it took."""
         then = Served(shape=one.shape, gpu=served.gpu, format=one.format, recipe=served.recipe, reached=self.reached)
-        answers = tuple(_recorded(asking, one.way.gpus) for asking in asked)
-        seconds = one.seconds if one.way.together else asked[0].seconds
-        same = one.shape.is_sized_like(served.shape) and (one.format, one.way.in_flight) == (
-            served.format,
-            way.in_flight,
-        )
-        there = same and any(asking.task == task for asking in one.asked)
-        near = ALIKE if there else SAME_FORMAT if one.format == served.format else ANOTHER
-        return Scale(seconds / then.seconds(answers, one.way.in_flight), near, one.name)
+        if isinstance(one, Measured):
+            asked = [asking for asking in one.asked if one.way.together or asking.task == task]
+            if not all(asking.generated and asking.once and asking.seconds for asking in asked):
+                return None
+            answers = tuple(_recorded(asking, one.way.gpus) for asking in asked)
+            return (one.seconds if one.way.together else asked[0].seconds) / then.seconds(answers, one.way.in_flight)
+        if one.decoding:
+            return _mean(
+                [
+                    at.in_flight / then.step_seconds(at.in_flight, at.context_tokens) / at.tokens_per_second
+                    for at in one.decoding
+                ]
+            )
+        if not one.settings:
+            return None
+        setting, reached = max(one.settings, key=lambda pair: pair[0].output_tokens / pair[0].input_tokens)
+        load = {"in_flight": setting.in_flight, "requests": setting.requests}
+        return then.tokens_per_second(prompt=setting.input_tokens, answer=setting.output_tokens, **load) / reached
 
-    def _scale_of_rates(self, one: Rates, served: Served) -> Scale | None:
-        """By decoding at contexts, where that was measured, or else by the setting with most to write."""
-        then = Served(shape=one.shape, gpu=served.gpu, format=one.format, recipe=served.recipe, reached=self.reached)
-        if named_by_driver(one.gpu) != served.gpu:
-            return None
-        took = [
-            at.in_flight / then.step_seconds(at.in_flight, at.context_tokens) / at.tokens_per_second
-            for at in one.decoding
-        ]
-        if not took and one.settings:
-            setting, reached = max(one.settings, key=lambda pair: pair[0].output_tokens / pair[0].input_tokens)
-            load = {"in_flight": setting.in_flight, "requests": setting.requests}
-            said = then.tokens_per_second(prompt=setting.input_tokens, answer=setting.output_tokens, **load)
-            took = [said / reached]
-        near = RATES_OF_FORMAT if one.format == served.format else OTHER_RATES
-        return Scale(_mean(took), near, one.name) if took else None
+
+def _near(one: Measured | Rates, served: Served, way: Way, task: str) -> int | None:
+    """How near something measured is (`ALIKE` and what follows); None: it is no help."""
+    gpu = named_by_driver(one.gpu) if one.gpu else served.gpu  # a launcher's is that of the layout
+    if gpu != served.gpu:
+        return None
+    if isinstance(one, Rates):
+        return RATES_OF_FORMAT if one.format == served.format else OTHER_RATES
+    if not one.way.gpus or all(asking.task != task for asking in one.asked):
+        return None
+    if one.format != served.format:
+        return ANOTHER
+    so = (one.way.in_flight, one.way.together) == (way.in_flight, way.together)
+    return ALIKE if so and one.shape.is_sized_like(served.shape) else SAME_FORMAT
 
 
 def cost_of(served: Served, loads: Sequence[Load], way: Way, known: Known, *, role: str) -> Cost:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 
 import pytest
@@ -20,7 +21,7 @@ from nemo_distill.outcome.measured import Way, measured_in, rates_in
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.calibration import STUDY, Evidence
 from nemo_distill.plan.estimate import Estimate, estimate_of
-from nemo_distill.plan.evaluations import Known, cost_of, measured_apart
+from nemo_distill.plan.evaluations import MOST, Known, cost_of, measured_apart
 from nemo_distill.plan.gpus import H100, H200
 from nemo_distill.plan.serving import Answers, Served
 from nemo_distill.plan.tables import cost_table, evaluation_cost_remarks, evaluation_table
@@ -64,9 +65,10 @@ def kept(runs, one: Spent, *, name: str = "evaluate-20B") -> Known:
     folder = runs / name / "0123456789ab"
     folder.mkdir(parents=True)
     save_spent(folder, one)
-    assert measured_in(runs)[0] == (), "it is not done"
+    before = len(measured_in(runs)[0])
     mark_done(folder)
     found, unread = measured_in(runs)
+    assert len(found) == before + 1, "it is there once it is done"
     assert not unread and found[0].role == ("student" if "20B" in name else name.removeprefix("evaluate-"))
     return Known(measured=found)
 
@@ -131,6 +133,25 @@ def test_another_size_and_format_are_scaled_by_what_they_read(tmp_path):
     assert then[1] / then[0] == pytest.approx(modelled[1] / modelled[0], rel=0.02)
     assert then[2] / then[0] == pytest.approx(modelled[2] / modelled[0], rel=0.02)
     assert cost_of(STUDENT, LOADS, BOX, known, role="pruned").parts[4].tokens == 32_768, "it never said how it ends"
+
+
+def test_what_the_pruned_student_was_not_asked_is_not_told_by_what_it_was(tmp_path):
+    """Its answers are other benchmarks' and of other lengths: the harness may be what is slow with them."""
+    part = tuple(one for one in spent(9e5).benchmarks if one.task == LOADS[0].task)
+    known = kept(tmp_path, spent(9e5, benchmarks=part), name="evaluate-pruned")
+    cost = cost_of(STUDENT, LOADS, BOX, known, role="student")
+    assert [part.evidence for part in cost.parts] == [Evidence.MEASURED] + 7 * [NOTHING_RAN]
+    plain = cost_of(STUDENT, LOADS, BOX, Known(), role="student")
+    assert [part.gpu_seconds for part in cost.parts[1:]] == [part.gpu_seconds for part in plain.parts[1:]]
+    assert cost.parts[0].gpu_seconds > 100 * plain.parts[0].gpu_seconds
+
+
+def test_the_newest_of_many_that_are_equally_near_are_gone_by(tmp_path):
+    for place in range(MOST + 5):
+        kept(tmp_path, spent(50_000.0 if place < 5 else 40_000.0), name=f"evaluate-{place}.20B")
+        os.utime(tmp_path / f"evaluate-{place}.20B" / "0123456789ab" / SPENT_FILE, (place, place))
+    cost = cost_of(STUDENT, LOADS, BOX, Known(measured=measured_in(tmp_path)[0]), role="student")
+    assert 3600 * cost.gpu_hours == pytest.approx(40_100, rel=1e-3)
 
 
 def test_its_own_format_is_nearer_than_another_and_fp8_is_told_by_the_config(tmp_path):
