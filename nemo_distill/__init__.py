@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nemo_distill.config.benchmarks import Benchmark, Questions
     from nemo_distill.config.blend import PUBLISHED, Blend, reconstructed
-    from nemo_distill.config.settings import Distill, Evaluate, Health, Layout, Prepare, Prune, Quantize, Settings
+    from nemo_distill.config.settings import (
+        Distill,
+        Evaluate,
+        Health,
+        Layout,
+        Prepare,
+        Prune,
+        Quantize,
+        ServeBench,
+        Settings,
+    )
     from nemo_distill.config.sources import Source
     from nemo_distill.errors import UserError
     from nemo_distill.experiment import run_experiment
@@ -33,6 +43,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Questions",
+    "ServeBench",
     "Settings",
     "Source",
     "UserError",
@@ -46,7 +57,8 @@ _HOME = {
     **dict.fromkeys(("Benchmark", "Questions"), "config.benchmarks"),
     **dict.fromkeys(("PUBLISHED", "Blend", "reconstructed"), "config.blend"),
     **dict.fromkeys(
-        ("Distill", "Evaluate", "Health", "Layout", "Prepare", "Prune", "Quantize", "Settings"), "config.settings"
+        ("Distill", "Evaluate", "Health", "Layout", "Prepare", "Prune", "Quantize", "ServeBench", "Settings"),
+        "config.settings",
     ),
     **dict.fromkeys(("Context", "entrypoint", "main"), "launch.context"),
     "Source": "config.sources",

@@ -24,9 +24,10 @@ from nemo_distill.launch.context import Context
 from nemo_distill.launch.executors import Dealing, Executor, missing
 from nemo_distill.launch.launch import check, launch
 from nemo_distill.launch.preflight import About, preflight
+from nemo_distill.outcome.serving import benched_of, check_context
 from nemo_distill.outcome.suites import Asked, ask
 from nemo_distill.outcome.weights import check_weights
-from nemo_distill.pipeline import build_steps
+from nemo_distill.pipeline import SERVE_BENCH, build_steps
 from nemo_distill.plan import limits
 from nemo_distill.plan.estimate import Estimate, estimate_of
 from nemo_distill.plan.layouts import misfit, nearest_within
@@ -62,6 +63,8 @@ def run_experiment(ctx: Context, settings: Settings) -> None:
     teacher = look(recipe.teacher, imported=specs["import-teacher"].folder)
     if teacher.shape:
         limits.check(recipe, teacher.shape, asked.loads, context=asked.context)
+        if SERVE_BENCH in specs:
+            check_context(specs[SERVE_BENCH].config, teacher.shape.max_position_embeddings)
         if recipe.prune.chip_friendly == "require" and recipe.prune.export_config is None:
             alignment = Alignment(multiple=recipe.prune.chip_multiple, tensor_parallel=recipe.prune.tensor_parallel)
             check_alignable(teacher.shape, recipe.prune, alignment)
@@ -185,7 +188,8 @@ def steps_of(recipe: Recipe, site: Mapping[str, Any] | None = None) -> tuple[lis
     """
     find_score(recipe.prune.score)
     find_loss(recipe.distill.loss)
-    asked = ask(recipe.evaluate, site)
+    benched = benched_of(recipe)
+    asked = ask(recipe.evaluate, site, vllm_for="serve_bench" if benched else "")
     questions = questions_for(asked.own, recipe.prepare.questions)
     if not questions and (recipe.prepare.ngram, recipe.prepare.boilerplate) != (NGRAM, BOILERPLATE):
         raise UserError(
@@ -193,7 +197,7 @@ def steps_of(recipe: Recipe, site: Mapping[str, Any] | None = None) -> tuple[lis
             f"questions are looked for, and evaluate.suite={recipe.evaluate.suite} brings none: say prepare.questions="
             "FOLDER."
         )
-    return build_steps(recipe, asked=asked, questions=questions), asked
+    return build_steps(recipe, asked=asked, questions=questions, benched=benched), asked
 
 
 def _runs_folder(said: str) -> Path:

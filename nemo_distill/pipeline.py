@@ -23,29 +23,33 @@ from nemo_distill.config.scale import Scale
 from nemo_distill.config.settings import BOILERPLATE, FORWARD_KL, MAX_DEPTH, MAX_WIDTH, NGRAM, SKIP
 from nemo_distill.config.sources import Source
 from nemo_distill.data.declared import entry_of
+from nemo_distill.errors import UserError, nearest
+from nemo_distill.outcome.measured import SERVE_BENCH
+from nemo_distill.outcome.serving import TEACHER, Benched
 from nemo_distill.outcome.suites import Asked
 from nemo_distill.plan.quantisation import range_length
 from nemo_distill.run.step import Step
 from nemo_distill.train.course import Course
 
-TEACHER, PRUNED = "teacher", "pruned"
-"""Labels of the two checkpoints that are evaluated beside the milestones."""
+PRUNED = "pruned"
+"""Label of the checkpoint that is evaluated beside the teacher and the milestones."""
 _MEMORY = ("memory_mb", "memory_seq_length", "memory_batch_size", "memory_precision")
 """What the search is told where it has a bound on memory."""
 KINDS = (
     *("world", "import", "prune", "prepare", "index", "distill"),
-    *("export", "quantize", "evaluate", "contamination", "report", "preflight"),
+    *("export", "quantize", "evaluate", SERVE_BENCH, "contamination", "report", "preflight"),
 )
 """What the names of steps begin with, up to a dash; the last is no part of a run."""
 
 
-def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[Step]:
+def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict], benched: Benched | None = None) -> list[Step]:
     """The steps of the run, each after its upstream; where several can start, the earlier in the list goes first.
 
     Args:
         recipe: What decides them.
         asked: What every checkpoint is asked, and how.
         questions: Benchmark questions that the sources are searched for (`contamination.questions`).
+        benched: What is measured of checkpoints that are served; None: nothing.
     """
     scale, distill = recipe.scale, recipe.distill
     made = any(not recipe.blend.is_own(source.name) for source in (*recipe.sources, *recipe.calibration))
@@ -83,6 +87,8 @@ def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict]) -> list[
         if recipe.quantize.evaluated:
             evaluations.append(_evaluation(recipe, quantised_label(recipe, label), asked, of=f"quantize-{label}"))
             judged.append(evaluations[-1])
+    if benched:
+        judged.append(_serve_bench(recipe, benched))
     report = Step(
         "report",
         _module("report"),
@@ -253,6 +259,34 @@ def _quantisation(recipe: Recipe, label: str, reads: tuple[str, ...]) -> Step:
         },
     }
     return Step(f"quantize-{label}", _module("quantize"), config, (f"export-{label}", *reads))
+
+
+def _serve_bench(recipe: Recipe, benched: Benched) -> Step:
+    """The step that measures served checkpoints. Raises `UserError` for a label that there is not."""
+    asked, last = recipe.serve_bench, recipe.milestones[-1].label
+    of = {TEACHER: recipe.teacher.checkpoint, PRUNED: f"export-{PRUNED}"}
+    of |= {milestone.label: f"export-{milestone.label}" for milestone in recipe.milestones}
+    if recipe.quantize.format == "fp8":  # nothing here serves another format
+        of |= {quantised_label(recipe, label): f"quantize-{label}" for label in _quantised(recipe)}
+    default = [label for label in (TEACHER, last, quantised_label(recipe, last)) if label in of]
+    labels = default if asked.checkpoints is None else list(asked.checkpoints)
+    for label in labels:
+        if label not in of:
+            raise UserError(f"serve_bench.checkpoints cannot have '{label}'. {nearest(label, of)}")
+        if labels.count(label) > 1:
+            raise UserError(f"serve_bench.checkpoints has {label} {labels.count(label)} times: once is enough.")
+    if not labels:
+        raise UserError(f"serve_bench.checkpoints names none: say serve_bench.checkpoints={','.join(default)}.")
+    config: dict[str, Any] = {
+        "checkpoints": [[label, of[label]] for label in labels],
+        "settings": [str(setting) for setting in benched.plan.settings],
+        "engine": dict(benched.engine),
+    }
+    if benched.plan.contexts:
+        config["contexts"] = list(benched.plan.contexts)
+    if TEACHER in labels:
+        config["sha256"] = recipe.teacher.sha256
+    return Step(SERVE_BENCH, _module("serve_bench"), config, tuple(of[one] for one in labels if one != TEACHER))
 
 
 def _evaluation(recipe: Recipe, label: str, asked: Asked, *, of: str = "") -> Step:

@@ -70,9 +70,9 @@ class Plan:
                 raise ValueError(f"{said} has {count} in flight, and a GPU is given 1 to {SEQUENCES}: say {near}.")
         if wrong := [one for one in self.contexts if one < 2]:
             raise ValueError(f"{wrong[0]} is no context to decode at: 2 tokens at least.")
-        for said in (self.settings, self.contexts):
-            if twice := [one for one in said if said.count(one) > 1]:
-                raise ValueError(f"{twice[0]} is named twice.")
+        named = [*self.settings, *self.contexts]
+        if twice := [one for one in named if named.count(one) > 1]:
+            raise ValueError(f"{twice[0]} is named twice.")
 
     @property
     def context(self) -> int:

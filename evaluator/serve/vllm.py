@@ -109,9 +109,10 @@ class Gpu:
     """Its memory, in GiB."""
 
 
-def find_vllm(where: str | None) -> Vllm:
+def find_vllm(where: str | None, *, needed_by: str = "evaluate.engine=vllm") -> Vllm:
     """vLLM at `where`, an executable or the folder of an environment; None: beside this Python, or in PATH.
 
+    `needed_by` is the setting that sentences say it is for.
     Raises ValueError, in one sentence with what to install, where there is none, it cannot be run, or it is too old.
     """
     install = f"install vLLM {WANTED} in an environment of its own and name that: evaluate.vllm=FOLDER"
@@ -119,7 +120,7 @@ def find_vllm(where: str | None) -> Vllm:
         beside = Path(sys.executable).with_name("vllm")
         found = str(beside) if beside.is_file() else shutil.which("vllm")
         if found is None:
-            raise ValueError(f"evaluate.engine=vllm: there is no vllm beside this Python or in PATH: {install}.")
+            raise ValueError(f"{needed_by}: there is no vllm beside this Python or in PATH: {install}.")
         program = Path(found)
     else:
         program = Path(where).expanduser().absolute()  # not resolved: where a link lies says whose environment it is

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.config.held_out import Measuring, measuring
-from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning, Quantization
+from nemo_distill.config.resolved import (
+    Distillation,
+    Evaluation,
+    Parallelism,
+    Preparation,
+    Pruning,
+    Quantization,
+    ServingBench,
+)
 from nemo_distill.config.scale import SCALES, Scale
 from nemo_distill.config.schedule import Milestone, MilestoneError, Schedule, parse_tokens
 from nemo_distill.config.settings import FORWARD_KL, Health, Settings
@@ -48,6 +56,8 @@ class Recipe:
     """How every milestone is judged."""
     quantize: Quantization
     """What students are exported in besides their own precision."""
+    serve_bench: ServingBench
+    """What is measured of checkpoints that are served."""
     layout: Parallelism
     """What the distillation is spread over."""
     health: Health
@@ -104,6 +114,7 @@ class Recipe:
             distill=distill,
             evaluate=_filled(scale.evaluate, settings.evaluate),
             quantize=_filled(scale.quantize, settings.quantize),
+            serve_bench=_filled(scale.serve_bench, settings.serve_bench),
             layout=_filled(scale.layout, settings.layout),
             health=settings.health,
             scale=scale,

@@ -182,6 +182,18 @@ class Quantization:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServingBench:
+    """`settings.ServeBench`, resolved."""
+
+    settings: tuple[str, ...] = ()
+    """Loads that checkpoints are measured at; none: they are not."""
+    contexts: tuple[int, ...] = ()
+    """Contexts in tokens at which rates of decoding are taken."""
+    checkpoints: tuple[str, ...] | None = None
+    """Labels of those that are measured; None: of the teacher, the last milestone and what it is quantised to."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parallelism:
     """`settings.Layout`, resolved: one process on a CPU unless it says otherwise."""
 

@@ -11,7 +11,15 @@ No step asks which scale it is in.
 import dataclasses
 from dataclasses import dataclass, field
 
-from nemo_distill.config.resolved import Distillation, Evaluation, Parallelism, Preparation, Pruning, Quantization
+from nemo_distill.config.resolved import (
+    Distillation,
+    Evaluation,
+    Parallelism,
+    Preparation,
+    Pruning,
+    Quantization,
+    ServingBench,
+)
 from nemo_distill.config.sources import SOURCES
 from nemo_distill.errors import UserError, nearest
 
@@ -56,6 +64,8 @@ class Scale:
     """How every milestone is judged."""
     quantize: Quantization = Quantization()
     """What students are exported in besides their own precision."""
+    serve_bench: ServingBench = ServingBench()
+    """What is measured of checkpoints that are served."""
     layout: Parallelism
     """What the distillation is spread over."""
     teacher_made_by: str = ""

@@ -397,6 +397,27 @@ class Quantize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServeBench:
+    """What is measured of checkpoints that vLLM serves, in turn on one GPU (`evaluator.serve.bench`). No score depends
+    on it."""
+
+    settings: tuple[str, ...] | None = None
+    """Loads, each INPUT/OUTPUTxIN_FLIGHT in tokens and requests, and :REQUESTS behind it where there are more of them:
+    `32768/1024x16,512/4096x128`; without one, and without `contexts`, nothing is measured."""
+    contexts: tuple[int, ...] | None = None
+    """Contexts in tokens at which rates of decoding are taken with 128 in flight: `1024,8192,15360`."""
+    checkpoints: tuple[str, ...] | None = None
+    """Which, by their labels, the first being what ratios are to: `teacher,80B,80B-fp8`; None: the teacher, the last
+    milestone, and what that is quantised to."""
+
+    def __post_init__(self):
+        for name in ("settings", "contexts", "checkpoints"):
+            if isinstance(getattr(self, name), str | int):
+                object.__setattr__(self, name, (getattr(self, name),))
+        check_fields(self, "serve_bench")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """What the distillation is spread over. Outputs are the same up to rounding, so it is in no fingerprint."""
 
@@ -464,6 +485,7 @@ class Settings:
     distill: Distill = Distill()
     evaluate: Evaluate = Evaluate()
     quantize: Quantize = Quantize()
+    serve_bench: ServeBench = ServeBench()
     layout: Layout = Layout()
     health: Health = Health()
     scale: str = ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from nemo_distill.run.manifest import Run
 
-_NOT_TRAINING = ("report", "export", "quantize", "evaluate", "contamination")
+_NOT_TRAINING = ("report", "export", "quantize", "evaluate", "serve_bench", "contamination")
 """Steps that train nothing, by the first part of their names."""
 _SEED = "seed"
 

@@ -108,8 +108,10 @@ class Asked:
     """What it is asked on, of which no score depends."""
 
 
-def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
+def ask(settings: Evaluation, site: Mapping[str, Any] | None = None, *, vllm_for: str = "") -> Asked:
     """What `settings` ask, of a cluster where `site` says which (`evaluator.harness.cluster`).
+
+    `vllm_for` is what else needs vLLM, where something does.
 
     Raises `UserError` for a suite that is not there, that lacks something it needs, and for what `site` cannot say.
     """
@@ -122,7 +124,7 @@ def ask(settings: Evaluation, site: Mapping[str, Any] | None = None) -> Asked:
         datasets=folder,
         execute_generated_code=settings.execute_generated_code,
         questions=files,
-        vllm=_vllm(settings, suite),
+        vllm=_vllm(settings, suite, vllm_for),
     )
     try:
         suite = prepare_suite(suite, means)  # with the number of questions that there are
@@ -200,10 +202,10 @@ def engine_of(vllm: Vllm, suite: Suite) -> dict[str, Any]:
     return {"name": "vllm", "version": vllm.version, "options": list(options(suite.context)), "request": asked}
 
 
-def _vllm(settings: Evaluation, suite: Suite) -> Vllm | None:
+def _vllm(settings: Evaluation, suite: Suite, needed_by: str) -> Vllm | None:
     """vLLM where `settings` ask for it. Raises `UserError` where it is not there, or where it has no part in it."""
     if settings.engine != "vllm":
-        if settings.vllm:
+        if settings.vllm and not needed_by:
             raise UserError(
                 f"evaluate.vllm={settings.vllm} says where vLLM is, and evaluate.engine={settings.engine} "
                 "has no part for it: say evaluate.engine=vllm as well, or neither."

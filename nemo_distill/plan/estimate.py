@@ -8,17 +8,20 @@ GPU-hours and memory of the distillation are `nemo_distill.plan.cost`'s, those o
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_9B_V2, Shape
-from nemo_distill.outcome.measured import Way, measured_in, rates_in
+from nemo_distill.outcome.measured import SERVE_BENCH, Way, measured_in, rates_in
+from nemo_distill.outcome.serving import TEACHER
 from nemo_distill.outcome.suites import Asked, Load
 from nemo_distill.plan import calibration, layouts
+from nemo_distill.plan.benched import hours_of
 from nemo_distill.plan.calibration import Evidence
 from nemo_distill.plan.cost import Job
 from nemo_distill.plan.evaluations import Cost, Known, cost_of
@@ -62,6 +65,8 @@ class Estimate:
     """What is known of evaluations that are done."""
     unread: tuple[str, ...] = ()
     """Sentences on those whose records are damaged."""
+    benched: Mapping[str, Any] | None = None
+    """Config of the step that measures served checkpoints; None: there is none."""
     done: frozenset[str] = field(default_factory=frozenset)
     """Names of the steps that need not be run any more."""
 
@@ -88,8 +93,7 @@ class Estimate:
     @cached_property
     def evaluations(self) -> dict[str, Cost]:
         """What each evaluation takes, by its step. All milestones are students of one shape."""
-        teacher, student = (Served(shape=shape, gpu=self.job.gpu) for shape in (self.job.teacher, self.job.student))
-        quantised = dataclasses.replace(student, format=self.format, recipe=self.quantise)
+        teacher, student, quantised = self._models
         of_pruned = [load for load in self.loads if load.of_pruned]
         found = {
             "evaluate-teacher": cost_of(teacher, self.loads, self.way, self.known, role="teacher"),
@@ -102,15 +106,36 @@ class Estimate:
         return found
 
     @cached_property
+    def benched_gpu_hours(self) -> float | None:
+        """GPU-hours of measuring served checkpoints; None: they are not measured."""
+        if self.benched is None:
+            return None
+        of = dict(self.benched["checkpoints"])
+        teacher, student, quantised = self._models
+
+        def served(label: str) -> Served:
+            return teacher if label == TEACHER else quantised if of[label].startswith(_QUANTIZE) else student
+
+        return hours_of(self.benched, served)
+
+    @property
+    def _models(self) -> tuple[Served, Served, Served]:
+        """Teacher, student, and the student as it is quantised."""
+        teacher, student = (Served(shape=shape, gpu=self.job.gpu) for shape in (self.job.teacher, self.job.student))
+        return teacher, student, dataclasses.replace(student, format=self.format, recipe=self.quantise)
+
+    @cached_property
     def parts(self) -> list[tuple[str, dict[str, float]]]:
         """(what, GPU-hours by step) of everything that takes GPUs."""
         evaluations = {step: cost.gpu_hours for step, cost in self.evaluations.items()}
+        benched = [] if self.benched_gpu_hours is None else [("measure serving", {SERVE_BENCH: self.benched_gpu_hours})]
         quantise = [("quantise", {f"quantize-{label}": QUANTISE_GPU_HOURS for label in self.quantised})]
         return [
             ("prune", {"prune": PRUNE_GPU_HOURS * self.job.teacher.parameters() / NANO_9B_V2.parameters()}),
             ("distil", {f"distill-{label}": self.segment_gpu_hours(label) for label in self.segments}),
             *(quantise if self.quantised else ()),
             (f"evaluate {len(evaluations)} checkpoints", evaluations),
+            *benched,
         ]
 
     def evidence(self, step: str) -> Evidence:
@@ -191,6 +216,7 @@ def estimate_of(recipe: Recipe, run: Run, asked: Asked, teacher: Shape | None) -
             for name, spec in run.specs.items()
             if spec.module == _EVALUATE and any(before.startswith(_QUANTIZE) for before in spec.upstream)
         ),
+        benched=run.specs[SERVE_BENCH].config if SERVE_BENCH in run.specs else None,
         done=frozenset(name for name, spec in run.specs.items() if spec.done),
     )
 

@@ -19,7 +19,9 @@ from nemo_distill.config.schedule import Milestone, Schedule, format_tokens
 from nemo_distill.config.sources import SOURCES
 from nemo_distill.config.teacher import Teacher
 from nemo_distill.data.prepared import tokens_counted
+from nemo_distill.outcome.measured import SERVE_BENCH
 from nemo_distill.outcome.suites import Asked
+from nemo_distill.plan.benched import serving_in_words
 from nemo_distill.plan.calibration import evidence
 from nemo_distill.plan.disk import disk_remark
 from nemo_distill.plan.estimate import Estimate, left_of
@@ -82,6 +84,9 @@ def print_preview(
     student = student_shape(teacher.shape, recipe.prune, pruned=run.specs["prune"].folder)[0] if teacher.shape else None
     for line in quantising_in_words(recipe, student):
         console.print(line, style="dim", highlight=False, soft_wrap=True)
+    if SERVE_BENCH in run.specs:
+        served = serving_in_words(run.specs[SERVE_BENCH].config, estimate.benched_gpu_hours if estimate else None)
+        console.print(served, style="dim", highlight=False, soft_wrap=True)
     console.print()
     console.print(blend_table(blend, milestones, available=available))
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))

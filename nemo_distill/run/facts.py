@@ -24,8 +24,8 @@ from nemo_distill.config.teacher import FOLDER
 PARTS = ("blend", "prepare", "prune", "distill", "evaluate", "quantize")
 """Parts of a recipe that a run's file keeps for its reader; code goes by the fields of `RunFacts`."""
 
-BESIDE = ("executor", "run", "layout", "health", "scale", "runs", "track")
-"""First parts of the keys of settings that no result depends on, or that a run's name has anyway."""
+BESIDE = ("executor", "run", "layout", "health", "scale", "runs", "serve_bench", "track")
+"""First parts of the keys of settings that no score depends on, or that a run's name has anyway."""
 _HEAD = ("executor", "scale", "seed", "recipe_name", "changed", "time")
 """Fields of `RunFacts` that a run's file says as they are."""
 

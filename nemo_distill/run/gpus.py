@@ -5,7 +5,7 @@
 
 A step's module says `GPUS = 1`, and `GPUS_IF = "engine"` where that holds only if its config has such a key; one with
 `MANY_RANKS = True` takes those of a machine of the layout. Without either a step takes none. `MORE_GPUS = True`: it
-uses all that it is given.
+uses all that it is given. `GPU_NEEDED = True`: no CPU does in their place.
 """
 
 import json
@@ -37,25 +37,35 @@ def uses_more(spec: Spec) -> bool:
 
 
 def needs(specs: Iterable[Spec], layout: Parallelism, *, there: int) -> dict[str, int]:
-    """GPUs by step, on a machine that has so many; none where it has none and the layout asks for none."""
+    """GPUs by step, on a machine that has so many.
+
+    Where it has none and the layout asks for none, a CPU takes their place in the steps that one can do.
+    """
     on_cpu = not there and layout.gpu is None
-    return {spec.name: 0 if on_cpu else gpus_of(spec, layout) for spec in specs}
+    return {
+        spec.name: 0 if on_cpu and not module_constant(spec.module, "GPU_NEEDED") else gpus_of(spec, layout)
+        for spec in specs
+    }
 
 
 def why_short(
     specs: Iterable[Spec], layout: Parallelism, names: tuple[str, ...], *, nearest: str | None = None
 ) -> str | None:
-    """The sentence on a step that takes more GPUs than there are, called `names`; None: there is none.
+    """The sentence on a step of those `specs` that takes more GPUs than there are, called `names`; None: there is none.
 
     `nearest` is the layout that fits in as many, as settings, empty where none does; None: it follows from `layout`.
     """
-    wanted = needs(specs, layout, there=len(names))
+    given = list(specs)
+    wanted = needs(given, layout, there=len(names))
     most = max(wanted, key=wanted.__getitem__, default="")
     if not most or wanted[most] <= len(names):
         return None
     there = f"this machine has {len(names)} to give ({', '.join(names)})" if names else "this machine has none to give"
     count = wanted[most]
-    said = f"{most} takes {count} {'GPU' if count == 1 else 'GPUs'} (layout.gpus_per_node={layout.gpus_per_node}), and"
+    said = f"{most} takes {count} {'GPU' if count == 1 else 'GPUs'}"
+    if any(spec.many_ranks for spec in given if spec.name == most):
+        said += f" (layout.gpus_per_node={layout.gpus_per_node})"
+    said += ", and"
     if not names:
         return f"{said} {there}: take a machine that has them, or --executor slurm."
     nearest = _fewer(layout, len(names)) if nearest is None else nearest
