@@ -1,5 +1,6 @@
 """vLLM itself, where there is a GPU and `TESTS_VLLM` names its environment: the contract that the stand-in plays."""
 
+import dataclasses
 import math
 import os
 import signal
@@ -7,8 +8,10 @@ import signal
 import pytest
 
 from evaluator.serve import vllm
+from evaluator.serve.bench import Plan, bench, take_one_gpu
 from evaluator.serve.probe import ALIKE, TEXTS, difference, probe
 from evaluator.serve.processes import ProgramFailed, below, marked
+from evaluator.serve.throughput import Setting
 from tests.evaluator.conftest import TEACHER
 
 pytestmark = [
@@ -89,3 +92,23 @@ def test_nothing_is_left_on_the_gpu_whichever_process_is_killed(checkpoints, ser
         server.process.wait(timeout=120)
     assert not marked(str(tmp_path))
     vllm.check_free(vllm.gpus_here())
+
+
+def test_its_client_measures_it_and_it_says_what_memory_it_takes(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", vllm.gpus_here()[0])
+    plan = Plan(settings=(Setting.parse("256/64x8:16"),), contexts=(512,), in_flight=8, decoded=("one",))
+    found = bench(
+        {"one": checkpoints[0], "other": checkpoints[1]},
+        vllm.find_vllm(os.environ["TESTS_VLLM"]),
+        plan,
+        gpu=take_one_gpu(),
+        folder=tmp_path / "bench",
+    )
+    assert [(one.label, one.control) for one in found.models] == [("one", False), ("other", False), ("one", True)]
+    for one in found.models:
+        (rate,) = one.rates
+        assert rate.generated_tokens == 16 * 64 and 0.9 < rate.prompt_tokens / (16 * 256) < 1.1
+        assert 0 < rate.first_token_median_ms <= rate.first_token_p99_ms and rate.preemptions == 0
+        assert None not in dataclasses.astuple(one.memory) and one.memory.weights_gib < one.memory.used_gib
+    (decoding,) = found.models[0].decoding
+    assert 0.8 * 512 < decoding.context_tokens < 1.25 * 512 and decoding.tokens_per_second > 8
