@@ -21,6 +21,7 @@ from nemo_distill.outcome.measured import Way, measured_in, rates_in
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.calibration import STUDY, Evidence
 from nemo_distill.plan.estimate import Estimate, estimate_of
+from nemo_distill.plan.evaluation_examples import examples
 from nemo_distill.plan.evaluations import MOST, Known, cost_of, measured_apart
 from nemo_distill.plan.gpus import H100, H200
 from nemo_distill.plan.serving import Answers, Served
@@ -29,6 +30,7 @@ from nemo_distill.run.facts import RunFacts
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import Spec, mark_done
 from tests.nemo_distill.plan.test_estimate import cells
+from tests.nemo_distill.plan.test_serving import GUIDE
 
 ASKED = ask(Evaluation(suite="study"))
 LOADS = ASKED.loads
@@ -352,3 +354,7 @@ def test_evaluations_of_runs_that_are_named_are_gone_by_and_a_folder_without_any
         of(str(tmp_path / "empty"))
     with pytest.raises(UserError, match="measured_in"):
         of("")
+
+
+def test_the_guide_shows_the_examples_as_they_come_out():
+    assert examples() in GUIDE.read_text(encoding="utf-8")
