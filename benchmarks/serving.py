@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--decode", default="", metavar="TOKENS", help="contexts, with commas between: 1024,8192,15360")
     parser.add_argument("--decode-of", metavar="LABELS", help="of which checkpoints, with commas between; else of all")
     parser.add_argument("--in-flight", type=int, default=SEQUENCES, help=f"requests at a time of --decode; {SEQUENCES}")
-    parser.add_argument("--no-control", action="store_true", help="do not measure the first again at the end")
+    parser.add_argument("--again", metavar="SETTINGS", help="at which the first is measured at the end; else all")
     parser.add_argument("--out", type=Path, default=Path("serving"), help="folder that keeps it: serving")
     options = parser.parse_args(arguments)
     start = time.monotonic()
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             contexts=tuple(_number(word) for word in _words(options.decode)),
             in_flight=options.in_flight,
             decoded=None if options.decode_of is None else tuple(_words(options.decode_of)),
-            control=not options.no_control,
+            again=None if options.again is None else tuple(map(Setting.parse, _words(options.again))),
         )
         if unknown := set(plan.decoded or ()) - set(checkpoints):
             raise ValueError(f"--decode-of names no {unknown.pop()!r}: there are {', '.join(checkpoints)}.")

@@ -57,8 +57,8 @@ class Plan:
     """Number of requests at a time for these rates."""
     decoded: tuple[str, ...] | None = None
     """Labels of the checkpoints of which these are taken; None: all."""
-    control: bool = True
-    """Whether the first is measured again at the end, where there are others."""
+    again: tuple[Setting, ...] | None = None
+    """Those of the settings that the first is measured at again at the end, where there are others; None: all."""
 
     def __post_init__(self):
         if not self.settings and not self.contexts:
@@ -70,6 +70,8 @@ class Plan:
                 raise ValueError(f"{said} has {count} in flight, and a GPU is given 1 to {SEQUENCES}: say {near}.")
         if wrong := [one for one in self.contexts if one < 2]:
             raise ValueError(f"{wrong[0]} is no context to decode at: 2 tokens at least.")
+        if unknown := [one for one in self.again or () if one not in self.settings]:
+            raise ValueError(f"{unknown[0]} is to be measured again, and is none of the settings.")
         named = [*self.settings, *self.contexts]
         if twice := [one for one in named if named.count(one) > 1]:
             raise ValueError(f"{twice[0]} is named twice.")
@@ -86,13 +88,20 @@ class Plan:
 
     def names(self, turn: Turn) -> list[str]:
         """Names of the measurements of a checkpoint."""
-        decoded = not turn.control and (self.decoded is None or turn.label in self.decoded)
+        if turn.control:
+            return [str(setting) for setting in self.at_the_end]
+        decoded = self.decoded is None or turn.label in self.decoded
         return [part.name for part in self.parts(BATCHED_TOKENS) if decoded or part.context is None]
+
+    @property
+    def at_the_end(self) -> tuple[Setting, ...]:
+        """The settings that the first is measured at again."""
+        return self.settings if self.again is None else self.again
 
     def turns(self, checkpoints: Mapping[str, Path]) -> list[Turn]:
         """The checkpoints in order. Raises ValueError for one that is not whole."""
         found = [Turn(label=label, folder=path, identity=identity_of(path)) for label, path in checkpoints.items()]
-        again = self.control and len(found) > 1 and self.settings
+        again = len(found) > 1 and self.at_the_end
         return [*found, dataclasses.replace(found[0], control=True)] if again else found
 
 

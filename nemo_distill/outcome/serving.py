@@ -90,8 +90,8 @@ def loads_of(config: Mapping[str, Any], batched_tokens: int) -> list[tuple[str, 
     """
     plan, labels = _plan_in(config), [label for label, _ in config["checkpoints"]]
     parts = [part.setting for part in plan.parts(batched_tokens)]
-    again = plan.control and len(labels) > 1 and plan.settings
-    return [(label, parts) for label in labels] + ([(labels[0], list(plan.settings))] if again else [])
+    again = list(plan.at_the_end) if len(labels) > 1 else []
+    return [(label, parts) for label in labels] + ([(labels[0], again)] if again else [])
 
 
 def _plan_in(config: Mapping[str, Any]) -> Plan:

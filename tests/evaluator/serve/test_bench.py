@@ -151,6 +151,16 @@ def test_a_setting_that_cannot_be_is_a_sentence_and_nothing_is_written(environme
     assert not (tmp_path / "out").exists()
 
 
+def test_the_control_can_be_some_of_the_settings_or_none():
+    study, short = map(Setting.parse, ("9/9x1", "1/99x8"))
+    for again, names in ((None, ["9/9x1", "1/99x8"]), ((study,), ["9/9x1"]), ((), None)):
+        plan = Plan(settings=(study, short), again=again)
+        last = plan.turns(CHECKPOINTS)[-1]
+        assert (plan.names(last) if last.control else None) == names
+    with pytest.raises(ValueError, match="1/99x8 is to be measured again, and is none of the settings"):
+        Plan(settings=(study,), again=(short,))
+
+
 def test_what_is_not_there_is_a_sentence(environment, tmp_path, capsys, monkeypatch):
     def said(*words: str) -> str:
         assert serving.main(["--out", str(tmp_path / "out"), *words]) == 2
