@@ -53,6 +53,30 @@ class Fresh:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a course that a training goes on with, its models and optimizer as they are."""
+
+    until: int
+    """Iteration of the course that ends this part."""
+    folder: Path
+    """Folder for what the framework writes by itself."""
+    ranks: Ranks
+    """This process among all that train, for what is agreed about this part."""
+    listeners: Sequence[Listener]
+    """What is told of every iteration, in this order."""
+
+
+class Onward(Protocol):
+    """What a training asks when a part of its course is over; on every rank."""
+
+    def due(self) -> bool:
+        """Whether another part is to be trained after this one, in this process; the same on every rank."""
+
+    def begin(self) -> Part:
+        """That part, once the listeners have been told of the end of the one before. All ranks together."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """A part of a course, to be trained in this process and in the other ranks'."""
 
@@ -85,6 +109,8 @@ class Training:
     """This process among all that train."""
     listeners: Sequence[Listener] = ()
     """What is told of every iteration, in this order."""
+    onward: Onward | None = None
+    """What comes after this part; None: nothing does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +188,7 @@ class Backend(Protocol):
         """Build Megatron's indices over the blend for the whole course, in one process without a trainer."""
 
     def train(self, training: Training) -> None:
-        """Train to `until`, or raise what ended the training."""
+        """Train to `until`, and on while `onward` says so, or raise what ended the training."""
 
 
 def get(name: str = NEMO) -> Backend:

@@ -211,6 +211,8 @@ class Parallelism:
     """Activation recomputation: a name in `settings.RECOMPUTE`."""
     overlap_saves: bool = False
     """Whether checkpoints are written while the training goes on."""
+    keep_process: bool = True
+    """Whether a process that has finished a segment goes on with the next."""
 
     @property
     def ranks(self) -> int:

@@ -438,6 +438,10 @@ class Layout:
     overlap_saves: bool = False
     """Whether checkpoints are written by processes beside the ranks while the training goes on, which takes as much of
     the machine's memory as its part of a checkpoint; it has not run on GPUs."""
+    keep_process: bool = True
+    """Whether a process that has finished a segment goes on with the next, models and data as they are, rather than end
+    and have another load them again. A milestone is exported and evaluated as soon, and kept whatever becomes of the
+    next segment."""
 
     def __post_init__(self):
         check_fields(self, "layout")

@@ -19,7 +19,7 @@ from nemo_distill.contamination.search import Index
 from nemo_distill.data.documents import Tally, rows
 from nemo_distill.data.entry import Entry
 from nemo_distill.data.files import Located
-from nemo_distill.run.process import locked
+from nemo_distill.run.at_work import locked
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.step import Spec, mark_done
 

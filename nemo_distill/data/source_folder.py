@@ -27,7 +27,7 @@ from nemo_distill.data.indexed import lengths_of, marked_in
 from nemo_distill.data.tokenise import Job, Treatment, Workers, tokenise
 from nemo_distill.data.tokenizer import Tokenizer
 from nemo_distill.errors import UserError
-from nemo_distill.run.process import locked
+from nemo_distill.run.at_work import locked
 from nemo_distill.run.provenance import provenance
 from nemo_distill.run.step import SUCCESS, Spec, damage, mark_done
 

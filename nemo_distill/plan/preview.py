@@ -236,14 +236,23 @@ def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimat
 
 
 def distillation_remarks(recipe: Recipe) -> list[tuple[str, str]]:
-    """(sentence, style) of how the student learns otherwise than in the study."""
-    if not recipe.distill.reset_at_documents:
-        return []
-    sentence = (
-        "Documents of a sequence are kept apart in teacher and student: attention, convolution and Mamba's state begin "
-        "anew at each (distill.reset_at_documents=true)."
-    )
-    return [(sentence, "")]
+    """(sentence, style) of how the student learns otherwise than in the study, and of what its segments share."""
+    remarks = []
+    if recipe.distill.reset_at_documents:
+        sentence = (
+            "Documents of a sequence are kept apart in teacher and student: attention, convolution and Mamba's state "
+            "begin anew at each (distill.reset_at_documents=true)."
+        )
+        remarks.append((sentence, ""))
+    if len(recipe.milestones) > 1:
+        whose = "Each segment has a process of its own, which loads models and data (layout.keep_process=false)."
+        if recipe.layout.keep_process:
+            whose = (
+                "A process goes on from one segment to the next with what it has loaded; a milestone is exported and "
+                "evaluated as soon as it is there (layout.keep_process=true)."
+            )
+        remarks.append((whose, "dim"))
+    return remarks
 
 
 def held_out_remarks(recipe: Recipe) -> list[tuple[str, str]]:

@@ -163,7 +163,8 @@ def _gpus() -> list[str]:
 
 
 def run_step(arguments: list[str]) -> int:
-    """Run the step of the `spec.json` given as the only argument, in a fork where that can be had; the exit code."""
+    """Run the step of the `spec.json` given first, and those after it (`run.process`), in a fork where that can be had;
+    the exit code."""
     from nemo_distill.errors import UserError
     from nemo_distill.run import process
     from nemo_distill.run.step import Spec
@@ -185,12 +186,12 @@ def serving_ranks(step: Sequence[str], count: int) -> contextlib.AbstractContext
     """A server for `count` processes of this machine, each Python's `step`, in this process's environment; none where
     there is one already, or none is to be had."""
     names: tuple[str, ...] = ()
-    if count > 1 and VARIABLE not in os.environ and list(step[:-1]) == STEP:
+    if count > 1 and VARIABLE not in os.environ and list(step[:2]) == STEP:
         from nemo_distill.errors import UserError
         from nemo_distill.run.step import Spec
 
         with contextlib.suppress(UserError):  # the ranks say why
-            names = imports_of(Spec.load(Path(step[-1])).module)
+            names = imports_of(Spec.load(Path(step[2])).module)
     return serving(names, os.environ)
 
 

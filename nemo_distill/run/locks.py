@@ -20,17 +20,26 @@ SHARED_MODE = 0o664
 @contextlib.contextmanager
 def held(path: Path, *, waiting: Callable[[], None], poll_seconds: float = 0.5) -> Iterator[None]:
     """Hold the lock `path`, its folder made if need be; while another process holds it, call `waiting` and wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, mode=SHARED_MODE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    lock = taken(path)
+    if lock is None:
         waiting()
+        lock = FileLock(path, mode=SHARED_MODE)
         lock.acquire(poll_interval=poll_seconds)
     try:
         yield
     finally:
         lock.release()
+
+
+def taken(path: Path) -> FileLock | None:
+    """The lock `path`, its folder made if need be, held from now on; None while another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, mode=SHARED_MODE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
 
 
 @contextlib.contextmanager

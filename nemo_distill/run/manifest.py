@@ -28,7 +28,7 @@ from nemo_distill.run.inside import check_module, check_name, folder_in, opened,
 from nemo_distill.run.job import LAUNCH_FAILED, NEVER, Job
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.sharing import records_of
-from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec
+from nemo_distill.run.step import FAILED, JOB_FILE, LOCK_FILE, LOG_FILE, Spec, module_constant
 
 ADVICE = (
     "It ran out of memory: a smaller distill.micro_batch_size, layout.recompute=mlp, more layout.tensor_parallel, with "
@@ -96,6 +96,17 @@ class Run:
         """The run of which these steps are asked for; its file has all of them."""
         specs = {name: spec for name, spec in self.specs.items() if name in names}
         return dataclasses.replace(self, specs=specs, whole=self.whole or self.specs)
+
+    def may_follow(self, spec: Spec, left: Collection[Spec]) -> list[Spec]:
+        """Those of the steps that are `left` that the process of `spec` may go on with, one after the other."""
+        found: list[Spec] = []
+        while self.facts.beside.layout.keep_process and module_constant(spec.module, "GOES_ON"):
+            goes_on = [one for one in left if one.module == spec.module and spec.folder in one.upstream.values()]
+            if len(goes_on) != 1:  # none, or branches, which can be trained side by side
+                break
+            (spec,) = goes_on
+            found.append(spec)
+        return found
 
     def make_ready(self, specs: Iterable[Spec]) -> None:
         """Write what starts each of these steps, and take back that it failed; but not where a process is at it."""
@@ -282,8 +293,9 @@ def _mark_of_failure(spec: Spec) -> dict[str, Any] | None:
 def job_of_step(spec: Spec) -> dict:
     """What `job.json` says: number and log folder of the Slurm job that has the step or had it last; else empty.
 
-    A number that is none, and logs that are not where NeMo-Run keeps its records, are left out: they are asked for and
-    read by whoever looks at the run.
+    Where that is the job of an earlier segment, whose process has gone on, `queued` says the same of the one that was
+    queued for this step, or is empty. A number that is none, and logs that are not where NeMo-Run keeps its records,
+    are left out: they are asked for and read by whoever looks at the run.
     """
     try:
         record = json.loads(text_of(spec.folder / JOB_FILE))
@@ -291,6 +303,10 @@ def job_of_step(spec: Spec) -> dict:
         return {}
     if not isinstance(record, dict) or not _NUMBER.fullmatch(str(record.get("job"))):
         return {}
+    if "queued" in record:
+        queued = record["queued"]
+        known = isinstance(queued, dict) and _NUMBER.fullmatch(str(queued.get("job")))
+        record["queued"] = {name: str(queued.get(name) or "") for name in ("job", "run", "logs")} if known else {}
     own = os.environ.get("NEMORUN_HOME")
     homes = [spec.runs, records_of(spec.runs), *([Path(own)] if own else [])]
     logs = os.path.realpath(str(record.get("logs") or ""))

@@ -51,6 +51,8 @@ class Ranks:
     """Ranks that share each layer of a copy of the model."""
     context_parallel: int = 1
     """Ranks, times as many, that share each sequence; all others share the batch."""
+    step: str = ""
+    """Name of the step that is agreed about, where these ranks have done another one before; else empty."""
 
     @staticmethod
     @functools.cache
@@ -91,7 +93,7 @@ class Ranks:
     def agree(self, about: str, decide: Callable[[], T]) -> T:
         """What `decide`, called on rank 0 alone, returns there: plain JSON data, on every rank.
 
-        `about` names the question, each asked once. The others wait, however long rank 0 takes.
+        `about` names the question, each asked once in a step. The others wait, however long rank 0 takes.
         """
         if self.size == 1:
             return decide()
@@ -163,7 +165,7 @@ class Ranks:
         from torch.distributed import PrefixStore, rendezvous
 
         store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=STORE_SECONDS)))
-        return PrefixStore("nemo_distill", store)
+        return PrefixStore(f"nemo_distill/{self.step}" if self.step else "nemo_distill", store)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ same work is found again by any run that needs it, and a change re-runs what fol
 A step's module has `VERSION = 1`, raised when its output changes meaning, and `def main(spec: Spec) -> None`, which
 writes into `spec.folder` and may find there what an attempt that was cut left behind. It may have `MANY_RANKS = True`,
 if it runs over all ranks of a layout, `GPUS = 1`, if it takes a GPU (`nemo_distill.run.gpus`), `WATCHED = True`, if it
-is to be ended when it stands still (`nemo_distill.run.watched`), and `IMPORTS = (...)`, which names what takes seconds
-to import, for `nemo_distill.run.forkserver`.
+is to be ended when it stands still (`nemo_distill.run.watched`), `GOES_ON = True`, if its process may go on with the
+next step of its kind (`nemo_distill.run.at_work`), and `IMPORTS = (...)`, which names what takes seconds to import, for
+`nemo_distill.run.forkserver`.
 `python -m nemo_distill.step FOLDER/spec.json` runs it (`nemo_distill.run.process`).
 """
 

@@ -8,9 +8,10 @@ Upstream: `import-teacher`, `prune`, `prepare`, `index` and, but for the first s
 Output: `checkpoint/` (the backend's, optimizer included), `shape.json`, `losses.jsonl`; where documents were held out,
 `held_out.jsonl` (`nemo_distill.train.held_out`); of a deterministic training `deterministic.json` (`run.conditions`).
 
-A segment that was cut goes on from its newest complete checkpoint. Data order and learning rate belong to the whole
-course, so losses do not depend on where it was cut, and ranks share one batch, so they depend on their number by no
-more than the order of a sum.
+A segment that was cut goes on from its newest complete checkpoint. A process that has finished one goes on with the
+next where it was given that one as well (`nemo_distill.run.at_work`): nothing is loaded again. Data order and learning
+rate belong to the whole course, so losses do not depend on where it was cut, nor on how many processes it took, and
+ranks share one batch, so they depend on their number by no more than the order of a sum.
 """
 
 import contextlib
@@ -19,18 +20,29 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nemo_distill.config.division import check_context, check_layout
 from nemo_distill.config.resolved import Parallelism
 from nemo_distill.errors import UserError
+from nemo_distill.run import at_work, beats
 from nemo_distill.run.ranks import Ranks
 from nemo_distill.run.step import why_not_resumable
 from nemo_distill.train.course import Course
 
+if TYPE_CHECKING:
+    from nemo_distill.backends import Part
+    from nemo_distill.train.events import Listener
+
 VERSION = 2
 MANY_RANKS = True
 WATCHED = True
+GOES_ON = True
 IMPORTS = ("nemo_distill.backends:prepared", "nemo_distill.train.health_gate")
+OWN = ("first", "until", "save_interval")
+"""What of its config is a segment's own affair, and not the whole course's."""
+MARGIN = 1.5
+"""Times what a segment takes up to its first checkpoint that a process has to have left to go on with it."""
 AUTOTUNING = ".tuned"
 """Folder among the runs with the results of Triton's autotuning (`nemotron_h.kernels.tuning`); no output is judged by
 it."""
@@ -70,13 +82,20 @@ def main(spec) -> None:
     if newest != last.name:
         before = spec.folder / newest if newest else _previous_segment(spec)
         with _order_of_sums(spec):
-            _train(spec, ranks, layout, course, resume_from=before)
+            spec, ranks = _train(spec, ranks, layout, course, resume_from=before)
+    _keep(spec, ranks)
+
+
+def _keep(spec, ranks: Ranks) -> None:
+    """Make the segment's last checkpoint its output."""
+    from nemo_distill.train.checkpoints import checkpoint_of, complete_checkpoints
+
     if ranks.first:
-        found = complete_checkpoints(spec.folder)
+        found, last = complete_checkpoints(spec.folder), checkpoint_of(spec.folder, spec.config["until"])
         if not found or found[-1] != last:
             raise RuntimeError(f"the training ended before iteration {spec.config['until']}, with no error of its own.")
         shutil.copyfile(spec.upstream["prune"] / "shape.json", spec.folder / "shape.json")
-        os.replace(last, final)
+        os.replace(last, spec.folder / "checkpoint")
 
 
 def _mixers(spec) -> dict[str, tuple[int, int]]:
@@ -113,19 +132,16 @@ def _order_of_sums(spec) -> contextlib.AbstractContextManager[None]:
     return device.deterministic()
 
 
-def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_from: Path | None) -> None:
+def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_from: Path | None) -> tuple[Any, Ranks]:
+    """Train this segment, and on from there; returns the last that was trained, which is to be kept, and its ranks."""
     from nemo_distill import backends
     from nemo_distill.config.blend import megatron_blend
     from nemo_distill.data.prepared import read_sources
     from nemo_distill.kd.options import Options
     from nemo_distill.steps import index
     from nemo_distill.track.follow import following
-    from nemo_distill.train.checkpoints import Checkpoints
-    from nemo_distill.train.events import Listener
-    from nemo_distill.train.health_gate import gate
-    from nemo_distill.train.loss_log import LossLog
 
-    config, until = spec.config, spec.config["until"]
+    config = spec.config
     student, teacher = (spec.upstream[name] / "checkpoint" for name in ("prune", "import-teacher"))
     backend = backends.prepared()
     sources = read_sources(spec.upstream["prepare"], tokenizer=backends.of(teacher).tokenizer_of(teacher))
@@ -133,18 +149,12 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
     if resume_from:
         logger.info("going on from %s", resume_from)
     logger.info("activation recomputation: %s", layout.recompute)
-    listeners: list[Listener] = [
-        *_kernels(spec, ranks, layout, versions=backend.versions()),
-        LossLog(spec.folder / "losses.jsonl", course, spec.progress, first=config["first"], until=until),
-        gate(spec, ranks, sources=sources, resume_from=resume_from),
-        *_held_out_log(spec, ranks, course, sources),
-        Checkpoints(spec.folder, every=config["save_interval"], until=until),
-    ]
+    segments = _Segments(spec, ranks, layout, course, sources=sources, versions=backend.versions())
     training = backends.Training(
         student=student,
         teacher=teacher,
         course=course,
-        until=until,
+        until=config["until"],
         blend=megatron_blend(config["shares"], prefixes),
         index_folder=spec.upstream["index"] / index.FOLDER,
         folder=spec.folder,
@@ -154,10 +164,82 @@ def _train(spec, ranks: Ranks, layout: Parallelism, course: Course, *, resume_fr
         recompute=layout.recompute,
         overlap_saves=layout.overlap_saves,
         ranks=ranks,
-        listeners=listeners,
+        listeners=segments.listeners(resume_from=resume_from),
+        onward=segments,
     )
     with following(spec.runs, spec.beside.tracked if ranks.first else None):
         backend.train(training)
+    return segments.spec, segments.ranks
+
+
+class _Segments:
+    """The segments that this process trains, one after the other (`backends.Onward`); it is at `spec`."""
+
+    def __init__(self, spec, ranks: Ranks, layout: Parallelism, course: Course, *, sources: dict, versions: dict):
+        self.spec, self.ranks, self.layout, self.course = spec, ranks, layout, course
+        self.sources, self.versions = sources, versions
+
+    def listeners(self, *, resume_from: Path | None = None, goes_on: bool = False) -> list["Listener"]:
+        """What is told of the segment's iterations, in this order; `goes_on` after another in this process."""
+        from nemo_distill.train.checkpoints import Checkpoints
+        from nemo_distill.train.health_gate import gate
+        from nemo_distill.train.loss_log import LossLog
+
+        spec, config, until = self.spec, self.spec.config, self.spec.config["until"]
+        self._checkpoints = Checkpoints(spec.folder, every=config["save_interval"], until=until)
+        return [
+            *_kernels(spec, self.ranks, self.layout, versions=self.versions),
+            LossLog(spec.folder / "losses.jsonl", self.course, spec.progress, first=config["first"], until=until),
+            gate(spec, self.ranks, sources=None if goes_on else self.sources, resume_from=resume_from),
+            *_held_out_log(spec, self.ranks, self.course, self.sources),
+            self._checkpoints,
+        ]
+
+    def due(self) -> bool:
+        work = at_work.here()
+        return work is not None and work.may_go_on(lambda after: _is_next(self.spec, after) and self._has_time(after))
+
+    def _has_time(self, after) -> bool:
+        """Whether the process keeps its machines until the first checkpoint of the segment `after` this one."""
+        first, until, every = (after.config[name] for name in OWN)
+        iterations = min(every - first % every, until - first) if every else until - first
+        return at_work.seconds_left() > MARGIN * (iterations * beats.here().note.median + self._checkpoints.seconds)
+
+    def begin(self) -> "Part":
+        from nemo_distill.backends import Part
+
+        work = at_work.here()
+        assert work is not None, "it has just said that a segment is due"
+        _keep(self.spec, self.ranks)
+        self.spec, ranks = work.go_on()
+        self.ranks = dataclasses.replace(self.ranks, step=ranks.step)
+        return Part(
+            until=self.spec.config["until"],
+            folder=self.spec.folder,
+            ranks=self.ranks,
+            listeners=self.listeners(goes_on=True),
+        )
+
+
+def _is_next(spec, after) -> bool:
+    """Whether a process that has trained `spec` to its end stands where one of its own would begin `after`, of which
+    nothing was trained before."""
+    from nemo_distill.train.checkpoints import complete_checkpoints, remove_incomplete
+
+    remove_incomplete(after.folder)
+    segments = {*_segments_before(spec), *_segments_before(after), spec.name}
+
+    def shared(one) -> tuple:
+        config = {name: value for name, value in one.config.items() if name not in OWN}
+        upstream = {name: folder for name, folder in one.upstream.items() if name not in segments}
+        return one.module, config, upstream, dataclasses.replace(one.beside, command=())
+
+    return (
+        shared(after) == shared(spec)
+        and after.config["first"] == spec.config["until"]
+        and not (after.folder / "checkpoint").exists()
+        and not complete_checkpoints(after.folder)
+    )
 
 
 def _kernels(spec, ranks: Ranks, layout: Parallelism, *, versions: dict[str, str]) -> list:

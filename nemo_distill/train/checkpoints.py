@@ -4,6 +4,7 @@ Where saves overlap with the training (`layout.overlap_saves`), the one before s
 """
 
 import shutil
+import time
 from pathlib import Path
 
 from nemo_distill.run import beats
@@ -18,6 +19,8 @@ class Checkpoints(Listener):
 
     def __init__(self, folder: Path, *, every: int, until: int):
         self.folder, self.every, self.until = folder, every, until
+        self.seconds = 0.0
+        """What the last save has kept the training, in seconds."""
 
     def iteration_done(self, iteration: Iteration) -> None:
         if iteration.number == self.until or (self.every and iteration.number % self.every == 0):
@@ -25,13 +28,14 @@ class Checkpoints(Listener):
 
     def save(self, number: int) -> None:
         """Save, and once all of it is on disk mark as complete and let the older ones go."""
-        target = checkpoint_of(self.folder, number)
+        target, began = checkpoint_of(self.folder, number), time.monotonic()
         with beats.here().within(beats.Phase.SAVING):
             self.view.finish_saving()
             if self.view.first_rank and target.exists():
                 shutil.rmtree(target)
             self.view.wait_for_all()
             self.view.save(target, lambda: self._complete(target))
+        self.seconds = time.monotonic() - began
 
     def end(self) -> None:
         self.view.finish_saving()

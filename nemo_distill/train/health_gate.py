@@ -21,11 +21,11 @@ from nemo_distill.train.events import Iteration, Listener, View
 logger = logging.getLogger(__name__)
 
 
-def gate(spec: Spec, ranks: Ranks, *, sources: dict[str, dict], resume_from: Path | None) -> "HealthGate":
+def gate(spec: Spec, ranks: Ranks, *, sources: dict[str, dict] | None, resume_from: Path | None) -> "HealthGate":
     """The listener for a segment that goes on from the checkpoint `resume_from`, one of its own or another's.
 
-    Raises `UserError` when teacher, student, tokenizer and `sources` (of `prepared.read_sources`) do not share a
-    vocabulary.
+    Without `sources` teacher and vocabularies are not looked at: the segment before has, in this process. Raises
+    `UserError` when teacher, student, tokenizer and `sources` (of `prepared.read_sources`) do not share a vocabulary.
     """
     begin = spec.config["first"]
     if resume_from is not None and resume_from.parent == spec.folder:
@@ -33,14 +33,16 @@ def gate(spec: Spec, ranks: Ranks, *, sources: dict[str, dict], resume_from: Pat
 
     def look() -> dict:
         teacher, student = (Shape.load(spec.upstream[name] / "shape.json") for name in ("import-teacher", "prune"))
-        limits = spec.beside.health
-        return {
-            "mismatch": health.vocabulary_mismatch(
+        limits, mismatch = spec.beside.health, None
+        if sources is not None:
+            mismatch = health.vocabulary_mismatch(
                 teacher=teacher.vocab_size,
                 student=student.vocab_size,
                 tokenizer=max(source["tokenizer"]["vocab_size"] for source in sources.values()),
                 sources=sources,
-            ),
+            )
+        return {
+            "mismatch": mismatch,
             "vocabulary": teacher.vocab_size,
             "limits": dataclasses.asdict(limits),
             "history": health.history_of(spec, until=begin, window=limits.window),
@@ -50,18 +52,21 @@ def gate(spec: Spec, ranks: Ranks, *, sources: dict[str, dict], resume_from: Pat
     if seen["mismatch"]:
         raise UserError(seen["mismatch"])
     limits = Health(**seen["limits"])
-    return HealthGate(limits, seen["history"], vocabulary=seen["vocabulary"], folder=spec.folder)
+    vocabulary = seen["vocabulary"] if sources is not None else None
+    return HealthGate(limits, seen["history"], vocabulary=vocabulary, folder=spec.folder)
 
 
 class HealthGate(Listener):
-    """Ends the run with `UserError` when it is not worth going on."""
+    """Ends the run with `UserError` when it is not worth going on; without a `vocabulary` the teacher is not asked."""
 
-    def __init__(self, limits: Health, history: list[dict], *, vocabulary: int, folder: Path):
+    def __init__(self, limits: Health, history: list[dict], *, vocabulary: int | None, folder: Path):
         self.limits, self.watch, self.folder = limits, health.Watch(limits, history), folder
         self.vocabulary = vocabulary
 
     def start(self, view: View) -> None:
         super().start(view)
+        if self.vocabulary is None:
+            return
         loss, guess = view.teacher_loss(), math.log(self.vocabulary)
         logger.info("the teacher's own next-token loss on the blend: %.3f nats, a guess has %.3f", loss, guess)
         if not loss <= self.limits.teacher_loss * guess:  # nor NaN

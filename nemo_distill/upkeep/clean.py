@@ -25,8 +25,8 @@ from pathlib import Path
 from nemo_distill import backends
 from nemo_distill.errors import UserError
 from nemo_distill.launch.executors import follow
+from nemo_distill.run.at_work import locked
 from nemo_distill.run.manifest import Run, State, is_locked, state_of
-from nemo_distill.run.process import locked
 from nemo_distill.run.sources import sources_of
 from nemo_distill.run.step import LOCK_FILE, OPTIMIZER, SPEC_FILE, Spec, read_mark, remark, sizes_of
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,20 +117,24 @@ def start(
     limits: dict | None = None,
     measuring: Measuring | None = MEASURING,
     fork: bool = True,
+    following: Sequence[Spec] = (),
     **layout,
 ) -> list[subprocess.Popen]:
     """Start the step, under `limits` of its health: as a process, or as one torchrun per node, all on this machine.
+
+    It may go on with those `following`.
 
     Processes that import NeMo are forks of one that has, unless `fork` says otherwise. `layout` are more fields of
     the layout that it is told.
     """
     spread = Parallelism(nodes=nodes, gpus_per_node=ranks_per_node, **layout)
-    path = str(spec.save(Beside(health=Health(**limits or {}), layout=spread, measuring=measuring)))
+    beside = Beside(health=Health(**limits or {}), layout=spread, measuring=measuring)
+    paths = [str(one.save(beside)) for one in (spec, *following)]
     inherited = os.environ
     if imports_of(spec.module):
         inherited = ENVIRONMENT  # without what NeMo has set in this process
         inherited = inherited | (forks() if fork else {VARIABLE: os.devnull})  # where nothing is that forks
-    step = ["-m", "nemo_distill.step", path]
+    step = ["-m", "nemo_distill.step", *paths]
     commands = [step]
     if nodes * ranks_per_node > 1:
         endpoint = f"127.0.0.1:{free_port()}" if nodes > 1 else None

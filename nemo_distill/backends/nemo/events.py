@@ -18,6 +18,7 @@ from nemo.utils.model_utils import unwrap_model
 from torch import Tensor
 
 from nemo_distill import backends
+from nemo_distill.backends import Onward
 from nemo_distill.backends.nemo.own_time import OwnTime
 from nemo_distill.compat.device import on_gpu
 from nemo_distill.data.held_out import Batch
@@ -102,21 +103,24 @@ class NemoView:
 
 
 class Events(Checkpoint):
-    """The one callback of a training: it tells its listeners, and ends a part of the course.
+    """The one callback of a training: it tells its listeners, and ends a part of the course or goes on with the next.
 
     A `Checkpoint` for Lightning, since listeners save. NeMo's own rotates by a monitored metric and names folders by
     it; a part of a course has one last checkpoint.
     """
+
+    onward: Onward | None = None
+    """What comes after this part; set once there is a trainer, which copies what it is made of."""
 
     def __init__(self, listeners: Sequence[Listener], *, course: Course, until: int, context: Path | None):
         self.listeners, self.course, self.until, self.context = listeners, course, until, context
         self.last_model_path = ""  # set by NeMo's AutoResume
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        view = NemoView(trainer, module, self.context)
+        self._view = NemoView(trainer, module, self.context)
         self._own_time = OwnTime(get_model_config(module))
         for listener in self.listeners:
-            listener.start(view)
+            listener.start(self._view)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch, batch_idx: int) -> None:
         self._started = time.perf_counter()
@@ -142,9 +146,23 @@ class Events(Checkpoint):
         for listener in self.listeners:
             listener.iteration_done(iteration)
         if iteration.number >= self.until:
-            trainer.should_stop = True
+            if self.onward and self.onward.due():
+                self._go_on(self.onward)
+            else:
+                trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._end()
+
+    def _end(self) -> None:
         beats.here().enter(beats.Phase.ENDING)
         for listener in self.listeners:
             listener.end()
+
+    def _go_on(self, onward: Onward) -> None:
+        """Go on with the next part of the course, which the trainer takes for more of the same."""
+        self._end()
+        part = onward.begin()
+        self.listeners, self.until = part.listeners, part.until
+        for listener in self.listeners:
+            listener.start(self._view)

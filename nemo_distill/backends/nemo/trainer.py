@@ -8,6 +8,7 @@ run.
 
 import dataclasses
 import json
+from logging import FileHandler, Handler, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from nemo.collections import llm
 from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 from nemo.lightning.pytorch.optim.base import LRSchedulerModule
 from nemo.utils import logging
+from nemo.utils.mcore_logger import add_handlers_to_mcore_logger
 
-from nemo_distill.backends import Fresh, Training
+from nemo_distill.backends import Fresh, Part, Training
 from nemo_distill.backends.nemo.distillation import FreshDistillationModel, distillation_model
 from nemo_distill.backends.nemo.events import Events
 from nemo_distill.backends.nemo.loss_masks import dataset_class
@@ -36,6 +38,8 @@ from nemo_distill.train.course import Course
 
 PAIRS_FILE = "distillation.yaml"
 """NeMo's distillation config, in the folder of a training that compares intermediate layers."""
+LOG_FOLDER = "nemo"
+"""Where NeMo writes its log, in the folder of a training."""
 
 
 def train(training: Training) -> None:
@@ -79,18 +83,21 @@ def train(training: Training) -> None:
         )
     context = None if isinstance(student, Fresh) else student / "context"
     events = Events(training.listeners, course=course, until=training.until, context=context)
+    data = data_module(
+        course,
+        training.blend,
+        tokenizer=model.tokenizer,
+        index_folder=training.index_folder,
+        documents=training.kd.reset_at_documents,
+    )
+    trains = trainer(course, events=events, ranks=training.ranks, overlap_saves=training.overlap_saves)
+    events.onward = _InOwnFolder(training) if training.onward else None
     llm.train(
         model,
-        data_module(
-            course,
-            training.blend,
-            tokenizer=model.tokenizer,
-            index_folder=training.index_folder,
-            documents=training.kd.reset_at_documents,
-        ),
-        trainer=trainer(course, events=events, ranks=training.ranks, overlap_saves=training.overlap_saves),
+        data,
+        trainer=trains,
         log=nl.NeMoLogger(
-            log_dir=str(training.folder / "nemo"),
+            log_dir=str(training.folder / LOG_FOLDER),
             use_datetime_version=False,
             ckpt=None,
             tensorboard=None,
@@ -100,6 +107,34 @@ def train(training: Training) -> None:
         optim=optimizer(course),
         resume=resume,
     )
+
+
+class _InOwnFolder:
+    """Goes on with the next part of a course, whose folder has what NeMo writes from then on."""
+
+    def __init__(self, training: Training):
+        assert training.onward
+        self._training, self._onward = training, training.onward
+
+    def due(self) -> bool:
+        return self._onward.due()
+
+    def begin(self) -> Part:
+        ours: Handler | None = logging._handlers.pop("file", None)  # of the first rank; NeMo has no word for it
+        log = Path(ours.baseFilename) if isinstance(ours, FileHandler) else None
+        if ours is not None:
+            for logger in (logging._logger, getLogger("megatron.core")):
+                logger.removeHandler(ours)
+            ours.close()
+        before, part = self._training.folder, self._onward.begin()
+        self._training = dataclasses.replace(self._training, folder=part.folder, ranks=part.ranks)
+        _pairs_file(self._training)
+        if log is not None:
+            new = part.folder / log.relative_to(before)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            logging.add_file_handler(new)
+            add_handlers_to_mcore_logger()
+        return part
 
 
 def _pairs_file(training: Training) -> Path | None:

@@ -11,8 +11,9 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import nemo_run as run
 from nemo_run.run.job import Job
@@ -61,23 +62,28 @@ def run_experiment(
     ):
         experiment.order = Order(needs, gpus=len(deck.cards), others=parallel_steps)
         experiment.deck, experiment.waiting = deck, Waiting(say)
+        experiment.specs = left
+        experiment.following = {
+            name: [one.name for one in asked.may_follow(spec, left.values())] for name, spec in left.items()
+        }
         for name, spec in left.items():
-            command = _command(asked, spec)
+            command = _command(asked, spec, asked.may_follow(spec, left.values()))
             task = run.Script(path=command[1], m=True, entrypoint="python", args=command[2:], env=dict(variables))
             dependencies = [upstream for upstream in spec.upstream if upstream in left]
             experiment.add(task, name=name, dependencies=dependencies)
         experiment.run()
-    silent = [job for job in experiment.failed if state_of(left[job.id]) == State.WAITING]
-    return {job.id: next(Path(job.executor.job_dir).rglob("combined.log"), None) for job in silent}
+    silent = {name: job for name, job in experiment.failed.items() if state_of(left[name]) == State.WAITING}
+    return {name: next(Path(job.executor.job_dir).rglob("combined.log"), None) for name, job in silent.items()}
 
 
 def _experiment(name: str, env_vars: dict[str, str]) -> "LocalExperiment":
     return LocalExperiment(name, executor=run.LocalExecutor(env_vars=env_vars), log_level="WARNING", **QUIET)
 
 
-def _command(asked: Run, spec: Spec) -> list[str]:
-    """Arguments of the Python that runs the step: over the layout's ranks if it takes many."""
-    step = ["-m", "nemo_distill.step", str(spec.folder / SPEC_FILE)]
+def _command(asked: Run, spec: Spec, following: Iterable[Spec]) -> list[str]:
+    """Arguments of the Python that runs the step and may go on with those `following`: over the layout's ranks if it
+    takes many."""
+    step = ["-m", "nemo_distill.step", *(str(one.folder / SPEC_FILE) for one in (spec, *following))]
     processes = Processes.of(spec, asked.facts.beside.layout)
     if processes.world == 1:
         return step
@@ -93,7 +99,11 @@ class LocalExperiment(Experiment):
     """The GPUs that they are given."""
     waiting: Waiting
     """Who says what they wait for."""
-    failed: tuple[Job, ...] = ()
+    specs: Mapping[str, Spec] = MappingProxyType({})
+    """The steps by task."""
+    following: Mapping[str, list[str]] = MappingProxyType({})
+    """For each task those that its process may go on with, in order."""
+    failed: Mapping[str, Job] = MappingProxyType({})
     """After the run: the tasks that ended otherwise than well, in the order in which they did."""
 
     def _run_dag(self, detach: bool, tail_logs: bool, executors: set) -> None:
@@ -101,6 +111,7 @@ class LocalExperiment(Experiment):
         self._cards: dict[str, tuple[Card, ...]] = {}
         waiting: dict[str, Job] = {job.id: job for job in self._jobs}
         running: dict[str, Job] = {}
+        gone_on: dict[str, Job] = {}  # whose step the process of another is at
         succeeded: set[str] = set()
         self._launched = self._waited = True
         try:
@@ -114,10 +125,20 @@ class LocalExperiment(Experiment):
                             del running[name]
                             job.cleanup()
                             self.deck.give_back(self._cards.pop(name, ()))
-                            if job.state == AppState.SUCCEEDED:
-                                succeeded.add(name)
+                            if job.state != AppState.SUCCEEDED:
+                                self.failed = {**self.failed, name: job}
+                            elif name in gone_on and not self.specs[name].done:  # it has not, after all
+                                waiting[name] = gone_on.pop(name)
                             else:
-                                self.failed += (job,)
+                                succeeded.add(name)
+                        elif self.following[name] and self.specs[name].done:
+                            after = self.following[name][0]
+                            succeeded.add(name)
+                            running[after] = running.pop(name)
+                            gone_on[after] = waiting.pop(after)
+                            gone_on[after].state = AppState.SUCCEEDED  # as far as it is NeMo-Run's to know
+                            if name in self._cards:
+                                self._cards[after] = self._cards.pop(name)
                     if self.failed:
                         waiting.clear()
                     counts = {name: len(self._cards.get(name, ())) for name in running}

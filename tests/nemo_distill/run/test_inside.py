@@ -12,8 +12,8 @@ from rich.console import Console
 from nemo_distill import cli
 from nemo_distill.errors import UserError
 from nemo_distill.run import inside
+from nemo_distill.run.at_work import why_refused
 from nemo_distill.run.manifest import Run, find, job_log, job_of_step, last_lines
-from nemo_distill.run.process import why_refused
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.provenance import files_at, git_state
 from nemo_distill.run.starred import copied_output

@@ -167,7 +167,8 @@ def specs(course) -> dict[str, Spec]:
     return placed(
         course,
         segment("distill-whole"),
-        segment("distill-ranks-1", until=8, save_interval=4),
+        segment("distill-ranks-0", until=3),
+        segment("distill-ranks-1", first=3, until=8, after="distill-ranks-0", save_interval=4),
         segment("distill-ranks-2", first=8, after="distill-ranks-1", save_interval=0),
         segment("distill-ranks-odd"),
         segment("distill-1", until=CUT),
@@ -178,21 +179,22 @@ def specs(course) -> dict[str, Spec]:
 
 @pytest.fixture(scope="module")
 def killed(specs) -> list[int]:
-    """Exit codes of four ranks that trained the first part, of which one was killed after the checkpoint at 4."""
-    spec = specs["distill-ranks-1"]
-    agents = start(spec, nodes=2, ranks_per_node=2)
-    while len(losses(spec)) < 5:
+    """Exit codes of four ranks that trained the first part in two segments, the second of which they went on with: one
+    was killed after the checkpoint at 4."""
+    first, spec = specs["distill-ranks-0"], specs["distill-ranks-1"]
+    agents = start(first, nodes=2, ranks_per_node=2, following=[spec])
+    while len(losses(spec)) < 2:
         assert all(agent.poll() is None for agent in agents), ended(agents)
         time.sleep(0.02)
     os.kill(last_rank_of(agents[0]), signal.SIGKILL)
     codes, _ = ended(agents)
-    assert not spec.done
+    assert first.done and not spec.done
     return codes
 
 
 @pytest.fixture(scope="module")
 def resumed(specs, killed) -> Spec:
-    """The first part, finished by one rank."""
+    """The second segment, finished by one rank."""
     run(specs["distill-ranks-1"])
     return specs["distill-ranks-1"]
 
@@ -213,7 +215,9 @@ def test_a_killed_rank_ends_the_others_on_every_node(killed):
 @pytest.mark.slow
 def test_four_ranks_have_the_losses_of_one_which_goes_on_from_their_checkpoint(specs, resumed):
     assert "/iteration_0000004" in (resumed.folder / "log.txt").read_text()
-    assert_same(losses(resumed), losses(specs["distill-whole"])[:8])
+    for name in ("log.txt", "log-3.txt"):
+        assert "in the process of distill-ranks-0" in (resumed.folder / name).read_text()
+    assert_same(losses(specs["distill-ranks-0"]) + losses(resumed), losses(specs["distill-whole"])[:8])
     assert_measured_as(resumed, specs["distill-whole"])
 
 

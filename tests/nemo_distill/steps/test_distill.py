@@ -4,14 +4,17 @@ import dataclasses
 import json
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from nemo_distill import backends
 from nemo_distill.run.conditions import FILE, Conditions
-from nemo_distill.run.step import SUCCESS, Spec
+from nemo_distill.run.step import SUCCESS, Spec, damage
 from nemo_distill.steps import index
 from nemo_distill.train.losses import read_losses
 from tests.nemo_distill.segments import (
@@ -42,7 +45,9 @@ def specs(course) -> dict[str, Spec]:
         segment("distill-whole"),
         segment("distill-1", until=CUT),
         segment("distill-2", first=CUT, after="distill-1"),
-        segment("distill-killed", save_interval=2),
+        segment("distill-on-1", until=3),
+        segment("distill-on-2", first=3, until=CUT, after="distill-on-1"),
+        segment("distill-on-3", first=CUT, after="distill-on-2"),
         segment("distill-steady", until=2, kd=STEADY),
         segment("distill-steady-1", until=1, kd=STEADY),
         segment("distill-steady-2", first=1, until=2, after="distill-steady-1", kd=STEADY),
@@ -125,23 +130,66 @@ def test_the_learning_rate_is_the_schedule_s(whole):
         assert line["learning_rate"] == pytest.approx(schedule.learning_rate_after(line["iteration"] - 1), rel=1e-9)
 
 
-def test_a_run_killed_mid_segment_resumes_to_the_same_losses(specs, whole):
-    spec = specs["distill-killed"]
-    (process,) = start(spec, overlap_saves=True)
-    log = spec.folder / "losses.jsonl"
-    while len(read_losses(log)) < 5:  # past the checkpoints at 2 and 4, and far from its end
+@pytest.fixture(scope="module")
+def on(specs) -> list[Spec]:
+    """Three segments that one process went on with, until it was killed in the last."""
+    chain = [specs[f"distill-on-{part}"] for part in (1, 2, 3)]
+    (process,) = start(chain[0], following=chain[1:], overlap_saves=True)
+    log = chain[2].folder / "losses.jsonl"
+    while len(read_losses(log)) < 4:  # past the checkpoints at 6 and 8, and far from its end
         assert process.poll() is None, ended([process])
         time.sleep(0.05)
-    trains = json.loads((spec.folder / "spec.json").read_text())["provenance"]["pid"]
+    trains = json.loads((chain[2].folder / "spec.json").read_text())["provenance"]["pid"]
     assert {host for host, _ in listening(trains)} == {"127.0.0.1"}  # gloo's; of a store there is none
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not spec.done
-    (spec.folder / "iteration_0000009").mkdir(exist_ok=True)  # and a checkpoint of which the kill left half
+    return chain
+
+
+def test_a_process_goes_on_with_the_next_segment_as_one_of_its_own_would(specs, whole, on):
+    records = [json.loads((spec.folder / "spec.json").read_text()) for spec in on]
+    assert len({record["provenance"]["pid"] for record in records}) == 1
+    assert [record.get("continues") for record in records] == [None, "distill-on-1", "distill-on-2"]
+    done = on[:2]
+    assert [line for spec in done for line in losses(spec)] == whole[:CUT]
+    assert [damage(spec.folder) for spec in done] == [None, None]  # though others were trained since
+    own = [set(json.loads((spec.folder / SUCCESS).read_text())["files"]) for spec in (specs["distill-1"], *done)]
+    assert own[0] == own[1] == own[2]
+    for spec in on:
+        assert f"[{spec.name}] started" in (spec.folder / "log.txt").read_text().splitlines()[0]
+    assert [list(measured(spec)) for spec in on] == [[0, 3], [4, CUT], [8]]
+    assert_same_checkpoint(done[1], specs["distill-1"])
+
+
+def test_a_run_killed_mid_segment_resumes_to_the_same_losses_and_checkpoint(specs, whole, on):
+    spec = on[2]
+    assert [one.done for one in on] == [True, True, False]
+    (spec.folder / "iteration_0000011").mkdir(exist_ok=True)  # and a checkpoint of which the kill left half
     run(spec)
     assert "going on from" in (spec.folder / "log.txt").read_text()
-    assert losses(spec) == whole
-    assert measured(spec) == measured(specs["distill-whole"])
+    assert losses(spec) == whole[CUT:] and measured(spec) == measured(specs["distill-2"])
+    assert_same_checkpoint(spec, specs["distill-2"])
+
+
+def assert_same_checkpoint(ours: Spec, theirs: Spec) -> None:
+    """Weights, the optimizer's moments and all that a training goes on from, to the bit."""
+    (a, common), (b, expected) = (state_on_disk(spec.folder / "checkpoint") for spec in (ours, theirs))
+    assert a.keys() == b.keys() and any("exp_avg" in name for name in a)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert common == expected
+
+
+def state_on_disk(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors of a checkpoint, and what else is in it."""
+    reader = dcp.FileSystemReader(checkpoint / "weights")
+    kinds = reader.read_metadata().state_dict_metadata
+    state = {
+        name: torch.empty(kind.size, dtype=kind.properties.dtype)
+        for name, kind in kinds.items()
+        if isinstance(kind, TensorStorageMetadata)
+    }
+    dcp.load(state, storage_reader=reader, no_dist=True)
+    return state, torch.load(checkpoint / "weights" / "common.pt", weights_only=False)
 
 
 def test_held_out_documents_are_measured_at_the_start_at_intervals_and_at_milestones(specs, whole):

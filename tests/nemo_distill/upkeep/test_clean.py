@@ -11,8 +11,8 @@ from nemo_distill import backends
 from nemo_distill.cli import main
 from nemo_distill.errors import UserError
 from nemo_distill.launch.launch import check
+from nemo_distill.run.at_work import locked
 from nemo_distill.run.manifest import find
-from nemo_distill.run.process import locked
 from nemo_distill.run.step import OPTIMIZER, damage, read_mark
 from nemo_distill.upkeep import clean
 from nemo_distill.upkeep.clean import look
