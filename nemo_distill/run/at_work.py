@@ -175,7 +175,7 @@ class AtWork:
         if refusal := self.ranks.agree("refusal", lambda: why_refused(after)):
             raise UserError(refusal)
         if self.ranks.first:
-            _note_job(before, after)
+            note_job(before, after)
             self.record(**{**self.ran, "continues": before.name})
         self.begin()
         print(f"[{after.name}] started in {after.folder}, in the process of {before.name}", flush=True)
@@ -189,18 +189,19 @@ def seconds_left() -> float:
     return float(ends) - time.time() if ends else math.inf
 
 
-def _note_job(before: Spec, after: Spec) -> None:
-    """Note that the job of the step `before` is at the one `after` it, for which another may be queued."""
-    own, queued = job_of_step(before), job_of_step(after)
-    if own and own["job"] == os.environ.get("SLURM_JOB_ID"):
-        write_atomically(after.folder / JOB_FILE, json.dumps({**own, "queued": queued.get("queued", queued)}))
-
-
-def note_own_job(spec: Spec) -> None:
-    """Note that the job which was queued for the step is at it now, and no other any more."""
-    queued = job_of_step(spec).get("queued")
-    if queued and queued["job"] == os.environ.get("SLURM_JOB_ID"):
-        write_atomically(spec.folder / JOB_FILE, json.dumps(queued))
+def note_job(first: Spec, spec: Spec) -> None:
+    """Note that this job is at the step `spec`: its own, or that of the step `first`, for which another is queued."""
+    said, number = job_of_step(spec), os.environ.get("SLURM_JOB_ID")
+    own = job_of_step(first)
+    queued = said.get("queued", said)
+    if queued and queued["job"] == number:
+        found = queued
+    elif own and own["job"] == number:
+        found = {**own, "queued": queued}
+    else:
+        return
+    if found != said:
+        write_atomically(spec.folder / JOB_FILE, json.dumps(found))
 
 
 _here: AtWork | None = None

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_distill.errors import EXIT_FAILED, UserError
-from nemo_distill.run.at_work import AtWork, note_own_job, ready, why_refused
+from nemo_distill.run.at_work import AtWork, note_job, ready, why_refused
 from nemo_distill.run.failing import EXIT_TERMINATED, end, failure_of_rank, mark_failed
 from nemo_distill.run.full_disk import is_full
 from nemo_distill.run.provenance import provenance
 from nemo_distill.run.ranks import Ranks
-from nemo_distill.run.step import Spec
+from nemo_distill.run.step import Spec, is_done
 
 EXIT_REFUSED = 66
 """The step did not start because an upstream step is not done, or its output is damaged."""
@@ -37,13 +37,16 @@ def main(arguments: Sequence[str], *, forked_from: int | None = None, not_forked
     `not_forked` is why it is a fresh one though it was to be forked, for the log.
     """
     path, *following = map(Path, arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    ranks, begun = Ranks.here(), False
     try:
-        spec = Spec.load(path)
+        spec = first = Spec.load(path)
+        if following and (done := ranks.agree("done", lambda: _done_before([path, *following]))):
+            spec, following = Spec.load(following[done - 1]), following[done:]
+            print(f"[{first.name}] already done: on with {spec.name}", flush=True)
     except UserError as error:
         print(f"{path}: {error}", file=sys.stderr, flush=True)
         return EXIT_REFUSED
-    signal.signal(signal.SIGTERM, _terminate)
-    ranks, begun = Ranks.here(), False
     with AtWork(spec, ranks, following=following) as work:
         if not ranks.first:
             return _follow(work, not_forked)
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str], *, forked_from: int | None = None, not_forked
             if code is not None:
                 return code
             forked = {} if forked_from is None else {"forked_from": forked_from}
-            note_own_job(spec)
+            note_job(first, spec)
             work.record(provenance=provenance() | forked)
             work.begin()
             begun = True
@@ -65,6 +68,12 @@ def main(arguments: Sequence[str], *, forked_from: int | None = None, not_forked
             print(f"[{spec.name}] not started: {sentence}", file=sys.stderr, flush=True)
             mark_failed(spec, f"not started: {sentence}", refused=True)
             return EXIT_REFUSED
+
+
+def _done_before(paths: Sequence[Path]) -> int:
+    """How many of the steps are done, and one is left: a job that was requeued goes on with the one after them."""
+    done = [is_done(path.parent) for path in paths]
+    return done.index(False) if False in done else 0
 
 
 def _code_without_running(spec: Spec) -> int | None:

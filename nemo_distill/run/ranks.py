@@ -72,8 +72,10 @@ class Ranks:
         layout = Parallelism(**said)
         if self.size == 1:  # whatever it says
             return self, layout
-        shared = {"tensor_parallel": layout.tensor_parallel, "context_parallel": layout.context_parallel}
-        return dataclasses.replace(self, **shared), layout
+        shared = dataclasses.replace(
+            self, tensor_parallel=layout.tensor_parallel, context_parallel=layout.context_parallel
+        )
+        return shared, layout
 
     @property
     def first(self) -> bool:

@@ -8,6 +8,7 @@ again attaches to what lives. What ends for no fault of its own is queued again,
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 import sys
@@ -28,12 +29,12 @@ from nemo_distill.launch.slurm.facts import ClusterFacts
 from nemo_distill.launch.slurm.site import Site
 from nemo_distill.launch.slurm.snapshot import Code
 from nemo_distill.launch.slurm.undo import undone_if_refused
-from nemo_distill.launch.slurm.watch import Watch, cancel, passing
+from nemo_distill.launch.slurm.watch import Watch, cancel, numbers_of, passing
 from nemo_distill.run.closing import print_failure
 from nemo_distill.run.display import Display
 from nemo_distill.run.job import Job
 from nemo_distill.run.locks import held_in
-from nemo_distill.run.manifest import Run, job_of_step
+from nemo_distill.run.manifest import Run
 from nemo_distill.run.progress import write_atomically
 from nemo_distill.run.ranks import Processes
 from nemo_distill.run.sharing import unwritable
@@ -156,7 +157,9 @@ def _in_queue(run: Run, slurm: Slurm, left: dict[str, Spec]) -> dict[str, Job]:
     by_folder = watch.slurm.live_in(spec.folder for spec in left.values())
     attached, stale = {}, []
     for name, spec in left.items():
-        job = recorded[name] if name in recorded and recorded[name].live else by_folder.get(spec.folder)
+        # One that waits for that of an earlier segment, whose process is at this one: it takes over if that ends.
+        job = watch.queued.get(name)
+        job = job or (recorded[name] if name in recorded and recorded[name].live else by_folder.get(spec.folder))
         if job is None:
             continue
         waits_in_vain = any(up in left and up not in attached and not left[up].done for up in spec.upstream)
@@ -164,7 +167,7 @@ def _in_queue(run: Run, slurm: Slurm, left: dict[str, Spec]) -> dict[str, Job]:
             stale.append(job.id)
             continue
         attached[name] = job
-        if job_of_step(spec).get("job") != job.id:
+        if job.id not in numbers_of(spec):
             _record(spec, job.id, run, logs="")
     watch.slurm.cancel(stale)
     return attached
@@ -175,9 +178,11 @@ def _queue_jobs(executor: Site, run: Run, missing: dict[str, Spec], attached: di
     experiment = SlurmExperiment(run.name, executor=jobscript.as_nemo_runs(executor), log_level="ERROR", **QUIET)
     with _forgotten_if_refused(experiment), experiment:
         for name, spec in missing.items():
-            processes = Processes.of(spec, run.facts.beside.layout)
-            job = jobscript.prepared(executor, spec, processes, run_name=run.name, runs=run.runs, code=code)
-            task = jobscript.task_of(spec, processes, code=code, digest=executor.code.digest)
+            processes, following = Processes.of(spec, run.facts.beside.layout), _following(executor, run, spec)
+            job = jobscript.prepared(
+                executor, spec, processes, run_name=run.name, runs=run.runs, code=code, following=following
+            )
+            task = jobscript.task_of(spec, processes, code=code, digest=executor.code.digest, following=following)
             experiment.add(task, executor=job, name=name)
         waits_for = {
             name: [up if up in missing else attached[up].id for up in spec.upstream if up in missing or up in attached]
@@ -197,6 +202,13 @@ def _queue_jobs(executor: Site, run: Run, missing: dict[str, Spec], attached: di
             refused = next(name for name in missing if name not in queued)
             reason = (error.result.stderr.strip() or "no reason given").splitlines()[-1]
             raise UserError(f"Slurm refused the job of {refused}: {reason}") from None
+
+
+def _following(executor: Site, run: Run, spec: Spec) -> list[Spec]:
+    """The steps that the process of `spec` may go on with, which have jobs of the same options."""
+    options = executor.of(spec)
+    left = [one for one in run.specs.values() if not one.done]
+    return list(itertools.takewhile(lambda one: executor.of(one) == options, run.may_follow(spec, left)))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ that queued the jobs may end, be killed or be given again: the next one attaches
 missing. Success is the mark in the folder; Slurm is asked only what becomes of what is not marked.
 """
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from nemo_distill.launch.slurm.facts import ClusterFacts
 from nemo_distill.launch.slurm.ways import slurm_of
 from nemo_distill.run.job import Job
 from nemo_distill.run.manifest import Run, State, failure_of, job_of_step, state_of
-from nemo_distill.run.step import FAILED
+from nemo_distill.run.step import FAILED, Spec
 
 LOOK_SECONDS = 0.3
 """How often the steps' folders are looked at; Slurm is asked less often (executor.poll_seconds)."""
@@ -37,6 +38,9 @@ class Watch:
         self.run, self.every_seconds = run, every_seconds
         self.slurm = slurm or slurm_of(run)
         self.jobs: dict[str, Job] = {}
+        self.queued: dict[str, Job] = {}
+        """By step, of those that the job of an earlier segment has gone on with, the live jobs that were queued for
+        them."""
         self.silent: str | None = None
         """Why Slurm did not answer when it was last asked."""
         self._asked = float("-inf")
@@ -51,19 +55,19 @@ class Watch:
         marks = [(spec.done, (spec.folder / FAILED).exists()) for spec in specs.values()]
         if not anew and time.monotonic() - self._asked < self.every_seconds and marks == self._marks:
             return self.jobs
-        numbers: dict[str, str | None] = {
-            name: job_of_step(spec).get("job") for name, spec in specs.items() if not spec.done
-        }
+        numbers = {name: numbers_of(spec) for name, spec in specs.items() if not spec.done}
         # Another user may have queued a step again whose job he does not see, as we do not see his: ours goes on.
         ours = {name: job.id for name, job in self.jobs.items() if name in numbers}
         try:
-            known = self.slurm.jobs({number for number in (*numbers.values(), *ours.values()) if number})
+            known = self.slurm.jobs({*itertools.chain(*numbers.values()), *ours.values()})
         except SlurmSilent as error:
             self.silent = str(error)
         else:
             self.silent = None
-            seen = {name: known.get(number or "") or known.get(ours.get(name, "")) for name, number in numbers.items()}
-            self.jobs = {name: job for name, job in seen.items() if job}
+            seen = {name: [known[number] for number in own if number in known] for name, own in numbers.items()}
+            self.jobs = {name: _at_it(jobs) for name, jobs in seen.items() if jobs}
+            self.jobs |= {name: known[ours[name]] for name in ours if name not in self.jobs and ours[name] in known}
+            self.queued = {name: jobs[1] for name, jobs in seen.items() if len(jobs) > 1 and jobs[1].live}
         self._asked, self._marks = time.monotonic(), marks
         return self.jobs
 
@@ -99,6 +103,20 @@ class Watch:
 
     def _completed_without_mark(self) -> bool:
         return any(job.state == "COMPLETED" and not self.run.specs[name].done for name, job in self.jobs.items())
+
+
+def numbers_of(spec: Spec) -> list[str]:
+    """Numbers of the jobs that have the step: of the one that is at it and, where that is another, of the one that was
+    queued for it."""
+    record = job_of_step(spec)
+    return [one["job"] for one in (record, record.get("queued")) if one]
+
+
+def _at_it(jobs: list[Job]) -> Job:
+    """Of a step's jobs the one that says how it is: one that runs or else lives; of those that have ended the last that
+    had nodes."""
+    order = (lambda job: job.running, lambda job: job.live, lambda job: bool(job.nodes))
+    return next((job for fits in order for job in (jobs if fits is not order[2] else jobs[::-1]) if fits(job)), jobs[0])
 
 
 def passing(run: Run, jobs: Mapping[str, Job]) -> list[str]:
@@ -139,7 +157,8 @@ def cancel(run: Run, slurm: Slurm) -> Cancelled:
     wanted = _wanted_elsewhere(run, slurm)
     live = dict(watch.live)
     kept = [name for name in live if run.specs[name].folder in wanted]
-    denied = watch.slurm.cancel(job.id for name, job in live.items() if name not in kept)
+    jobs = {job.id: None for one in (live, watch.queued) for name, job in one.items() if name not in kept}
+    denied = watch.slurm.cancel(jobs)
     foreign = {name: job.user for name, job in live.items() if job.id in denied}
     return Cancelled(
         ended=[name for name in live if name not in kept and name not in foreign], wanted=kept, foreign=foreign

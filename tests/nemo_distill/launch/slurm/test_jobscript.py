@@ -87,7 +87,7 @@ def test_a_step_in_a_container_is_a_step_of_pyxis(spec, tmp_path, monkeypatch):
     (srun,) = [line for line in script_of(job, spec, tmp_path).splitlines() if line.startswith("srun ")]
     assert "--container-image /images/nemo.sqsh" in srun
     assert f"--container-mounts /data:/data,{tmp_path}/runs:{tmp_path}/runs," in srun
-    assert "--container-env NEMO_DISTILL_IMAGE,NEMO_DISTILL_OWN_COPY," in srun
+    assert "--container-env NEMO_DISTILL_ENDS,NEMO_DISTILL_IMAGE,NEMO_DISTILL_OWN_COPY," in srun
 
 
 def test_a_job_in_a_folder_that_a_group_shares_leaves_the_group_its_rights(spec, tmp_path):
