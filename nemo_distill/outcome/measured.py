@@ -19,6 +19,7 @@ from typing import Any
 from evaluator.results.spent import SPENT_FILE, Asking, load_spent
 from evaluator.serve.throughput import RESULTS_FILE, Decoding, Setting, read_throughput
 from nemo_distill import families
+from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.config.teacher import path_of
 from nemo_distill.data.models import CONFIG
 from nemo_distill.errors import UserError
@@ -137,7 +138,7 @@ def rates_in(runs: Path) -> tuple[tuple[Rates, ...], tuple[str, ...]]:
             continue
         try:
             spec = Spec.load(folder / SPEC_FILE)
-            sources = {label: _folder(spec, of) for label, of in spec.config["checkpoints"]}
+            sources = {label: _folder(spec, of) for label, of in resolve_package_paths(spec.config)["checkpoints"]}
             found += [
                 Rates(
                     name=f"{spec.name} of {one.label}",

@@ -18,14 +18,12 @@ from typing import NamedTuple
 
 from nemo_distill.outcome.measured import Measured, Rates, Way
 from nemo_distill.outcome.suites import Load
+from nemo_distill.plan.benched import START_SECONDS
 from nemo_distill.plan.calibration import Evidence
 from nemo_distill.plan.gpus import named_by_driver
 from nemo_distill.plan.serving import REACHED, Answers, Reached, Served
 from nemo_distill.plan.serving_figures import HERE
 
-START_SECONDS = 180.0
-"""What a server takes until it answers: weights read, kernels compiled, graphs captured. A guess; what fetching an
-image takes is not in it."""
 RECORDED, PUBLISHED, ASSUMED, LIMIT = "recorded", "published", "assumed", "limit"
 """Where a mean length is from; the last of answers that are taken never to end."""
 

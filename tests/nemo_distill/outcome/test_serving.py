@@ -18,7 +18,7 @@ from nemo_distill.config.settings import Evaluate, Layout, Quantize, ServeBench,
 from nemo_distill.errors import PassingError, UserError
 from nemo_distill.experiment import steps_of
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.outcome.measured import SERVE_BENCH
+from nemo_distill.outcome.measured import SERVE_BENCH, rates_in
 from nemo_distill.outcome.serving import check_context
 from nemo_distill.plan.benched import CLIENT_SECONDS, START_SECONDS, hours_of, serving_in_words
 from nemo_distill.plan.cost import Job
@@ -28,7 +28,7 @@ from nemo_distill.plan.serving import Served
 from nemo_distill.plan.tables import cost_table
 from nemo_distill.run.facts import Beside, RunFacts
 from nemo_distill.run.gpus import needs, why_short
-from nemo_distill.run.step import Spec, place
+from nemo_distill.run.step import Spec, mark_done, place
 from nemo_distill.steps import serve_bench
 from tests.evaluator.conftest import TEACHER
 from tests.evaluator.serve.vllm_for_tests import installed, nvidia_smi
@@ -169,6 +169,10 @@ def test_the_step_goes_on_where_it_was_cut_and_ends_in_results(spec, tmp_path, m
     assert (found.gpu, found.vllm) == ("NVIDIA H100 80GB HBM3", "0.23.0")
     progress = json.loads((spec.folder / "progress.json").read_text())
     assert (progress["done"], progress["total"], progress["unit"]) == (6, 6, "measurements")
+    mark_done(spec.folder)
+    told, unread = rates_in(tmp_path / "runs")  # by which a preview goes
+    assert not unread and [one.name for one in told] == ["serve_bench of teacher", "serve_bench of 0.61M"]
+    assert {(one.gpu, one.shape.hidden_size, len(one.settings)) for one in told} == {(found.gpu, 128, 2)}
 
 
 def test_another_vllm_than_was_asked_for_and_no_gpu_are_sentences(spec, tmp_path, monkeypatch):

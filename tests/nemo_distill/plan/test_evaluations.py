@@ -19,6 +19,7 @@ from nemo_distill.errors import UserError
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.outcome.measured import Way, measured_in, rates_in
 from nemo_distill.outcome.suites import ask
+from nemo_distill.plan.benched import START_SECONDS
 from nemo_distill.plan.calibration import STUDY, Evidence
 from nemo_distill.plan.estimate import Estimate, estimate_of
 from nemo_distill.plan.evaluation_examples import examples
@@ -94,7 +95,7 @@ def test_few_in_flight_cost_more_and_so_do_servers_of_their_own():
     full = cost_of(STUDENT, LOADS, dataclasses.replace(site, in_flight=128), Known(), role="student")
     box = cost_of(STUDENT, LOADS, BOX, Known(), role="student")
     assert few.gpu_hours > 2.5 * full.gpu_hours > 2.5 * box.gpu_hours
-    assert few.besides == len(LOADS) * 8 * 180
+    assert few.besides == len(LOADS) * 8 * START_SECONDS
 
 
 def test_a_pruned_student_ends_no_answer_until_its_budget_ends_it():
