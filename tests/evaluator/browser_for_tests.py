@@ -171,17 +171,19 @@ class Page:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
-    def media(self, *, dark: bool = False, kind: str = "") -> None:
-        """Emulate light or dark, and `print`."""
+    def media(self, *, dark: bool = False, kind: str = "", forced: bool = False) -> None:
+        """Emulate light or dark, `print`, and a reader's own few colours (forced ones)."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", media=kind, features=[scheme])
+        colors = {"name": "forced-colors", "value": "active" if forced else "none"}
+        self.call("Emulation.setEmulatedMedia", media=kind, features=[scheme, colors])
 
-    def press(self, key: str) -> None:
+    def press(self, key: str, *, shift: bool = False) -> None:
         """Press a key: Tab, Enter, Escape, a space or an arrow."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
         code = codes[key]
         text = {"Enter": "\r", " ": " "}.get(key, "")
         common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
+        common["modifiers"] = 8 if shift else 0
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 

@@ -63,18 +63,28 @@ function outline() {
   };
 }
 
-// Where the keyboard is, and how that is shown.
+// What the keyboard is to reach, in the page's order.
+function controls() {
+  return [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex]")]
+    .filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility());
+}
+
+// Where the keyboard is, its place among the controls, and what is amiss with how that is shown: no outline, or it is
+// outside of the window, beyond the edge of a box that scrolls, or behind headings that stay.
 function focused() {
   const one = document.activeElement;
   const style = getComputedStyle(one);
-  const box = one.getBoundingClientRect();
-  return {
-    tag: one.tagName,
-    text: one.textContent.trim().slice(0, 40),
-    style: style.outlineStyle,
-    width: parseFloat(style.outlineWidth),
-    inside: box.top < innerHeight && box.bottom > 0 && box.left < innerWidth && box.right > 0,
-  };
+  const { left, top, width, height } = one.getBoundingClientRect();
+  const seen = document.elementFromPoint(left + Math.min(20, width / 2), Math.min(top + Math.min(12, height / 2), innerHeight - 1));
+  const shown = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && one.contains(seen);
+  const said = `${one.tagName} ${(one.getAttribute("aria-label") ?? one.textContent).trim().slice(0, 40)}`;
+  return { place: window.order.indexOf(one), said, amiss: shown ? [] : [said] };
+}
+
+// What axe-core finds, with its own rules but for those that `rules` changes.
+function findings(rules) {
+  return axe.run({ rules, resultTypes: ["violations"], selectors: false, preload: false }).then((found) => (
+    found.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html.slice(0, 160)}`))));
 }
 
 // Every row of a table's bodies, as the texts of its cells.

@@ -67,6 +67,11 @@ function sortable(table) {
 
 document.querySelectorAll("table").forEach(sortable);
 
+// Whoever goes by keyboard sees all of what has the focus: a browser leaves what shows a little where it is.
+document.addEventListener("focusin", ({ target }) => {
+  if (target.matches(".scroll :focus-visible")) target.scrollIntoView({ block: "nearest", inline: "nearest" });
+});
+
 // ---- Every question: unpacked when its benchmark is opened, shown a page at a time.
 
 const PAGE = 50;

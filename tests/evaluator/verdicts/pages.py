@@ -23,10 +23,19 @@ def row(chances: Sequence[float], drawn: np.random.Generator, *, label: str, tok
     return Row(role, CheckpointResult(label, SUITE.name, 1, 1.0, (), tuple(tasks)), tokens=tokens, iteration=tokens)
 
 
-def report(name: str, milestones: Sequence[Sequence[float]], drawn: np.random.Generator, *, base: Report | None = None):
-    """A run whose milestones have these chances; `base` has the teacher and the pruned student that it shares."""
+def report(
+    name: str,
+    milestones: Sequence[Sequence[float]],
+    drawn: np.random.Generator,
+    *,
+    base: Report | None = None,
+    chances: tuple[float, float] = (0.9, 0.1),
+):
+    """A run whose milestones have these chances; `base` has the teacher and the pruned student that it shares, or
+    `chances` are theirs."""
     if base is None:
-        ends = (row([0.9] * 5, drawn, label="teacher", tokens=None), row([0.1] * 5, drawn, label="pruned", tokens=0))
+        pairs = zip(("teacher", "pruned"), chances, (None, 0))
+        ends = tuple(row([chance] * 5, drawn, label=label, tokens=tokens) for label, chance, tokens in pairs)
     else:
         ends = base.rows[:2]
     rows = [row(one, drawn, label=f"{place}B", tokens=place * 10**9) for place, one in enumerate(milestones, 1)]
