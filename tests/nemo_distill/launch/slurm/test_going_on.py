@@ -78,7 +78,7 @@ def test_a_milestone_is_evaluated_while_its_job_is_at_the_next_segment_and_goes_
     assert len(set(numbers())) == 1  # the second's own job was cancelled before it began
 
 
-def test_near_its_time_limit_the_next_segments_own_job_takes_over(run_meanwhile, slurm, attempts):
+def test_when_time_runs_out_the_next_segments_own_job_takes_over(run_meanwhile, slurm, attempts):
     def warn():  # as Slurm does executor.warn_seconds before the limit
         wait_for(lambda: list(Path("runs").glob("evaluate-1/*/_SUCCESS")))
         slurm.run("scancel", "--signal=USR1", "--batch", slurm.job("distill-1")["JobId"])
