@@ -133,8 +133,8 @@ class AtWork:
     def may_go_on(self, fits: Callable[[Spec], bool]) -> bool:
         """Whether `go_on` can begin the next step, which nobody else can then; the same on every rank.
 
-        There has to be one that `fits`, that is not done, for which no more than this one is awaited, and that no other
-        process is at.
+        There has to be one that `fits`, that is not done, that is not to have a process of its own, for which no more
+        than this one is awaited, and that no other process is at.
         """
         return self.ranks.agree("next", lambda: bool(self.following) and self._take_next(self.following[0], fits))
 
@@ -143,6 +143,8 @@ class AtWork:
             after = Spec.load(path)
             awaited = [folder for folder in after.upstream.values() if folder != self.spec.folder]
             if self.spec.folder not in after.upstream.values() or not all(map(is_done, awaited)):
+                return False
+            if not after.beside.layout.keep_process:
                 return False
             self._next = taken(after.folder / LOCK_FILE)
             if self._next is not None and not after.done and fits(ready(after)):

@@ -22,6 +22,7 @@ class Small:
     says: str = ""
     gate: str = ""
     module: str = "steps_for_tests"
+    beside: bool = False
 
 
 DISTILL = Distill(learning_rate=1e-3)
@@ -51,6 +52,8 @@ def small(
         Step("evaluate-1", module, {}, ("distill-1",)),
         Step("evaluate-2", module, {}, ("distill-2",)),
     ]
+    if small.beside:
+        steps.append(Step("beside", module, {"fail": "error"}, ("prune",)))
     folder = Path(runs).resolve()
     facts = RunFacts(beside=Beside(layout=layout))
     launch(ctx, Run(name=ctx.name, runs=folder, specs=place(steps, runs=folder), facts=facts))

@@ -8,6 +8,7 @@ experiment status`) is NeMo-Run's.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import time
@@ -132,15 +133,18 @@ class LocalExperiment(Experiment):
                             else:
                                 succeeded.add(name)
                         elif self.following[name] and self.specs[name].done:
-                            after = self.following[name][0]
                             succeeded.add(name)
+                            after = self.following[name][0]
+                            if after not in waiting:  # something has failed meanwhile
+                                continue
                             running[after] = running.pop(name)
                             gone_on[after] = waiting.pop(after)
                             gone_on[after].state = AppState.SUCCEEDED  # as far as it is NeMo-Run's to know
                             if name in self._cards:
                                 self._cards[after] = self._cards.pop(name)
-                    if self.failed:
+                    if self.failed and waiting:
                         waiting.clear()
+                        self._begin_no_more(running)
                     counts = {name: len(self._cards.get(name, ())) for name in running}
                     ready = self.order.next(done=succeeded, running=counts, free=self.deck.free) if waiting else {}
                     for name, count in ready.items():
@@ -158,6 +162,14 @@ class LocalExperiment(Experiment):
                 job.state = AppState.CANCELLED
             with contextlib.suppress(OSError):  # of a full disk, say: no step is judged by it
                 self._save_jobs()
+
+    def _begin_no_more(self, running: Iterable[str]) -> None:
+        """Keep the processes of the tasks that run from going on with the next step, so far as they have not."""
+        for name in itertools.chain(*(self.following[name] for name in running)):
+            spec = self.specs[name]
+            layout = dataclasses.replace(spec.beside.layout, keep_process=False)
+            if state_of(spec) not in (State.RUNNING, State.DONE):
+                spec.save(dataclasses.replace(spec.beside, layout=layout))
 
     def _has_gpus(self, job: Job, count: int) -> bool:
         """Whether the task has so many GPUs, or as many as it takes at least, and is told of them; another command may

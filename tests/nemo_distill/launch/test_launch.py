@@ -105,6 +105,13 @@ def test_a_milestone_is_evaluated_while_the_next_segment_trains_unless_told_othe
     assert seconds_of("evaluate-1")[0] < seconds_of("distill-2")[1]
 
 
+def test_a_process_does_not_go_on_where_something_else_has_failed(nemo_run, attempts):
+    code, out, _ = nemo_run(RECIPE, "small.seconds=2", "small.module=going_on_steps_for_tests", "small.beside=true")
+    assert code == 1 and "beside failed: RuntimeError" in out, out
+    assert state_of(find("small", runs=Path("runs")).specs["distill-1"]) == State.DONE
+    assert attempts("runs", "distill-2") == 0
+
+
 def test_a_process_goes_on_while_its_milestone_is_evaluated_and_a_kill_leaves_that_finished(nemo_run, attempts, gate):
     command = (RECIPE, "small.seconds=2", f"small.gate={gate}", "small.module=going_on_steps_for_tests")
     gate.touch()
