@@ -92,7 +92,7 @@ def print_preview(
     _print_remarks(console, blend_remarks(blend, milestones, available=available) + source_remarks(run))
     console.print()
     console.print(milestone_table(recipe.schedule, milestones, estimate))
-    _print_remarks(console, distillation_remarks(recipe) + held_out_remarks(recipe))
+    _print_remarks(console, distillation_remarks(recipe) + segment_remarks(recipe) + held_out_remarks(recipe))
     if estimate:
         console.print()
         console.print(cost_table(estimate))
@@ -236,23 +236,27 @@ def milestone_table(schedule: Schedule, milestones: Iterable[Milestone], estimat
 
 
 def distillation_remarks(recipe: Recipe) -> list[tuple[str, str]]:
-    """(sentence, style) of how the student learns otherwise than in the study, and of what its segments share."""
-    remarks = []
-    if recipe.distill.reset_at_documents:
+    """(sentence, style) of how the student learns otherwise than in the study."""
+    if not recipe.distill.reset_at_documents:
+        return []
+    sentence = (
+        "Documents of a sequence are kept apart in teacher and student: attention, convolution and Mamba's state begin "
+        "anew at each (distill.reset_at_documents=true)."
+    )
+    return [(sentence, "")]
+
+
+def segment_remarks(recipe: Recipe) -> list[tuple[str, str]]:
+    """(sentence, style) of how one segment follows another; none of a single one."""
+    if len(recipe.milestones) == 1:
+        return []
+    sentence = "Each segment has a process of its own, which loads models and data (layout.keep_process=false)."
+    if recipe.layout.keep_process:
         sentence = (
-            "Documents of a sequence are kept apart in teacher and student: attention, convolution and Mamba's state "
-            "begin anew at each (distill.reset_at_documents=true)."
+            "A process goes on from one segment to the next with what it has loaded; a milestone is exported and "
+            "evaluated as soon as it is there (layout.keep_process=true)."
         )
-        remarks.append((sentence, ""))
-    if len(recipe.milestones) > 1:
-        whose = "Each segment has a process of its own, which loads models and data (layout.keep_process=false)."
-        if recipe.layout.keep_process:
-            whose = (
-                "A process goes on from one segment to the next with what it has loaded; a milestone is exported and "
-                "evaluated as soon as it is there (layout.keep_process=true)."
-            )
-        remarks.append((whose, "dim"))
-    return remarks
+    return [(sentence, "dim")]
 
 
 def held_out_remarks(recipe: Recipe) -> list[tuple[str, str]]:

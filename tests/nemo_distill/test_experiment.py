@@ -8,11 +8,11 @@ import pytest
 from nemo_distill.config.blend import Blend
 from nemo_distill.config.recipe import Recipe
 from nemo_distill.config.scale import SCALES, get_scale
-from nemo_distill.config.settings import Distill, Evaluate, Prepare, Prune, Settings
+from nemo_distill.config.settings import Distill, Evaluate, Layout, Prepare, Prune, Settings
 from nemo_distill.errors import UserError
 from nemo_distill.experiment import steps_of
 from nemo_distill.kd import losses
-from nemo_distill.plan.preview import distillation_remarks
+from nemo_distill.plan.preview import distillation_remarks, segment_remarks
 from nemo_distill.run.step import place
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -229,3 +229,10 @@ def test_documents_kept_apart_are_another_distillation_of_the_same_tokens():
     assert changed(recipe(), recipe(distill=Distill(reset_at_documents=False))) == set()
     ((sentence, _),) = distillation_remarks(apart)
     assert "begin anew at each" in sentence and not distillation_remarks(recipe())
+
+
+def test_whether_a_segment_has_a_process_of_its_own_is_said_and_in_no_fingerprint():
+    own = recipe(layout=Layout(keep_process=False))
+    assert changed(recipe(), own) == set()
+    sentences = [segment_remarks(asked)[0][0] for asked in (recipe(), own)]
+    assert "goes on from one segment to the next" in sentences[0] and "a process of its own" in sentences[1]
