@@ -11,6 +11,7 @@ import html
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 
 from evaluator.report.colours import PAPER, REFERENCES, look_of
 from evaluator.report.panels import (
@@ -36,7 +37,7 @@ APART = 34
 """Least room of a mark on the axis of tokens."""
 NAMED = 110
 """Room of a reference model's name."""
-LETTER = 8.2
+LETTER = 8.8
 """Room of a title's letter."""
 DIGITS = 6
 """What the script is given is rounded to so many: it rounds again, as this module does."""
@@ -154,8 +155,13 @@ def _packed(panel: Panel) -> dict:
         "error": panel.error,
         "rules": panel.rules,
         "signed": panel.signed,
+        "origin": astuple(panel.origin),
         "curves": [
-            {"label": c.label, "points": [[t, round(m, DIGITS), round(e, DIGITS)] for t, m, e in c.points]}
+            {
+                "label": c.label,
+                "points": [[t, round(m, DIGITS), round(e, DIGITS)] for t, m, e in c.points],
+                "origins": [astuple(origin) for origin in c.origins],
+            }
             for c in panel.curves
         ],
         "lines": [[one.label, round(one.mean, DIGITS), round(one.error, DIGITS), one.color] for one in panel.lines],
@@ -169,9 +175,21 @@ def _packed(panel: Panel) -> dict:
 def value_text(value: float, error: float, panel: Panel) -> str:
     """A value of the panel with its error, where that is known: `71.3 ± 0.6`, `+1.2 ± 0.5`, `0.031`."""
     if panel.unit == NATS:
-        return f"{value:.3g}" + (f" ± {error:.2g}" if error else "")
+        return nats_text(value, 3) + (f" ± {nats_text(error, 2)}" if error else "")
     text = points_text(value / 100) if panel.signed else f"{value:.1f}"
     return f"{text} ± {error:.1f}" if error else text
+
+
+def nats_text(value: float, digits: int, least: float = 0.001) -> str:
+    """A number of nats in so many digits, below `least` with a power of ten, as the script writes it.
+
+    >>> nats_text(0.0312, 3), nats_text(0.00005, 3), nats_text(0.005, 3, 0.01), nats_text(1200, 2)
+    ('0.0312', '5e-5', '5e-3', '1200')
+    """
+    if not 0 < abs(value) < least:
+        return f"{float(f'{value:.{digits}g}'):g}"
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+    return f"{float(mantissa):g}e{int(power)}"
 
 
 def _axes(panel: Panel, across: Scale, down: Scale, box: Sequence[float], logarithmic: bool) -> list[str]:
@@ -259,7 +277,7 @@ def _said(label: str, value: float, error: float, panel: Panel) -> str:
 def _tick_text(value: float, values: Sequence[float], panel: Panel) -> str:
     """A mark on the value axis, all of an axis in as many digits."""
     if panel.unit == NATS:
-        return f"{value:.3g}"
+        return nats_text(value, 3, 0.01)
     step = values[1] - values[0] if len(values) > 1 else 1
     digits = max(0, math.ceil(-math.log10(step) - 1e-9))
     return f"{value + 0.0:{'+' if panel.signed and abs(value) > step / 2 else ''}.{digits}f}".replace("-", "−")

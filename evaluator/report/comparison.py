@@ -6,21 +6,24 @@
 The conclusions are `evaluator.verdicts.judge`'s; it is drawn and laid out by what draws and lays out the other reports.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evaluator.report.addresses import REPRODUCE, Origin, together
 from evaluator.report.advice import both_text, margin_text, needed_text, stop_reason, summary
 from evaluator.report.colours import SYMBOLS
 from evaluator.report.compared import Comparison
 from evaluator.report.decision import duels, matrix
-from evaluator.report.files import BETWEEN, TEACHER, tables
+from evaluator.report.files import BETWEEN, NO_SCORES, TEACHER, Table, tables
+from evaluator.report.lookups import blends_table
 from evaluator.report.matrix import look
 from evaluator.report.pages import EMPTY, PNG, write_pages
 from evaluator.report.panels import Charts, Panel
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
 from evaluator.report.run import curve_of, line_of
-from evaluator.results.run import AVERAGE, ROLE_TITLES
+from evaluator.results.run import AVERAGE, ROLE_TITLES, Row
 from evaluator.verdicts.contrasts import Contrast, by_tokens
 
 __all__ = ["Comparison", "write_comparison"]
@@ -42,17 +45,38 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
     asked = with_answers(question_sheets(comparison))
     write_questions(asked, folder)
-    drawn = panels(comparison)
-    plots.write_png(drawn, folder / PNG, title=comparison.title)
-    files = tables(comparison)
+    scores, verdicts, stopping = tables(comparison)
+    blends = blends_table({name: comparison.reports[name].blend for name in comparison.ordered})
+    files = [table for table in (scores, verdicts, stopping, blends) if table.lines]
     for table in files:
         table.write(folder)
-    scores, verdicts, stopping = files
+    drawn = panels(comparison, scores)
+    plots.write_png(drawn, folder / PNG, title=comparison.title)
     shown = matrix(comparison, verdicts, scores)
 
+    decisive = [one for one in comparison.judgement.between if one.at == comparison.at]
+
     def rows_of(contrast: Contrast) -> str:
-        pairs = ((contrast.one, contrast.other), (contrast.other, contrast.one))
-        return next(filter(None, (verdicts.rows(BETWEEN, contrast.at, *pair) for pair in pairs)), "")
+        """The row of a difference between two blends, whichever of them comes first there."""
+        pair = [one for one in decisive if {one.one, one.other} == {contrast.one, contrast.other}]
+        found = (
+            verdicts.rows(BETWEEN, one.at, one.one, one.other, nth=nth)
+            for nth, one in enumerate(pair)
+            if one.column == contrast.column
+        )
+        return next(found, "")
+
+    def wins_of(name: str) -> str:
+        """Rows of a blend's differences from the others, on average."""
+        return together(rows_of(one) for one in decisive if name in (one.one, one.other) and one.column == AVERAGE)
+
+    def column_rows(column: str) -> str:
+        """Rows of a benchmark's differences."""
+        return together(rows_of(one) for one in decisive if one.column == column)
+
+    def source_rows(source: str) -> str:
+        """Rows of a source in all blends."""
+        return together(blends.rows(name, source) for name in comparison.ordered)
 
     write_pages(
         folder,
@@ -78,6 +102,10 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         scores=scores,
         verdicts=verdicts,
         stopping=stopping,
+        wins_of=wins_of,
+        column_rows=column_rows,
+        source_rows=source_rows,
+        again=REPRODUCE if comparison.first.row("teacher").folder else "",
         families=(BETWEEN, TEACHER),
         look=look,
         both_text=both_text,
@@ -118,20 +146,33 @@ def question_sheets(comparison: Comparison) -> tuple:
     return sheets(columns, views, rivals, comparison.first.columns)
 
 
-def panels(comparison: Comparison) -> list[Panel]:
-    """Learning curves of all runs, the suite average first."""
+def panels(comparison: Comparison, scores: Table = NO_SCORES) -> list[Panel]:
+    """Learning curves of all runs, the suite average first, with the rows of `scores` that they are of."""
     pruned = comparison.pruned
     drawn, paired = [], _paired_errors(comparison)
     titles: dict[float, str] = {
         row.seen: row.title for report in comparison.reports.values() for row in report.milestones
     }
     references = [row for row in (comparison.first.row("teacher"), pruned) if row]
-    for task, title in [(None, "Suite average"), *comparison.first.columns]:
+    own = {name: list(blend.runs) for name, blend in comparison.judgement.blends.items()}
+    for place, (task, title) in enumerate([(None, "Suite average"), *comparison.first.columns], -1):
+
+        def origin(runs: Sequence[str], row: Row, place: int = place) -> Origin:
+            found = together(scores.rows(run, row.title, nth=place) for run in runs)  # of all that a mean is of
+            return Origin(found, row.anchor if row.folder else "")
+
         curves = [
-            curve_of(comparison.reports[name].milestones, task, label=name, number=comparison.number(name))
+            curve_of(
+                comparison.reports[name].milestones,
+                task,
+                functools.partial(origin, own[name]),
+                label=name,
+                number=comparison.number(name),
+            )
             for name in comparison.ordered
         ]
-        lines = [line_of(row, task) for row in references if row.was_asked(task)]
+        first = list(comparison.runs)[:1]
+        lines = [line_of(row, task, origin(first, row)) for row in references if row.was_asked(task)]
         drawn.append(
             Panel(title, tuple(curves), tuple(lines), paired=paired[AVERAGE if task is None else title], titles=titles)
         )

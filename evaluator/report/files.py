@@ -10,7 +10,7 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from evaluator.verdicts.stopping import Candidate, StoppingPoint
 SCORES = "scores.csv"
 CSV_COLUMNS = (
     "checkpoint", "role", "tokens", "benchmark", "key", "mean", "stderr", "rerun_sd", "questions", "repeats",
-    "cut_share", "empty_share", "unasked_share", "zero_chance",
+    "cut_share", "empty_share", "unasked_share", "zero_chance", "answer_tokens",
 )  # fmt: skip
 ABOUT_SCORES = "every score, its error, cut and empty answers"
 VERDICTS, STOPPING = "verdicts.csv", "stopping.csv"
@@ -77,16 +77,22 @@ class Table:
             found[of] = (found.get(of, (place, place))[0], place)
         return found
 
-    def rows(self, *of: Hashable) -> str:
-        """Address of the rows of that; empty where there are none."""
+    def rows(self, *of: Hashable, nth: int | None = None) -> str:
+        """Address of the rows of that, or of the `nth` of them alone, from 0; empty where there are none."""
         if of not in self._places:
             return ""
         first, last = self._places[of]
+        if nth is not None:
+            first = last = (first if nth >= 0 else last + 1) + nth
         return f"{self.name}#row={first}" + (f"-{last}" if last > first else "")
 
     def write(self, folder: Path) -> None:
         """Write it into `folder`."""
         (folder / self.name).write_text(self.text, encoding="utf-8", errors="replace")
+
+
+NO_SCORES = Table(SCORES, CSV_COLUMNS, ())
+"""Where figures are drawn and no file is written."""
 
 
 def scores_table(report: Report) -> Table:
@@ -100,10 +106,11 @@ def _score_lines(report: Report, row: Row) -> Iterator[list]:
     for benchmark, task in zip(report.suite.benchmarks, row.result.tasks, strict=True):
         s = task.summary
         values = [_digits(s.mean), _digits(s.stderr), _digits(s.rerun_sd), s.questions, s.repeats]
-        values += map(_digits, (task.cut_share, task.empty_share, task.unasked_share, task.zero_chance))
+        shares = (task.cut_share, task.empty_share, task.unasked_share, task.zero_chance)
+        values += map(_digits, (*shares, task.mean_tokens))
         yield [row.title, row.role, row.tokens, benchmark.title, benchmark.key, *values]
     mean = [_digits(row.average.mean), _digits(row.average.stderr)]
-    yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, *[""] * 7]
+    yield [row.title, row.role, row.tokens, AVERAGE, "", *mean, *[""] * 8]
 
 
 def tables(comparison: Comparison) -> tuple[Table, ...]:
@@ -124,14 +131,17 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
         for family, contrasts in families.items()
         for one in contrasts
     ]
-    stops = [
-        ((stop.run, one.row.title), _stopping_line(stop, one)) for stop in judgement.stopping for one in stop.candidates
-    ]
     return (
         Table(SCORES, ("run", *CSV_COLUMNS), scores, ABOUT_SCORES),
         Table(VERDICTS, VERDICT_COLUMNS, contrasts, "every difference with both verdicts"),
-        Table(STOPPING, STOPPING_COLUMNS, stops, "every milestone as a place to stop"),
+        stopping_table(judgement.stopping),
     )
+
+
+def stopping_table(stopping: Iterable[StoppingPoint]) -> Table:
+    """Every milestone as a place to stop."""
+    lines = [((stop.run, one.row.title), _stopping_line(stop, one)) for stop in stopping for one in stop.candidates]
+    return Table(STOPPING, STOPPING_COLUMNS, lines, "every milestone as a place to stop")
 
 
 def _verdict_line(family: str, c: Contrast) -> list:

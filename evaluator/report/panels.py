@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from evaluator.report.addresses import Origin, origin_of
+
 NEAR = 0.15
 """A line this share of the curves' range above or below them is drawn; others are named at the margin."""
 ROOM = 0.07
@@ -40,11 +42,17 @@ class Curve:
     """Half the height of the band at each point; none is drawn when empty."""
     number: int = 1
     """The blend's, by `evaluator.report.colours.numbers_of`: how the curve looks."""
+    origins: tuple[Origin, ...] = ()
+    """Where each point is from; nothing where that is known of the panel alone."""
 
     @property
     def points(self) -> list[tuple[float, float, float]]:
         """Tokens, value and error of each point; an error of 0 where none is known."""
         return list(zip(self.tokens, self.means, self.errors or [0.0] * len(self.means), strict=True))
+
+    def origin_at(self, tokens: float) -> Origin:
+        """Where the point after so many tokens is from."""
+        return next((origin for seen, origin in zip(self.tokens, self.origins) if seen == tokens), Origin())
 
     def at(self, tokens: float) -> tuple[float, float] | None:
         """Value and error after so many tokens, if there is a point."""
@@ -69,6 +77,8 @@ class Line:
     """Its standard error; 0 where none is known."""
     color: str = "teacher"
     """One of `evaluator.report.colours.REFERENCES`."""
+    origin: Origin = Origin()
+    """Where the score is from."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,18 @@ class Panel:
     """The values are differences."""
     titles: Mapping[float, str] = field(default_factory=dict)
     """What milestones are called everywhere else, by their tokens."""
+    whole: Origin = Origin()
+    """Where all of it is from, where that is not known point by point."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where all that is shown is from."""
+        parts = [origin for curve in self.curves for origin in curve.origins] + [line.origin for line in self.lines]
+        return self.whole if self.whole.rows else origin_of(parts)
+
+    def origin_at(self, tokens: float) -> Origin:
+        """Where the curves' points after so many tokens are from."""
+        return self.whole if self.whole.rows else origin_of(curve.origin_at(tokens) for curve in self.curves)
 
     def mark(self, tokens: float) -> str:
         """What is written for so many tokens."""
@@ -241,7 +263,9 @@ def difference(panel: Panel, baseline: str) -> Panel | None:
         return None
     of_any = None if panel.error is None else math.sqrt(1 if line else 2) * panel.error
     title = f"{panel.title} less {baseline}"
-    return Panel(title, tuple(curves), unit=panel.unit, error=of_any, signed=True, titles=panel.titles)
+    return Panel(
+        title, tuple(curves), unit=panel.unit, error=of_any, signed=True, titles=panel.titles, whole=panel.origin
+    )
 
 
 def mark(tokens: float, most: float) -> str:

@@ -1,18 +1,20 @@
 """Writes the files that the report of a run becomes.
 
-write_report(report, Path("out"))            # report.md report.html, a PNG, two CSVs and what the terminal says
+write_report(report, Path("out"))            # report.md report.html, a PNG, CSVs and what the terminal says
 rich.print(terminal_table(Path("out")))
 """
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from evaluator.report.addresses import Origin, together
 from evaluator.report.advice import Summary, margin_text, run_summary
 from evaluator.report.colours import SYMBOLS, numbers_of
-from evaluator.report.files import SCORES, Table, scores_table
+from evaluator.report.files import NO_SCORES, SCORES, Table, scores_table, stopping_table
 from evaluator.report.held_out import curves_of, held_out_table
+from evaluator.report.lookups import HELD_OUT, LOSSES, OTHERS, QUANTISED, WITHIN, differences_table, lookups
 from evaluator.report.matrix import Line as MatrixLine
 from evaluator.report.matrix import Matrix, entries_of, make_matrix
 from evaluator.report.pages import PNG, cell_text, plain_table, write_pages
@@ -31,7 +33,7 @@ SUMMARY = "summary.txt"
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.md, report.html, learning_curves.png, scores.csv, questions.csv and summary.txt into `folder`.
+    """Write report.md, report.html, learning_curves.png, summary.txt and the CSVs of the page into `folder`.
 
     Raises ValueError when the rows cannot be compared.
     """
@@ -39,11 +41,16 @@ def write_report(report: Report, folder: Path) -> None:
 
     stop, flags = judge_alone(report.title, report)  # checks the rows
     scores, said = scores_table(report), run_summary(report, stop)
-    scores.write(folder)
+    quantised = judge_quantised(report)
+    differences, looked_up = differences_table(report, changes_within(report), quantised), lookups(report)
+    stopping = stopping_table([stop])
+    files = (scores, differences, stopping, *looked_up.values())
+    for table in files:
+        table.write(folder)
     (folder / SUMMARY).write_text(_summary_text(said), encoding="utf-8")
     asked = with_answers(question_sheets(report))
     write_questions(asked, folder)
-    drawn = panels(report)
+    drawn = panels(report, scores)
     titles: dict[float, str] = {row.seen: row.title for row in report.milestones}
     held_out = curves_of(report)
     plots.write_png(
@@ -55,25 +62,29 @@ def write_report(report: Report, folder: Path) -> None:
         report=report,
         stop=stop,
         summary=said,
-        matrix=matrix(report, scores),
+        matrix=matrix(report, scores, differences),
         flags=flags,
-        quantised=judge_quantised(report),
+        quantised=quantised,
         curves=Charts(
             "curves", tuple(drawn), baseline=report.row("teacher").title.lower(), at=report.milestones[-1].seen
         ),
-        loss=_loss_charts(report, titles),
-        held_out_curves=_held_out_charts(held_out, titles),
+        loss=_loss_charts(report, titles, looked_up.get(LOSSES)),
+        held_out_curves=_held_out_charts(held_out, titles, looked_up.get(HELD_OUT), report.made_by("held-out")),
         held_out=held_out_table(report),
         sheets=asked,
         symbols=SYMBOLS,
-        files=(scores,),
+        files=files,
         scores=scores,
+        differences=differences,
+        stopping=stopping,
+        looked_up=looked_up,
+        families=(QUANTISED, OTHERS),
         margin_text=margin_text,
         seed_sd=SEED_SD,
     )
 
 
-def matrix(report: Report, scores: Table) -> Matrix:
+def matrix(report: Report, scores: Table, differences: Table) -> Matrix:
     """Every milestone: its scores, and its differences to the last one."""
     last, titles = report.milestones[-1], [AVERAGE, *(title for _, title in report.columns)]
     changes = changes_within(report)
@@ -89,7 +100,9 @@ def matrix(report: Report, scores: Table) -> Matrix:
         title = f"{row.title} tokens" if row.role == "milestone" else row.title
         anchor = row.anchor if row.folder else ""
         entries = entries_of(row, titles, found, half)
-        lines.append(MatrixLine(title, entries, row.role, rows=scores.rows(row.title), anchor=anchor))
+        own = scores.rows(row.title)
+        address = differences.rows(WITHIN, last.title, row.title) or own
+        lines.append(MatrixLine(title, entries, row.role, rows=address, scores=own, anchor=anchor))
     return make_matrix(titles, lines)
 
 
@@ -107,29 +120,39 @@ def question_sheets(report: Report) -> tuple:
     return sheets(columns, [View("All checkpoints", places)], (teacher, last), report.columns)
 
 
-def panels(report: Report) -> list[Panel]:
-    """Learning curves, the suite average first."""
+def panels(report: Report, scores: Table = NO_SCORES) -> list[Panel]:
+    """Learning curves, the suite average first, with the rows of `scores` that they are of."""
     number = _number_of(report)
     titles: dict[float, str] = {row.seen: row.title for row in report.milestones}
     drawn = []
-    for task, title in [(None, "Suite average"), *report.columns]:
-        lines = tuple(line_of(row, task) for row in map(report.row, ROLE_TITLES) if row.was_asked(task))
-        curve = curve_of(report.milestones, task, label="distilled student", number=number)
+    for place, (task, title) in enumerate([(None, "Suite average"), *report.columns], -1):
+
+        def origin(row: Row, place: int = place) -> Origin:
+            return Origin(scores.rows(row.title, nth=place), row.anchor if row.folder else "")
+
+        lines = tuple(line_of(row, task, origin(row)) for row in map(report.row, ROLE_TITLES) if row.was_asked(task))
+        curve = curve_of(report.milestones, task, origin, label="distilled student", number=number)
         drawn.append(Panel(title, (curve,), lines, titles=titles))
     return drawn
 
 
-def _loss_charts(report: Report, milestones: Mapping[float, str]) -> Charts | None:
+def _loss_charts(report: Report, milestones: Mapping[float, str], table: Table | None) -> Charts | None:
     """The loss over tokens; None where there is none."""
     points = [(line["tokens"], line["loss"]) for line in report.losses]
-    return _nats("loss", "Distillation loss", {"distillation loss": points}, [_number_of(report)], milestones)
+    origin = Origin(table.rows(LOSSES) if table else "", report.made_by("loss"))
+    return _nats("loss", "Distillation loss", {"distillation loss": points}, [_number_of(report)], milestones, origin)
 
 
 def _held_out_charts(
-    held_out: Mapping[str, Sequence[tuple[float, float]]], milestones: Mapping[float, str]
+    held_out: Mapping[str, Sequence[tuple[float, float]]],
+    milestones: Mapping[float, str],
+    table: Table | None,
+    anchor: str,
 ) -> Charts | None:
     """The divergence of each source over tokens; None where there is none."""
-    return _nats("held-out", "Held-out KL divergence", held_out, range(1, len(held_out) + 1), milestones)
+    origin = Origin(together(table.rows(source) for source in held_out) if table else "", anchor)
+    numbers = range(1, len(held_out) + 1)
+    return _nats("held-out", "Held-out KL divergence", held_out, numbers, milestones, origin)
 
 
 def _nats(
@@ -138,6 +161,7 @@ def _nats(
     points: Mapping[str, Sequence[tuple[float, float]]],
     numbers: Sequence[int],
     milestones: Mapping[float, str],
+    origin: Origin,
 ) -> Charts | None:
     """A figure of what has a place on a logarithmic axis, from the first iteration on."""
     curves = []
@@ -146,7 +170,7 @@ def _nats(
         if drawn:
             seen, values = zip(*drawn, strict=True)
             curves.append(Curve(label, *thinned(seen, values), number=number))
-    panel = Panel(title, tuple(curves), unit=NATS, rules=tuple(milestones), titles=milestones)
+    panel = Panel(title, tuple(curves), unit=NATS, rules=tuple(milestones), titles=milestones, whole=origin)
     return Charts(name, (panel,), logarithmic=False) if curves else None
 
 
@@ -155,22 +179,24 @@ def _number_of(report: Report) -> int:
     return numbers_of([report.title])[report.title]
 
 
-def curve_of(points: Sequence[Row], task: str | None, **look) -> Curve:
-    """The `Curve` of a task, or of the suite average for None, through `points`; `look` is its own."""
+def curve_of(points: Sequence[Row], task: str | None, origin: Callable[[Row], Origin], **look) -> Curve:
+    """The `Curve` of a task, or of the suite average for None, through `points`; `look` is its own, and `origin` says
+    where a point is from."""
     asked = [row for row in points if row.was_asked(task)]
     scores = [row.score(task) for row in asked]
     return Curve(
         tokens=tuple(row.seen for row in asked),
         means=tuple(100 * score.mean for score in scores),
         errors=tuple(100 * score.stderr for score in scores),
+        origins=tuple(map(origin, asked)),
         **look,
     )
 
 
-def line_of(row: Row, task: str | None) -> Line:
+def line_of(row: Row, task: str | None, origin: Origin) -> Line:
     """The `Line` at which the teacher or the pruned student stands."""
     score = row.score(task)
-    return Line(row.title.lower(), 100 * score.mean, 100 * score.stderr, color=row.role)
+    return Line(row.title.lower(), 100 * score.mean, 100 * score.stderr, color=row.role, origin=origin)
 
 
 def terminal_table(folder: Path):

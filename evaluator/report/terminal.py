@@ -126,8 +126,14 @@ def _sentence(judgement: Judgement, names: Mapping[str, str], most: int) -> str:
         return whole
     first, *others = to_take(judgement)
     stops = stops_text(judgement, [first, *others])
-    said = f"Take {names[first]} or one of the {len(others)} {TIED} from it; {stops}."
-    return said if _height(said) <= most else f"Take {names[first]} or one of the {len(others)} {TIED} from it, below."
+    short = names[first], *(names[name] for name in others)
+    rest = f"one of the {len(others)}" if len(others) > 1 else "the one"
+    shorter = (
+        f"Take {short[0]} or {rest} {TIED} from it; {stops}.",
+        f"Take {', '.join(short[:-1])} or {short[-1]}, {TIED}.",
+        f"Take {short[0]} or {rest} {TIED} from it, below.",
+    )
+    return next((one for one in shorter if _height(one) <= most), shorter[-1])
 
 
 def _rests(judgement: Judgement) -> str:

@@ -175,6 +175,22 @@ class StepRecord:
     """Its folder, under the folder of all runs."""
     seconds: float | None
     """How long it ran, where it says so."""
+    command: str = ""
+    """The command, for the folder of all runs, that makes what is in its folder; empty where that is not known."""
+    shows: tuple[str, ...] = ()
+    """Files in its folder that tables of the page are of."""
+    of: tuple[str, ...] = ()
+    """What the page shows of that: `blend`, `pruning`, `loss`, `held-out`, `contamination`."""
+
+    @property
+    def anchor(self) -> str:
+        """Id, on a page, of the line with its command."""
+        return f"step-{self.name}"
+
+    @property
+    def show(self) -> str:
+        """The command, for the folder of all runs, that shows what tables of the page are of; empty where none are."""
+        return shlex.join(["cat", *(f"{self.folder}/{name}" for name in self.shows)]) if self.shows else ""
 
 
 @dataclass(frozen=True)
@@ -212,6 +228,11 @@ class Report:
     """What was measured on held-out documents, by iteration; nothing where none were held out."""
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What quantising made of a milestone, by the title of its row."""
+
+    def made_by(self, what: str) -> str:
+        """Id, on a page, of the line with the command of the last step that made `what` (`StepRecord.of`); empty where
+        that is not known."""
+        return next((step.anchor for step in reversed(self.steps) if what in step.of), "")
 
     def row(self, role: str) -> Row:
         """The teacher's or the pruned student's row."""

@@ -63,6 +63,14 @@ READ: dict[str, tuple[str, ...]] = {
 }
 """What a report reads of the steps before it, by their modules."""
 
+SHOWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "prepare": ((SOURCES_FILE,), ("blend",)),
+    "prune": ((LAYERS, CANDIDATES), ("pruning",)),
+    "distill": ((LOSSES,), ("loss",)),
+    "contamination": ((CONTAMINATION_FILE,), ("contamination",)),
+}
+"""By a step's module, the files that tables of the page are of, and which tables."""
+
 
 def finished_report(run: Run) -> Spec:
     """The run's report step.
@@ -395,9 +403,23 @@ def _contamination(steps: dict[str, Spec]) -> Contamination | None:
 
 def _records(steps: dict[str, Spec]) -> tuple[StepRecord, ...]:
     return tuple(
-        StepRecord(name=name, folder=_short(step.folder), seconds=read_mark(step.folder).get("seconds"))
+        StepRecord(
+            name=name,
+            folder=_short(step.folder),
+            seconds=read_mark(step.folder).get("seconds"),
+            command=f"python -m nemo_distill.step {_short(step.folder)}/{SPEC_FILE}",
+            **_shown(step),
+        )
         for name, step in steps.items()
     )
+
+
+def _shown(step: Spec) -> dict:
+    """Fields of a step's record: its files that tables of the page are of, and which tables."""
+    files, of = SHOWN.get(step.module.rpartition(".")[2], ((), ()))
+    if "loss" in of and (step.folder / HELD_OUT_FILE).exists():
+        files, of = (*files, HELD_OUT_FILE), (*of, "held-out")
+    return {"shows": files, "of": of}
 
 
 def _facts(spec: Spec) -> dict[str, str]:

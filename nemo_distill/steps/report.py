@@ -5,7 +5,9 @@ Config: `title`; `suite` and `repeats` as in `nemo_distill.steps.evaluate`; `ble
 pruned | milestone | quantised, `tokens`, `iteration`} with the milestones in order and then what of them is quantised,
 tokens and iteration None for the teacher and 0 for the pruned student; `distill` (names of the segments).
 Upstream: the evaluations, the segments and, where sources were searched for questions, `contamination`.
-Output: report.md, report.html, learning_curves.png, scores.csv, questions.csv, summary.txt.
+Output: report.md, report.html, learning_curves.png, questions.csv, summary.txt; of the page's tables scores.csv,
+differences.csv, stopping.csv and, as far as there is such, blends.csv, losses.csv, held_out.csv, pruning.csv,
+contamination.csv.
 """
 
 from evaluator.report.run import write_report

@@ -12,7 +12,10 @@ It is drawn and laid out by what draws and lays out the report of a run (`evalua
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluator.report.addresses import Origin
 from evaluator.report.colours import SYMBOLS, numbers_of
+from evaluator.report.files import NO_SCORES, Table
+from evaluator.report.lookups import blends_table
 from evaluator.report.matrix import Matrix
 from evaluator.report.pages import EMPTY, PNG, plain_table, write_pages
 from evaluator.report.panels import Charts, Curve, Line, Panel
@@ -122,13 +125,26 @@ def write_published(report: PublishedReport, folder: Path) -> None:
     from evaluator.report import plots
 
     study = report.study
-    grouped = panels(study)
-    files = tables(study, report.pairs)
+    files = (*tables(study, report.pairs), blends_table(report.parts))
+    scores = files[0]
+    grouped = panels(study, scores)
     for table in files:
         table.write(folder)
     sheet = [panel for group in grouped for panel in _padded(group, plots.COLUMNS)]
     plots.write_png(sheet, folder / PNG, title=study.title)
-    matrices = [(tokens, matrix(study, tokens, files[0])) for tokens in report.pairs_by_tokens]
+    matrices = [(tokens, matrix(study, tokens, scores)) for tokens in report.pairs_by_tokens]
+
+    def error_rows(value: Score) -> str:
+        """The row of a score."""
+        places = (
+            (blend.name, row.title, nth)
+            for blend in study.blends
+            for row in blend.evaluated
+            for nth, score in enumerate(row.scores)
+            if score is value
+        )
+        return next((scores.rows(name, title, nth=nth) for name, title, nth in places), "")
+
     write_pages(
         folder,
         "published",
@@ -139,6 +155,7 @@ def write_published(report: PublishedReport, folder: Path) -> None:
         matrices=matrices,
         files=files,
         differences=files[1],
+        error_rows=error_rows,
         curves=_charts(study, grouped, *matrices[0]),
         split=[group[0].title.partition(",")[0] for group in grouped[1:]],
         symbols=SYMBOLS,
@@ -149,12 +166,14 @@ def write_published(report: PublishedReport, folder: Path) -> None:
     )
 
 
-def panels(study: Study) -> list[list]:
+def panels(study: Study, scores: Table = NO_SCORES) -> list[list]:
     """Learning curves as `evaluator.report.panels.Panel`s: of benchmarks in one protocol, then a group for each other
-    one."""
+    one; with the rows of `scores` that they are of."""
     groups: dict[str, list] = {"": []}
     for column in study.columns:
-        groups.setdefault(column.title if study.is_split(column.title) else "", []).append(_panel(study, column))
+        groups.setdefault(column.title if study.is_split(column.title) else "", []).append(
+            _panel(study, column, scores)
+        )
     return list(groups.values())
 
 
@@ -201,7 +220,11 @@ def _parts(blend: BlendTable, study: Study) -> tuple[BlendPart, ...]:
     )
 
 
-def _panel(study: Study, column: Benchmark):
+def _panel(study: Study, column: Benchmark, table: Table):
+    def origin(blend: str, row: Checkpoint) -> Origin:
+        place = next(nth for nth, score in enumerate(row.scores) if score.benchmark.title == column.title)
+        return Origin(table.rows(blend, row.title, nth=place), "again")
+
     shown: list[Score] = []
     curves, lines, missing = [], [], []
     numbers = numbers_of(blend.name for blend in study.blends)
@@ -215,13 +238,14 @@ def _panel(study: Study, column: Benchmark):
                     tokens=tuple(row.tokens for row in blend.evaluated),
                     means=tuple(score.points for score in scores),
                     number=numbers[blend.name],
+                    origins=tuple(origin(blend.name, row) for row in blend.evaluated),
                 )
             )
     for role, label in (("teacher", "teacher"), ("pruned", "pruned student")):
         reference = study.reference(role).score(column.title)
         if reference.benchmark.repeats == column.repeats:
             shown.append(reference)
-            lines.append(Line(label, reference.points, color=role))
+            lines.append(Line(label, reference.points, color=role, origin=origin("", study.reference(role))))
         else:
             missing.append(label)
     common_benchmark(shown)

@@ -63,6 +63,24 @@ function outline() {
   };
 }
 
+// Tables and figures that do not say where each of their rows is from, by both links; and links to rows that no file has.
+function unsourced() {
+  const all = (one, selector) => [...one.querySelectorAll(selector)];
+  const links = (one) => all(one, ".how a").map((link) => link.textContent).join(" ");
+  const lines = Object.fromEntries(all(document, "a[download]").map((link) => [link.download, atob(link.href.split(",")[1]).split("\n").length - 1]));
+  const said = (box) => box.getAttribute("aria-labelledby");
+  // Of questions and of commands there are no rows but in themselves, and a statement has none.
+  const boxes = all(document, ".scroll").filter((box) => !box.closest(".sheet") && !["steps", "reproduce", "claims"].includes(said(box)));
+  const empty = (row) => row.querySelector("td[colspan]") || all(row, "td:not(.how)").every((cell) => ["", "–"].includes(cell.textContent.trim()));
+  const bare = boxes.filter((box) => all(box, "tbody tr:not(.group)").some((row) => !empty(row) && links(row) !== "csv how")).map(said);
+  const dead = all(document, "a.rows").filter((link) => {
+    const [name, rows] = link.getAttribute("href").split("#row=");
+    return rows.split(/[;-]/).some((row) => !(row >= 2 && row <= lines[name]));
+  });
+  return [...bare, ...all(document, "figure, .tiles > div").filter((one) => links(one) !== "csv how").map((one) => one.textContent.slice(0, 40)),
+    ...dead.map((link) => link.outerHTML)];
+}
+
 // What the keyboard is to reach, in the page's order.
 function controls() {
   return [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex]")]
@@ -103,14 +121,26 @@ function unfold() {
   document.querySelectorAll("details").forEach((one) => { one.open = true; });
 }
 
-// Tables that stick out of the window, and of those that scroll the ones whose headings or first column do not stay.
-function strays() {
-  const found = [];
+// What sticks out of a window of that width or of its drawing, and of tables that scroll the ones whose headings or first
+// column do not stay.
+function strays(width) {
+  const beyond = (one) => { const box = one.getBoundingClientRect(); return box.width && (box.right > width + 0.5 || box.left < -0.5); };
+  const found = [...document.querySelectorAll("body *")]
+    .filter((one) => one.checkVisibility() && beyond(one) && !one.closest(".scroll, pre, .unseen, .skip"))
+    .map((one) => `${one.outerHTML.slice(0, 80)} sticks out`);
+  for (const drawing of document.querySelectorAll("figure svg")) {
+    const { left, right } = drawing.getBoundingClientRect();
+    const past = [...drawing.querySelectorAll("text")].filter((one) => {
+      const box = one.getBoundingClientRect();
+      return box.left < left - 1 || box.right > right + 1;
+    });
+    found.push(...past.map((one) => `${one.textContent} leaves its drawing`));
+  }
   for (const box of document.querySelectorAll(".scroll")) {
     const { left, right } = box.getBoundingClientRect();
     if (!box.checkVisibility()) continue;
     const name = box.getAttribute("aria-labelledby");
-    if (left < -1 || right > innerWidth + 1) found.push(`${name} sticks out`);
+    if (left < -1 || right > width + 1) found.push(`${name} sticks out`);
     const table = box.querySelector("table:not(.stack)");
     if (!table || box.scrollWidth <= box.clientWidth) continue;
     box.scrollLeft = 120;

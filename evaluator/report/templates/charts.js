@@ -28,7 +28,10 @@ function chartsOf(box) {
     plot.append(figure.querySelector("svg"));
     const tip = element("div", { className: "tip", hidden: true });
     const one = { figure, plot, tip, large: figure.closest(".pair") !== null, difference: "difference" in figure.dataset, number };
-    figure.append(plot, tip, saver(one, data));
+    one.links = figure.querySelector("figcaption");
+    one.save = saver(one, data);
+    one.links.before(plot, tip);
+    one.links.prepend(one.save);
     return one;
   });
   const small = figures.filter((one) => !one.large);
@@ -50,7 +53,8 @@ function chartsOf(box) {
       one.drawn = draw(one.panel, data, state, width, height);
       one.plot.innerHTML = one.drawn.text;
       one.plot.setAttribute("aria-label", `${one.panel.title}. Left and right arrow keys read the values.`);
-      one.save.setAttribute("aria-label", `Save ${one.panel.title}`);
+      one.save.firstChild.setAttribute("aria-label", `Save ${one.panel.title}`);
+      one.links.replaceChildren(one.save, ...sourcesOf(one.panel.origin, `the figure ${one.panel.title}`));
       one.tip.hidden = true;
       one.figure.classList.toggle("footed", one.panel.foot !== "");
     }
@@ -203,14 +207,15 @@ function chartsOf(box) {
     slider.setAttribute("aria-valuetext", `${text} tokens`);
     where.textContent = text;
     const rows = panel.curves.map((curve) => [curve, at(curve), at(apart?.curves.find((one) => one.label === curve.label))]);
+    const from = (curve, value) => element("td", { className: "how" }, ...sourcesOf(curve.origins[curve.points.indexOf(value)], `${curve.label} at ${text}`));
     rows.sort((row, other) => (other[1]?.[1] ?? -Infinity) - (row[1]?.[1] ?? -Infinity));
-    const heads = [["Curve"], ["Score"], ...(apart ? [["Less ", ...breakable(state.baseline)]] : [])];
+    const heads = [["Curve"], ["Score"], ...(apart ? [["Less ", ...breakable(state.baseline)]] : []), ["From"]];
     const cell = (point, shown) => element("td", {}, point ? valueText(point[1], point[2], shown) : "–");
     compared.querySelector("table").replaceChildren(
-      element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, ...head)))),
+      element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col", className: head[0] === "From" ? "how" : "" }, ...head)))),
       element("tbody", {}, ...rows.map(([curve, value, difference]) => element("tr", {},
         element("th", { scope: "row" }, sampleOf(data.looks[curve.label]), " ", ...breakable(curve.label)),
-        cell(value, panel), ...(apart ? [cell(difference, apart)] : [])))));
+        cell(value, panel), ...(apart ? [cell(difference, apart)] : []), from(curve, value)))));
     return rows.map(([curve, value]) => `${curve.label} ${value ? fixed(value[1], 1) : "not evaluated"}`).join(", ");
   }
   if (compared && data.tokens.length > 1) {

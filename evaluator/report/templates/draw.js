@@ -18,8 +18,15 @@ function markText(tokens, data) {
   return Number((tokens / size).toPrecision(2)) + unit;
 }
 
+// A number of nats in so many digits, below `least` with a power of ten.
+function natsText(value, digits, least = 0.001) {
+  if (!(Math.abs(value) > 0 && Math.abs(value) < least)) return String(Number(value.toPrecision(digits)));
+  const [mantissa, power] = value.toExponential(digits - 1).split("e");
+  return `${Number(mantissa)}e${power}`;
+}
+
 function valueText(value, error, panel) {
-  if (panel.unit === "nats") return Number(value.toPrecision(3)) + (error ? ` ± ${Number(error.toPrecision(2))}` : "");
+  if (panel.unit === "nats") return natsText(value, 3) + (error ? ` ± ${natsText(error, 2)}` : "");
   const text = panel.signed ? signed(value, 1).replace(/^0\.0$/, "+0.0") : fixed(value, 1);
   return error ? `${text} ± ${fixed(error, 1)}` : text;
 }
@@ -148,7 +155,7 @@ function draw(panel, data, state, width, height) {
   const step = values.length > 1 ? values[1] - values[0] : 1;
   const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
   for (const one of values) {
-    const text = nats ? Number(one.toPrecision(3)) : panel.signed ? signed(one, digits) : one.toFixed(digits).replace("-", "−");
+    const text = nats ? natsText(one, 3, 0.01) : panel.signed ? signed(one, digits) : one.toFixed(digits).replace("-", "−");
     parts.push(`<text x="${LEFT - 6}" y="${place(down(one) + 4)}" text-anchor="end">${text}</text>`);
   }
   for (const one of kept) {

@@ -29,17 +29,27 @@ function save(name, content, type) {
 
 // ---- The rows behind a figure.
 
+// The links of where a figure is from, as the page's other ones (`sources` of macros.html.j2).
+function sourcesOf([rows, anchor] = ["", ""], of) {
+  const links = [];
+  if (rows) links.push(element("a", { className: "rows", href: rows, ariaLabel: `csv: the rows of ${rows.split("#")[0]} with the figures of ${of}` }, "csv"));
+  if (anchor) links.push(element("a", { href: `#${anchor}`, ariaLabel: `how: the command behind the figures of ${of}` }, "how"));
+  return links.flatMap((link) => [link, " "]);
+}
+
 function showRows(name, rows) {
   const text = held(name);
   if (text === null) return false;
-  const [first, last = first] = rows.split("-").map(Number);
   const [columns, ...lines] = linesOf(text);
-  const shown = lines.slice(first - 2, last - 1);
+  const shown = rows.split(";").flatMap((span) => {
+    const [first, last = first] = span.split("-").map(Number);
+    return lines.slice(first - 2, last - 1);
+  });
   const kept = columns.map((_, place) => place).filter((place) => shown.some((line) => line[place]));
   const head = element("tr", {}, ...kept.map((place) => element("th", { scope: "col", className: "text" }, columns[place])));
   const body = shown.map((line) => element("tr", {}, ...kept.map((place) => element("td", { className: "text" }, line[place]))));
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
-  const title = element("h2", { id: "rows-shown" }, `${name}, row${last > first ? "s" : ""} ${rows.replace("-", " to ")}`);
+  const title = element("h2", { id: "rows-shown" }, `${name}, row${shown.length > 1 ? "s" : ""} ${rows.replaceAll("-", " to ").replaceAll(";", ", ")}`);
   const box = element("div", { className: "scroll", tabIndex: 0, role: "group" }, table);
   box.setAttribute("aria-labelledby", "rows-shown");
   const form = element("form", { method: "dialog" }, element("button", {}, "Close"));
@@ -135,11 +145,11 @@ function saver(one, data) {
     },
     CSV: () => offer(tableOf(one), "csv", "text/csv"),
   };
-  one.save = element("summary", {}, "Save");
+  const summary = element("summary", {}, "Save");
   const buttons = Object.entries(makes).map(([name, make]) => {
     const button = element("button", { type: "button" }, name);
     button.addEventListener("click", make);
     return button;
   });
-  return element("details", { className: "save tools" }, one.save, ...buttons);
+  return element("details", { className: "save tools" }, summary, ...buttons);
 }

@@ -168,7 +168,7 @@ def test_a_run_named_twice_is_refused(three, capsys):
 def test_the_command_writes_its_files_and_says_in_the_terminal_who_is_better(written):
     printed, folder = written
     assert sorted(path.name for path in folder.iterdir()) == [
-        "learning_curves.png", "questions.csv", "report.html", "report.md", "scores.csv", "stopping.csv",
+        "blends.csv", "learning_curves.png", "questions.csv", "report.html", "report.md", "scores.csv", "stopping.csv",
         "verdicts.csv",
     ]  # fmt: skip
     assert printed.startswith("Take blend_b; ")

@@ -55,7 +55,7 @@ def row_of(table: str, title: str) -> list[str]:
 def test_the_command_writes_its_files_says_where_and_loads_nothing_heavy(written):
     printed, modules, folder = written
     assert sorted(path.name for path in folder.iterdir()) == [
-        "differences.csv", "learning_curves.png", "report.html", "report.md", "scores.csv",
+        "blends.csv", "differences.csv", "learning_curves.png", "report.html", "report.md", "scores.csv",
     ]  # fmt: skip
     assert str(folder / "report.md") in printed and str(folder / "report.html") in printed
     assert HEAVY & modules == set()
