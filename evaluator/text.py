@@ -120,6 +120,11 @@ def joined(names: Sequence[str], word: str = "and") -> str:
     return f"{', '.join(others)} {word} {last}" if others else last
 
 
+def times_text(times: float | None) -> str:
+    """A multiple in three digits, with its sign; a dash where it is not known."""
+    return EMPTY if times is None else f"{times:.2f} ×"
+
+
 def share_text(share: float) -> str:
     """A share from 0 to 1 in percent: `3.2%`, `<0.1%`."""
     return "<0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from evaluator.report.charts import line_sample_svg, packed, panel_svg, sample_svg, value_text
 from evaluator.report.colours import palette_css
+from evaluator.report.scatter import front_svg, mark_svg, scatter_svg
 from evaluator.results.scores import TaskResult
 from evaluator.text import (
     EMPTY,
@@ -25,6 +26,7 @@ from evaluator.text import (
     score_text,
     share_text,
     span_text,
+    times_text,
     tokens_text,
     tokens_texts,
     valid_unicode,
@@ -78,8 +80,11 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "headings": headings,
         "lost": lost_text,
         "row": row_text,
+        "times": times_text,
     }
-    drawing = (line_sample_svg, packed, palette_css, panel_svg, sample_svg, value_text)
+    drawing = (
+        *(front_svg, line_sample_svg, mark_svg, packed, palette_css, panel_svg, sample_svg, scatter_svg, value_text),
+    )
     environment.globals |= {function.__name__: function for function in drawing} | {"dict": dict}
     environment.filters["zip"] = zip
     return environment.get_template(template).render(context)

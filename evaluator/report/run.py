@@ -11,6 +11,8 @@ from pathlib import Path
 
 from evaluator.report.addresses import Origin, together
 from evaluator.report.advice import Summary, margin_text, run_summary
+from evaluator.report.board import view
+from evaluator.report.bought import bought
 from evaluator.report.colours import SYMBOLS, numbers_of
 from evaluator.report.files import NO_SCORES, SCORES, Table, scores_table, stopping_table
 from evaluator.report.held_out import curves_of, held_out_table
@@ -44,7 +46,9 @@ def write_report(report: Report, folder: Path) -> None:
     quantised = judge_quantised(report)
     differences, looked_up = differences_table(report, changes_within(report), quantised), lookups(report)
     stopping = stopping_table([stop])
-    files = (scores, differences, stopping, *looked_up.values())
+    board = view(report.board, number=_number_of(report)) if report.board else None
+    drawn_on_it = (board.table,) if board and board.figures else ()
+    files = (scores, differences, stopping, *drawn_on_it, *looked_up.values())
     for table in files:
         table.write(folder)
     (folder / SUMMARY).write_text(_summary_text(said), encoding="utf-8")
@@ -79,6 +83,8 @@ def write_report(report: Report, folder: Path) -> None:
         stopping=stopping,
         looked_up=looked_up,
         families=(QUANTISED, OTHERS),
+        board=board,
+        bought=bought(board) if board else None,
         margin_text=margin_text,
         seed_sd=SEED_SD,
     )

@@ -15,12 +15,16 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluator.results.held_out import HeldOutPoint
 from evaluator.results.pairs import difference, same_questions, without_answers
 from evaluator.results.scores import CheckpointResult, TaskResult
 from evaluator.stats.scores import Estimate, Summary, average
 from evaluator.suites.suite import Benchmark, Suite
+
+if TYPE_CHECKING:
+    from evaluator.results.board import Board
 
 AVERAGE = "Average"
 PRUNED_SIZES = {
@@ -70,12 +74,12 @@ class Row:
     @property
     def anchor(self) -> str:
         """Id, on a page, of the line that says where its numbers are from."""
-        return "from-" + self.folder.replace("/", "-")
+        return anchor_of(self.folder)
 
     @property
     def recount(self) -> str:
         """The command, for the folder of all runs, that computes its scores from the answers once more."""
-        return f"python -m evaluator.recount {shlex.quote(self.folder)}"
+        return recount_of(self.folder)
 
     @property
     def asked_by(self) -> str:
@@ -228,6 +232,8 @@ class Report:
     """What was measured on held-out documents, by iteration; nothing where none were held out."""
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What quantising made of a milestone, by the title of its row."""
+    board: "Board | None" = None
+    """What its models score against what they cost to serve, where sizes or rates are known."""
 
     def made_by(self, what: str) -> str:
         """Id, on a page, of the line with the command of the last step that made `what` (`StepRecord.of`); empty where
@@ -317,6 +323,16 @@ def _check_task(label: str, task: TaskResult, benchmark: Benchmark) -> None:
 
 def _asked_alike(mine: TaskResult, theirs: TaskResult) -> bool:
     return same_questions(mine, theirs) and mine.summary.repeats == theirs.summary.repeats
+
+
+def anchor_of(evaluation: str) -> str:
+    """Id, on a page, of what says where the numbers of the evaluation in that folder are from; empty for none."""
+    return f"from-{evaluation.replace('/', '-')}" if evaluation else ""
+
+
+def recount_of(evaluation: str) -> str:
+    """The command, for the folder of all runs, that computes its scores from the answers once more."""
+    return f"python -m evaluator.recount {shlex.quote(evaluation)}"
 
 
 def recovered(means: Mapping[str, float]) -> float | None:

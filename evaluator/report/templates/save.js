@@ -127,29 +127,36 @@ function tableOf(one) {
   return `figure,curve,tokens,value,stderr\n${lines.join("\n")}\n`;
 }
 
-function saver(one, data) {
+// A menu that saves a figure: `picture` gives its SVG with its size, `table` its values as CSV.
+function saveMenu(title, label, picture, table) {
+  const name = () => (typeof title === "function" ? title() : title).toLowerCase().replace(/[^a-z0-9]+/g, "_");
   const offer = (content, ending, type) => {
-    const name = `${one.panel.title.toLowerCase().replace(/[^a-z0-9]+/g, "_")}.${ending}`;
-    save(name, content, type);
-    say(`${name} saved.`);
+    const file = `${name()}.${ending}`;
+    save(file, content, type);
+    say(`${file} saved.`);
   };
   const makes = {
-    SVG: () => offer(pictureOf(one, data).text, "svg", "image/svg+xml"),
+    SVG: () => offer(picture().text, "svg", "image/svg+xml"),
     PNG: async () => {
-      const { text, width, height } = pictureOf(one, data);
+      const { text, width, height } = picture();
       const image = element("img", { src: `data:image/svg+xml,${encodeURIComponent(text)}` });
       await image.decode();
       const canvas = element("canvas", { width: 2 * width, height: 2 * height });
       canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
       canvas.toBlob((blob) => offer(blob, "png", "image/png"), "image/png");
     },
-    CSV: () => offer(tableOf(one), "csv", "text/csv"),
+    CSV: () => offer(table(), "csv", "text/csv"),
   };
   const summary = element("summary", {}, "Save");
-  const buttons = Object.entries(makes).map(([name, make]) => {
-    const button = element("button", { type: "button" }, name);
+  if (label) summary.setAttribute("aria-label", `Save ${label}`);
+  const buttons = Object.entries(makes).map(([kind, make]) => {
+    const button = element("button", { type: "button" }, kind);
     button.addEventListener("click", make);
     return button;
   });
   return element("details", { className: "save tools" }, summary, ...buttons);
+}
+
+function saver(one, data) {
+  return saveMenu(() => one.panel.title, "", () => pictureOf(one, data), () => tableOf(one));
 }
