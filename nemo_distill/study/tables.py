@@ -110,6 +110,8 @@ class Checkpoint:
     """`milestone`, or which reference it is: `teacher`, `pruned`, `larger`."""
     iteration: int | None = None
     """Iterations of distillation; None where it is not published."""
+    model: str = ""
+    """Name of it on the hub, where that is said."""
 
     @property
     def tokens(self) -> float:
@@ -186,6 +188,38 @@ class PublishedSchedule:
 
 
 @dataclass(frozen=True)
+class Served:
+    """How fast a model was served, and what its weights take."""
+
+    model: str
+    """`teacher` or `student`."""
+    format: str
+    """Of its weights: bf16, FP8."""
+    tokens_per_second: float
+    """Generated tokens per second, on one GPU."""
+    gib: float
+    """Weights in GiB, as the server loads them."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What was published of serving."""
+
+    source: str
+    """Where it was published."""
+    gpu: str
+    """Kind of the GPU."""
+    setting: tuple[int, int]
+    """Tokens of every prompt and of every answer."""
+    models: tuple[Served, ...]
+    """What was served."""
+
+    def of(self, model: str, format: str) -> Served:
+        """The one of that model and format."""
+        return next(one for one in self.models if (one.model, one.format) == (model, format))
+
+
+@dataclass(frozen=True)
 class Claim:
     """Something the study says of its own numbers."""
 
@@ -215,6 +249,8 @@ class Study:
     """Models that stand beside the blends: teacher, pruned student and a larger one."""
     claims: tuple[Claim, ...]
     """What the study says of its own numbers."""
+    serving: Serving
+    """How fast its models were served, and what they weigh."""
 
     def blend(self, name: str) -> BlendTable:
         """The blend called `name`."""
@@ -279,12 +315,16 @@ def load_study(path: Path = FILE) -> Study:
         for name, table in record["blends"].items()
     )
     references = tuple(
-        row(model["title"], model["scores"], model, role=role) for role, model in record["references"].items()
+        row(model["title"], model["scores"], model, role=role, model=model.get("model", ""))
+        for role, model in record["references"].items()
     )
     claims = tuple(Claim(**claim) for claim in record["claims"])
-    study = Study(record["title"], record["sources"], schedule, blends, references, claims)
+    told = record["serving"]
+    served = tuple(Served(**one) for one in told["models"])
+    serving = Serving(told["source"], told["gpu"], tuple(told["setting"]), served)
+    study = Study(record["title"], record["sources"], schedule, blends, references, claims, serving)
     named = [*(blend.source for blend in blends), *(row.source for row in references), *(one.source for one in claims)]
-    for name in (schedule.source, *named):
+    for name in (schedule.source, serving.source, *named):
         if name not in study.sources:
             raise ValueError(f"published.yaml names the source {name!r}; it has {', '.join(study.sources)}.")
     return study
