@@ -136,19 +136,14 @@ class View:
         places = {conditions: group.places(conditions) for conditions in (None, *group.conditions)}
         found = {c: {id(p.model): p for p in placed} for c, placed in places.items()}
         for model in (*group.models, *group.beside):
-            rated: list[Conditions | None] = [one for one in group.conditions if id(model) in found[one]]
-            if not rated and (alone := next((r for r in model.rates if r.setting == group.setting), None)):
+            rated: list[tuple[Conditions | None, Place | None]]
+            rated = [(one, found[one][id(model)]) for one in group.conditions if id(model) in found[one]]
+            if not rated and (alone := next((one for one in model.rates if one.setting == group.setting), None)):
                 # a published rate that shares no axis with those of the group
-                by_rate = Place(model, alone.mean, model.score(group.benchmark), alone, False)
-                yield Line(
-                    group=group, model=model, conditions=None, by_rate=by_rate, by_size=found[None].get(id(model))
-                )
-                continue
-            for one in rated or [None]:
-                by_rate = found[one][id(model)] if one else None
-                yield Line(
-                    group=group, model=model, conditions=one, by_rate=by_rate, by_size=found[None].get(id(model))
-                )
+                rated = [(None, Place(model, alone.mean, model.score(group.benchmark), alone, False))]
+            by_size = found[None].get(id(model))
+            for conditions, by_rate in rated or [(None, None)]:
+                yield Line(group=group, model=model, conditions=conditions, by_rate=by_rate, by_size=by_size)
 
     @cached_property
     def unit(self) -> tuple[str, float]:

@@ -11,6 +11,7 @@
     nemo-run reproduce distill_v1v3-debug
     nemo-run report distill_v1v3-debug
     nemo-run report --published
+    nemo-run board runs
     nemo-run card distill_v1v3-debug --milestone 0.61M
     nemo-run push distill_v1v3-debug --to org/name --dryrun
     nemo-run clean --delete

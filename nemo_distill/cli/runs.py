@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -176,6 +177,29 @@ def _in_shares(seed_sd: float | None, margin: float) -> dict[str, Any]:
     return {"seed_sd": None if seed_sd is None else seed_sd / 100, "margin": margin / 100}
 
 
+def board(
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="RUNS", help="Folders of runs, or names of runs; else all of --runs.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The page; else in RUNS/board. Its table: .csv.")] = None,
+    benchmark: Annotated[str, typer.Option("--benchmark", help="What is scored, as tables call it.")] = "Average",
+    setting: Annotated[
+        str | None,
+        typer.Option("--setting", metavar="IN/OUT", help="Tokens in and out at which tokens/s are, e.g. 32768/1024."),
+    ] = None,
+    runs: RunsOption = RUNS_FOLDER,
+) -> None:
+    """Show what every model of runs scores against tokens/s and GiB: what compression bought."""
+    from nemo_distill.outcome import show
+    from nemo_distill.outcome.board import find_runs, write_board_page
+
+    if not folders and not runs.is_dir():
+        raise UserError(f"there is no folder {runs}.")
+    found = find_runs(folders or [str(runs)], runs=runs)
+    command = shlex.join(["nemo-run", *sys.argv[1:]])
+    show.print_board(*write_board_page(found, out, command, benchmark=benchmark, setting=setting), Terminal())
+
+
 def card(
     run: Annotated[str, typer.Argument(help="A run's name or file.")],
     milestone: Annotated[str | None, typer.Option(help="Of the checkpoint, e.g. 80B; else where to stop.")] = None,
@@ -262,6 +286,7 @@ COMMANDS: dict[str, Callable] = {
     "list": list_,
     "status": status,
     "report": report,
+    "board": board,
     "diff": diff,
     "reproduce": reproduce,
     "card": card,

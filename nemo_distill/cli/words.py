@@ -13,6 +13,9 @@ _START = "A run is started by its recipe: nemo-run recipes/NAME.py."
 _ROOM = "'nemo-run clean' shows what need not be kept, and removes it with --delete."
 CALLED = {
     **dict.fromkeys(("compare", "scores", "results"), _COMPARE),
+    **dict.fromkeys(
+        ("leaderboard", "pareto", "frontier"), "'nemo-run board RUNS' shows scores against tokens/s and GiB."
+    ),
     **dict.fromkeys(("lists", "ls", "ps", "show", "runs", "log", "logs", "info", "watch"), _LOOK),
     **dict.fromkeys(("run", "train", "distill", "prune", "evaluate", "eval", "start", "launch", "resume"), _START),
     **dict.fromkeys(("gc", "rm", "delete", "remove", "prune-runs", "cleanup", "du"), _ROOM),

@@ -37,6 +37,7 @@ from nemo_distill.config.teacher import path_of
 from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
 from nemo_distill.data.prepared import SOURCES_FILE, tokens_counted
 from nemo_distill.errors import UserError
+from nemo_distill.outcome.board import board_of
 from nemo_distill.outcome.suites import suite_of_config
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import SPEC_FILE, Spec, is_done, read_mark, why_damaged
@@ -160,6 +161,7 @@ def _gather(spec: Spec) -> Report:
         min_learning_rate=_last_learning_rate(course),
         protocol=evaluation.get("protocol", ""),
         sentences=_quantised(rows, evaluated),
+        board=board_of({**steps, spec.name: spec}),
     )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from evaluator.report.board import View
+from evaluator.report.bought import terminal_board
 from evaluator.report.comparison import Comparison
 from evaluator.report.run import SUMMARY, terminal_table
 from evaluator.report.terminal import terminal_summary
@@ -47,6 +49,12 @@ def print_comparison(comparison: Comparison, folder: Path, console: Console) -> 
     """What several runs show side by side and the paths of its report."""
     console.print(terminal_summary(comparison), highlight=False)
     _print_paths(folder, console)
+
+
+def print_board(shown: View, path: Path, console: Console) -> None:
+    """What compression bought, the models beside each other, and the path of the page."""
+    console.print(terminal_board(shown), highlight=False)
+    console.print(f"Board: {path}", highlight=False, soft_wrap=True)
 
 
 def _print_paths(folder: Path, console: Console) -> None:

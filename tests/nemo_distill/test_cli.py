@@ -162,7 +162,7 @@ def test_a_run_on_slurm_without_an_account_is_refused(nemo_run, workplace):
         (["my recipe.py"], "no recipe or command 'my recipe.py'"),
         (["distill_v1v3"], "Did you mean 'recipes/distill_v1v3.py'?"),
         (["recipes/nope.py"], "Known: 'recipes/distill_v1v3.py', 'recipes/small.py'."),
-        (["nope"], "Known: 'cancel', 'card', 'clean', "),
+        (["nope"], "Known: 'board', 'cancel', 'card', "),
         (["gc"], "'nemo-run clean' shows what need not be kept"),
         (["lists"], "'nemo-run list' shows all runs"),
         (["compare"], "'nemo-run report RUN RUN' compares runs"),
