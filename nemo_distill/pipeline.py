@@ -87,15 +87,14 @@ def build_steps(recipe: Recipe, *, asked: Asked, questions: list[dict], benched:
         if recipe.quantize.evaluated:
             evaluations.append(_evaluation(recipe, quantised_label(recipe, label), asked, of=f"quantize-{label}"))
             judged.append(evaluations[-1])
-    if benched:
-        judged.append(_serve_bench(recipe, benched))
+    served = [_serve_bench(recipe, benched)] if benched else []
     report = Step(
         "report",
         _module("report"),
         _report_config(recipe),
-        tuple(step.name for step in (*evaluations, *segments, *contamination)),
+        tuple(step.name for step in (*evaluations, *segments, *contamination, *served)),
     )
-    return [*world, import_teacher, prune, prepare, index, *segments, *judged, *contamination, report]
+    return [*world, import_teacher, prune, prepare, index, *segments, *judged, *served, *contamination, report]
 
 
 def _prune_config(recipe: Recipe) -> dict:

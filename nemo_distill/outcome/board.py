@@ -23,7 +23,7 @@ from nemo_distill.run.step import Spec
 from nemo_distill.study.board import published_models
 from nemo_distill.study.tables import load_study
 
-MEASURE = "the step serve_bench measures rates"
+MEASURE = "serve_bench.settings=32768/1024x16 measures rates in a run"
 """How a rate comes about, as a sentence without its end."""
 FOLDER, PAGE = "board", "board.html"
 """Where the page goes in the folder of all runs, and its name."""

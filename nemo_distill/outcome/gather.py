@@ -61,6 +61,7 @@ READ: dict[str, tuple[str, ...]] = {
     "prepare": (SOURCES_FILE,),
     "contamination": (CONTAMINATION_FILE,),
     "quantize": (QUANTISED_FILE,),
+    "serve_bench": (RESULTS_FILE,),
 }
 """What a report reads of the steps before it, by their modules."""
 

@@ -59,7 +59,11 @@ def test_one_step_serves_the_teacher_the_last_milestone_and_what_it_is_quantised
     )
     found = {step.name: step for step in steps_of(asked)[0]}
     step = found.pop(SERVE_BENCH)
+    report, before = found.pop("report"), plain.pop("report")
     assert found == plain, "what was there stays"
+    assert (
+        report.upstream == (*before.upstream, SERVE_BENCH) and report.config == before.config
+    )  # which shows the rates
     assert step.upstream == ("export-0.61M", "quantize-0.61M")
     assert [label for label, _ in step.config["checkpoints"]] == ["teacher", "0.61M", "0.61M-fp8"]
     assert step.config["settings"] == ["512/64x4", "64/512x8:16"] and step.config["contexts"] == [1024]
