@@ -57,7 +57,7 @@ def models_of(specs: Mapping[str, Spec], *, teacher: str = "", blend: str = "") 
         role, tokens = roles.get(spec.name, (_role(_label(spec)), None))
         name = path_of(spec.config.get("checkpoint", ""), spec.beside.teacher or teacher)
         exported = spec.upstream.get(name)
-        weights = _weights(exported) if exported else _teachers(specs, name)
+        weights = _weights(exported) if exported else _teachers(specs, name) if role == "teacher" else Weights()
         found.append(_evaluated(spec, suite, role, tokens, weights, f"{_short(exported)}/hf" if exported else name))
     asked = {spec.config.get("checkpoint") for spec in evaluations}
     seen = {model.title: model.tokens for model in found}

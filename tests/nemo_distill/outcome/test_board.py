@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from benchmarks.made_up_runs import make_run, measure
+from evaluator.report.board import view
+from evaluator.report.bought import summary
 from evaluator.suites.catalogue import get_suite
 from nemo_distill import cli
 from nemo_distill.outcome.board import board_of, find_runs, gather_board
@@ -53,6 +55,15 @@ def test_rates_of_another_machine_have_a_figure_of_their_own(runs, tmp_path):
     assert {one.gpu for one in conditions} == {"H100 80GB HBM3", "H200"}
     here = {one.model.name: one.at for one in board.groups[0].places(next(c for c in conditions if c.gpu == "H200"))}
     assert set(here.values()) == {1700} and "Teacher" not in here and "blend_a 20B-fp8" not in here
+
+
+def test_a_student_that_is_not_at_hand_has_no_size_and_is_named(tmp_path):
+    make_run(tmp_path, "c", skills=(0.0, 1.0), **{**OFFLINE, "exports": None})
+    shown = view(gather_board(find_runs(["c"], runs=tmp_path)), number=1)
+    assert [model.gib is None for model in shown.board.own] == [False, True, True, True]
+    missing = dict(summary(shown).points)["Not measured"]
+    assert "The size of Pruned student, 2.5B and 5B: the checkpoint is not where it was." in missing
+    assert summary(shown).sentence.endswith("points less on average than the teacher; neither rate nor size is known.")
 
 
 def test_the_command_says_in_fifteen_lines_what_the_page_and_its_table_hold(runs, tmp_path, capsys, monkeypatch):
