@@ -1,6 +1,7 @@
 """Renews the guide's pictures of the pages, in a real Chromium, from five made-up runs and from the study's tables.
 
     python benchmarks/pictures.py [--runs FOLDER] [--to docs/images] [--only curves]
+    python benchmarks/pictures.py --before PAGE     # page_before.png alone: of a page that an earlier version made
 
 Makes the runs (with the study's blends' names, its milestones and all questions of its suite) and their pages as the
 commands do, or takes those that are in FOLDER, and writes a picture each of: the first screen at 1440, 390 and 2560
@@ -148,6 +149,28 @@ def paper(browser, page: Path) -> bytes:
         return next(Path(scratch).glob("page*.png")).read_bytes()
 
 
+def sheet(browser, page: Path) -> bytes:
+    """What six readers see first of a page: at 1440 pixels, in the dark, at 2560 pixels, its curves under deuteranopia,
+    at 390 pixels and on paper."""
+    under = browser.open(page, width=1440, height=900)
+    under.evaluate("document.getElementById('curves').scrollIntoView()")
+    shots = [
+        [first(browser, page, width=1440, height=900), first(browser, page, width=1440, height=900, dark=True)],
+        [first(browser, page, width=2560, height=1600), shot(under, sight="deuteranopia")],
+        [first(browser, page, width=390, height=844), paper(browser, page)],
+    ]
+    whole, top = Image.new("RGB", (1640, 1570), "#8a919b"), 10
+    for row in shots:
+        for place, data in enumerate(row):
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            image.thumbnail((805, 510), Image.Resampling.LANCZOS)
+            whole.paste(image, (10 + 815 * place, top))
+        top += 520
+    out = io.BytesIO()
+    whole.save(out, "PNG")
+    return out.getvalue()
+
+
 PICTURES = {
     "comparison": lambda browser, pages: first(browser, pages["comparison"], width=1440, height=1400),
     "comparison_phone": lambda browser, pages: first(browser, pages["comparison"], width=390, height=1500),
@@ -157,16 +180,22 @@ PICTURES = {
     "curves": lambda browser, pages: curves(browser, pages["comparison"]),
     "curves_deuteranopia": lambda browser, pages: curves(browser, pages["comparison"], "deuteranopia"),
     "questions": lambda browser, pages: questions(browser, pages["comparison"]),
+    "page_after": lambda browser, pages: sheet(browser, pages["comparison"]),
     "published": lambda browser, pages: first(browser, pages["published"], width=1440, height=1500),
 }
 """How each is made."""
 
 
 def small(data: bytes) -> bytes:
-    """The picture in the colours that it has most of."""
+    """The picture in the colours that it has most of, greys aside."""
     out = io.BytesIO()
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    counted = sorted(image.getcolors(image.width * image.height), reverse=True)[:COLOURS]
+
+    def weight(found) -> float:
+        count, colour = found
+        return count * (1 + 0.3 * (max(colour) - min(colour)))  # letters that are scaled down have many greys
+
+    counted = sorted(image.getcolors(image.width * image.height), key=weight, reverse=True)[:COLOURS]
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for _, colour in counted for part in colour])
     image.quantize(palette=palette, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
@@ -179,15 +208,21 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of made-up runs; made where they are not there")
     parser.add_argument("--to", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--only", choices=PICTURES)
+    parser.add_argument("--before", type=Path, help="a page that an earlier version made")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, helper("browser_for_tests").Browser() as browser:
-        pages = make_pages(options.runs or Path(scratch))
-        for name in [options.only] if options.only else PICTURES:
-            data = small(PICTURES[name](browser, pages))
-            if len(data) > LARGEST:
-                sys.exit(f"{name}.png has {len(data):,} bytes; at most {LARGEST:,} are meant for a picture.")
-            (options.to / f"{name}.png").write_bytes(data)
-            print(f"{name}.png  {len(data):,} bytes")
+        if options.before:
+            wanted = {"page_before": sheet(browser, options.before)}
+        else:
+            pages = make_pages(options.runs or Path(scratch))
+            names = [options.only] if options.only else PICTURES
+            wanted = {name: PICTURES[name](browser, pages) for name in names}
+    for name, picture in wanted.items():
+        data = small(picture)
+        if len(data) > LARGEST:
+            sys.exit(f"{name}.png has {len(data):,} bytes; at most {LARGEST:,} are meant for a picture.")
+        (options.to / f"{name}.png").write_bytes(data)
+        print(f"{name}.png  {len(data):,} bytes")
 
 
 if __name__ == "__main__":

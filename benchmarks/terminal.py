@@ -1,4 +1,5 @@
-"""Captures what a terminal shows, from real ones of 80 and 40 columns and 24 lines, into docs/reference/terminal.md.
+"""Captures what a terminal shows, from real ones of 80 and 40 columns and 24 lines, into docs/reference/terminal.md;
+what the demo says at its end also into README.md.
 
     python benchmarks/terminal.py /home/me/study
 
@@ -18,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "terminal.md"
+README = ROOT / "README.md"
 RECIPE = "recipes/distill_v1v3.py"
 LIMIT_SECONDS = 1800
 PROMPT = "$ "
@@ -170,6 +172,14 @@ def main() -> None:
         lines = (line.rstrip() for line in shown.splitlines())
         sections[title] = "\n".join([title, "", sentence, "", "```text", *lines, "```"])
     PAGE.write_text(HEAD + "".join(f"\n## {section}\n" for section in sections.values()), encoding="utf-8")
+    README.write_text(with_end(README.read_text(encoding="utf-8"), sections["It ends"]), encoding="utf-8")
+
+
+def with_end(readme: str, ending: str) -> str:
+    """README with what the run says at its end, from its first sentence to the share of the gap."""
+    shown = ending[ending.index("Train to ") : ending.index("\nReport: ")].splitlines()
+    block = "".join(f"     {line}".rstrip() + "\n" for line in shown)
+    return re.sub(r"(?m)^     Train to .*\n(?:     .*\n|\n(?=     ))*", lambda _: block, readme, count=1)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import terminal
+
 ROOT = Path(__file__).resolve().parent.parent
 TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "DECISIONS.md", "benchmarks/RESULTS.md")
 OF_A_SITE = {"recipes/executors/slurm.yaml"}
@@ -54,6 +56,8 @@ def test_captures_of_terminals_fit_the_terminals_that_they_are_of():
     for title, shown in captures:
         assert max(map(len, shown.splitlines())) <= (40 if "40 columns" in title else 80), title
     shown = dict(captures)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert terminal.with_end(readme, shown["It ends"]) == readme  # captured as well, not written by hand
     assert re.search(r"^distill-\S+ +running .*\n.*tokens/s, loss", shown["A run goes on"], flags=re.MULTILINE)
 
 

@@ -1,11 +1,13 @@
 """What a page says first, of blends whose chances are known: a winner, a tie, nothing shown."""
 
+import re
+
 import numpy as np
 import pytest
 from rich.console import Console
 
 from evaluator.report.advice import run_summary, summary
-from evaluator.report.comparison import Comparison
+from evaluator.report.comparison import Comparison, write_comparison
 from evaluator.report.decision import duels, matrix
 from evaluator.report.files import BETWEEN, tables
 from evaluator.report.matrix import MOST_BANDS
@@ -45,7 +47,7 @@ def said(comparison: Comparison) -> list[str]:
 
 
 @pytest.mark.parametrize("truth", TRUTHS)
-def test_the_first_sentence_is_what_is_true(truth):
+def test_the_first_sentence_of_terminal_and_page_is_what_is_true(truth, tmp_path):
     blends, expected = TRUTHS[truth]
     comparison = compared(blends, margin=0.04)
     judgement = comparison.judgement
@@ -55,6 +57,9 @@ def test_the_first_sentence_is_what_is_true(truth):
     printed = said(comparison)
     assert " ".join(" ".join(printed[:2]).split()).startswith(sentence)
     assert len(printed) <= 10 and max(map(len, printed)) <= 80
+    write_comparison(comparison, tmp_path)
+    (heading,) = re.findall(r"<h1>(.*?)</h1>", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert re.sub(r"<[^>]+>", "", heading) == sentence
 
 
 def test_five_long_names_are_ten_lines_of_80_columns_in_which_they_are_told_apart():
