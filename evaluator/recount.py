@@ -16,6 +16,7 @@ from pathlib import Path
 from evaluator.results.pairs import difference, difference_p, same_questions
 from evaluator.results.scores import RESULTS_FILE, CheckpointResult
 from evaluator.stats.scores import average
+from evaluator.text import fixed
 
 
 def main(arguments: list[str]) -> int:
@@ -48,10 +49,10 @@ def recount(one: CheckpointResult, other: CheckpointResult | None = None) -> Ite
         yield ("", one.label, "±", "re-run sd", "questions", "repeats")
         for task in one.tasks:
             s = task.summary
-            noise = "" if s.rerun_sd is None else f"{100 * s.rerun_sd:.2f}"
-            yield (task.task, f"{100 * s.mean:.2f}", f"{100 * s.stderr:.2f}", noise, str(s.questions), str(s.repeats))
+            noise = "" if s.rerun_sd is None else fixed(100 * s.rerun_sd, 2)
+            yield (task.task, fixed(100 * s.mean, 2), fixed(100 * s.stderr, 2), noise, str(s.questions), str(s.repeats))
         whole = average([task.summary for task in one.tasks])
-        yield ("average", f"{100 * whole.mean:.2f}", f"{100 * whole.stderr:.2f}", "", "", "")
+        yield ("average", fixed(100 * whole.mean, 2), fixed(100 * whole.stderr, 2), "", "", "")
         return
     asked = [[(task.task, task.summary.repeats) for task in result.tasks] for result in (one, other)]
     if asked[0] != asked[1] or not all(map(same_questions, one.tasks, other.tasks)):
@@ -61,9 +62,10 @@ def recount(one: CheckpointResult, other: CheckpointResult | None = None) -> Ite
     for mine, theirs in zip(one.tasks, other.tasks, strict=True):
         parts.append(difference(mine, theirs))
         p_value = difference_p(mine, theirs)
-        yield (mine.task, f"{100 * parts[-1].mean:+.2f}", f"{100 * parts[-1].stderr:.2f}", f"{p_value:.3g}")
+        mean, error = fixed(100 * parts[-1].mean, 2, signed=True), fixed(100 * parts[-1].stderr, 2)
+        yield (mine.task, mean, error, f"{p_value:.3g}")
     whole = average(parts)
-    yield ("average", f"{100 * whole.mean:+.2f}", f"{100 * whole.stderr:.2f}", "")
+    yield ("average", fixed(100 * whole.mean, 2, signed=True), fixed(100 * whole.stderr, 2), "")
 
 
 def _load(folder: Path) -> CheckpointResult:

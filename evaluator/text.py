@@ -2,6 +2,8 @@
 
 >>> tokens_text(2.5e9), points_text(0.124), span_text(200), p_text(0.0123)
 ('2.5B', '+12.4', '3 min 20 s', 'p = 0.012')
+
+Figures are rounded by one rule, `fixed`: pages, their scripts, tables and the terminal.
 """
 
 import math
@@ -46,25 +48,56 @@ def _computed(text: str) -> bool:
 
 EMPTY = "–"
 """Stands where there is nothing to say."""
+TIE = 2e-5
+"""Share of the last digit by which a value may lie below the middle between two and still be in it: what sums and
+differences, and the six digits that a page's script is given, lose."""
+
+
+def fixed(value: float, digits: int = 1, *, signed: bool = False) -> str:
+    """A number with so many digits after its point. From the middle between two it goes away from zero, as a reader of
+    the decimal figure would have it; the page's script does the same sum (`draw.js`).
+
+    >>> fixed(61.25), fixed(100 * 0.6135), fixed(-0.15), fixed(-0.04), fixed(0.125, 2), fixed(12.5, 0)
+    ('61.3', '61.4', '-0.2', '0.0', '0.13', '13')
+    """
+    if not math.isfinite(value):
+        return f"{value:.{digits}f}"
+    whole = math.floor(abs(value) * 10**digits + 0.5 + TIE)
+    sign = "-" if value < 0 and whole else "+" if signed else ""
+    return f"{sign}{whole / 10**digits:.{digits}f}"
+
+
+def significant(value: float, digits: int) -> str:
+    """A number in so many digits, by the same rule, without zeros at its end.
+
+    >>> significant(0.03125, 3), significant(12.5, 2), significant(2.0, 3), significant(100.7, 2), significant(0, 3)
+    ('0.0313', '13', '2', '100', '0')
+    """
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    if places <= 0:
+        return fixed(float(fixed(value / 10**-places, 0)) * 10**-places, 0)
+    return fixed(value, places).rstrip("0").rstrip(".")
 
 
 def score_text(value: Measured) -> str:
     """A score from 0 to 100 with its standard error: `61.3 ± 2.1`; a dash for one of nan."""
     if math.isnan(value.mean):
         return EMPTY
-    return f"{100 * value.mean:.1f} ± {100 * value.stderr:.1f}"
+    return f"{fixed(100 * value.mean)} ± {fixed(100 * value.stderr)}"
 
 
 def points_text(difference: float) -> str:
     """A difference from 0 to 1 in points, with its sign: `+12.4`."""
-    return f"{100 * difference:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
+    return fixed(100 * difference, signed=True).replace("-", "−")
 
 
 def change_text(value: Measured) -> str:
     """A difference in points with its standard error: `+12.4 ± 3.0`; a dash for one of nan."""
     if math.isnan(value.mean):
         return EMPTY
-    return f"{points_text(value.mean)} ± {100 * value.stderr:.1f}"
+    return f"{points_text(value.mean)} ± {fixed(100 * value.stderr)}"
 
 
 def tokens_text(tokens: float) -> str:
@@ -127,4 +160,4 @@ def times_text(times: float | None) -> str:
 
 def share_text(share: float) -> str:
     """A share from 0 to 1 in percent: `3.2%`, `<0.1%`."""
-    return "<0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
+    return "<0.1%" if 0 < share < 0.0005 else f"{fixed(100 * share)}%"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from evaluator.results.run import AVERAGE, Report
 from evaluator.stats.variance import Part, half_width
-from evaluator.text import change_text, joined, p_text, score_text
+from evaluator.text import change_text, fixed, joined, p_text, score_text
 from evaluator.verdicts.contrasts import LEVEL, OPEN, SUSPECT, Contrast
 from evaluator.verdicts.judge import Judgement, Standing
 from evaluator.verdicts.needed import runs_needed
@@ -54,7 +54,7 @@ def summary(judgement: Judgement) -> Summary:
 def run_summary(report: Report, stop: StoppingPoint) -> Summary:
     """Where to stop a run by itself, what came of it, and what one run cannot say."""
     last, share = report.milestones[-1], report.recovered(stop.row)
-    won = f"{100 * share:.0f}% of the gap to the teacher is recovered there" if share is not None else ""
+    won = f"{fixed(100 * share, 0)}% of the gap to the teacher is recovered there" if share is not None else ""
     title = stop.row.title
     nothing = not any(row.average.mean for row in report.milestones)
     if nothing:
@@ -70,7 +70,7 @@ def run_summary(report: Report, stop: StoppingPoint) -> Summary:
         ("In these answers alone", f"At {last.title} tokens the student has {score_text(last.average)} on average."),
         (
             "Another seed included",
-            f"{100 * last.average.mean:.1f} ± {100 * error:.1f}: another training seed is assumed to move it by "
+            f"{fixed(100 * last.average.mean)} ± {fixed(100 * error)}: another training seed is assumed to move it by "
             f"{100 * SEED_SD:g} points (standard deviation), for this is one run.",
         ),
         ("Where to stop", "" if nothing else stop.text),
@@ -138,8 +138,8 @@ def rests_text(judgement: Judgement) -> str:
     """What the verdict that includes another seed rests on, and which differences could have stood."""
     seed, answers = least_points(judgement)
     return (
-        f"{judgement.scatters.text} Two Averages differ significantly here from about {seed:.1f} points on; in these "
-        f"answers alone, from {answers:.1f}."
+        f"{judgement.scatters.text} Two Averages differ significantly here from about {fixed(seed)} points on; in "
+        f"these answers alone, from {fixed(answers)}."
     )
 
 
@@ -272,7 +272,7 @@ def both_text(contrast: Contrast) -> str:
         return f"{contrast.in_answers}; one test alone: {p_text(contrast.p_value)}"
     return (
         f"in these answers: {contrast.in_answers}, {p_text(contrast.p_value)}; another seed included: "
-        f"{contrast.verdict}, ± {100 * seed.stderr:.1f}, {p_text(seed.p_value)}"
+        f"{contrast.verdict}, ± {fixed(100 * seed.stderr)}, {p_text(seed.p_value)}"
     )
 
 

@@ -13,7 +13,7 @@ from evaluator.report.board import Line, View
 from evaluator.report.terminal import WIDTH, short_names
 from evaluator.results.board import Group, Model
 from evaluator.results.run import AVERAGE
-from evaluator.text import EMPTY, change_text, joined, score_text, times_text
+from evaluator.text import EMPTY, change_text, fixed, joined, score_text, times_text
 
 LINES = 15
 """Lines of a terminal that all takes, the path of the page among them, at 80 columns."""
@@ -64,12 +64,12 @@ def bought_text(line: Line) -> str:
     less, rate, size = line.less, line.times_rate, line.times_size
     if less is None:
         return f"{name} scores {score_text(line.model.score(benchmark))}; there is no teacher beside it."
-    parts = [f"generates {rate:.2f} times the teacher's tokens/s"] if rate else []
+    parts = [f"generates {fixed(rate, 2)} times the teacher's tokens/s"] if rate else []
     if size:
-        share = f"{100 * size:.0f}% of {'its' if rate else 'the teacher' + chr(39) + 's'} weights"
+        share = f"{fixed(100 * size, 0)}% of {'its' if rate else 'the teacher' + chr(39) + 's'} weights"
         parts = [f"{parts[0]} from {share}"] if parts else [f"has {share}"]
-    error = f" ± {100 * less.stderr:.1f}"
-    lost = f"{abs(100 * less.mean):.1f}{error} points {'more' if less.mean > 0 else 'less'} {what}"
+    error = f" ± {fixed(100 * less.stderr)}"
+    lost = f"{fixed(abs(100 * less.mean))}{error} points {'more' if less.mean > 0 else 'less'} {what}"
     if not parts:
         return f"{name} scores {lost} than the teacher; neither rate nor size is known."
     unmeasured = "" if rate else "; its rate was not measured"
@@ -140,8 +140,8 @@ def published_text(view: View) -> str:
             rate, other = model.rates[0], teacher.rate(model.rates[0].setting, model.rates[0].conditions)
             if other and rate.setting == view.board.setting and model.gib and teacher.gib:
                 said += (
-                    f" {model.title}: {rate.mean / other.mean:.2f} times the teacher's tokens/s from "
-                    f"{100 * model.gib / teacher.gib:.0f}% of its weights; no score is published."
+                    f" {model.title}: {fixed(rate.mean / other.mean, 2)} times the teacher's tokens/s from "
+                    f"{fixed(100 * model.gib / teacher.gib, 0)}% of its weights; no score is published."
                 )
     return said
 

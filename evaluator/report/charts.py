@@ -25,7 +25,7 @@ from evaluator.report.panels import (
     log_ticks,
     ticks,
 )
-from evaluator.text import points_text
+from evaluator.text import fixed, points_text, significant
 
 WIDTH, HEIGHT, LARGE = 400, 240, 290
 """Size of a drawing, and the height of a large one."""
@@ -88,18 +88,19 @@ def panel_svg(panel: Panel, *, logarithmic: bool = True, large: bool = False) ->
         ]
     parts += [_curve(curve, panel, across, down) for curve in panel.curves]
     for line in panel.inner:
-        text, y = _safe(f"{line.label} {line.mean:.1f}"), down(line.mean) - 4
+        text, y = _safe(f"{line.label} {fixed(line.mean)}"), down(line.mean) - 4
         x, anchor = (right - 4, "end") if _is_left_crowded(panel, across, down, y) else (LEFT + 4, "start")
         parts.append(f'<text class="halo" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}">{text}</text>')
     if panel.error is not None:
         upper, lower = (_n(down(panel.middle + sign * panel.error)) for sign in (1, -1))
         parts.append(
-            f'<g style="color:var(--muted)"><title>± one standard error of a value, at most: {panel.error:.1f}</title>'
+            f'<g style="color:var(--muted)"><title>± one standard error of a value, at most: {fixed(panel.error)}'
+            "</title>"
             f'<path d="M{_n(right + 5)} {upper}h8m-4 0V{lower}m-4 0h8" fill="none" stroke="currentColor"/></g>'
         )
     for lines, y, arrow in ((above, top + 10, "↑"), (below, bottom - 5, "↓")):
         if lines:
-            words = "   ".join(f"{arrow} {line.label} {line.mean:.1f}" for line in lines)
+            words = "   ".join(f"{arrow} {line.label} {fixed(line.mean)}" for line in lines)
             parts.append(f'<text class="margin" x="{_n(right)}" y="{_n(y)}" text-anchor="end">{_safe(words)}</text>')
     return "".join(parts) + "</svg>"
 
@@ -176,8 +177,8 @@ def value_text(value: float, error: float, panel: Panel) -> str:
     """A value of the panel with its error, where that is known: `71.3 ± 0.6`, `+1.2 ± 0.5`, `0.031`."""
     if panel.unit == NATS:
         return nats_text(value, 3) + (f" ± {nats_text(error, 2)}" if error else "")
-    text = points_text(value / 100) if panel.signed else f"{value:.1f}"
-    return f"{text} ± {error:.1f}" if error else text
+    text = points_text(value / 100) if panel.signed else fixed(value)
+    return f"{text} ± {fixed(error)}" if error else text
 
 
 def nats_text(value: float, digits: int, least: float = 0.001) -> str:
@@ -187,7 +188,7 @@ def nats_text(value: float, digits: int, least: float = 0.001) -> str:
     ('0.0312', '5e-5', '5e-3', '1200')
     """
     if not 0 < abs(value) < least:
-        return f"{float(f'{value:.{digits}g}'):g}"
+        return significant(value, digits)
     mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
     return f"{float(mantissa):g}e{int(power)}"
 
@@ -280,7 +281,7 @@ def _tick_text(value: float, values: Sequence[float], panel: Panel) -> str:
         return nats_text(value, 3, 0.01)
     step = values[1] - values[0] if len(values) > 1 else 1
     digits = max(0, math.ceil(-math.log10(step) - 1e-9))
-    return f"{value + 0.0:{'+' if panel.signed and abs(value) > step / 2 else ''}.{digits}f}".replace("-", "−")
+    return fixed(value, digits, signed=panel.signed and abs(value) > step / 2).replace("-", "−")
 
 
 def _ends(tokens: Sequence[float], logarithmic: bool) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from evaluator.text import (
     EMPTY,
     Measured,
     change_text,
+    fixed,
     points_text,
     rate_text,
     score_text,
@@ -82,10 +83,9 @@ def render_page(template: str, *, templates: Path = TEMPLATES, **context) -> str
         "row": row_text,
         "times": times_text,
     }
-    drawing = (
-        *(front_svg, line_sample_svg, mark_svg, packed, palette_css, panel_svg, sample_svg, scatter_svg, value_text),
-    )
-    environment.globals |= {function.__name__: function for function in drawing} | {"dict": dict}
+    drawing = (front_svg, line_sample_svg, mark_svg, packed, palette_css, panel_svg, sample_svg, scatter_svg)
+    functions = (*drawing, fixed, value_text)
+    environment.globals |= {function.__name__: function for function in functions} | {"dict": dict}
     environment.filters["zip"] = zip
     return environment.get_template(template).render(context)
 
@@ -173,4 +173,5 @@ def cell_text(value: Measured, columns: list[str]) -> str:
     """A score with its error for a `plain_table` of `columns`: side by side, or one below the other in many columns."""
     if math.isnan(value.mean):
         return EMPTY
-    return f"{100 * value.mean:.1f}{' ' if len(columns) <= _COLUMNS_IN_LINE else chr(10)}±{100 * value.stderr:.1f}"
+    between = " " if len(columns) <= _COLUMNS_IN_LINE else "\n"
+    return f"{fixed(100 * value.mean)}{between}±{fixed(100 * value.stderr)}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from evaluator.report.addresses import Origin, origin_of
+from evaluator.text import significant
 
 NEAR = 0.15
 """A line this share of the curves' range above or below them is drawn; others are named at the margin."""
@@ -275,7 +276,7 @@ def mark(tokens: float, most: float) -> str:
     ('40B', '2.5B', '0.31M')
     """
     unit, size = next((unit, size) for unit, size in UNITS if most >= 0.1 * size)
-    return f"{float(f'{tokens / size:.2g}'):g}{unit}"
+    return significant(tokens / size, 2) + unit
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:

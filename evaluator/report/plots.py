@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from evaluator.report.colours import PAPER, REFERENCES, look_of
 from evaluator.report.panels import Panel, ticks
-from evaluator.text import tokens_text
+from evaluator.text import fixed, tokens_text
 
 COLUMNS = 3
 """Panels in a row of the sheet."""
@@ -181,7 +181,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 def _foot(panel: Panel) -> str:
     """What stands below a panel: its remark, and the reference models that are far off its curves."""
     high = panel.limits[1]
-    beyond = [f"{line.label} at {line.mean:.1f}, {'above' if line.mean > high else 'below'}" for line in panel.outer]
+    beyond = [f"{line.label} at {fixed(line.mean)}, {'above' if line.mean > high else 'below'}" for line in panel.outer]
     return ", ".join([*([panel.foot] if panel.foot else []), *beyond])
 
 

@@ -17,7 +17,6 @@ import base64
 import csv
 import dataclasses
 import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ import numpy as np
 
 from evaluator.results.answers import Question, load_answers
 from evaluator.results.run import Row
-from evaluator.text import cells
+from evaluator.text import TIE, cells, fixed
 
 QUESTIONS = "questions.csv"
 FEW = 60
@@ -109,8 +108,8 @@ class ShownQuestion:
 
     @property
     def spread_text(self) -> str:
-        """The spread in two digits; halves go up, as in `report.js`."""
-        return f"{math.floor(100 * self.spread + 0.5 + 1e-9) / 100:.2f}"
+        """The spread in two digits."""
+        return fixed(self.spread, 2)
 
     @property
     def anchor(self) -> str:
@@ -213,7 +212,7 @@ class Sheet:
         """Lines of the CSV: benchmark, question, repeats, then the score, from 0 to 1, of each column of these titles;
         empty where it is not in the sheet."""
         levels, places = self._levels()
-        texts = np.array([f"{level:.4g}" for level in levels])
+        texts = np.array([f"{level:.6g}" for level in levels])
         found = {column.title: texts[places[:, place]].tolist() for place, column in enumerate(self.columns)}
         columns = [found.get(title, [""] * len(self.questions)) for title in titles]
         repeats = str(self.repeats)
@@ -221,9 +220,9 @@ class Sheet:
 
     def _levels(self) -> tuple[np.ndarray, np.ndarray]:
         """The different scores that occur, and of each score its place among them."""
-        levels, places = np.unique(self.scores.round(4), return_inverse=True)
+        levels, places = np.unique(self.scores.round(6), return_inverse=True)
         if len(levels) > _MOST_LEVELS:
-            levels, places = np.unique(self.scores.round(2), return_inverse=True)
+            levels, places = np.unique(np.floor(100 * self.scores + 0.5 + TIE) / 100, return_inverse=True)  # as `fixed`
         return levels, places.reshape(self.scores.shape)
 
 
@@ -281,7 +280,7 @@ def write_questions(made: Sequence[Sheet], folder: Path) -> None:
 def fraction_text(score: float, repeats: int) -> str:
     """Right answers of so many, `3/4`, or the mean where answers can be partly right, `0.58`."""
     right = score * repeats
-    return f"{round(right)}/{repeats}" if abs(right - round(right)) < 1e-6 else f"{score:.2f}"
+    return f"{round(right)}/{repeats}" if abs(right - round(right)) < 1e-6 else fixed(score, 2)
 
 
 def _answers(kept: Iterable[tuple[Column, Question]]) -> Iterator[ShownAnswer]:

@@ -16,6 +16,7 @@ from textwrap import wrap
 from evaluator.report.addresses import Origin
 from evaluator.report.charts import SHAPES
 from evaluator.report.panels import NEAR, ROOM, ticks
+from evaluator.text import fixed
 
 WIDE, NARROW = 600, 350
 """Widths of the two drawings."""
@@ -172,7 +173,7 @@ def scatter_svg(scatter: Scatter, *, width: int = WIDE) -> str:
     parts += _names(placed, width, (ceiling, floor))
     for lines, first, arrow in ((above, TOP + 11, "↑"), (below, bottom - 5 - MARGIN * (len(below) - 1), "↓")):
         for place, one in enumerate(lines):
-            text = _safe(f"{arrow} {one.label}{', published,' if one.hollow else ''} {one.score:.1f}")
+            text = _safe(f"{arrow} {one.label}{', published,' if one.hollow else ''} {fixed(one.score)}")
             y_name = first + MARGIN * place
             parts.append(f'<text class="margin" x="{_n(right)}" y="{y_name}" text-anchor="end">{text}</text>')
     return "".join(parts) + "</svg>"

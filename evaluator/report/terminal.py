@@ -23,7 +23,7 @@ from evaluator.report.advice import (
     wanted_runs,
 )
 from evaluator.report.compared import Comparison
-from evaluator.text import change_text, score_text
+from evaluator.text import change_text, fixed, score_text
 from evaluator.verdicts.contrasts import OPEN, seen_from
 from evaluator.verdicts.judge import Judgement
 from evaluator.verdicts.stopping import StoppingPoint
@@ -139,7 +139,7 @@ def _sentence(judgement: Judgement, names: Mapping[str, str], most: int) -> str:
 def _rests(judgement: Judgement) -> str:
     """What the verdict that includes another seed rests on, and from how many points on Averages differ."""
     seed, answers = least_points(judgement)
-    return f"Significant from {seed:.1f} points (in these answers {answers:.1f}), {judgement.scatters.short}."
+    return f"Significant from {fixed(seed)} points (in these answers {fixed(answers)}), {judgement.scatters.short}."
 
 
 def _open(judgement: Judgement, names: Mapping[str, str], most: int) -> str:

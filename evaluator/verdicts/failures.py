@@ -22,6 +22,7 @@ from evaluator.results.pairs import difference_p
 from evaluator.results.run import Report, Row
 from evaluator.results.scores import TaskResult
 from evaluator.stats.scores import stderr_of_mean, wilson
+from evaluator.text import fixed
 from evaluator.verdicts.finding import Finding
 
 SURE = 0.8
@@ -229,7 +230,8 @@ def _lost_repeats(report: Report, row: Row) -> dict[str, Suspicion]:
         spread = math.sqrt(float((rest * (1 - rest)).sum() + 1)) / len(rest)
         if means[worst] < COLLAPSE * rest.mean() and rest.mean() - means[worst] > 5 * spread:
             found[title] = Suspicion(
-                f"One of its {len(means)} repeats scores {100 * means[worst]:.1f}, the others {100 * rest.mean():.1f}.",
+                f"One of its {len(means)} repeats scores {fixed(100 * means[worst])}, the others "
+                f"{fixed(100 * rest.mean())}.",
                 f"a repeat below {COLLAPSE:.0%} of the others, by five standard deviations between repeats",
             )
     return found
@@ -243,7 +245,7 @@ def _collapsed(report: Report, row: Row, before: Row | None) -> dict[str, Suspic
     for (_, title), low, high in zip(report.columns, row.result.tasks, before.result.tasks, strict=True):
         if low.summary.mean < COLLAPSE * high.summary.mean and difference_p(low, high) < CLEAR:
             found[title] = Suspicion(
-                f"It falls to {100 * low.summary.mean:.1f} from {100 * high.summary.mean:.1f} at {before.title}.",
+                f"It falls to {fixed(100 * low.summary.mean)} from {fixed(100 * high.summary.mean)} at {before.title}.",
                 f"below {COLLAPSE:.0%} of the milestone before, by more than error",
             )
     return found
@@ -258,6 +260,6 @@ def _zeros(name: str, report: Report, failures: Failures) -> Iterator[Finding]:
             yield Finding(
                 f"{column} of {name} is 0 at {', '.join(unseen)}.",
                 f"Not one of {summary.questions * summary.repeats} answers is right, which a model that gets up to "
-                f"{100 * wilson(0, summary.questions)[1]:.1f} could do; or the evaluation failed.",
+                f"{fixed(100 * wilson(0, summary.questions)[1])} could do; or the evaluation failed.",
                 "all answers of a milestone are wrong; the end of Wilson's 95% interval, over questions",
             )

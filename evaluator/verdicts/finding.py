@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from evaluator.results.run import BlendPart
+from evaluator.text import fixed
 
 MANY_EPOCHS = 4
 """Epochs over a source beyond which repetition is known to cost (N. Muennighoff et al., "Scaling Data-Constrained
@@ -29,7 +30,7 @@ class Finding:
 def repeated_sources(parts: Mapping[str, Iterable[BlendPart]]) -> Iterator[Finding]:
     """Sources of many epochs, of blends by what they are called."""
     lines = [
-        f"{blend}: " + ", ".join(f"{part.source} {part.epochs:.2f} epochs{_origin(part)}" for part in many)
+        f"{blend}: " + ", ".join(f"{part.source} {fixed(part.epochs, 2)} epochs{_origin(part)}" for part in many)
         for blend, sources in parts.items()
         if (many := [part for part in sources if part.epochs > MANY_EPOCHS])
     ]

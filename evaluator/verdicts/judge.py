@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evaluator.results.run import AVERAGE, Report, Row, check_rows
-from evaluator.text import points_text
+from evaluator.text import fixed, points_text
 from evaluator.verdicts.contrasts import (
     BETTER,
     EXPLORED,
@@ -265,7 +265,7 @@ def _unsteady(name: str, report: Report, within: tuple[Contrast, ...], failures:
 
 
 def _fall_text(contrast: Contrast) -> str:
-    size = f"{points_text(contrast.difference.mean)} ± {100 * contrast.difference.stderr:.1f}"
+    size = f"{points_text(contrast.difference.mean)} ± {fixed(100 * contrast.difference.stderr)}"
     return f"From {contrast.other} to {contrast.at} it changes by {size} points"
 
 

@@ -22,7 +22,7 @@ from evaluator.results.run import AVERAGE, Report, Row
 from evaluator.results.scores import TaskResult
 from evaluator.stats.scores import Summary
 from evaluator.stats.variance import Part, pooled
-from evaluator.text import joined
+from evaluator.text import fixed, joined
 
 SEED_SD = 0.005
 """Standard deviation, from 0 to 1, of a score from one training seed to the next, where nothing else is known.
@@ -127,7 +127,7 @@ class Scatters:
         sd = 100 * self.of(AVERAGE).sd
         if self.columns and self.assumed is None:
             freedom = self.of(AVERAGE).part.freedom
-            return f"as seeds are seen to move {sd:.1f} ({freedom:.0f} degree{'s' * (freedom != 1)} of freedom)"
+            return f"as seeds are seen to move {fixed(sd)} ({freedom:.0f} degree{'s' * (freedom != 1)} of freedom)"
         return f"at --seed-sd {sd:g} (assumed)"
 
     def _seen(self) -> str:
@@ -138,8 +138,8 @@ class Scatters:
         counts = joined([f"{name} {count} times" for name, count in self.replicates.items()])
         freedom = f"{whole.part.freedom:.0f} degree{'s' * (whole.part.freedom != 1)} of freedom"
         return (
-            f"Averages at {self.at} that differ by {100 * whole.sd:.1f} points from run to run (standard deviation, "
-            f"{freedom}: {counts}), of which answers alone account for {100 * math.sqrt(whole.answers):.1f}"
+            f"Averages at {self.at} that differ by {fixed(100 * whole.sd)} points from run to run (standard deviation, "
+            f"{freedom}: {counts}), of which answers alone account for {fixed(100 * math.sqrt(whole.answers))}"
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from evaluator.text import rate_text
+from evaluator.text import fixed, rate_text
 from nemo_distill.study.tables import BlendTable, Claim, Difference, Study
 
 AGREES = "agrees"
@@ -80,7 +80,8 @@ def ahead(study: Study, *, blend: str, others: list, benchmarks: list, at: list)
         for row in at
     ]
     points = [lead.points for lead in leads]
-    found = f"{sum(p > 0 for p in points)} of {len(points)} comparisons, by {min(points):+.1f} to {max(points):+.1f}"
+    ends = [fixed(end, signed=True) for end in (min(points), max(points))]
+    found = f"{sum(p > 0 for p in points)} of {len(points)} comparisons, by {' to '.join(ends)}"
     verdict = DISAGREES if min(points) <= 0 else _lean(leads)
     return verdict, f"{found}, {_against_error(leads)}".replace("-", "−")
 
@@ -98,8 +99,8 @@ def between(study: Study, *, blend: str, benchmark: str, low: float, high: float
 def unstable(study: Study, *, blend: str, benchmark: str) -> tuple[str, str]:
     """The score falls from one checkpoint to the next by more than sampling error explains."""
     start, end, change = largest_fall(study.blend(blend), benchmark)
-    bounds = f"{change.stderr.least:.1f} to {change.stderr.most:.1f}"
-    found = f"the largest fall is {-change.points:.1f} points ({start} to {end}), its standard error {bounds}"
+    bounds = f"{fixed(change.stderr.least)} to {fixed(change.stderr.most)}"
+    found = f"the largest fall is {fixed(-change.points)} points ({start} to {end}), its standard error {bounds}"
     return (AGREES if change.verdict == "clear" and change.points < 0 else OPEN), found
 
 
@@ -131,7 +132,7 @@ def best_at(study: Study, *, at: list) -> tuple[str, str]:
             best, rival = (max(some, key=lambda row: row.average.mean) for some in (rows, later))
             changes = [mine.minus(other) for mine, other in zip(rival.scores, best.scores, strict=True)]
             higher = sum(change.points > 0 for change in changes)
-            means = [f"{100 * row.average.mean:.1f} at {row.title}" for row in (rival, best)]
+            means = [f"{fixed(100 * row.average.mean)} at {row.title}" for row in (rival, best)]
             found.append(
                 f"{blend.name} averages {means[0]} and {means[1]}, higher in {higher} of {len(changes)} columns, "
                 f"{_against_error(changes)}"

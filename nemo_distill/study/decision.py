@@ -14,7 +14,7 @@ from evaluator.report.matrix import Entry, Line, Matrix, make_matrix
 from evaluator.results.run import recovered
 from evaluator.stats.scores import ErrorRange, Estimate, average
 from evaluator.suites.suite import Benchmark
-from evaluator.text import joined
+from evaluator.text import fixed, joined
 from nemo_distill.study.findings import Pair, pairs
 from nemo_distill.study.tables import CLEAR_ERRORS, Checkpoint, Difference, Score, Study
 
@@ -72,7 +72,7 @@ def _shown(study: Study) -> str:
         share = recovered(means | {"milestone": blend.last.average.mean})
         if share is not None:
             said.append(
-                f"{blend.name} at {blend.last.title} has recovered {100 * share:.0f}% of the gap to the teacher"
+                f"{blend.name} at {blend.last.title} has recovered {fixed(100 * share, 0)}% of the gap to the teacher"
             )
     return f"{'. '.join(said)}."
 
@@ -183,7 +183,7 @@ def tables(study: Study, found: Sequence[Pair]) -> tuple[Table, ...]:
     differences = [
         (
             (pair.tokens, pair.one, pair.other),
-            (pair.tokens, pair.one, pair.other, column.title, f"{d.points:.1f}", *_ends(d.stderr), d.verdict),
+            (pair.tokens, pair.one, pair.other, column.title, fixed(d.points), *_ends(d.stderr), d.verdict),
         )
         for pair in found
         for column, d in zip(study.blends[0].columns, pair.differences, strict=True)
@@ -204,4 +204,4 @@ def tables(study: Study, found: Sequence[Pair]) -> tuple[Table, ...]:
 
 
 def _ends(error) -> tuple[str, str]:
-    return f"{error.least:.2f}", f"{error.most:.2f}"
+    return fixed(error.least, 2), fixed(error.most, 2)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from evaluator.results.run import BlendPart
 from evaluator.suites.suite import Benchmark
-from evaluator.text import rate_text
+from evaluator.text import fixed, rate_text
 from evaluator.verdicts.finding import Finding, repeated_sources
 from nemo_distill.study.claims import largest_fall
 from nemo_distill.study.tables import CLEAR_ERRORS, Difference, Score, Study
@@ -72,7 +72,7 @@ def distances(study: Study) -> Iterator[Finding]:
         row = blend.last
         changes = {score.benchmark.title: score.minus(teacher.score(score.benchmark.title)) for score in row.scores}
         below = {title: d for title, d in changes.items() if d.points < 0 and d.verdict == "clear"}
-        lost = ", ".join(f"{title} {-d.points:.1f} ± {d.stderr.most:.1f} below" for title, d in below.items())
+        lost = ", ".join(f"{title} {fixed(-d.points)} ± {fixed(d.stderr.most)} below" for title, d in below.items())
         yield Finding(
             f"In {len(below)} of {len(changes)} columns {blend.name} at {row.title} is clearly below the teacher.",
             f"{lost + '; the others' if below else 'All'} differ from the teacher's by no more than sampling error.",
@@ -94,7 +94,7 @@ def degradations(study: Study) -> Iterator[Finding]:
                 continue
             first, last, change = min(clear, key=lambda fall: fall[2].points)
             ends = f"{first.score(column.title).points} at {first.title} to {last.score(column.title).points}"
-            text = f"From {ends} at {last.title}: {-change.points:.1f} points ± {change.stderr.most:.1f}."
+            text = f"From {ends} at {last.title}: {fixed(-change.points)} points ± {fixed(change.stderr.most)}."
             pruned = study.reference("pruned").score(column.title)
             if pruned.benchmark.repeats == column.repeats:
                 low = [r.title for r in blend.evaluated if r.score(column.title).minus(pruned).verdict != "clear"]
@@ -115,11 +115,11 @@ def swings(study: Study) -> Iterator[Finding]:
         )
         start, end, change = fall
         if change.points < 0 and change.verdict != "clear":
-            bounds = f"± {change.stderr.most:.1f}"
+            bounds = f"± {fixed(change.stderr.most)}"
             if change.stderr.least < change.stderr.most:
-                bounds = f"± {change.stderr.least:.1f} to {change.stderr.most:.1f}"
+                bounds = f"± {fixed(change.stderr.least)} to {fixed(change.stderr.most)}"
             name = study.column_title(column)
-            lines.append(f"{name} {-change.points:.1f} {bounds} ({blend.name}, {start} to {end})")
+            lines.append(f"{name} {fixed(-change.points)} {bounds} ({blend.name}, {start} to {end})")
     if lines:
         yield Finding(
             f"The dips of {len(lines)} columns may be sampling error: they show no instability.",
@@ -136,8 +136,8 @@ def indistinct(study: Study) -> Iterator[Finding]:
         if differences and not any(difference.verdict == "clear" for difference in differences):
             widest = max(differences, key=lambda difference: abs(difference.points))
             lines.append(
-                f"{study.column_title(column)} ({column.independent:,} questions, at most {abs(widest.points):.1f} ± "
-                f"{widest.stderr.most:.1f} points)"
+                f"{study.column_title(column)} ({column.independent:,} questions, at most {fixed(abs(widest.points))} "
+                f"± {fixed(widest.stderr.most)} points)"
             )
     if lines:
         yield Finding(

@@ -21,6 +21,7 @@ from evaluator.report.pages import EMPTY, PNG, plain_table, write_pages
 from evaluator.report.panels import Charts, Curve, Line, Panel
 from evaluator.results.run import BlendPart, recovered
 from evaluator.suites.suite import Benchmark
+from evaluator.text import fixed
 from evaluator.verdicts.finding import Finding
 from nemo_distill.study.claims import Checked, check_claim
 from nemo_distill.study.decision import matrix, summary, tables
@@ -205,7 +206,7 @@ def terminal_tables(report: PublishedReport) -> list:
         )
         for row in report.rows(blend):
             milestone = row.role == "milestone"
-            cells = [f"{cell.points:.1f}" if cell else EMPTY for cell in report.cells(blend, row)]
+            cells = [fixed(cell.points) if cell else EMPTY for cell in report.cells(blend, row)]
             name = row.title if milestone else row.role
             table.add_row(name, *cells, style=None if milestone else "dim")
         tables.append(table)

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from evaluator.recount import main
+from evaluator.text import fixed
 
 
 @pytest.fixture
@@ -23,15 +24,15 @@ def test_the_scores_of_a_report_come_out_of_the_answers_again(report, folders, c
     row = report.rows[-1]
     for line, (task, summary) in zip(lines, row.summaries.items()):
         numbers = (summary.mean, summary.stderr, summary.rerun_sd)
-        assert line.split() == [task, *(f"{100 * number:.2f}" for number in numbers), "40", "4"]
-    assert lines[-1].split() == ["average", f"{100 * row.average.mean:.2f}", f"{100 * row.average.stderr:.2f}"]
+        assert line.split() == [task, *(fixed(100 * number, 2) for number in numbers), "40", "4"]
+    assert lines[-1].split() == ["average", fixed(100 * row.average.mean, 2), fixed(100 * row.average.stderr, 2)]
 
 
 def test_two_folders_give_the_paired_differences_of_the_report(report, folders, capsys):
     assert main([str(folders[1]), str(folders[0])]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     _, differences = list(report.changes())[-1]
-    shown = [(f"{100 * one.mean:+.2f}", f"{100 * one.stderr:.2f}") for one in differences]
+    shown = [(fixed(100 * one.mean, 2, signed=True), fixed(100 * one.stderr, 2)) for one in differences]
     assert [tuple(line[1:3]) for line in lines] == shown
 
 

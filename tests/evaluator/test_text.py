@@ -1,7 +1,9 @@
+from decimal import ROUND_HALF_UP, Decimal
+
 import pytest
 
 from evaluator.stats.scores import Estimate
-from evaluator.text import change_text, p_text, points_text, rate_text, score_text, span_text, tokens_text
+from evaluator.text import change_text, fixed, p_text, points_text, rate_text, score_text, span_text, tokens_text
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,19 @@ def test_scores_are_in_points_with_their_standard_error_and_differences_have_a_s
     assert score_text(Estimate(0.613, 0.0212)) == "61.3 ± 2.1"
     assert change_text(Estimate(-0.124, 0.03)) == "−12.4 ± 3.0"
     assert points_text(0.0) == "+0.0"
+
+
+def test_a_figure_is_rounded_as_its_decimal_digits_are_from_the_middle_away_from_zero():
+    for questions in (8, 30, 40, 160, 198, 500, 10_000, 14_042):
+        for right in range(0, questions + 1, max(1, questions // 400)):
+            exact = 100 * Decimal(right) / questions
+            for share in (right / questions, 1 - (questions - right) / questions):  # sums and differences are not exact
+                for digits in (0, 1, 2):
+                    wanted = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+                    assert fixed(100 * share, digits) == str(wanted) and fixed(-100 * share, digits) in (
+                        f"-{wanted}",
+                        str(wanted) * (not wanted),
+                    )
 
 
 @pytest.mark.parametrize(("p_value", "text"), [(0.0009, "p < 0.001"), (0.001, "p = 0.001"), (0.0456, "p = 0.046")])

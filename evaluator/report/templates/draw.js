@@ -2,10 +2,16 @@
 
 const clean = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 const place = (value) => String(Math.floor(10 * value + 0.5) / 10);
-// As Python rounds: what lies in the middle goes to the even one.
+// `evaluator.text.fixed`: from the middle between two away from zero.
 function fixed(value, digits) {
-  const down = Number.isInteger(value * 2 ** (digits + 1)) && (Math.abs(value) * 10 ** digits * 2) % 4 === 1;
-  return (down ? value - Math.sign(value) * 0.1 ** (digits + 1) : value + 0).toFixed(digits);
+  const whole = Math.floor(Math.abs(value) * 10 ** digits + 0.5 + 2e-5);
+  return `${value < 0 && whole ? "-" : ""}${(whole / 10 ** digits).toFixed(digits)}`;
+}
+// `evaluator.text.significant`: in so many digits, without zeros at the end.
+function significant(value, digits) {
+  if (!value) return "0";
+  const places = digits - 1 - Math.floor(Math.log10(Math.abs(value)));
+  return String(Number(places <= 0 ? fixed(value / 10 ** -places, 0) * 10 ** -places : fixed(value, places)));
 }
 const signed = (value, digits) => `${value > 0 && Number(fixed(value, digits)) ? "+" : ""}${fixed(value, digits)}`
   .replace(/^-(0(\.0+)?)$/, "$1").replace("-", "−");
@@ -15,12 +21,12 @@ function markText(tokens, data) {
   if (title) return title;
   const most = data.tokens.at(-1);
   const [unit, size] = [["B", 1e9], ["M", 1e6], ["K", 1e3], ["", 1]].find(([, one]) => most >= 0.1 * one);
-  return Number((tokens / size).toPrecision(2)) + unit;
+  return significant(tokens / size, 2) + unit;
 }
 
 // A number of nats in so many digits, below `least` with a power of ten.
 function natsText(value, digits, least = 0.001) {
-  if (!(Math.abs(value) > 0 && Math.abs(value) < least)) return String(Number(value.toPrecision(digits)));
+  if (!(Math.abs(value) > 0 && Math.abs(value) < least)) return significant(value, digits);
   const [mantissa, power] = value.toExponential(digits - 1).split("e");
   return `${Number(mantissa)}e${power}`;
 }
@@ -155,7 +161,7 @@ function draw(panel, data, state, width, height) {
   const step = values.length > 1 ? values[1] - values[0] : 1;
   const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
   for (const one of values) {
-    const text = nats ? natsText(one, 3, 0.01) : panel.signed ? signed(one, digits) : one.toFixed(digits).replace("-", "−");
+    const text = nats ? natsText(one, 3, 0.01) : panel.signed ? signed(one, digits) : fixed(one, digits).replace("-", "−");
     parts.push(`<text x="${LEFT - 6}" y="${place(down(one) + 4)}" text-anchor="end">${text}</text>`);
   }
   for (const one of kept) {

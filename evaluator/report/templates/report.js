@@ -89,8 +89,8 @@ async function unpack(text) {
 
 function scoreText(score, repeats) {
   const right = score * repeats;
-  // Scores came rounded to four digits.
-  return Math.abs(right - Math.round(right)) < 1e-4 * repeats ? `${Math.round(right)}/${repeats}` : score.toFixed(2);
+  // Scores came rounded to six digits.
+  return Math.abs(right - Math.round(right)) < 1e-6 * repeats ? `${Math.round(right)}/${repeats}` : fixed(score, 2);
 }
 
 async function explore(sheet) {
@@ -156,7 +156,7 @@ async function explore(sheet) {
         cell.style.setProperty("--score", column.scores[question]);
         return cell;
       });
-      return element("tr", {}, head, ...cells, element("td", {}, (Math.floor(100 * spread[question] + 0.5 + 1e-9) / 100).toFixed(2)));
+      return element("tr", {}, head, ...cells, element("td", {}, fixed(spread[question], 2)));
     });
     table.tBodies[0].replaceChildren(...rows);
     status.textContent = found.length

@@ -79,7 +79,7 @@ async function questions() {
   for (const one of all) {
     const columns = names.map((name) => one.columns.find((column) => titleOf(column) === name));
     one.questions.forEach((question, place) => {
-      lines.push([one.title, question, one.repeats, ...columns.map((column) => (column ? Number(column.scores[place].toPrecision(4)) : ""))]);
+      lines.push([one.title, question, one.repeats, ...columns.map((column) => (column ? Number(column.scores[place].toPrecision(6)) : ""))]);
     });
   }
   return lines.map((line) => line.map((cell) => quoted(String(cell))).join(",")).join("\n") + "\n";

@@ -16,6 +16,7 @@ from evaluator.results.answers import ANSWERS_FILE, load_answers
 from evaluator.results.scores import TaskResult
 from evaluator.suites.catalogue import HARNESS, OFFLINE
 from evaluator.suites.datasets import count_questions, question_ids
+from evaluator.text import fixed
 from nemo_distill.config import benchmarks as config
 from nemo_distill.outcome.benchmarks import benchmark_of, entry_of
 from tests.evaluator.conftest import TEACHER
@@ -93,7 +94,7 @@ def test_every_number_comes_out_again_of_the_answers_that_were_kept(evaluated, t
     for line, task in zip(lines, result.tasks, strict=False):
         by_question = np.array(list(kept[task.task].values())).mean(axis=1)
         error = by_question.std(ddof=1) / len(by_question) ** 0.5
-        assert line.split()[:3] == [task.task, f"{100 * by_question.mean():.2f}", f"{100 * error:.2f}"]
+        assert line.split()[:3] == [task.task, fixed(100 * by_question.mean(), 2), fixed(100 * error, 2)]
 
 
 @pytest.mark.slow

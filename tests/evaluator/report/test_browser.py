@@ -16,6 +16,7 @@ from benchmarks.made_up_runs import make_run
 from evaluator.report.comparison import Comparison, write_comparison
 from evaluator.report.run import write_report
 from evaluator.suites.catalogue import get_suite
+from evaluator.text import fixed
 from evaluator.verdicts.judge import judge
 from nemo_distill import cli
 from nemo_distill.outcome.gather import gather
@@ -365,7 +366,7 @@ def test_the_rows_behind_a_figure_are_shown_with_its_digits(opened):
     (average,) = (line for line in found if line["benchmark"] == "Average")
     assert len(found) == 9 and {(line["family"], line["milestone"]) for line in found} == {("between blends", "5B")}
     difference, error = (100 * float(average[key]) for key in ("difference", "stderr_answers"))
-    assert shown.lstrip("+-") == f"{abs(difference):.1f} ± {error:.1f}"
+    assert shown.lstrip("+-") == f"{fixed(abs(difference))} ± {fixed(error)}"
     page.click("dialog button")
     page.until("!document.querySelector('dialog')")
     # Of a curve, at another milestone and of another benchmark than at first.

@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from evaluator.report.charts import panel_svg
+from evaluator.report.charts import packed, panel_svg, value_text
 from evaluator.report.comparison import Comparison, panels
-from evaluator.report.panels import Curve, Line, Panel, difference, thinned
+from evaluator.report.panels import Charts, Curve, Line, Panel, difference, thinned
+from evaluator.text import fixed, significant
 from evaluator.verdicts.judge import judge
 from nemo_distill.study.report import write_tables
 from nemo_distill.study.tables import load_study
@@ -82,7 +83,32 @@ def test_the_script_draws_at_first_what_the_page_came_with(browser, written, pag
         one, other = (re.sub(r"\s*/>|></path>", ">", text).replace("&#39;", "'") for text in (one, other))
         assert number.sub("0", one) == number.sub("0", other)
         apart = [abs(float(x) - float(y)) for x, y in zip(number.findall(one), number.findall(other), strict=True)]
-        assert max(apart) < 0.11  # scores come to the script in three digits
+        assert max(apart) < 0.11  # places on the screen
+        said = [re.findall("<title>(.*?)</title>", text) for text in (one, other)]
+        assert said[0] == said[1] != []
+
+
+def test_what_lies_in_the_middle_is_rounded_alike_on_the_page_and_by_its_script(page):
+    tokens = (1e9, 2e9, 3e9)
+    ties = [(61.25, 61.75, 100 * 0.6135), (58.2, 100 * 7 / 16, 100 * 0.5515), (0.05, 100 / 3, 100 * 13 / 24)]
+    curves = [Curve(name, tokens, means, (0.25, 0.35, 1.45)) for name, means in zip("abc", ties)]
+    panel = Panel("T", tuple(curves), (Line("teacher", 61.05, 0.15), Line("pruned student", 0.45)))
+    charts = Charts("curves", (panel,), baseline="a", at=3e9)
+    script = (
+        f"(() => {{ const data = {packed(charts)}; const [panel] = data.panels;"
+        "return [panel, ...['a', 'b', 'c', 'teacher'].map((name) => differenceOf(panel, name))].map((one) =>"
+        "one.curves.map((curve) => curve.points.map((point) => valueText(point[1], point[2], one)))); })()"
+    )
+    shown = [panel, *(difference(panel, name) for name in ("a", "b", "c", "teacher"))]
+    words = [[[value_text(*point[1:], one) for point in curve.points] for curve in one.curves] for one in shown]
+    assert page.evaluate(script) == words
+    assert words[0][0] == ["61.3 ± 0.3", "61.8 ± 0.4", "61.4 ± 1.5"]
+    numbers = [place / 40 for place in range(-100, 100)] + [100 * right / 14_042 for right in range(0, 14_042, 61)]
+    numbers += [100 * place / 10_000 for place in range(5, 10_000, 70)]
+    for name, rule in (("fixed", fixed), ("significant", significant)):
+        for digits in (1, 2):
+            found = page.evaluate(f"{json.dumps(numbers)}.map((one) => {name}(one, {digits}))")
+            assert found == [rule(one, digits) for one in numbers]
 
 
 def test_whoever_points_at_a_curve_reads_all_values_there_the_highest_first(page):

@@ -14,6 +14,7 @@ from evaluator.report.run import write_report
 from evaluator.results.pairs import difference, difference_needed, difference_p
 from evaluator.results.scores import CheckpointResult
 from evaluator.stats.paired import paired_difference
+from evaluator.text import fixed
 from evaluator.verdicts.contrasts import OPEN, family
 from evaluator.verdicts.judge import judge
 
@@ -123,7 +124,7 @@ def test_recount_says_that_there_is_nothing_to_recount(partly, tmp_path, capsys)
     shown = capsys.readouterr().out
     summary = partly.rows[-1].summaries[REPORTED]
     line = next(line.split() for line in shown.splitlines() if line.startswith(REPORTED))
-    assert line == [REPORTED, f"{100 * summary.mean:.2f}", f"{100 * summary.stderr:.2f}", "40", "4"]
+    assert line == [REPORTED, fixed(100 * summary.mean, 2), fixed(100 * summary.stderr, 2), "40", "4"]
     assert "Nothing to recount in offline_math: no single answers were kept." in shown
     assert recount(list(map(str, folders))) == 0
     assert "its differences are unpaired" in capsys.readouterr().out
@@ -136,7 +137,7 @@ def test_the_card_gives_the_reported_score_and_says_so(partly):
     )
     assert "Math: the harness kept no single answers; the score is the one it reports" in text
     summary = row.summaries[REPORTED]
-    assert f"{100 * summary.mean:.1f} ± {100 * summary.stderr:.1f}" in text
+    assert f"{fixed(100 * summary.mean)} ± {fixed(100 * summary.stderr)}" in text
 
 
 def test_results_are_json_that_others_can_read(partly, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from evaluator.text import fixed
 from nemo_distill import cli
 from nemo_distill.config.files import load
 from nemo_distill.study.findings import pairs
@@ -109,7 +110,11 @@ def test_the_page_says_first_what_the_numbers_can_and_cannot_show(written, texts
     (pair,) = (one for one in pairs(study) if (one.tokens, one.one, one.other) == ("80B", *LEADING))
     rows = page.partition('id="verdict"')[2].partition("</table>")[0].split("<tr class=")
     assert LEADING[1].replace("_", "_<wbr>") in rows[2]
-    expected = [f"{-one.points + 0:+.1f} ± {one.stderr.most:.1f}".replace("-", "−") for one in pair.differences if one]
+    expected = [
+        f"{fixed(-one.points + 0, signed=True)} ± {fixed(one.stderr.most)}".replace("-", "−")
+        for one in pair.differences
+        if one
+    ]
     assert re.findall(r'class="change">([^<]*)<', rows[2])[1:] == expected  # the first is their average's
 
 

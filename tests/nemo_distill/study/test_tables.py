@@ -10,6 +10,7 @@ import yaml
 
 from evaluator.report.charts import panel_svg
 from evaluator.report.panels import Panel
+from evaluator.text import fixed
 from nemo_distill.config.schedule import format_tokens
 from nemo_distill.study.claims import ABSENT, AGREES, CHECKS, DISAGREES, OPEN, check_claim
 from nemo_distill.study.findings import findings, pairs
@@ -164,7 +165,7 @@ def test_the_axis_fits_the_curves_and_a_reference_far_off_them_is_named_at_its_m
         assert high - low < 2 * spread
         svg = panel_svg(panel)
         for line in panel.outer:
-            assert f"{'↑' if line.mean > high else '↓'} {line.label} {line.mean:.1f}" in svg
+            assert f"{'↑' if line.mean > high else '↓'} {line.label} {fixed(line.mean)}" in svg
     assert "pruned student" in {line.label for line in drawn(study)["IFEval"].inner}
     assert "pruned student" in {line.label for line in drawn(study)["MMLU Pro"].outer}
 
