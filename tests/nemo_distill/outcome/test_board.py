@@ -1,6 +1,7 @@
 """`nemo-run board`: what it gathers of runs that never were, what it writes, and what it refuses."""
 
 import csv
+import dataclasses
 import shutil
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from benchmarks.made_up_runs import make_run, measure
 from evaluator.report.board import view
 from evaluator.report.bought import summary
+from evaluator.report.run import write_report
 from evaluator.suites.catalogue import get_suite
 from nemo_distill import cli
-from nemo_distill.outcome.board import board_of, find_runs, gather_board
+from nemo_distill.outcome.board import find_runs, gather_board
+from nemo_distill.outcome.gather import gather
 from nemo_distill.run.step import SUCCESS
 
 OFFLINE = {"suite": get_suite("offline"), "shares": {"stem": 100}, "exports": 13.0}
@@ -86,11 +89,18 @@ def test_the_command_says_in_fifteen_lines_what_the_page_and_its_table_hold(runs
     assert {path.name for path in (runs / "board").iterdir()} == {"board.html", "board.csv"}
 
 
-def test_a_part_of_a_runs_report_is_its_own_models(runs):
+def test_a_part_of_a_runs_report_is_its_own_models(runs, tmp_path):
     (run,) = find_runs(["a"], runs=runs)
-    board = board_of(run.specs)
-    assert [model.title for model in board.models][-2:] == ["20B", "20B-fp8"]
-    assert not any(model.published for model in board.models)
+    spec = run.specs["report"]
+    served = {"serve_bench": run.specs["serve_bench"].folder}
+    report = gather(dataclasses.replace(spec, upstream={**spec.upstream, **served}))
+    assert [model.title for model in report.board.models][-2:] == ["20B", "20B-fp8"]
+    assert not any(model.published for model in report.board.models)
+    write_report(report, tmp_path)
+    text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    said = "20B-fp8 generates 1.44 times the teacher's tokens/s from 47% of its weights, for"
+    assert f"## What compression bought\n\n{said}" in text and page.count('class="front"') == 4
+    assert "| 20B-fp8 | FP8 |" in text and (tmp_path / "board.csv").is_file()
 
 
 @pytest.mark.parametrize(
