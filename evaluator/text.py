@@ -155,7 +155,7 @@ def joined(names: Sequence[str], word: str = "and") -> str:
 
 def times_text(times: float | None) -> str:
     """A multiple in three digits, with its sign; a dash where it is not known."""
-    return EMPTY if times is None else f"{times:.2f} ×"
+    return EMPTY if times is None else f"{fixed(times, 2)} ×"
 
 
 def share_text(share: float) -> str:

@@ -19,7 +19,7 @@ from evaluator.report.scatter import Point, Scatter, mark_svg
 from evaluator.results.board import Board, Conditions, Group, Model, Place, Rate, Setting
 from evaluator.results.run import ROLE_TITLES
 from evaluator.stats.scores import Estimate
-from evaluator.text import EMPTY, score_text
+from evaluator.text import EMPTY, fixed, score_text
 
 CSV = "board.csv"
 COLUMNS = (
@@ -96,8 +96,8 @@ class Line:
         if self.rate is None:
             return EMPTY
         low, high = self.rate.ends
-        ends = f" ({low:,.0f} to {high:,.0f})" if self.rate.times > 1 else ""
-        return f"{self.rate.mean:,.0f}{ends}"
+        ends = f" ({tokens_rate_text(low)} to {tokens_rate_text(high)})" if self.rate.times > 1 else ""
+        return f"{tokens_rate_text(self.rate.mean)}{ends}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +156,7 @@ class View:
         """Its weights in the page's unit."""
         if model.gib is None:
             return EMPTY
-        value = model.gib * self.unit[1]
-        return f"{value:,.1f}" if value < 1000 or self.unit[0] == "MiB" else f"{value:,.0f}"
+        return fixed(model.gib * self.unit[1])
 
     @property
     def has_figures(self) -> bool:
@@ -252,7 +251,9 @@ class View:
         model = place.model
         parts = [f"{self.named(model)}: {group.benchmark} {score_text(place.score)}"]
         if place.rate:
-            parts.append(f"{place.at:,.0f} tokens/s{f', measured of {place.rate.of}' if place.rate.of else ''}")
+            parts.append(
+                f"{tokens_rate_text(place.at)} tokens/s{f', measured of {place.rate.of}' if place.rate.of else ''}"
+            )
         if model.gib is not None:
             parts.append(f"{self.size_text(model)} {self.unit[0]}")
         if place.on_front:
@@ -335,6 +336,11 @@ def view(board: Board, *, number: int | None = None, of: str = "", command: str 
     numbers = numbers_of(model.blend for model in board.models if model.role not in COLORS)
     numbers |= {"": number} if number else {}
     return View(board=board, numbers=numbers, of=of, command=command)
+
+
+def tokens_rate_text(rate: float) -> str:
+    """Tokens per second, whole: `1,147`."""
+    return f"{int(fixed(rate, 0)):,}"
 
 
 def setting_text(setting: Setting) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from evaluator.report.advice import Summary
-from evaluator.report.board import Line, View
+from evaluator.report.board import Line, View, tokens_rate_text
 from evaluator.report.terminal import WIDTH, short_names
 from evaluator.results.board import Group, Model
 from evaluator.results.run import AVERAGE
@@ -228,7 +228,7 @@ def terminal_board(view: View, *, lines: int = LINES - 1):
     for line in sorted(shown, key=lambda one: view.lines.index(one)):
         cells = [score_text(line.model.score(line.group.benchmark)), change_text(line.less) if line.less else ""]
         if rates:
-            cells.append(_with_times(f"{line.rate.mean:,.0f}" if line.rate else EMPTY, line.times_rate))
+            cells.append(_with_times(tokens_rate_text(line.rate.mean) if line.rate else EMPTY, line.times_rate))
         cells += [_with_times(view.size_text(line.model), line.times_size), view.front_text(line)]
         grid.add_row(named(line.model), *cells, style="dim" if line.model.published else None)
     more = len(rows) - len(shown)
