@@ -103,8 +103,8 @@ def shot(page, of: str = "", sight: str = "") -> bytes:
         data = Path(file.name).read_bytes()
     if of:
         out = io.BytesIO()
-        edges = map(int, page.evaluate(f"{EDGES}({json.dumps(of)})"))
-        Image.open(io.BytesIO(data)).crop(tuple(max(0, edge) for edge in edges)).save(out, "PNG")
+        left, top, right, bottom = (max(0, int(edge)) for edge in page.evaluate(f"{EDGES}({json.dumps(of)})"))
+        Image.open(io.BytesIO(data)).crop((left, top, right, bottom)).save(out, "PNG")
         data = out.getvalue()
     page.close()
     return data

@@ -25,8 +25,8 @@ def together(addresses: Iterable[str]) -> str:
     """One address of the rows of all of these, which are of one file; empty where there are none."""
     name, rows = "", set[int]()
     for address in filter(None, addresses):
-        name, _, spans = address.partition("#row=")
-        for span in spans.split(";"):
+        name, _, named = address.partition("#row=")
+        for span in named.split(";"):
             first, _, last = span.partition("-")
             rows |= set(range(int(first), int(last or first) + 1))
     starts = sorted(row for row in rows if row - 1 not in rows)

@@ -7,7 +7,7 @@ What a page shows rounded, and in words, stands there in digits, a line per sour
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from evaluator.report.files import Table
 from evaluator.report.held_out import BLEND, of_blend
@@ -52,7 +52,9 @@ def differences_table(report: Report, within: Sequence[Contrast], quantised: Seq
     """A run's differences: of its milestones, of what is quantised, and of its end from other checkpoints."""
     tested = [(WITHIN, one) for one in within]
     tested += [(QUANTISED, one) for cost in quantised for one in cost.contrasts]
-    lines = [((family, one.one, one.other), (family, *_contrast(one))) for family, one in tested]
+    lines: list[tuple[Hashable, Sequence]] = [
+        ((family, one.one, one.other), (family, *_contrast(one))) for family, one in tested
+    ]
     titles = [*(title for _, title in report.columns), AVERAGE]
     for title, found in report.changes():
         lines += [
