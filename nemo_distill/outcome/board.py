@@ -6,6 +6,7 @@ board_of(specs)                     # of one run, for its report
 """
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,8 +111,14 @@ def board_of(specs: Mapping[str, Spec], *, teacher: str = "") -> Board | None:
     models = with_rates(models, {"": specs.values()})
     if not any(model.gib is not None or model.rates for model in models):
         return None
-    setting, models = at_setting(models, None, load_study().serving.setting)
+    setting, models = at_setting(models, None, _study_setting())
     return Board(models=tuple(models), setting=setting, measure=MEASURE)
+
+
+@functools.cache
+def _study_setting() -> tuple[int, int]:
+    """How the study served its models, read once for all runs."""
+    return load_study().serving.setting
 
 
 def _labelled(found: Sequence[Run]) -> list[tuple[Run, str]]:

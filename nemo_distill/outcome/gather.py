@@ -8,7 +8,6 @@ Runs of earlier versions are read as well: what their steps did not record is le
 """
 
 import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ from nemo_distill.contamination.overlap import CONTAMINATION_FILE, Contamination
 from nemo_distill.data.prepared import SOURCES_FILE, tokens_counted
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.board import board_of
+from nemo_distill.outcome.results import result_of
 from nemo_distill.outcome.suites import suite_of_config
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.step import SPEC_FILE, Spec, is_done, read_mark, why_damaged
@@ -180,7 +180,7 @@ def _evaluated(evaluation: Spec, run: str) -> CheckpointResult:
     """A finished evaluation's answers. Raises `UserError` when they are not those that the step was to get."""
     config, path, what = evaluation.config, evaluation.folder / RESULTS_FILE, f"{evaluation.name} of {run}"
     try:
-        result = _result(evaluation.folder, path.stat().st_mtime_ns if path.exists() else 0)
+        result = result_of(evaluation.folder)
     except ValueError as error:
         raise UserError(f"{what} is damaged: {error}") from error
     for name in ("label", "suite", "seed"):
@@ -202,12 +202,6 @@ def _check_answers(path: Path, result: CheckpointResult, what: str) -> None:
                 f"{what} is damaged: '{path}' has other scores of {question.question} than the {RESULTS_FILE} beside "
                 "it."
             )
-
-
-@functools.cache
-def _result(evaluation: Path, changed: int) -> CheckpointResult:
-    """A finished evaluation's answers, read once for all runs that share it, a teacher's say."""
-    return CheckpointResult.load(evaluation)
 
 
 def all_upstream(spec: Spec) -> dict[str, Spec]:

@@ -20,6 +20,7 @@ from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.config.teacher import path_of
 from nemo_distill.data.models import CONFIG, split_revision
 from nemo_distill.errors import UserError
+from nemo_distill.outcome.results import result_of
 from nemo_distill.outcome.suites import suite_of_config
 from nemo_distill.run.step import SPEC_FILE, Spec, is_done, read_mark
 from nemo_distill.study.board import BF16, GIB
@@ -122,7 +123,7 @@ def _suite(evaluations: Sequence[Spec]) -> Suite | None:
 
 def _result(spec: Spec) -> CheckpointResult:
     try:
-        return CheckpointResult.load(spec.folder)
+        return result_of(spec.folder)
     except ValueError as error:
         raise UserError(f"{spec.name} is damaged: {error}") from error
 
