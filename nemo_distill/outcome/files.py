@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluator.text import fixed
 from nemo_distill.run.inside import opened
 from nemo_distill.run.overview import SCHEMA
 
@@ -31,6 +32,11 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
             return [{key: _cell(key, text) for key, text in row.items() if key} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
+
+
+def points_of(points: float, *, signed: bool = False) -> str:
+    """A score from 0 to 100, or a difference of two, as reports write it: rounded by their rule."""
+    return fixed(points, signed=signed)
 
 
 def record_of(runs: Sequence[str], folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nemo_distill.config.plain import fingerprint
-from nemo_distill.outcome.files import SCORES, read_csv
+from nemo_distill.outcome.files import SCORES, points_of, read_csv
 from nemo_distill.run.inside import text_of
 from nemo_distill.run.manifest import Run
 from nemo_distill.run.naming import deciding_in
@@ -87,8 +87,8 @@ def print_difference(found: Mapping[str, Any], console: Console) -> None:
 def _cells(section: str, pair: list) -> list[str]:
     if section != "scores":
         return ["-" if value is None else _text(value) for value in pair]
-    shown = ["" if value is None else f"{value:.1f}" for value in pair]
-    return [*shown, "" if None in pair else f"{pair[1] - pair[0]:+.1f}"]
+    shown = ["" if value is None else points_of(value) for value in pair]
+    return [*shown, "" if None in pair else points_of(pair[1] - pair[0], signed=True)]
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nemo_distill.outcome.files import AVERAGE
+from nemo_distill.outcome.files import AVERAGE, points_of
 from nemo_distill.run.naming import suffix
 from nemo_distill.run.overview import Overall
 from nemo_distill.upkeep.listing import Listed
@@ -48,7 +48,7 @@ def print_runs(listed: Sequence[Listed], unreadable: Sequence[Path], console: Co
     for run in listed:
         settings = ", ".join(f"{key}={value}" for key, value in run.changed.items())
         state = Text(run.state.value, style=STYLE.get(run.state, ""))
-        average = f"{run.scores[AVERAGE]:.1f}" if AVERAGE in run.scores else ""
+        average = points_of(run.scores[AVERAGE]) if AVERAGE in run.scores else ""
         sizes = [size_text(run.size), *([size_text(run.own_size)] if wide else [])]
         told = wide or run.name == f"{run.recipe}-{run.scale}{suffix(run.changed)}"
         about_it = ", ".join(filter(None, (run.recipe, run.scale, settings)))
