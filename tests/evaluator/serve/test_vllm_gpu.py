@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from benchmarks.in_transformers import InTransformers
 from evaluator.serve import vllm
 from evaluator.serve.bench import Plan, bench, take_one_gpu
 from evaluator.serve.probe import ALIKE, TEXTS, difference, probe
@@ -56,18 +57,14 @@ def serving(tmp_path):
     return start
 
 
-def in_transformers(checkpoint) -> list[list[float]]:
-    """Log-probabilities of the texts in float32 on the CPU."""
-    import torch
-    from transformers import AutoTokenizer, NemotronHForCausalLM
+def log_probabilities(theirs, checkpoint) -> list[list[float]]:
+    """Of the texts, in float32 on the CPU by transformers alone."""
+    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = NemotronHForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    found = []
+    tokenizer, found = AutoTokenizer.from_pretrained(checkpoint), []
     for text in TEXTS:
         tokens = tokenizer(text, return_tensors="pt").input_ids
-        with torch.no_grad():
-            given = torch.log_softmax(model(tokens).logits[0, :-1], dim=-1)
+        given = theirs.logits(checkpoint, tokens)[0, :-1].log_softmax(dim=-1)
         found.append(given.gather(1, tokens[0, 1:, None])[:, 0].tolist())
     return found
 
@@ -75,9 +72,9 @@ def in_transformers(checkpoint) -> list[list[float]]:
 def test_it_has_the_log_probabilities_of_transformers_after_a_restart_too_and_another_model_has_others(
     checkpoints, serving
 ):
-    with serving(checkpoints[0]) as (server, first):
+    with serving(checkpoints[0]) as (server, first), InTransformers() as theirs:
         assert difference(first, probe(server, "made-0123")) <= ALIKE
-        assert difference(first, in_transformers(checkpoints[0])) <= ALIKE
+        assert difference(first, log_probabilities(theirs, checkpoints[0])) <= ALIKE
     with serving(checkpoints[0]) as (_, again):
         assert difference(first, again) <= ALIKE
     with serving(checkpoints[1]) as (_, other):
