@@ -9,7 +9,8 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Modules of small steps, which are not the package's own.
 os.environ["NEMO_DISTILL_STEPS"] = ",".join(
-    f"{kind}steps_for_tests" for kind in ("", "one_rank_", "forked_", "watched_", "gpu_", "wide_gpu_", "going_on_")
+    f"{kind}steps_for_tests"
+    for kind in ("", "one_rank_", "forked_", "watched_", "gpu_", "wide_gpu_", "going_on_", "ending_")
 )
 
 

@@ -5,14 +5,18 @@ import functools
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 from nemo_distill.launch.local.executor import made
 from nemo_distill.run.forkserver import imports_of, serving
 
 STEPS = ("import_teacher", "prune", "index", "distill", "export")
+HERE = Path(__file__).parent / "nemo_distill"
+"""Where the modules of steps for tests are."""
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "x",
     **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
     **made().env_vars,
     "COLUMNS": "160",
     "NEMORUN_HOME": tempfile.mkdtemp(prefix="nemo-run-"),

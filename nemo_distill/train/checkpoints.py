@@ -1,8 +1,10 @@
 """The checkpoints of a training: one at a time, which is complete when it says so.
 
-Where saves overlap with the training (`layout.overlap_saves`), the one before stays until that is so.
+It says so when all of it is on disk, and only then does the one before go: whatever ends a save, a full disk or a kill,
+leaves one to go on from.
 """
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -31,6 +33,8 @@ class Checkpoints(Listener):
         target, began = checkpoint_of(self.folder, number), time.monotonic()
         with beats.here().within(beats.Phase.SAVING):
             self.view.finish_saving()
+            if self.view.failed:
+                raise self.view.failed
             if self.view.first_rank and target.exists():
                 shutil.rmtree(target)
             self.view.wait_for_all()
@@ -42,10 +46,23 @@ class Checkpoints(Listener):
 
     def _complete(self, target: Path) -> None:
         if self.view.first_rank:
+            for file in target.rglob("*"):
+                if file.is_file():
+                    _reach_disk(file)
             (target / COMPLETE).touch()
             for other in complete_checkpoints(self.folder)[:-1]:
+                (other / COMPLETE).unlink()  # first: a kill may leave a part of what follows
                 shutil.rmtree(other)
         self.view.wait_for_all()
+
+
+def _reach_disk(file: Path) -> None:
+    """Raise `OSError` unless the file is on disk; some disks say only now that they are full."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def checkpoint_of(folder: Path, number: int) -> Path:

@@ -48,6 +48,9 @@ class Iteration:
 class View(Protocol):
     """A training as its listeners see it."""
 
+    failed: OSError | None
+    """What a listener of this rank has failed with while something was being saved; None: nothing."""
+
     @property
     def first_rank(self) -> bool:
         """Whether this is the rank that writes."""
@@ -70,6 +73,10 @@ class View(Protocol):
         """Write a checkpoint, optimizer included, into `folder`, and call `then` on every rank when all of it is on
         disk: before this returns or, where saves overlap with the training, after a later iteration. All ranks
         together."""
+
+    @property
+    def saving(self) -> bool:
+        """Whether something is being saved while the training goes on; the same on every rank."""
 
     def finish_saving(self) -> None:
         """Go on when whatever is being saved is on disk, and has been said to be; all ranks together."""
@@ -96,3 +103,41 @@ class Listener:
 
     def end(self) -> None:
         """The last iteration of this part of the course is over."""
+
+
+class Audience:
+    """The listeners of a part of a course, told one after the other.
+
+    What is saved while the training goes on is complete once all ranks have met over it. So what one rank alone fails
+    with meanwhile, as the log of losses does on a full disk, ends the training when that is done, and before anything
+    newer is saved.
+    """
+
+    def __init__(self, listeners: Sequence[Listener]):
+        self.listeners = listeners
+
+    def start(self, view: View) -> None:
+        self._view = view
+        for listener in self.listeners:
+            listener.start(view)
+
+    def iteration_done(self, iteration: Iteration) -> None:
+        self._tell(lambda listener: listener.iteration_done(iteration))
+
+    def end(self) -> None:
+        self._tell(lambda listener: listener.end())
+
+    def _tell(self, what: Callable[[Listener], None]) -> None:
+        for listener in self.listeners:
+            self._end_if_failed()
+            try:
+                what(listener)
+            except OSError as error:
+                if not self._view.saving:
+                    raise
+                self._view.failed = self._view.failed or error
+        self._end_if_failed()
+
+    def _end_if_failed(self) -> None:
+        if self._view.failed and not self._view.saving:
+            raise self._view.failed

@@ -1,5 +1,6 @@
 """Tells listeners of ours (`nemo_distill.train.events`) what Lightning's trainer does."""
 
+import logging
 import resource
 import shutil
 import time
@@ -28,7 +29,9 @@ from nemo_distill.kd.teacher import teacher_loss
 from nemo_distill.nemotron_h.model import state_of
 from nemo_distill.run import beats
 from nemo_distill.train.course import Course
-from nemo_distill.train.events import Iteration, Listener
+from nemo_distill.train.events import Audience, Iteration, Listener
+
+logger = logging.getLogger(__name__)
 
 
 def _peak_memory() -> int:
@@ -40,6 +43,8 @@ def _peak_memory() -> int:
 
 class NemoView:
     """A training through NeMo, as listeners see it (`train.events.View`)."""
+
+    failed: OSError | None = None
 
     def __init__(self, trainer: Any, module: Any, context: Path | None):
         self._trainer, self._module, self._context = trainer, module, context
@@ -76,14 +81,23 @@ class NemoView:
         return state_of(unwrap_model(self._module))
 
     def save(self, folder: Path, then: Callable[[], None]) -> None:
-        assert self._context is not None, "a fresh model has no context to save"
-        overlapped = self._overlapped_saves()
-        self._trainer.save_checkpoint(folder, storage_options={"finalize_fn": then} if overlapped else None)
-        if self.first_rank:
-            shutil.copytree(self._context, folder / "context")
-            (folder / backends.BACKEND_FILE).write_text(backends.NEMO + "\n", encoding="utf-8")
-        if overlapped is None:
+        context, overlapped = self._context, self._overlapped_saves()
+        assert context is not None, "a fresh model has no context to save"
+
+        def weights_written() -> None:
+            if self.first_rank:
+                shutil.copytree(context, folder / "context")
+                (folder / backends.BACKEND_FILE).write_text(backends.NEMO + "\n", encoding="utf-8")
             then()
+
+        self._trainer.save_checkpoint(folder, storage_options={"finalize_fn": weights_written} if overlapped else None)
+        if overlapped is None:
+            weights_written()
+
+    @property
+    def saving(self) -> bool:
+        overlapped = self._overlapped_saves()
+        return overlapped is not None and overlapped.async_calls_queue.get_num_unfinalized_calls() > 0
 
     def finish_saving(self) -> None:
         if overlapped := self._overlapped_saves():
@@ -111,16 +125,17 @@ class Events(Checkpoint):
 
     onward: Onward | None = None
     """What comes after this part; set once there is a trainer, which copies what it is made of."""
+    _view: NemoView | None = None
+    """The training; None before it begins."""
 
     def __init__(self, listeners: Sequence[Listener], *, course: Course, until: int, context: Path | None):
-        self.listeners, self.course, self.until, self.context = listeners, course, until, context
+        self.audience, self.course, self.until, self.context = Audience(listeners), course, until, context
         self.last_model_path = ""  # set by NeMo's AutoResume
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._view = NemoView(trainer, module, self.context)
         self._own_time = OwnTime(get_model_config(module))
-        for listener in self.listeners:
-            listener.start(self._view)
+        self.audience.start(self._view)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch, batch_idx: int) -> None:
         self._started = time.perf_counter()
@@ -143,8 +158,7 @@ class Events(Checkpoint):
             memory=_peak_memory(),
         )
         beats.here().done(seconds, self._own_time.seconds())
-        for listener in self.listeners:
-            listener.iteration_done(iteration)
+        self.audience.iteration_done(iteration)
         if iteration.number >= self.until:
             if self.onward and self.onward.due():
                 self._go_on(self.onward)
@@ -154,15 +168,21 @@ class Events(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._end()
 
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        """See that what is being saved becomes complete; among several ranks, which may be anywhere, nobody can."""
+        if self._view and trainer.world_size == 1:
+            try:
+                self._view.finish_saving()
+            except Exception:  # the training has failed of something else, which is to be said
+                logger.exception("the checkpoint that was being saved is not complete")
+
     def _end(self) -> None:
         beats.here().enter(beats.Phase.ENDING)
-        for listener in self.listeners:
-            listener.end()
+        self.audience.end()
 
     def _go_on(self, onward: Onward) -> None:
         """Go on with the next part of the course, which the trainer takes for more of the same."""
         self._end()
         part = onward.begin()
-        self.listeners, self.until = part.listeners, part.until
-        for listener in self.listeners:
-            listener.start(self._view)
+        self.audience, self.until = Audience(part.listeners), part.until
+        self.audience.start(self._view)

@@ -16,7 +16,9 @@ from nemo_distill import backends
 from nemo_distill.run.conditions import FILE, Conditions
 from nemo_distill.run.step import SUCCESS, Spec, damage
 from nemo_distill.steps import index
+from nemo_distill.train.checkpoints import complete_checkpoints
 from nemo_distill.train.losses import read_losses
+from tests.forks_for_tests import HERE
 from tests.nemo_distill.segments import (
     CUT,
     ITERATIONS,
@@ -190,6 +192,20 @@ def state_on_disk(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict]:
     }
     dcp.load(state, storage_reader=reader, no_dist=True)
     return state, torch.load(checkpoint / "weights" / "common.pt", weights_only=False)
+
+
+@pytest.mark.parametrize(("error", "ranks"), [("RuntimeError", 1), ("OSError", 2)])
+def test_what_fails_while_a_checkpoint_is_being_written_waits_for_it(course, whole, monkeypatch, error, ranks):
+    monkeypatch.syspath_prepend(HERE)
+    step = segment(f"distill-failing-{ranks}", until=3, error=error)
+    step = dataclasses.replace(step, module="ending_steps_for_tests")
+    spec = placed(course, step)[step.name]
+    codes, output = ended(start(spec, ranks_per_node=ranks, overlap_saves=True))
+    assert codes == [1] and f"{error}: just so" in output
+    assert [path.name for path in complete_checkpoints(spec.folder)] == ["iteration_0000002"]
+    if ranks == 1:
+        run(spec)
+        assert "going on from" in (spec.folder / "log.txt").read_text() and losses(spec) == whole[:3]
 
 
 def test_held_out_documents_are_measured_at_the_start_at_intervals_and_at_milestones(specs, whole):

@@ -1,7 +1,9 @@
 """What listens to a training, told by a training of files alone: its log, its checkpoints, its end."""
 
+import errno
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from nemo_distill.data.held_out import HeldOutDocument
 from nemo_distill.errors import UserError
 from nemo_distill.train.checkpoints import COMPLETE, Checkpoints, complete_checkpoints, remove_incomplete
 from nemo_distill.train.course import Course
-from nemo_distill.train.events import Iteration, Listener
+from nemo_distill.train.events import Audience, Iteration, Listener
 from nemo_distill.train.health_gate import HealthGate
 from nemo_distill.train.held_out import HeldOutLog, estimates
 from nemo_distill.train.loss_log import LossLog
@@ -31,8 +33,8 @@ class Files:
 
     def __init__(self, *, iteration: int = 0, first_rank: bool = True, teacher: float = 0.1, overlaps: bool = False):
         self.iteration, self.first_rank, self.teacher = iteration, first_rank, teacher
-        self.killed, self.overlaps = False, overlaps
-        self.saving: list = []
+        self.killed, self.overlaps, self.failed = False, overlaps, None
+        self.being_saved: list = []
 
     def teacher_loss(self) -> float:
         return self.teacher
@@ -55,13 +57,17 @@ class Files:
             (folder / "weights").write_text(str(number))
             then()
 
-        self.saving.append(written)
+        self.being_saved.append(written)
         if not self.overlaps:
             self.finish_saving()
 
+    @property
+    def saving(self) -> bool:
+        return bool(self.being_saved)
+
     def finish_saving(self) -> None:
-        while self.saving:
-            self.saving.pop()()
+        while self.being_saved:
+            self.being_saved.pop()()
 
     def wait_for_all(self) -> None:
         pass
@@ -70,17 +76,15 @@ class Files:
         raise UserError(reason)
 
     def train(self, listeners: list[Listener], losses: list[float]) -> None:
-        for listener in listeners:
-            listener.start(self)
+        audience = Audience(listeners)
+        audience.start(self)
         for loss in losses:
             self.iteration += 1
             done = Iteration(
                 number=self.iteration, loss=loss, learning_rate=1e-3, tokens=32 * self.iteration, seconds=0.5
             )
-            for listener in listeners:
-                listener.iteration_done(done)
-        for listener in listeners:
-            listener.end()
+            audience.iteration_done(done)
+        audience.end()
 
 
 def test_the_newest_complete_checkpoint_is_kept_and_what_a_kill_left_of_one_goes(tmp_path):
@@ -121,7 +125,7 @@ def test_a_save_that_overlaps_with_the_training_is_complete_when_it_is_on_disk_a
 
     complete = []
     watching = Listener()
-    watching.iteration_done = lambda iteration: complete.append((found(), len(training.saving)))
+    watching.iteration_done = lambda iteration: complete.append((found(), len(training.being_saved)))
     training.train([checkpoints, watching], [1.0] * 6)
     assert complete == [([], 0), ([], 1), ([], 1), ([2], 1), ([2], 1), ([4], 1)]
     assert found() == [6] and (tmp_path / "iteration_0000006" / "weights").read_text() == "6"
@@ -131,6 +135,37 @@ def test_what_a_run_is_ended_for_waits_for_the_checkpoint_that_is_being_written(
     gate = HealthGate(Health(), [], vocabulary=1024, folder=tmp_path)
     with pytest.raises(UserError, match=r"the loss is nan at iteration 3: .* iteration_0000002 is kept\."):
         Files(overlaps=True).train([gate, Checkpoints(tmp_path, every=2, until=5)], [1.0, 1.0, math.nan])
+
+
+@pytest.mark.parametrize(("full_at", "kept", "told"), [(2, [], 2), (3, [2], 4), (4, [2], 4), (6, [4], 6), (7, [6], 7)])
+def test_a_disk_that_is_full_for_the_log_ends_the_run_once_the_checkpoint_that_is_being_written_is_complete(
+    tmp_path, full_at, kept, told
+):
+    log, number = LossLog(tmp_path / "losses.jsonl", COURSE), []
+    write = log.iteration_done
+
+    def written(iteration: Iteration) -> None:
+        number.append(iteration.number)
+        if iteration.number == full_at:
+            raise OSError(errno.ENOSPC, "full")
+        write(iteration)
+
+    log.iteration_done = written
+    with pytest.raises(OSError, match="full"):
+        Files(overlaps=True).train([log, Checkpoints(tmp_path, every=2, until=7)], [1.0] * 7)
+    assert [int(path.name[-7:]) for path in complete_checkpoints(tmp_path)] == kept and number[-1] == told
+
+
+def test_a_checkpoint_that_cannot_be_let_go_at_once_is_not_complete_any_more(tmp_path, monkeypatch):
+    def cut(folder: Path) -> None:
+        raise Killed
+
+    training, checkpoints = Files(), Checkpoints(tmp_path, every=2, until=6)
+    training.train([checkpoints], [1.0] * 2)
+    monkeypatch.setattr(shutil, "rmtree", cut)
+    with pytest.raises(Killed):
+        training.train([checkpoints], [1.0] * 2)
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["iteration_0000004"]
 
 
 def test_another_rank_than_the_first_marks_and_removes_nothing(tmp_path):
