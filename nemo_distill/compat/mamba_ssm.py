@@ -5,17 +5,21 @@ recurrence is a masked matrix product, between chunks only the states are carrie
 `mamba_ssm.ops.triton`, so Megatron's mixer runs on them unchanged; `STAND_IN` puts them where it imports those from.
 """
 
+import contextlib
 import importlib.util
 import sys
 import types
+from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nemo_distill.compat.changes import Change
+from nemo_distill.compat.changes import Change, find, wrap
 
+_KERNELS = "transformers.integrations.hub_kernels"
+_CHOICE = "use_kernel_func_from_hub_with_fallback"
 CHUNK = 32
 """Tokens per chunk. Any value gives the same result; on CPU 32 costs least, for the in-chunk product grows with it."""
 
@@ -202,3 +206,45 @@ STAND_IN = Change(
     make=_provide_modules,
 )
 """Where mamba-ssm is not installed."""
+
+
+@contextlib.contextmanager
+def _hidden() -> Iterator[None]:
+    """Within the block no stand-in is found; mamba-ssm itself is."""
+    names = [] if installed() else [name for name in sys.modules if name.partition(".")[0] == "mamba_ssm"]
+    modules = {name: sys.modules.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        sys.modules.update(modules)
+
+
+def _choose_without(original, *args, **kwargs) -> Callable:
+    """The decorator that chooses between a package's function and the one it decorates."""
+    decorator = original(*args, **kwargs)
+
+    def chosen(function: Callable) -> Callable:
+        with _hidden():
+            return decorator(function)
+
+    return chosen
+
+
+def _hide_from_transformers() -> None:
+    for module in (_KERNELS, "transformers.integrations"):  # which hands on what the other has, once it was asked
+        wrap(find(module), _CHOICE, _choose_without)
+
+
+TRANSFORMERS_OWN = Change(
+    name="transformers-own-scan",
+    changes=f"{_KERNELS}.{_CHOICE}",
+    why="transformers takes mamba-ssm's functions where there is a mamba_ssm, and so the stand-in's in a process that "
+    "trains: in bf16 they round otherwise than its own, and ranges to quantise by differed by up to 3%.",
+    upstream="none: transformers asks for a package by importing it",
+    versions="transformers 5",
+    when="always",
+    applies=lambda: hasattr(find(_KERNELS), _CHOICE),
+    mended=lambda: find(_KERNELS) is None or find(f"{_KERNELS}:{_CHOICE}") is None,
+    make=_hide_from_transformers,
+)
+"""Whatever else the process does, transformers' models compute the same."""

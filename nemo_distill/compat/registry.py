@@ -32,6 +32,7 @@ CHANGES: tuple[Change, ...] = (
     *documents.CHANGES,
     *context.CHANGES,
     *distillation.CHANGES,
+    mamba_ssm.TRANSFORMERS_OWN,
     *nemo_run.CHANGES,
 )
 """Every change, in the order in which `prepare` makes those that it makes."""

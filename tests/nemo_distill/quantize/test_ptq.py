@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from evaluator.serve.checkpoint import verify_checkpoint
 from evaluator.serve.engine import Engine
+from nemo_distill.compat.mamba_ssm import chunk_scan
 from nemo_distill.config.plain import resolve_package_paths
 from nemo_distill.debug import corpora
 from nemo_distill.errors import UserError
@@ -60,6 +61,37 @@ def written(ptq, source, simulated, tmp_path_factory) -> Path:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
+
+
+def test_ranges_are_the_same_again_on_other_threads_and_whatever_the_process_was_prepared_for(
+    ptq, tokens, tmp_path, monkeypatch
+):
+    from transformers.models.nemotron_h import modeling_nemotron_h as upstream
+
+    source, threads = export(tmp_path, tokenizer=TOKENIZER, dtype="bfloat16"), torch.get_num_threads()
+
+    def quantised() -> dict[str, torch.Tensor]:
+        model = ptq.load(source)
+        ptq.calibrate(model, "fp8", "aggressive", tokens)
+        return {name: tensor.float() for name, tensor in ptq.quantised_weights(model).tensors.items()}
+
+    def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    def stand_in(*given, initial_states, **named) -> torch.Tensor:
+        return chunk_scan(*given, **named)
+
+    here = quantised()
+    torch.set_num_threads(3 - min(threads, 2))
+    try:
+        monkeypatch.setattr(upstream, "mamba2_chunk_scan", upstream.mamba2_chunk_scan.__wrapped__)
+        assert same(quantised(), here)
+        monkeypatch.setattr(
+            upstream, "mamba2_chunk_scan", stand_in
+        )  # which this process has, and which rounds otherwise
+        assert not same(quantised(), here)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_mamba_and_mlp_are_in_fp8_with_their_scales_and_all_else_is_as_it_was(source, written):
