@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.plan.gpus import H100
+from nemo_distill.plan.gpus import H100, H200
 from nemo_distill.plan.serving import REACHED, Answers, Reached, Served
 
 TEACHER, STUDENT = (Served(shape=shape, gpu=H100) for shape in (NANO_9B_V2, NANO_7B_PRUNED))
@@ -100,17 +100,22 @@ def throughput(
     )
 
 
-# What is measured with this code goes here (`benchmarks/serving.py`), such as
-#
-#     decoding("7B on one H200", dataclasses.replace(STUDENT, gpu=H200), context=1_026, in_flight=128, measured=..., \
-#         fits="step"),                                        # the short context; "memory" at the long one
-#     throughput("7B on one H200", ..., prompt=32_768, answer=1_024, in_flight=16, requests=32, measured=..., \
-#         fits="flops"),
-#
-# and in FP8 with fits="fp8". Each of the four is fitted to one figure: to one of these, where one says so, and else to
-# a published one. Then `serving.REACHED` is what `python -m nemo_distill.plan.serving_figures` prints, and its table
-# stands in docs/guides/preview.md.
-HERE: tuple[Figure, ...] = ()
+# Measured with this code (`benchmarks/serving.py`): random weights in the shape of the study's student. Each of four
+# rates is fitted to one figure: to one of these where one says so, else to a published one. Then `serving.REACHED` is
+# what `python -m nemo_distill.plan.serving_figures` prints, and its table is in docs/guides/preview.md.
+_ONE, _ONE_IN_FP8 = (dataclasses.replace(served, gpu=H200) for served in (STUDENT, STUDENT_IN_FP8))
+HERE: tuple[Figure, ...] = (  # 2026-11-28, vLLM 0.24.0, one H200
+    decoding("7B on an H200", _ONE, context=1_014, in_flight=128, measured=8_138, fits="step"),
+    decoding("7B on an H200", _ONE, context=8_191, in_flight=128, measured=6_632, fits="memory"),
+    throughput(
+        "7B on an H200", _ONE, prompt=32_768, answer=1_024, in_flight=16, requests=32, measured=777, fits="flops"
+    ),
+    throughput(
+        "7B in FP8 on an H200", _ONE_IN_FP8, prompt=32_768, answer=1_024, in_flight=16, requests=32, measured=988,
+        fits="fp8",
+    ),
+    throughput("7B on an H200", _ONE, prompt=512, answer=4_096, in_flight=128, requests=128, measured=7_510),
+)  # fmt: skip
 """Rates measured with this code."""
 # NVIDIA-NeMo/Skills, docs/tutorials/posts/nemotron-nano-v2-evals.md: avg_tokens and gen_seconds of one run each.
 _PUBLISHED = (
@@ -150,7 +155,9 @@ def fit(figures: tuple[Figure, ...] = FIGURES) -> Reached:
                 slow = figure.predict(dataclasses.replace(reached, **{name: middle})) < figure.measured
                 low, high = (low, middle) if slow == (name == "step") else (middle, high)
             reached = dataclasses.replace(reached, **{name: low})
-        if all(abs(getattr(reached, name) / getattr(before, name) - 1) < SETTLED for _, name in each):
+        if all(
+            abs(getattr(reached, name) - getattr(before, name)) < SETTLED * getattr(before, name) for _, name in each
+        ):
             break
     return reached
 

@@ -25,6 +25,7 @@ def changed(tmp_path_factory) -> dict[str, list[str]]:
     done = subprocess.run([sys.executable, "-W", "ignore", str(SCRIPT), meddling], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line.partition(" ") for line in done.stdout.splitlines()]
+    print(done.stdout, done.stderr)  # shown beside a failure
     return {who: [name for by, _, name in lines if by == who] for who in ("changed", "planted")}
 
 
