@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from evaluator.harness.evaluation import CONFIG, Evaluation, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.evaluation import CONFIG, Evaluation, check_ended_well, evaluating, run_config
 from evaluator.harness.kept import KEPT, keeping
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means
@@ -31,6 +31,7 @@ from evaluator.results.scores import CheckpointResult
 from evaluator.results.spent import Spent, save_spent
 from evaluator.serve import vllm
 from evaluator.serve.bench import kind_of
+from evaluator.serve.ports import free_ports
 from evaluator.serve.processes import ProgramFailed
 from evaluator.serve.server import Server, serving
 from evaluator.suites.datasets import question_ids

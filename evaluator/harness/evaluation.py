@@ -14,7 +14,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -272,13 +271,6 @@ def _linked(found: Mapping[str, Path], folder: Path) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(where)
     return folder
-
-
-def free_ports(number: int) -> list[int]:
-    """So many ports that nothing listens on, no two alike, chosen by the system."""
-    with contextlib.ExitStack() as open_listeners:
-        listeners = [open_listeners.enter_context(socket.create_server((HOST, 0))) for _ in range(number)]
-        return [listener.getsockname()[1] for listener in listeners]
 
 
 def check_ended_well(evaluation: Evaluation) -> None:

@@ -24,7 +24,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.serve.checkpoint import verify_checkpoint
+from evaluator.serve.ports import free_ports
 from evaluator.serve.probe import check_alike, probe
 from evaluator.serve.processes import (
     KEEP_ENVIRONMENT,
@@ -241,7 +241,7 @@ def serving(
     gpus = gpus_here()
     end_marked(mark)
     check_free(gpus)
-    port, token = free_port(), secrets.token_urlsafe(32)
+    port, token = free_ports(1)[0], secrets.token_urlsafe(32)
     command = [str(vllm.program), "serve", str(checkpoint), "--served-model-name", model_id]
     command += ["--host", HOST, "--port", str(port), "--data-parallel-size", str(len(gpus))]
     command += ["--gpu-memory-utilization", str(GPU_MEMORY), "--max-num-seqs", str(SEQUENCES)]
@@ -271,12 +271,6 @@ def serving(
             raise ProgramFailed(_ended(what, process.returncode, log))
     finally:
         end_session(process, mark=mark)
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server((HOST, 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def environment(vllm: Vllm, token: str) -> dict[str, str]:

@@ -11,10 +11,11 @@ import pytest
 
 from evaluator.harness import bubblewrap as sandbox
 from evaluator.harness.bubblewrap import check_sandbox, sandboxed
-from evaluator.harness.evaluation import evaluating, free_ports, run_config
+from evaluator.harness.evaluation import evaluating, run_config
 from evaluator.harness.gateway import gateway
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
+from evaluator.serve.ports import free_ports
 from evaluator.suites.catalogue import HARNESS_CODE
 from evaluator.suites.datasets import question_ids
 from tests.evaluator.endpoints import answering

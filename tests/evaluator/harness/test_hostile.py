@@ -16,7 +16,7 @@ import requests
 
 from evaluator.harness import bubblewrap, watch
 from evaluator.harness.bubblewrap import limit, sandboxed
-from evaluator.harness.evaluation import Evaluation, _linked, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.evaluation import Evaluation, _linked, check_ended_well, evaluating, run_config
 from evaluator.harness.gateway import gateway
 from evaluator.harness.left import last_lines, refuse_links
 from evaluator.harness.read import read_direct
@@ -24,6 +24,7 @@ from evaluator.harness.relay import TASKS
 from evaluator.harness.relay import __file__ as relay_file
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.watch import Overrun, watched
+from evaluator.serve.ports import free_ports
 from evaluator.suites.catalogue import HARNESS, HARNESS_CODE, OFFLINE
 from evaluator.suites.judge import judge_of
 from tests.evaluator.endpoints import answering

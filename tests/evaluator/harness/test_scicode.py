@@ -9,9 +9,10 @@ import h5py
 import pytest
 import yaml
 
-from evaluator.harness.evaluation import evaluating, free_ports, run_config
+from evaluator.harness.evaluation import evaluating, run_config
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
+from evaluator.serve.ports import free_ports
 from evaluator.suites.catalogue import HARNESS_CODE
 from evaluator.suites.datasets import check_datasets, count_problems, count_questions
 from tests.evaluator.endpoints import answering

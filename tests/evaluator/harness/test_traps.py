@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evaluator.harness.evaluation import CONFIG, check_ended_well, evaluating, free_ports, run_config
+from evaluator.harness.evaluation import CONFIG, check_ended_well, evaluating, run_config
 from evaluator.harness.read import read_direct
 from evaluator.harness.requirements import Means, prepare_suite
 from evaluator.harness.written import Scores
 from evaluator.results.answers import ANSWERS_FILE, save_answers
+from evaluator.serve.ports import free_ports
 from evaluator.suites.catalogue import HARNESS, OFFLINE, STUDY
 from evaluator.suites.datasets import question_ids
 from tests.evaluator.endpoints import Reply, answering, replying, said

@@ -164,7 +164,7 @@ def test_one_that_takes_its_time_is_waited_for(started, monkeypatch):
 
 def test_a_port_that_somebody_took_in_between_is_said(started, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(vllm, "free_port", lambda: taken.getsockname()[1])
+        monkeypatch.setattr(vllm, "free_ports", lambda _: [taken.getsockname()[1]])
         with pytest.raises(ProgramFailed, match="found its port taken by another process"), started():
             pytest.fail("it served")
 
