@@ -24,6 +24,20 @@ HARNESS = ("NeMo Evaluator", "https://docs.nvidia.com/nemo/evaluator")
 
 
 @dataclass(frozen=True, kw_only=True)
+class FewerBits:
+    """A checkpoint after quantising, published in place of itself as it was trained."""
+
+    format: str
+    """What sentences call the format, e.g. FP8."""
+    checkpoint: str
+    """Where its weights are, under the folder of all runs."""
+    sentences: tuple[str, ...]
+    """What is quantised, what is not, and what becomes of the bytes."""
+    row: Row | None
+    """Its scores; None: nothing was asked of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """All that the card shows."""
 
@@ -32,7 +46,9 @@ class Card:
     report: Report
     """Report of the run."""
     row: Row
-    """The checkpoint."""
+    """The checkpoint, as it was trained."""
+    fewer_bits: FewerBits | None = None
+    """What the card is of, where it is the checkpoint after quantising."""
     findings: tuple[Finding, ...]
     """What the run's answers hold against it."""
     why: str
@@ -53,14 +69,29 @@ class Card:
     """What another training seed is assumed to move a score (standard deviation, from 0 to 1)."""
 
     @property
+    def scored(self) -> Row:
+        """Whose scores the card gives: the checkpoint's as it was trained where nothing was asked of it quantised."""
+        return (self.fewer_bits and self.fewer_bits.row) or self.row
+
+    @property
+    def asked(self) -> bool:
+        """Whether the model's own answers are what is scored."""
+        return self.fewer_bits is None or self.fewer_bits.row is not None
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the weights are, under the folder of all runs."""
+        return self.fewer_bits.checkpoint if self.fewer_bits else self.row.checkpoint
+
+    @property
     def recovered(self) -> float | None:
         """Share of the gap between pruned student and teacher that the checkpoint has closed."""
-        return self.report.recovered(self.row)
+        return self.report.recovered(self.scored)
 
     @property
     def stderr_with_seed(self) -> float:
         """Standard error of the average, from 0 to 1, with what another training seed is assumed to change."""
-        return math.hypot(self.row.average.stderr, self.seed_sd)
+        return math.hypot(self.scored.average.stderr, self.seed_sd)
 
     @property
     def held_out(self) -> str:
@@ -107,8 +138,8 @@ def metadata(card: Card) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     results = []
-    for benchmark in card.report.suite.benchmarks:
-        summary = card.row.summaries[benchmark.task]
+    for benchmark in card.report.suite.benchmarks if card.asked else ():
+        summary = card.scored.summaries[benchmark.task]
         protocol = {
             "questions": summary.questions,
             "repeats": summary.repeats,
@@ -130,6 +161,7 @@ def metadata(card: Card) -> str:
                 source_url=HARNESS[1],
             )
         )
+    quantised = [card.fewer_bits.format.lower(), "modelopt"] if card.fewer_bits else []
     data = ModelCardData(
         model_name=card.name,
         language="en",
@@ -138,7 +170,7 @@ def metadata(card: Card) -> str:
         pipeline_tag="text-generation",
         base_model=card.base_model,
         datasets=list(card.datasets) or None,
-        tags=["nemotron-h", "mamba2", "pruned", "distilled", "nemo-distill"],
-        eval_results=results,
+        tags=["nemotron-h", "mamba2", "pruned", "distilled", *quantised, "nemo-distill"],
+        eval_results=results or None,
     )
     return data.to_yaml().strip()

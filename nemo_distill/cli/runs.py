@@ -28,6 +28,9 @@ SeedOption = Annotated[
         "averages scatter about their curves.",
     ),
 ]
+QuantisedOption = Annotated[
+    bool, typer.Option("--quantised", "--quantized", help="Of the checkpoint after quantising, not as it was trained.")
+]
 MarginOption = Annotated[
     float, typer.Option("--margin", metavar="POINTS", help="What stopping early may cost of the Average.")
 ]
@@ -203,6 +206,7 @@ def board(
 def card(
     run: Annotated[str, typer.Argument(help="A run's name or file.")],
     milestone: Annotated[str | None, typer.Option(help="Of the checkpoint, e.g. 80B; else where to stop.")] = None,
+    quantised: QuantisedOption = False,
     output: Annotated[Path | None, typer.Option(help="The file, or its folder; else in RUNS/cards.")] = None,
     license: Annotated[str, typer.Option(help="The hub's name for it.")] = "other",
     seed_sd: SeedOption = None,
@@ -214,7 +218,8 @@ def card(
     from nemo_distill.run.manifest import find
 
     assumed = _in_shares(seed_sd, margin)
-    print(write_card(find(run, runs=runs), milestone=milestone, output=output, license=license, **assumed))
+    chosen = {"milestone": milestone, "quantised": quantised, "license": license, **assumed}
+    print(write_card(find(run, runs=runs), output=output, **chosen))
 
 
 def push(
@@ -223,6 +228,7 @@ def push(
         str, typer.Option("--to", metavar="ORG/NAME", help="Repository on the hub; made where there is none.")
     ],
     milestone: Annotated[str | None, typer.Option(help="Of the checkpoint, e.g. 80B; else where to stop.")] = None,
+    quantised: QuantisedOption = False,
     license: Annotated[str, typer.Option(help="The hub's name for it.")] = "other",
     public: Annotated[bool, typer.Option("--public", help="A repository that is made is public, not private.")] = False,
     dryrun: Annotated[bool, typer.Option("--dryrun", help="Show what would be sent; send nothing.")] = False,
@@ -237,7 +243,7 @@ def push(
 
     check_repository(to)
     assumed = _in_shares(seed_sd, margin)
-    parcel = pack(find(run, runs=runs), milestone=milestone, license=license, **assumed)
+    parcel = pack(find(run, runs=runs), milestone=milestone, quantised=quantised, license=license, **assumed)
     console = Terminal()
     print_parcel(parcel, to, console, dryrun=dryrun)
     if not dryrun:

@@ -301,11 +301,15 @@ def _quantised(rows: Sequence[Row], evaluated: Sequence[Spec]) -> dict[str, tupl
     found = {}
     for row, evaluation in zip(rows, evaluated, strict=True):
         if row.role == "quantised":
-            path = evaluation.upstream[evaluation.config["checkpoint"]] / QUANTISED_FILE
-            with form(f"'{path}'"):
-                said = items(read_object(path)["sentences"], "sentences")
-                found[row.title] = tuple(text(one, "a sentence") for one in said)
+            found[row.title] = quantised_sentences(evaluation.upstream[evaluation.config["checkpoint"]])
     return found
+
+
+def quantised_sentences(folder: Path) -> tuple[str, ...]:
+    """What the step in `folder` says of what it quantised."""
+    path = folder / QUANTISED_FILE
+    with form(f"'{path}'"):
+        return tuple(text(one, "a sentence") for one in items(read_object(path)["sentences"], "sentences"))
 
 
 def _learning_rate(course: dict, iteration: int | None) -> float | None:

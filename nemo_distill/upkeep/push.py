@@ -27,7 +27,7 @@ class Parcel:
     """A checkpoint with its card, ready to be sent."""
 
     title: str
-    """Name of the run and title of the milestone."""
+    """Name of the run and title of the checkpoint."""
     files: Mapping[str, Path | bytes]
     """What lies where on the hub."""
 
@@ -67,10 +67,10 @@ class Parcel:
 def pack(run: Run, **chosen: Any) -> Parcel:
     """The exported checkpoint of a milestone, by default where to stop, and its card, as `chosen` by `card_of`.
 
-    Raises `UserError` for a run without report, a milestone that there is not, and an export that is damaged.
+    Raises `UserError` for a run without report, a checkpoint that there is not, and one that is damaged.
     """
     card = card_of(run, **chosen)
-    export = run.specs[f"export-{card.title}"]
+    export = run.specs[card.step]
     if not export.done:
         raise UserError(f"{export.name} of {run.name} is not done: give the run's command again.")
     if damaged := why_damaged(f"the output of {export.name}", export.folder, again="give the run's command again"):

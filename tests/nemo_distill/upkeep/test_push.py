@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.made_up_runs import make_run
+from evaluator.suites.catalogue import get_suite
 from nemo_distill.cli import main
+from nemo_distill.run.manifest import find
+from nemo_distill.run.step import mark_done
 from tests import old_runs
 
 RUN = "distill_v1v3-debug"
@@ -171,6 +175,57 @@ def test_what_cannot_be_pushed_is_said_before_anything_is_sent(hub, runs, monkey
     (export / "hf" / "config.json").write_text("{")
     assert push(runs, "--to", "mine/student", "--milestone", "0.61M") == 2
     assert "the output of export-0.61M is damaged" in capsys.readouterr().err
+    assert not (hub.private or hub.commits)
+
+
+@pytest.fixture(scope="module")
+def quantised_runs(tmp_path_factory) -> Path:
+    """Run `fp8`, whose last milestone is quantised, `nvfp4`, where nothing is asked of what is, and `plain`."""
+    runs = tmp_path_factory.mktemp("quantised")
+    for format in ("fp8", "nvfp4", None):
+        how = {"quantised": (format, 0.001)} if format else {}
+        shares, suite = {"stem": 100}, get_suite("offline")
+        run = make_run(runs, format or "plain", skills=(0.0, 2.0), shares=shares, suite=suite, exports=0.001, **how)
+        for name, spec in run.specs.items():
+            if name.startswith("quantize-"):
+                mark_done(spec.folder, seconds=1)  # of the files as large as they are
+    return runs
+
+
+def test_the_quantised_checkpoint_goes_with_a_card_of_its_own(hub, quantised_runs, capsys):
+    words = ["--to", "mine/fp8", "--quantised", "--runs", str(quantised_runs)]
+    assert main(["push", "fp8", *words, "--dryrun"]) == 0
+    assert "fp8 5B-fp8: " in capsys.readouterr().out and not hub.commits
+    assert main(["push", "fp8", *words]) == 0
+    (files,) = hub.commits
+    step = find("fp8", runs=quantised_runs).specs["quantize-5B"]
+    expected = {path.name: path.read_bytes() for path in (step.folder / "hf").iterdir()}
+    card = files.pop("README.md").decode()
+    assert files == expected
+    head, text = card.split("---\n")[1:3]
+    assert {"fp8", "modelopt"} <= set(yaml.safe_load(head)["tags"]) and "# blend_fp8 5B-fp8" in text
+    assert "| As trained | **This model** |" in text and "- Quantised to fp8." in text
+    own, trained = re.search(
+        r"scores \*\*(.+?)\*\* in these answers, .*as it was trained it scores (.+?), pruned", text
+    ).groups()
+    assert re.search(rf"\| Average \| \|.*\| {trained} \| {own} \|", text) and own.split()[0] != trained.split()[0]
+    assert main(["push", "nvfp4", *words]) == 0
+    card = hub.commits[1]["README.md"].decode()
+    assert "Nothing was asked of it in NVFP4" in card and "model-index" not in card and "**This model**" not in card
+
+
+def test_what_is_not_quantised_is_said_with_what_is(hub, quantised_runs, capsys):
+    for run, words, sentence in (
+        (
+            "plain",
+            ["--quantised"],
+            "plain has nothing quantised: give the run's command again with quantize.format=fp8.",
+        ),
+        ("fp8", ["--quantised", "--milestone", "2.5B"], "2.5B of fp8 is not quantised, and 5B is: say --milestone 5B"),
+        ("fp8", ["--milestone", "5B-fp8"], "'5B-fp8' is 5B quantised: say --milestone 5B --quantised."),
+    ):
+        assert main(["push", run, *words, "--to", "mine/fp8", "--runs", str(quantised_runs)]) == 2
+        assert sentence in capsys.readouterr().err
     assert not (hub.private or hub.commits)
 
 
