@@ -1,4 +1,4 @@
-"""The measured figures behind `nemo_distill.plan.cost`: six that its rates are fitted to, and the others that judge it.
+"""The measured figures behind `nemo_distill.plan.cost`: seven that its rates are fitted to, and others that judge it.
 
     python -m nemo_distill.plan.calibration        # the table below docs/guides/preview.md
 
@@ -48,7 +48,17 @@ TWO_GPUS = dataclasses.replace(
     gradient_bytes=BF16,
     optimizer=True,
 )
-"""The one layout over several GPUs that was measured by us (2026-11-27), and with a whole iteration."""
+"""Measured by us over two GPUs, with a whole iteration (2026-11-28, and the day before)."""
+TWO_COPIES = dataclasses.replace(TWO_GPUS, tensor_parallel=1, global_batch_size=16)
+"""The same, data parallel (`benchmarks/train_step.py --layouts dp2-fp8teacher,tp2-fp8teacher`, 2026-11-28)."""
+_QUARTER = dataclasses.replace(NANO_9B_V2, pattern="M-M-M-M*-M-M*-")
+QUARTER = dataclasses.replace(
+    TWO_COPIES,
+    teacher=_QUARTER,
+    student=dataclasses.replace(_QUARTER, hidden_size=4096, mamba_num_heads=120),
+    global_batch_size=8,
+)
+"""The same with a quarter of the layers, through the recipe (2026-11-28)."""
 MLP_AGAIN = dataclasses.replace(OURS_IN_FP8, recompute="mlp")
 STUDY = Job(
     teacher=NANO_9B_V2,
@@ -141,6 +151,14 @@ FIGURES = (
         fits="links",
     ),
     Figure(
+        what="two H200, tensor parallel 2: a whole iteration of 8 sequences, ours, teacher in FP8",
+        unit="ms",
+        measured=4_912,
+        job=TWO_GPUS,
+        value=lambda job: 1e3 * job.iteration_seconds,
+        fits="unaligned",
+    ),
+    Figure(
         what="one H200: teacher's forward pass",
         unit="ms",
         measured=251,
@@ -197,11 +215,46 @@ FIGURES = (
         value=lambda job: 1e3 * job.microbatch_seconds,
     ),
     Figure(
-        what="two H200, tensor parallel 2: a whole iteration of 8 sequences, ours, teacher in FP8",
+        what="two H200, data parallel 2: a whole iteration of 8 sequences a copy, ours, teacher in FP8",
+        unit="ms",
+        measured=5_971,
+        job=TWO_COPIES,
+        value=lambda job: 1e3 * job.iteration_seconds,
+    ),
+    Figure(
+        what="two H200, data parallel 2: of it matrix products and attention (mean of the ranks)",
+        unit="ms",
+        measured=(4_362 + 204 + 4_444 + 208) / 2,
+        job=TWO_COPIES,
+        value=lambda job: 8e3 * job.product_seconds,
+    ),
+    Figure(
+        what="two H200, data parallel 2: a whole iteration of 4 sequences a copy, a quarter of the layers",
+        unit="ms",
+        measured=1_012,
+        job=QUARTER,
+        value=lambda job: 1e3 * job.iteration_seconds,
+    ),
+    Figure(
+        what="two H200, tensor parallel 2: a whole iteration, the day before",
         unit="ms",
         measured=4_830,
         job=TWO_GPUS,
         value=lambda job: 1e3 * job.iteration_seconds,
+    ),
+    Figure(
+        what="two H200, tensor parallel 2: of it matrix products and attention (mean of the ranks)",
+        unit="ms",
+        measured=(3_198 + 88 + 3_205 + 88) / 2,
+        job=TWO_GPUS,
+        value=lambda job: 8e3 * job.product_seconds,
+    ),
+    Figure(
+        what="two H200, tensor parallel 2: of it collectives (the rank that waits less in them)",
+        unit="ms",
+        measured=970,
+        job=TWO_GPUS,
+        value=lambda job: 8e3 * job.collective_seconds,
     ),
     Figure(
         what="one H200: peak memory",
@@ -253,6 +306,27 @@ FIGURES = (
         value=_total_memory,
     ),
     Figure(
+        what="two H200, data parallel 2: peak memory, ours, teacher in FP8",
+        unit="GiB",
+        measured=107.3,
+        job=TWO_COPIES,
+        value=_total_memory,
+    ),
+    Figure(
+        what="two H200, data parallel 2: the same, a quarter of the layers",
+        unit="GiB",
+        measured=40.2,
+        job=QUARTER,
+        value=_total_memory,
+    ),
+    Figure(
+        what="two H200, tensor parallel 2: peak memory",
+        unit="GiB",
+        measured=73.4,
+        job=TWO_GPUS,
+        value=_total_memory,
+    ),
+    Figure(
         what="768 H100, the study: 80B tokens (12,800 iterations), \"about 9,000\"",
         unit="GPU-hours",
         measured=9_000,
@@ -263,16 +337,19 @@ FIGURES = (
 
 
 def fit() -> Rates:
-    """The rates at which the model says what was measured, each fitted to one figure, in the order of `FIGURES`."""
-    rates = Rates(matmul=1.0, fp8=1.0, scan=1.0, fused_scan=1.0, memory=1.0, links=1.0)
-    for figure in FIGURES:
-        if figure.fits:
-            low, high = 1e-3, 1.0  # what a figure measures falls as the rate rises
-            for _ in range(60):
-                middle = (low + high) / 2
-                slow = figure.predict(dataclasses.replace(rates, **{figure.fits: middle})) > figure.measured
-                low, high = (middle, high) if slow else (low, middle)
-            rates = dataclasses.replace(rates, **{figure.fits: low})
+    """The rates at which the model says what was measured, each fitted to one figure, in the order of `FIGURES`.
+
+    Then once more and again, for the last two are of layouts that have both: collectives and unaligned products.
+    """
+    rates = Rates(matmul=1.0, unaligned=1.0, fp8=1.0, scan=1.0, fused_scan=1.0, memory=1.0, links=1.0)
+    fitted = [(figure, figure.fits) for figure in FIGURES if figure.fits]
+    for figure, rate in (*fitted, *(4 * fitted[-2:])):
+        low, high = 1e-3, 1.0  # what a figure measures falls as the rate rises
+        for _ in range(30):
+            middle = (low + high) / 2
+            slow = figure.predict(dataclasses.replace(rates, **{rate: middle})) > figure.measured
+            low, high = (middle, high) if slow else (low, middle)
+        rates = dataclasses.replace(rates, **{rate: low})
     return rates
 
 

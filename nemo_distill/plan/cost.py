@@ -59,6 +59,8 @@ class Rates:
 
     matmul: float
     """Fraction of the dense bf16 rate that matrix multiplications and attention reach."""
+    unaligned: float
+    """Fraction of it that products with a matrix whose rows do not fill 16 bytes reach."""
     fp8: float
     """Fraction of the dense FP8 rate that matrix multiplications in FP8 reach."""
     scan: float
@@ -74,13 +76,16 @@ class Rates:
         """What `work` takes on one GPU."""
         return (
             work.matmul / (gpu.bf16_flops * self.matmul)
+            + work.unaligned / (gpu.bf16_flops * self.unaligned)
             + work.fp8 / (gpu.fp8_flops * self.fp8)
             + work.scan / (gpu.bf16_flops * self.scan)
             + work.memory / (gpu.memory_bandwidth * self.memory)
         )
 
 
-CALIBRATED = Rates(matmul=0.696, fp8=0.622, scan=0.0526, fused_scan=0.1272, memory=0.797, links=0.2187)
+CALIBRATED = Rates(
+    matmul=0.696, unaligned=0.2533, fp8=0.6225, scan=0.0526, fused_scan=0.1272, memory=0.797, links=0.2577
+)
 """`calibration.fit()`, rounded."""
 
 
@@ -153,12 +158,17 @@ class Job:
     @property
     def teacher_mode(self) -> Mode:
         """How the teacher computes."""
-        return Mode(lean_activation=self.lean_activation, fp8=self.fp8 != "none")
+        return Mode(lean_activation=self.lean_activation, fp8=self.fp8 != "none", split=self.tensor_parallel)
 
     @property
     def student_mode(self) -> Mode:
         """How the student computes."""
-        return Mode(lean_activation=self.lean_activation, fp8=self.fp8 == "both", recompute=self.recompute)
+        return Mode(
+            lean_activation=self.lean_activation,
+            fp8=self.fp8 == "both",
+            recompute=self.recompute,
+            split=self.tensor_parallel,
+        )
 
     # -- time
 
@@ -178,6 +188,19 @@ class Job:
         """Time of the Mamba-2 scans in a microbatch."""
         scans = self.teacher.pattern.count("M") * scan_flops(self.teacher)
         return self._seconds(Work(scan=scans + 4 * self.student.pattern.count("M") * scan_flops(self.student)))
+
+    @property
+    def product_seconds(self) -> float:
+        """Time of the matrix products in a microbatch, attention's included."""
+        work = forward(self.teacher, self.seq_length, self.teacher_mode, trained=False)
+        work += forward(self.student, self.seq_length, self.student_mode)
+        work += backward(self.student, self.seq_length, self.student_mode)
+        return self._seconds(Work(matmul=work.matmul, unaligned=work.unaligned, fp8=work.fp8))
+
+    @property
+    def collective_seconds(self) -> float:
+        """Time of the collectives in a microbatch by which ranks share its layers."""
+        return self._collectives(teacher=2, student=2) + self._collectives(student=3)
 
     @cached_property
     def forward_seconds(self) -> float:

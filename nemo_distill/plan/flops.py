@@ -17,6 +17,8 @@ FP8, BF16, FP32 = 1, 2, 4
 """Bytes."""
 FP8_MULTIPLE = 16
 """Number of which the rows of an FP8 matrix are a multiple; others are padded with zeros (`kd.precision`)."""
+BF16_MULTIPLE = 8
+"""Number of which the rows of a bf16 matrix are a multiple where they fill the 16 bytes that are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Mode:
     """The layers' matrix products in FP8, inputs and gradients quantised with a scale per tensor."""
     recompute: str = "none"
     """Activation recomputation: a name in `settings.RECOMPUTE`."""
+    split: int = 1
+    """Number of ranks that share each matrix."""
 
 
 STOCK = Mode()
@@ -41,6 +45,8 @@ class Work:
 
     matmul: float = 0.0
     """FLOPs, in bf16."""
+    unaligned: float = 0.0
+    """FLOPs of matrix products in bf16 with a matrix whose rows are no multiple of `BF16_MULTIPLE`."""
     fp8: float = 0.0
     """FLOPs of matrix products in FP8."""
     scan: float = 0.0
@@ -51,6 +57,7 @@ class Work:
     def __add__(self, other: "Work") -> "Work":
         return Work(
             matmul=self.matmul + other.matmul,
+            unaligned=self.unaligned + other.unaligned,
             fp8=self.fp8 + other.fp8,
             scan=self.scan + other.scan,
             memory=self.memory + other.memory,
@@ -58,7 +65,11 @@ class Work:
 
     def __mul__(self, times: float) -> "Work":
         return Work(
-            matmul=self.matmul * times, fp8=self.fp8 * times, scan=self.scan * times, memory=self.memory * times
+            matmul=self.matmul * times,
+            unaligned=self.unaligned * times,
+            fp8=self.fp8 * times,
+            scan=self.scan * times,
+            memory=self.memory * times,
         )
 
 
@@ -91,10 +102,10 @@ def layer_forward(shape: Shape, kind: str, seq_length: int, mode: Mode = STOCK, 
         # magnitude (`nemotron_h.amax`), but for attention, whose output is read for that.
         quantised = (BF16 + (2 if trained else 1) * FP8) * sum(product_inputs(shape, kind))
         elements += product_inputs(shape, kind)[1] if kind == "*" else 0
-        copied = 2 * BF16 * shape.mamba_in_proj_size if kind == "M" and _unfit(shape) else 0  # the zeros cut off
+        copied = 2 * BF16 * shape.mamba_in_proj_size if kind == "M" and _unfit(shape, mode) else 0  # the zeros cut off
         products = Work(fp8=2 * matmul_weights(shape, kind), memory=quantised + copied)
     else:
-        products = Work(matmul=2 * matmul_weights(shape, kind))
+        products = _in_bf16(shape, kind, mode) * 2
     return products + Work(matmul=attention, scan=scan, memory=BF16 * elements)
 
 
@@ -114,10 +125,10 @@ def layer_backward(shape: Shape, kind: str, seq_length: int, mode: Mode = STOCK)
         elements += (3 if mode.lean_activation else 10) * shape.ffn_hidden_size
     if mode.fp8:
         quantised = (2 * BF16 + 2 * FP8) * sum(product_outputs(shape, kind))
-        copied = 2 * BF16 * shape.mamba_in_proj_size if kind == "M" and _unfit(shape) else 0
+        copied = 2 * BF16 * shape.mamba_in_proj_size if kind == "M" and _unfit(shape, mode) else 0
         products = Work(fp8=4 * matmul_weights(shape, kind), memory=quantised + copied)
     else:
-        products = Work(matmul=4 * matmul_weights(shape, kind))
+        products = _in_bf16(shape, kind, mode) * 4
     if _again(kind, mode):
         products += layer_forward(shape, kind, seq_length, mode)
         elements -= 3 * shape.hidden_size  # but for the residual addition
@@ -140,8 +151,16 @@ def product_outputs(shape: Shape, kind: str) -> tuple[int, int]:
     return inner[kind], shape.hidden_size
 
 
-def _unfit(shape: Shape) -> bool:
-    return shape.mamba_in_proj_size % FP8_MULTIPLE > 0
+def _in_bf16(shape: Shape, kind: str, mode: Mode) -> Work:
+    """A FLOP by each weight of a layer. A rank's part of `in_proj`, which has a row per head, need not be aligned."""
+    weights = matmul_weights(shape, kind)
+    unaligned = kind == "M" and shape.mamba_in_proj_size // mode.split % BF16_MULTIPLE > 0
+    apart = shape.hidden_size * shape.mamba_in_proj_size if unaligned else 0
+    return Work(matmul=weights - apart, unaligned=apart)
+
+
+def _unfit(shape: Shape, mode: Mode) -> bool:
+    return shape.mamba_in_proj_size // mode.split % FP8_MULTIPLE > 0
 
 
 def _again(kind: str, mode: Mode) -> bool:
@@ -186,7 +205,7 @@ def saved_weights(shape: Shape, mode: Mode = STOCK) -> int:
     """Bytes of weights that a model in training keeps beside its own: quantised, both ways round, and padded."""
     if not mode.fp8:
         return 0
-    filled = in_proj_weights(shape) if _unfit(shape) else 0
+    filled = in_proj_weights(shape) if _unfit(shape, mode) else 0
     return 2 * FP8 * layer_weights(shape) + BF16 * filled
 
 

@@ -65,3 +65,14 @@ def test_an_mlp_computed_again_keeps_its_input_and_multiplies_once_more():
         more = layer_backward(SMALL, kind, 64, again).matmul - layer_backward(SMALL, kind, 64).matmul
         assert more == parts * 2 * matmul_weights(SMALL, kind)
         assert (saved_bytes(SMALL, kind, again) == BF16 * SMALL.hidden_size) == bool(parts)
+
+
+def test_a_ranks_part_of_in_proj_is_unaligned_where_its_rows_fill_no_16_bytes():
+    of_student = 2 * 24 * 4352 * 21_368
+    for ranks, unaligned in ((1, 0), (2, of_student), (8, of_student)):  # 21,368, 10,684 and 2,671 rows
+        split = Mode(split=ranks)
+        work = forward(NANO_7B_PRUNED, 8192, split)
+        assert work.unaligned == unaligned and backward(NANO_7B_PRUNED, 8192, split).unaligned == 2 * unaligned
+        assert work.matmul + work.unaligned == forward(NANO_7B_PRUNED, 8192).matmul
+        in_fp8 = forward(NANO_7B_PRUNED, 8192, dataclasses.replace(split, fp8=True))
+        assert in_fp8.unaligned == forward(NANO_9B_V2, 8192, split).unaligned == 0
