@@ -52,6 +52,8 @@ SHAPES = {
     "★": "M0-5.4L1.5-1.8 5.2-1.6 2.3.8 3.3 4.5 0 2.4-3.3 4.5-2.3.8-5.2-1.6-1.5-1.8z",
 }
 """Outline of every symbol, around 0."""
+HOLLOW = ' transform="scale(1.6)" fill="none" stroke="currentColor" stroke-width="1.1"'
+"""Attributes of a symbol that is drawn hollow, around a whole one in the same place."""
 
 SIZES = {
     "WIDTH": WIDTH, "LEFT": LEFT, "RIGHT": RIGHT, "TOP": TOP, "BOTTOM": BOTTOM, "MARGIN": MARGIN, "APART": APART,
@@ -105,9 +107,14 @@ def panel_svg(panel: Panel, *, logarithmic: bool = True, large: bool = False) ->
     return "".join(parts) + "</svg>"
 
 
-def sample_svg(number: int) -> str:
+def sample_svg(curve: Curve) -> str:
     """A short piece of a curve for the legend."""
-    look = look_of(number)
+    look = look_of(curve.number)
+    if curve.hollow:
+        return (
+            f'<svg class="sample" viewBox="0 0 36 12" aria-hidden="true" style="color:var(--{look.color})">'
+            f'<g transform="translate(18 6)"><path d="{SHAPES[look.symbol]}"{HOLLOW}/></g></svg>'
+        )
     dash = f' stroke-dasharray="{" ".join(map(str, look.dash))}"' if look.dash else ""
     return (
         f'<svg class="sample" viewBox="0 0 36 12" aria-hidden="true" style="color:var(--{look.color})">'
@@ -130,7 +137,7 @@ def packed(charts: Charts) -> str:
         "panels": [_packed(panel) for panel in charts.panels],
         "tokens": charts.tokens,
         "titles": {f"{tokens:.0f}": title for panel in charts.panels for tokens, title in panel.titles.items()},
-        "looks": {label: _look(number) for label, number in charts.labels.items()},
+        "looks": {label: _look(charts.curves[label]) for label in charts.labels},
         "references": REFERENCES,
         "baseline": charts.baseline,
         "at": charts.at,
@@ -143,9 +150,10 @@ def packed(charts: Charts) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _look(number: int) -> dict:
-    look = look_of(number)
-    return {"color": look.color, "dash": look.dash, "shape": SHAPES[look.symbol]}
+def _look(curve: Curve) -> dict:
+    look = look_of(curve.number)
+    hollow = {"hollow": HOLLOW} if curve.hollow else {}
+    return {"color": look.color, "dash": look.dash, "shape": SHAPES[look.symbol], **hollow}
 
 
 def _packed(panel: Panel) -> dict:
@@ -233,21 +241,23 @@ def _curve(curve: Curve, panel: Panel, across: Scale, down: Scale) -> str:
     places = [(across(tokens), down(mean)) for tokens, mean, _ in curve.points]
     path = "L".join(f"{_n(x)} {_n(y)}" for x, y in places)
     drawn = len(places) <= MOST_POINTS
-    dash = f' stroke-dasharray="{" ".join(map(str, look.dash))}"' if look.dash and drawn else ""
+    dashed = look.dash and drawn and not curve.hollow
+    dash = f' stroke-dasharray="{" ".join(map(str, look.dash))}"' if dashed else ""
     parts = [f'<g class="curve" style="color:var(--{look.color})">']
     if curve.errors and panel.unit != NATS:
         upper = [f"{_n(across(tokens))} {_n(down(mean + error))}" for tokens, mean, error in curve.points]
         lower = [f"{_n(across(tokens))} {_n(down(mean - error))}" for tokens, mean, error in reversed(curve.points)]
-        parts.append(f'<path class="band" d="M{"L".join(upper + lower)}z"/>')
-    if len(places) == 1 and curve.errors and panel.unit != NATS:
-        path = f"{upper[0]}L{lower[0]}"  # a point has no band
+        if not curve.hollow:
+            parts.append(f'<path class="band" d="M{"L".join(upper + lower)}z"/>')
+        if curve.hollow or len(places) == 1:  # a point has no band
+            path = "M".join(f"{one}L{other}" for one, other in zip(upper, reversed(lower)))
     parts.append(f'<path class="line" d="M{path}" fill="none" stroke="currentColor" stroke-width="2"{dash}/>')
     for (x, y), (tokens, mean, error) in zip(places, curve.points, strict=True):
         if drawn:
             said = f"{_said(curve.label, mean, error, panel)} at {panel.mark(tokens)}"
             parts.append(
                 f'<g transform="translate({_n(x)} {_n(y)})"><title>{_safe(said)}</title>'
-                f'<path d="{SHAPES[look.symbol]}"/></g>'
+                f'<path d="{SHAPES[look.symbol]}"{HOLLOW if curve.hollow else ""}/></g>'
             )
     return "".join(parts) + "</g>"
 

@@ -22,7 +22,7 @@ from evaluator.report.matrix import look
 from evaluator.report.pages import EMPTY, PNG, write_pages
 from evaluator.report.panels import Charts, Panel
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
-from evaluator.report.run import curve_of, line_of
+from evaluator.report.run import curve_of, line_of, quantised_of
 from evaluator.results.run import AVERAGE, ROLE_TITLES, Row
 from evaluator.verdicts.contrasts import Contrast, by_tokens
 
@@ -161,21 +161,16 @@ def panels(comparison: Comparison, scores: Table = NO_SCORES) -> list[Panel]:
             found = together(scores.rows(run, row.title, nth=place) for run in runs)  # of all that a mean is of
             return Origin(found, row.anchor if row.folder else "")
 
-        curves = [
-            curve_of(
-                comparison.reports[name].milestones,
-                task,
-                functools.partial(origin, own[name]),
-                label=name,
-                number=comparison.number(name),
-            )
-            for name in comparison.ordered
-        ]
+        curves, errors = [], dict(paired[AVERAGE if task is None else title])
+        for name in comparison.ordered:
+            report, where = comparison.reports[name], functools.partial(origin, own[name])
+            named: dict = {"label": name, "number": comparison.number(name)}
+            quantised, apart = quantised_of(report, task, where, **named)
+            curves += [curve_of(report.milestones, task, where, **named), *quantised]
+            errors |= apart
         first = list(comparison.runs)[:1]
         lines = [line_of(row, task, origin(first, row)) for row in references if row.was_asked(task)]
-        drawn.append(
-            Panel(title, tuple(curves), tuple(lines), paired=paired[AVERAGE if task is None else title], titles=titles)
-        )
+        drawn.append(Panel(title, tuple(curves), tuple(lines), paired=errors, titles=titles))
     return drawn
 
 

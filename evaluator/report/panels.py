@@ -45,6 +45,8 @@ class Curve:
     """The blend's, by `evaluator.report.colours.numbers_of`: how the curve looks."""
     origins: tuple[Origin, ...] = ()
     """Where each point is from; nothing where that is known of the panel alone."""
+    hollow: bool = False
+    """Points by themselves, with hollow markers: what is quantised of the milestones of a curve."""
 
     @property
     def points(self) -> list[tuple[float, float, float]]:
@@ -259,7 +261,8 @@ def difference(panel: Panel, baseline: str) -> Panel | None:
                 points.append((tokens, mean - other[0], both if paired is None else paired))
         if points:
             seen, means, errors = zip(*points, strict=True)
-            curves.append(Curve(curve.label, seen, means, errors if any(errors) else (), curve.number))
+            known_errors = errors if any(errors) else ()
+            curves.append(Curve(curve.label, seen, means, known_errors, curve.number, hollow=curve.hollow))
     if not curves:
         return None
     of_any = None if panel.error is None else math.sqrt(1 if line else 2) * panel.error

@@ -155,6 +155,19 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     for curve in panel.curves:
         look = look_of(curve.number)
         color = PAPER[look.color]
+        if curve.hollow:
+            axes.errorbar(
+                curve.tokens,
+                curve.means,
+                yerr=curve.errors or None,
+                color=color,
+                linestyle="none",
+                marker=look.marker,
+                markersize=7,
+                markerfacecolor="none",
+                label=curve.label,
+            )
+            continue
         if curve.errors:
             low, high = ([m + sign * e for m, e in zip(curve.means, curve.errors, strict=True)] for sign in (-1, 1))
             axes.fill_between(curve.tokens, low, high, color=color, alpha=0.18, linewidth=0)

@@ -22,8 +22,9 @@ from evaluator.report.matrix import Matrix, entries_of, make_matrix
 from evaluator.report.pages import PNG, cell_text, plain_table, write_pages
 from evaluator.report.panels import NATS, Charts, Curve, Line, Panel, thinned
 from evaluator.report.questions import Column, View, sheets, with_answers, write_questions
+from evaluator.results.pairs import difference
 from evaluator.results.run import AVERAGE, ROLE_TITLES, Report, Row, recovered
-from evaluator.stats.scores import Estimate
+from evaluator.stats.scores import Estimate, average
 from evaluator.stats.variance import Part, half_width
 from evaluator.verdicts.contrasts import LEVEL, Contrast, seen_from
 from evaluator.verdicts.judge import changes_within, judge_alone
@@ -137,8 +138,10 @@ def panels(report: Report, scores: Table = NO_SCORES) -> list[Panel]:
             return Origin(scores.rows(row.title, nth=place), row.anchor if row.folder else "")
 
         lines = tuple(line_of(row, task, origin(row)) for row in map(report.row, ROLE_TITLES) if row.was_asked(task))
-        curve = curve_of(report.milestones, task, origin, label="distilled student", number=number)
-        drawn.append(Panel(title, (curve,), lines, titles=titles))
+        named: dict = {"label": "distilled student", "number": number}
+        curve = curve_of(report.milestones, task, origin, **named)
+        quantised, paired = quantised_of(report, task, origin, **named)
+        drawn.append(Panel(title, (curve, *quantised), lines, paired=paired, titles=titles))
     return drawn
 
 
@@ -197,6 +200,25 @@ def curve_of(points: Sequence[Row], task: str | None, origin: Callable[[Row], Or
         origins=tuple(map(origin, asked)),
         **look,
     )
+
+
+def quantised_of(
+    report: Report, task: str | None, origin: Callable[[Row], Origin], *, label: str, number: int
+) -> tuple[list[Curve], dict[tuple[str, str], dict[float, float]]]:
+    """What is quantised of the milestones of the curve `label`: points of its colour at their tokens, by format, and
+    the paired errors of their differences from it, as a `Panel` has them."""
+    rows: dict[str, list[Row]] = {}
+    paired: dict[tuple[str, str], dict[float, float]] = {}
+    for one in report.quantised:
+        if one.row.was_asked(task) and one.of.was_asked(task):
+            name = f"{label}, {one.row.title.removeprefix(f'{one.of.title}-').upper()}"
+            rows.setdefault(name, []).append(one.row)
+            both = zip(one.row.result.tasks, one.of.result.tasks, strict=True)
+            apart = average([difference(mine, other) for mine, other in both if task in (None, mine.task)])
+            if not math.isnan(apart.stderr):
+                paired.setdefault((name, label), {})[one.row.seen] = 100 * apart.stderr
+    curves = [curve_of(found, task, origin, label=name, number=number, hollow=True) for name, found in rows.items()]
+    return curves, paired
 
 
 def line_of(row: Row, task: str | None, origin: Origin) -> Line:

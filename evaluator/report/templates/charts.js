@@ -10,8 +10,9 @@ const menuOf = (options, chosen) => {
 function sampleOf(look) {
   const made = element("span", { ariaHidden: "true" });
   const dash = look.dash.length ? ` stroke-dasharray="${look.dash.join(" ")}"` : "";
-  made.innerHTML = `<svg class="sample" viewBox="0 0 36 12" aria-hidden="true" style="color:var(--${look.color})"><path d="M0 6H36"`
-    + ` stroke="currentColor" stroke-width="2"${dash}/><path transform="translate(18 6)" d="${look.shape}"/></svg>`;
+  const line = look.hollow ? "" : `<path d="M0 6H36" stroke="currentColor" stroke-width="2"${dash}/>`;
+  made.innerHTML = `<svg class="sample" viewBox="0 0 36 12" aria-hidden="true" style="color:var(--${look.color})">${line}`
+    + `<g transform="translate(18 6)"><path d="${look.shape}"${look.hollow ?? ""}/></g></svg>`;
   return made.firstChild;
 }
 

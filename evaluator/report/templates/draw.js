@@ -182,17 +182,19 @@ function draw(panel, data, state, width, height) {
     const look = data.looks[name];
     const at = points.map(([seen, mean]) => `${place(across(seen))} ${place(down(mean))}`);
     parts.push(`<g class="curve" style="color:var(--${look.color})">`);
-    if (!nats && points.some((one) => one[2])) {
-      const edge = (sign) => points.map(([seen, mean, error]) => `${place(across(seen))} ${place(down(mean + sign * error))}`);
+    const edge = (sign) => points.map(([seen, mean, error]) => `${place(across(seen))} ${place(down(mean + sign * error))}`);
+    const errors = !nats && points.some((one) => one[2]);
+    if (errors && !look.hollow) {
       parts.push(`<path class="band" d="M${[...edge(1), ...edge(-1).reverse()].join("L")}z"/>`);
     }
-    const dash = look.dash.length && points.length <= MOST_POINTS ? ` stroke-dasharray="${look.dash.join(" ")}"` : "";
-    const [only] = points.length === 1 && !nats && points[0][2] ? points : []; // a point has no band
-    const line = only ? [1, -1].map((sign) => `${place(across(only[0]))} ${place(down(only[1] + sign * only[2]))}`) : at;
-    parts.push(`<path class="line" d="M${line.join("L")}" fill="none" stroke="currentColor" stroke-width="2"${dash}/>`);
+    const dashed = look.dash.length && points.length <= MOST_POINTS && !look.hollow;
+    const dash = dashed ? ` stroke-dasharray="${look.dash.join(" ")}"` : "";
+    // A point has no band.
+    const bars = errors && (look.hollow || points.length === 1) ? edge(1).map((one, number) => `${one}L${edge(-1)[number]}`) : null;
+    parts.push(`<path class="line" d="M${bars ? bars.join("M") : at.join("L")}" fill="none" stroke="currentColor" stroke-width="2"${dash}/>`);
     if (points.length <= MOST_POINTS) {
       parts.push(...points.map(([seen, mean, error], one) => `<g transform="translate(${at[one]})"><title>${clean(name)}: `
-        + `${valueText(mean, error, panel)} at ${clean(markText(seen, data))}</title><path d="${look.shape}"/></g>`));
+        + `${valueText(mean, error, panel)} at ${clean(markText(seen, data))}</title><path d="${look.shape}"${look.hollow ?? ""}/></g>`));
     }
     parts.push("</g>");
   }

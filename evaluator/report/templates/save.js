@@ -107,8 +107,9 @@ function pictureOf(one, data) {
   const legend = entries.map(([label, look], number) => {
     const [x, y] = [14 + (number % many) * wide, box.height + 10 + 20 * Math.floor(number / many)];
     const dash = look.dash.length ? ` stroke-dasharray="${look.dash.join(" ")}"` : "";
-    return `<g transform="translate(${x} ${y})" style="color:var(--${look.color})"><path d="M0 0H36" stroke="currentColor"`
-      + ` stroke-width="2"${dash}/><path transform="translate(18 0)" d="${look.shape}" fill="currentColor"/>`
+    const line = look.hollow ? "" : `<path d="M0 0H36" stroke="currentColor" stroke-width="2"${dash}/>`;
+    return `<g transform="translate(${x} ${y})" style="color:var(--${look.color})">${line}`
+      + `<g transform="translate(18 0)" fill="currentColor"><path d="${look.shape}"${look.hollow ?? ""}/></g>`
       + `<text x="44" y="4">${clean(label)}</text></g>`;
   });
   const style = "text{font:12px sans-serif;fill:var(--ink)}.title{font-size:13.5px;font-weight:bold}.marks text,.margin"

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from evaluator.report.charts import packed, panel_svg, value_text
+from evaluator.report.charts import HOLLOW, packed, panel_svg, sample_svg, value_text
 from evaluator.report.comparison import Comparison, panels
 from evaluator.report.panels import Charts, Curve, Line, Panel, difference, thinned
 from evaluator.text import fixed, significant
@@ -86,6 +86,25 @@ def test_the_script_draws_at_first_what_the_page_came_with(browser, written, pag
         assert max(apart) < 0.11  # places on the screen
         said = [re.findall("<title>(.*?)</title>", text) for text in (one, other)]
         assert said[0] == said[1] != []
+
+
+@pytest.mark.parametrize("errors", [(1.5, 2.0), ()])
+def test_the_script_draws_points_by_themselves_as_the_page_does(page, errors):
+    curve = Curve("a", (1e9, 2e9, 4e9), (60.0, 65.0, 70.0), (1.0, 1.0, 1.0), number=2)
+    points = Curve("a, FP8", (2e9, 4e9), (64.0, 70.0), errors, number=2, hollow=True)
+    panel = Panel("T", (curve, points), paired={("a, FP8", "a"): {4e9: 0.5}})
+    less, charts = difference(panel, "a"), Charts("curves", (panel,), baseline="a")
+    assert less.curves[0].hollow and less.curves[0].at(4e9) == (0.0, 0.5)
+    drawn = page.evaluate(
+        f"(() => {{ const data = {packed(charts)}; const [panel] = data.panels;"
+        "const state = { hidden: new Set(), from: 1e9, to: 4e9, rule: null, logarithmic: true };"
+        "return [...[panel, differenceOf(panel, 'a')].map((one) => draw(one, data, state, 400, 290).text),"
+        "sampleOf(data.looks['a, FP8']).outerHTML]; })()"
+    )
+    own = [*(panel_svg(one, large=True) for one in (panel, less)), sample_svg(points)]
+    assert [re.sub("></path>", "/>", text) for text in drawn] == own
+    assert all(text.count(HOLLOW) == 2 for text in own[:2]) and own[2].count(HOLLOW) == 1
+    assert own[0].count('class="band"') == 1 and 'class="band"' not in own[1]
 
 
 def test_what_lies_in_the_middle_is_rounded_alike_on_the_page_and_by_its_script(page):

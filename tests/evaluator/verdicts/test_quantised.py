@@ -3,9 +3,12 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from evaluator.report.card import Card, render
-from evaluator.report.run import write_report
+from evaluator.report.charts import HOLLOW
+from evaluator.report.panels import difference
+from evaluator.report.run import panels, write_report
 from evaluator.results.run import Row
 from evaluator.stats.paired import differences, paired_difference, sign_flip
 from evaluator.verdicts.quantised import judge_quantised
@@ -48,6 +51,19 @@ def test_its_differences_are_paired_and_a_family_of_their_own(report):
     assert 0 < raw < first.p_value <= raw * (len(report.columns) + 1) < 0.05 and len(one.contrasts) == 6
 
 
+def test_curves_have_it_as_a_point_at_its_milestone_whose_difference_is_paired(report):
+    whole = with_quantised(report, wrong=0.5)
+    (one,) = judge_quantised(whole)
+    for panel, contrast in zip(panels(whole), one.contrasts, strict=True):
+        trained, quantised = panel.curves
+        assert (quantised.label, quantised.hollow, quantised.number) == ("distilled student, FP8", True, trained.number)
+        assert quantised.tokens == trained.tokens[-1:]
+        ((_, apart, error),) = difference(panel, trained.label).curves[0].points
+        told = contrast.difference
+        assert (apart, error) == pytest.approx((100 * told.mean, 100 * told.stderr), abs=1e-9)
+    assert [len(panel.curves) for panel in panels(report)] == [1] * len(one.contrasts)
+
+
 def test_report_and_card_show_it_beside_the_milestone_which_stays_the_last(report, tmp_path):
     whole = with_quantised(report, wrong=0.5)
     write_report(whole, tmp_path)
@@ -58,6 +74,8 @@ def test_report_and_card_show_it_beside_the_milestone_which_stays_the_last(repor
     assert 'id="quantised"' in page and "0.8M-fp8,quantised," in (tmp_path / "scores.csv").read_text()
     card = Card(name="x", report=whole, row=whole.milestones[-1], findings=(), why="It is.", command="nemo-run x")
     assert "| **This model** | 0.8M-fp8 | How |" in render(card) and SENTENCE in render(card)
+    # In the legend, each panel, the differences of the first, and where the curves are compared.
+    assert '<li data-label="distilled student, FP8">' in page and page.count(HOLLOW) == 4 + len(report.columns)
     earlier = dataclasses.replace(card, row=whole.milestones[0])
     assert "fp8" not in render(earlier), "which there is not in fewer bits"
 
