@@ -182,6 +182,7 @@ class Events(Checkpoint):
 
     def _go_on(self, onward: Onward) -> None:
         """Go on with the next part of the course, which the trainer takes for more of the same."""
+        assert self._view, "a part has ended before it began"
         self._end()
         part = onward.begin()
         self.audience, self.until = Audience(part.listeners), part.until
