@@ -29,7 +29,7 @@ def free_ports(number: int) -> list[int]:
     others = [port for port in range(LOWEST, HIGHEST + 1) if not low <= port <= high]
     random.SystemRandom().shuffle(others)  # a step's own random numbers are left alone
     with contextlib.ExitStack() as held:
-        found = []
+        found: list[int] = []
         for port in [*others, *[0] * number]:  # 0: the system chooses, where nothing else is left
             if len(found) == number:
                 break
