@@ -15,6 +15,7 @@ from nemo_distill.compat import (
     kernels,
     mamba_ssm,
     nemo_run,
+    optimizer_state,
     readers,
     upstream_fixes,
 )
@@ -27,6 +28,7 @@ CHANGES: tuple[Change, ...] = (
     *FIRST,
     *(change for change in cpu.CHANGES if change not in FIRST),
     *(change for change in upstream_fixes.CHANGES if change not in FIRST),
+    *optimizer_state.CHANGES,
     *readers.CHANGES,
     *kernels.CHANGES,
     *documents.CHANGES,

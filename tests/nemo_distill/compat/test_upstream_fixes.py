@@ -23,6 +23,9 @@ SHAPE = Shape(
 def test_a_parameter_s_own_optimizer_state_is_saved_where_gradients_lie_in_several_buckets(backend, tokenizer_folder):
     runtime = Runtime()
     with backend.session(runtime) as session:
+        from megatron.core.dist_checkpointing.mapping import apply_factories
+        from megatron.core.dist_checkpointing.strategies.fully_parallel import FullyParallelSaveStrategyWrapper
+        from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
         from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
         from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 
@@ -42,6 +45,11 @@ def test_a_parameter_s_own_optimizer_state_is_saved_where_gradients_lie_in_sever
         saved = optimizer.sharded_state_dict(
             parallel.sharded_state_dict(prefix=""), metadata={"distrib_optim_sharding_type": "fully_reshardable"}
         )["param_state"]
+        written = {number: dict(state) for number, state in saved.items()}
+        apply_factories(written)
+        FullyParallelSaveStrategyWrapper(TorchDistSaveShardedStrategy("torch_dist", 1)).apply_saving_parallelization(
+            written
+        )
         assert len(saved) == len(buffer.param_index_map)
         for state, parameter in zip(saved.values(), buffer.param_index_map, strict=True):
             assert torch.equal(state["param"].data.view_as(parameter), parameter)
