@@ -10,7 +10,7 @@
 
 A microbatch is a forward pass of the teacher and a forward and backward pass of the student. What its kernels compute
 and move is counted in `work`. They run one after another, so their times add up: each is FLOPs or bytes over a peak of
-`hardware` times one of the fractions of `Rates`, which come from measured figures (`calibration`). Memory has
+`hardware` times one of the fractions of `Rates`, which come from measured figures (`figures`). Memory has
 nothing fitted to it.
 
 Tensor parallelism is taken to be Megatron's with sequence parallelism, data parallelism its distributed optimizer with

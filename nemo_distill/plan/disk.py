@@ -1,6 +1,6 @@
 """What a run writes to disk, before it does: a disk that runs full ends it in the middle.
 
->>> from nemo_distill.plan.calibration import STUDY
+>>> from nemo_distill.plan.figures import STUDY
 >>> sizes = sizes_of(STUDY, segments=("2.5B", "20B"), tokens=38_000_000_000)
 >>> round(sizes["distill-20B"] / GB), round(sizes["prepare"] / GB)
 (98, 152)

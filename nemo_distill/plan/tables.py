@@ -19,7 +19,9 @@ from nemo_distill.plan import calibration, layouts
 from nemo_distill.plan.cost import Job, with_rates
 from nemo_distill.plan.estimate import GRADIENT_BYTES, Estimate
 from nemo_distill.plan.evaluations import LIMIT
+from nemo_distill.plan.figures import STUDY
 from nemo_distill.plan.flops import BF16
+from nemo_distill.plan.gpus import H100
 from nemo_distill.plan.layouts import RESERVED_GIB, fits, needed_gib
 from nemo_distill.plan.quantisation import TITLES
 
@@ -31,7 +33,7 @@ MEASURED_HERE = (
     "Over several GPUs two layouts have run with this code, on two H200: data parallel 2 at 10,975 tokens/s/GPU, where "
     "the model says 11,324, and tensor parallel 2 at 6,671, to which it is fitted."
 )
-"""What there is to judge the prediction of a layout by (`calibration.TWO_COPIES`, `calibration.TWO_GPUS`)."""
+"""What there is to judge the prediction of a layout by (`figures.TWO_COPIES`, `figures.TWO_GPUS`)."""
 FULL = 128
 """Answers in flight on each GPU at which fewer are worth a word: what `study_here` has."""
 GAP = 0.02
@@ -99,7 +101,7 @@ def _accuracy(job: Job, iterations: int) -> tuple[str, str]:
         free = with_rates(job, dataclasses.replace(job.rates, links=1.0)).gpu_hours(iterations)
         ran = (
             "has run in the study, with its own code, and never with this"
-            if job == calibration.STUDY
+            if job == STUDY
             else ("has never run with this code")
         )
         sentence = (
@@ -119,7 +121,7 @@ def _accuracy(job: Job, iterations: int) -> tuple[str, str]:
 
 def _of_gpu(job: Job) -> list[str]:
     """What a kind of GPU that has not run can do, by its compute capability, and how fast it is as stated."""
-    gpu, known = job.gpu, calibration.H100
+    gpu, known = job.gpu, H100
     if any(ran.gpu == gpu for ran in calibration.OURS_RAN):
         return []
     ability = gpu.ability
@@ -175,7 +177,7 @@ def _changes(asked: Job, other: Job) -> str:
 
 def _beside_the_study(job: Job, tokens: int) -> list[tuple[str, str]]:
     """What the study reports for its own teacher; of another it says nothing."""
-    if not job.teacher.is_sized_like(calibration.STUDY.teacher):
+    if not job.teacher.is_sized_like(STUDY.teacher):
         return []
     words = f"The study reports about {STUDY_GPU_HOURS:,.0f} H100-hours for 80B tokens"
     if tokens == STUDY_TOKENS:

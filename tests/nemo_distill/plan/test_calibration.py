@@ -6,20 +6,9 @@ from pathlib import Path
 import pytest
 
 from nemo_distill.nemotron_h.published import PUBLISHED
-from nemo_distill.plan.calibration import (
-    BENCH,
-    FIGURES,
-    OURS_IN_FP8,
-    STUDY,
-    TWO_COPIES,
-    TWO_GPUS,
-    Evidence,
-    evidence,
-    fit,
-    held_out_errors,
-    validation,
-)
+from nemo_distill.plan.calibration import Evidence, evidence, fit, held_out_errors, validation
 from nemo_distill.plan.cost import CALIBRATED
+from nemo_distill.plan.figures import BENCH, FIGURES, OURS_IN_FP8, STUDY, TWO_COPIES, TWO_GPUS
 from nemo_distill.plan.gpus import GPUS, H100, H200
 
 OTHER = PUBLISHED["nvidia/NVIDIA-Nemotron-Nano-12B-v2"]

@@ -7,8 +7,9 @@ import pytest
 
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan import layouts
-from nemo_distill.plan.calibration import BENCH, STUDY, Evidence, evidence
+from nemo_distill.plan.calibration import Evidence, evidence
 from nemo_distill.plan.cost import GIB
+from nemo_distill.plan.figures import BENCH, STUDY
 from nemo_distill.plan.flops import BF16, Mode, layer_weights, saved_weights
 from nemo_distill.plan.gpus import H100, H200, get_gpu
 

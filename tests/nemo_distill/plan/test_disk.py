@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 from nemo_distill.plan import disk
-from nemo_distill.plan.calibration import STUDY
 from nemo_distill.plan.estimate import Estimate
+from nemo_distill.plan.figures import STUDY
 
 SEGMENTS = ("2.5B", "20B")
 

@@ -8,8 +8,9 @@ import pytest
 from nemo_distill.config.resolved import Evaluation
 from nemo_distill.errors import UserError
 from nemo_distill.outcome.suites import ask
-from nemo_distill.plan.calibration import BENCH, FIGURES, LEGEND, STUDY, TWO_COPIES, TWO_GPUS
+from nemo_distill.plan.calibration import LEGEND
 from nemo_distill.plan.estimate import Estimate, left_of
+from nemo_distill.plan.figures import BENCH, FIGURES, STUDY, TWO_COPIES, TWO_GPUS
 from nemo_distill.plan.gpus import GPUS
 from nemo_distill.plan.tables import MEASURED_HERE, cost_remarks, cost_table, detectable_table, duration_in_words
 

@@ -20,10 +20,11 @@ from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.outcome.measured import Way, measured_in, rates_in
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan.benched import START_SECONDS
-from nemo_distill.plan.calibration import STUDY, Evidence
+from nemo_distill.plan.calibration import Evidence
 from nemo_distill.plan.estimate import Estimate, estimate_of
 from nemo_distill.plan.evaluation_examples import examples
 from nemo_distill.plan.evaluations import MOST, Known, cost_of, measured_apart
+from nemo_distill.plan.figures import STUDY
 from nemo_distill.plan.gpus import H100, H200
 from nemo_distill.plan.serving import Answers, Served
 from nemo_distill.plan.tables import cost_table, evaluation_cost_remarks, evaluation_table

@@ -12,7 +12,7 @@ from nemo_distill.kd.abilities import Ability
 from nemo_distill.nemotron_h.published import PUBLISHED
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
 from nemo_distill.plan import layouts
-from nemo_distill.plan.calibration import STUDY
+from nemo_distill.plan.figures import STUDY
 from nemo_distill.plan.gpus import H200, get_gpu
 from nemo_distill.plan.layouts import check, check_room, fastest, fits, lacking, misfit, student_shape
 

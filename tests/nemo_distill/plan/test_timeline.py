@@ -9,9 +9,9 @@ import pytest
 from nemo_distill.config.resolved import Evaluation, Parallelism
 from nemo_distill.outcome.suites import ask
 from nemo_distill.plan import layouts
-from nemo_distill.plan.calibration import STUDY, TWO_GPUS
 from nemo_distill.plan.cost import Job
 from nemo_distill.plan.estimate import Estimate
+from nemo_distill.plan.figures import STUDY, TWO_GPUS
 from nemo_distill.plan.timeline import FULL, WIDTH, Box, timeline
 from nemo_distill.run.facts import Beside, RunFacts
 from nemo_distill.run.gpus import why_short

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from nemo_distill.nemotron_h.shape import NANO_7B_PRUNED, NANO_9B_V2
-from nemo_distill.plan.calibration import OURS_IN_FP8, OURS_TEACHER_IN_FP8
+from nemo_distill.plan.figures import OURS_IN_FP8, OURS_TEACHER_IN_FP8
 from nemo_distill.plan.flops import matmul_weights
 from nemo_distill.prune.fp8_shapes import Alignment, aligned_in_words, matrices, resized
 
