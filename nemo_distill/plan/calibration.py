@@ -57,6 +57,11 @@ def evidence(job: Job) -> Evidence:
     return Evidence.MODELLED if any(_kind(job) == _kind(ran) for ran in OURS_RAN) else Evidence.NEVER_RUN
 
 
+def most_gpus(job: Job) -> int:
+    """The most GPUs on which a layout of the job's kind ran with this code."""
+    return max(ran.gpus for ran in OURS_RAN if _kind(ran) == _kind(job))
+
+
 def held_out_errors(job: Job) -> tuple[float | None, float | None]:
     """The largest relative errors, of times and of memory, on figures of the job's kind of layout and its teacher that
     nothing was fitted to; None where there are none."""

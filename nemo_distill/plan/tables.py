@@ -112,7 +112,8 @@ def _accuracy(job: Job, iterations: int) -> tuple[str, str]:
         return sentence, "yellow"
     times, memory = calibration.held_out_errors(job)
     errors = [f"{error:.0%} ({what})" for error, what in ((times, "time"), (memory, "memory")) if error is not None]
-    kind = "on one GPU" if job.gpus == 1 else f"on {job.gpus} GPUs"
+    most = calibration.most_gpus(job)
+    kind = "on one GPU" if most == 1 else f"on {most} GPUs{' and no more' if job.gpus > most else ''}"
     if not errors:
         return f"{mark.value} Layouts of this kind ran {kind} with another teacher; no error is known.", "dim"
     said = f"Largest errors on figures of such layouts, {kind}, that nothing was fitted to: {', '.join(errors)}."

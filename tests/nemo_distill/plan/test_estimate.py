@@ -118,9 +118,8 @@ def test_where_the_kind_ran_the_error_is_that_of_its_own_figures():
         remarks(both)
     )
     eight = dataclasses.replace(TWO_COPIES, gpus_per_node=8, global_batch_size=64)
-    assert "◐ Largest errors on figures of such layouts, on 8 GPUs, that nothing was fitted to: 3% (time), 1% (" in (
-        remarks(eight)
-    )
+    said = "◐ Largest errors on figures of such layouts, on 2 GPUs and no more, that nothing was fitted to: 3% (time)"
+    assert said in remarks(eight)
     assert "● Largest errors" in remarks(TWO_GPUS) and "● Largest errors" in remarks(TWO_COPIES)
     marks = {name: row[-1] for name, row in cells(cost_table(estimate(job=TWO_GPUS))).items()}
     assert (marks["distil"], marks["prune"]) == ("●", "○"), "the training ran; pruning at this size did not"
