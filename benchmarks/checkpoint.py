@@ -147,24 +147,27 @@ def measured(
         return made
 
     trained, files = Trained(sizes, bucket=bucket, seed=1), handler()
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    start = _resident("VmRSS", anew=True)
     state = timed("state to save", trained.state)
     options = {"content_metadata": METADATA}
     timed("write", lambda: files.save_checkpoint(state, folder, storage_options=options))
     del state
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - start
+    peak = _resident("VmHWM") - start
     before = trained.own()
     del trained
     other = Trained(sizes, bucket=bucket, seed=2)
     assert other.own() != before
+    start = _resident("VmRSS", anew=True)
     state = timed("state to load", lambda: other.state(loading=True))
     loaded = timed("read", lambda: files.load_checkpoint(folder, sharded_state_dict=state))
     timed("take over", lambda: other.optimizer.load_state_dict(loaded["optimizer"][0]))
+    peak_loading = _resident("VmHWM") - start
     assert other.own() == before, "each rank has its part of the optimizer's state again"
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     saved = seconds["state to save"] + seconds["write"]
     return {
-        "seconds": seconds, "cpu_seconds": work_of_all, "bytes": size, "peak_bytes": peak,
+        "seconds": seconds, "cpu_seconds": work_of_all, "bytes": size,
+        "saving_adds_bytes": peak, "loading_adds_bytes": peak_loading,
         "save_gb_per_s": round(size / 1e9 / saved, 3),
         "load_gb_per_s": round(size / 1e9 / (sum(seconds.values()) - saved), 3),
     }  # fmt: skip
@@ -176,6 +179,14 @@ def _worked() -> float:
         used.ru_utime + used.ru_stime
         for used in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     )
+
+
+def _resident(what: str, *, anew: bool = False) -> int:
+    """Bytes of this process's memory, now (VmRSS) or at most (VmHWM); with `anew` counts that from now on."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return int(line.split()[1]) * 1024
 
 
 def digests(folder: Path) -> dict[str, str]:
