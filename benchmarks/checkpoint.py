@@ -210,11 +210,13 @@ def digests(folder: Path) -> dict[str, str]:
 def main() -> None:
     said = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     said.add_argument("folder", type=Path, help="where the checkpoint is written and removed")
-    said.add_argument("--ranks", type=int, default=2)
+    said.add_argument("--ranks", type=int, default=2, help="at least 1; 2")
     said.add_argument("--plain", action="store_true", help="without the changes of nemo_distill.compat to saving")
     said.add_argument("--profile", action="store_true", help="what the first rank's stages consist of, to stderr")
     said.add_argument("--digest", action="store_true", help="also say a digest of all tensors on disk")
     options = said.parse_args()
+    if options.ranks < 1:
+        said.error(f"--ranks {options.ranks}: there is at least 1")
 
     from nemo_distill import backends
     from nemo_distill.compat import optimizer_state

@@ -25,11 +25,12 @@ between is in their ratio, and no other figure is of it.
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 RESULTS_FILE = "results.json"
 FORM = 1
@@ -38,7 +39,7 @@ AIME_ANSWERS, AIME_TOKENS = 30 * 32, 15_000
 """Answers that AIME takes of a checkpoint with the study's repeats, and the tokens of one where a model reasons."""
 STUDY_SETTING = "32768/1024x16:32"
 """Lengths at which the study measured; how many were in flight it does not say."""
-_SETTING = re.compile(r"(\d+)/(\d+)x(\d+)(?::(\d+))?")
+_SETTING = re.compile(r"([0-9]{1,30})/([0-9]{1,30})x([0-9]{1,30})(?::([0-9]{1,30}))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,14 +209,14 @@ class Throughput:
 
 
 def read_throughput(folder: Path) -> Throughput | None:
-    """What `folder` keeps; None where it keeps nothing of this form."""
+    """What `folder` keeps; None where it keeps nothing of this form, or figures that nothing can have measured."""
     try:
         record = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
         if record["form"] != FORM:
             return None
         return Throughput(
-            gpu=record["gpu"],
-            vllm=record["vllm"],
+            gpu=_text(record["gpu"]),
+            vllm=_text(record["vllm"]),
             settings=tuple(record["settings"]),
             models=tuple(map(_served, record["models"])),
         )
@@ -286,14 +287,33 @@ def _or_dash(value: float | None, form: str) -> str:
 def _served(record: Mapping[str, Any]) -> Served:
     memory = record["memory"]
     return Served(
-        label=record["label"],
-        identity=record["identity"],
+        label=_text(record["label"]),
+        identity=_text(record["identity"]),
         control=record["control"],
         memory=Memory(**memory) if memory else None,
-        rates=tuple(Rate(**one) for one in record["rates"]),
-        decoding=tuple(Decoding(**one) for one in record["decoding"]),
+        rates=tuple(_measured(Rate(**one)) for one in record["rates"]),
+        decoding=tuple(_measured(Decoding(**one)) for one in record["decoding"]),
         aime_gpu_hours=record["aime_gpu_hours"],
     )
+
+
+_One = TypeVar("_One", Rate, Decoding)
+
+
+def _measured(one: _One) -> _One:
+    """A rate as it was read. Raises ValueError where it is no positive number, or of no setting."""
+    positive = (one.tokens_per_second, *((one.context_tokens,) if isinstance(one, Decoding) else ()))
+    if not all(isinstance(number, (int, float)) and math.isfinite(number) and number > 0 for number in positive):
+        raise ValueError(f"{one} is no rate.")
+    if isinstance(one, Rate):
+        Setting.parse(one.setting)
+    return one
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value} is no text.")
+    return value
 
 
 def _over(one: Served | None, other: Served | None, setting: str) -> float | None:

@@ -19,7 +19,7 @@ from evaluator.serve.throughput import read_throughput
 from nemo_distill.errors import UserError, nearest
 from nemo_distill.run.step import Spec, is_done
 
-_SETTING = re.compile(r"(\d+)/(\d+)(?:x(\d+)(?::(\d+))?)?")
+_SETTING = re.compile(r"([0-9]{1,30})/([0-9]{1,30})(?:x([0-9]{1,30})(?::([0-9]{1,30}))?)?")
 
 
 def with_own_rates(models: Sequence[Model], specs: Iterable[Spec]) -> list[Model]:

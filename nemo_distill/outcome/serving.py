@@ -70,16 +70,16 @@ def check_context(config: Mapping[str, Any], context: int) -> None:
     for setting in plan.settings:
         if setting.length > context:
             room = context - setting.output_tokens
-            near = f": the nearest is {room}/{setting.output_tokens}x{setting.in_flight}" if room > 0 else ""
+            near = f"{room}/{setting.output_tokens}" if room > 0 else f"1/{context - 1}"
             raise UserError(
                 f"serve_bench.settings={setting} is {setting.length:,} tokens long, and the model's context "
-                f"(max_position_embeddings in its config) has {context:,}{near}."
+                f"(max_position_embeddings in its config) has {context:,}: the nearest is {near}x{setting.in_flight}."
             )
     for at in plan.contexts:
         if at >= context:
             raise UserError(
                 f"serve_bench.contexts={at} is beyond the model's context (max_position_embeddings in its config) of "
-                f"{context:,} tokens."
+                f"{context:,} tokens: say {context - 1} at most."
             )
 
 

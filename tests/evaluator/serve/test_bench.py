@@ -137,6 +137,8 @@ def test_gpu_hours_are_the_integral_of_the_time_that_a_token_takes():
     [
         ("32768x16", "'32768x16' is no setting: INPUT/OUTPUTxIN_FLIGHT, .* e.g. 32768/1024x16"),
         ("512/4096x128:64", "has 64 requests for 128 places: the nearest is 512/4096x128"),
+        ("\uff13\uff12/10x1", "is no setting: INPUT/OUTPUTxIN_FLIGHT"),
+        ("9" * 5000 + "/5x1", "is no setting: INPUT/OUTPUTxIN_FLIGHT"),
         ("512/1x1", "at least 1 token in, 2 out"),
         ("512/64x129", "'512/64x129' has 129 in flight, and a GPU is given 1 to 128: say 128"),
         ("5/6x7,5/6x7", "5/6x7 is named twice"),
@@ -183,3 +185,19 @@ def test_a_file_that_is_none_of_this_form_is_not_read(tmp_path):
     for text in ("{", "[]", '{"tasks": []}', '{"form": 2}', '{"form": 1, "models": [{}]}'):
         (tmp_path / "results.json").write_text(text)
         assert read_throughput(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("setting", "long"), ("setting", 5), *(("tokens_per_second", bad) for bad in ("963", None, -1, float("nan")))],
+)
+def test_a_rate_that_nothing_can_have_measured_is_not_read(tmp_path, field, value):
+    rate = {"setting": "8/8x1", "tokens_per_second": 9.0, "seconds": 1.0, "generated_tokens": 8, "prompt_tokens": 8}
+    rate |= {f"{of}_token_{which}_ms": 1.0 for of in ("first", "inter") for which in ("median", "p99")}
+    of = {"label": "a", "identity": "0", "control": False, "memory": None, "decoding": [], "aime_gpu_hours": None}
+    record = {"form": 1, "gpu": "H100", "vllm": "0.24.0", "settings": ["8/8x1"], "models": [of | {"rates": [rate]}]}
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    assert read_throughput(tmp_path).model("a").rate("8/8x1").tokens_per_second == 9
+    rate[field] = value
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    assert read_throughput(tmp_path) is None

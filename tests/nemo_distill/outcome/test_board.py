@@ -111,6 +111,7 @@ def test_a_part_of_a_runs_report_is_its_own_models(runs, tmp_path):
         (["early"], "no model of these runs was evaluated yet: nemo-run status c shows how far c is."),
         (["runs", "--benchmark", "Maths"], "--benchmark Maths: no model was asked that. Did you mean 'Math'?"),
         (["runs", "--setting", "32768/1025"], "no rate was measured at that. Did you mean '32768/1024'?"),
+        (["runs", "--setting", "9" * 5000 + "/5"], "a setting is INPUT/OUTPUT in tokens. Known: '32768/1024'."),
         (["runs", "--setting", "long"], "a setting is INPUT/OUTPUT in tokens. Known: '32768/1024'."),
         (["runs", "--setting", "32768/1024x8"], "with so many in flight. Did you mean '32768/1024x16'?"),
         (["runs", "--out", "board.csv"], "--out board.csv: the page is a file .html"),
