@@ -120,6 +120,11 @@ def main() -> None:
     parser.add_argument("--no-ahead", action="store_true", help="start a layout's processes once the one before ended")
     parser.add_argument("--limit", type=float, default=240, help="seconds a layout may take")
     options = parser.parse_args()
+    least = {"iterations": 1, "warm_up": 0, "sequences": 1, "seq_length": 1, "limit": 1}
+    for name, at_least in least.items():
+        number = getattr(options, name)
+        if number is not None and number < at_least:
+            parser.error(f"--{name.replace('_', '-')} {number}: at least {at_least}")
     try:
         layouts = [Layout.of(name) for name in options.layouts.split(",")]
     except ValueError as error:
