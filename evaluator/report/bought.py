@@ -209,7 +209,7 @@ def terminal_board(view: View, *, lines: int = LINES - 1):
     names = short_names(dict.fromkeys(model.blend for model in view.board.models if model.blend) or [""])
 
     def named(model: Model) -> str:
-        return _fitted(names.get(model.blend, ""), model.title)
+        return _fitted(names.get(model.blend, ""), f"{model.title}*" if model.published else model.title)
 
     said, rows = sentence(view), sorted(view.lines, key=_rank)
     notes = [*_short_axes(view), *_short_missing(view, named)]
@@ -265,7 +265,7 @@ def _short_axes(view: View) -> Iterator[str]:
     elif texts:
         yield f"tokens/s: generated per GPU at {view.setting}, {texts.pop()}."
     if any(line.model.published for line in view.lines):
-        yield "Published: the study's protocol and vLLM, to look at, not to test against."
+        yield "Published (*): the study's protocol and vLLM, to look at, not to test against."
 
 
 def _short_missing(view: View, named: Callable[[Model], str]) -> Iterator[str]:

@@ -103,6 +103,13 @@ def test_a_part_of_a_runs_report_is_its_own_models(runs, tmp_path):
     assert "| 20B-fp8 | FP8 |" in text and (tmp_path / "board.csv").is_file()
 
 
+def test_what_is_published_is_marked_in_a_terminal_without_colours(tmp_path, capsys):
+    make_run(tmp_path / "runs", "c", skills=(0.0,), **{**OFFLINE, "exports": None})
+    assert cli.main(["board", str(tmp_path / "runs")]) == 0
+    said = capsys.readouterr().out
+    assert said.count("Teacher ") == said.count("Teacher* ") == 1 and "Published (*): the study's" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
