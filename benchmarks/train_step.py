@@ -30,6 +30,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--no-ahead", action="store_true", help="start a layout's processes once the one before ended")
     parser.add_argument("--limit", type=float, default=240, help="seconds a layout may take")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the ranks would stay on their GPUs
     least = {"iterations": 1, "warm_up": 0, "sequences": 1, "seq_length": 1, "limit": 1}
     for name, at_least in least.items():
         number = getattr(options, name)
@@ -155,7 +157,8 @@ def run(layouts: list[Layout], options: argparse.Namespace) -> Iterator[tuple[La
             if not options.no_ahead and place + 1 < len(layouts):
                 following = layouts[place + 1]
                 started[following.name] = start(following, options)
-            problem = ended(started.pop(layout.name), options.limit)
+            problem = ended(started[layout.name], options.limit)
+            del started[layout.name]
             if problem:
                 problem = f"{problem}; {last_words(folder_of(options.to, layout) / 'log.txt')}"
             yield layout, time.monotonic() - begin, problem

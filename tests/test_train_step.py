@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from benchmarks import breakdown
@@ -75,3 +77,27 @@ def test_a_layout_is_trained_with_on_the_cpu_and_says_what_it_took(tmp_path):
     (measured,) = (line for line in lines if line["event"] == "measured")
     assert (measured["tokens"], len(measured["seconds"]), len(measured["losses"])) == (2 * 32, 2, 3)
     assert 0 < measured["losses"][-1] < 1 and len(measured["memory"]) == 1
+
+
+@pytest.mark.slow
+def test_told_to_end_it_leaves_no_process_on_a_gpu(tmp_path):
+    command = [
+        sys.executable,
+        str(HERE),
+        "--to",
+        str(tmp_path),
+        "--shape",
+        "debug",
+        "--layouts",
+        "dp1",
+        "--only",
+        "layouts",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until, begun = time.monotonic() + 120, []
+    while len(begun) < 2 and process.poll() is None and time.monotonic() < until:  # torchrun and its rank
+        time.sleep(0.1)
+        begun = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    assert process.wait(60) == 143 and len(begun) >= 2
+    assert psutil.wait_procs(begun, timeout=30)[1] == []

@@ -225,7 +225,8 @@ def _runs_folder(said: str) -> Path:
     """A runs folder that a recipe names. Raises `UserError` where it is none, or holds no finished evaluation."""
     folder = Path(said).expanduser()
     if not folder.is_dir():
-        raise UserError(f"evaluate.measured_in={said}: there is no such folder.")
+        what = "is a file; name a folder of runs" if folder.exists() else "there is no such folder"
+        raise UserError(f"evaluate.measured_in={said}: {what}.")
     if not any(any(found) for found in (measured_in(folder), rates_in(folder))):
         near = next(
             (one for one in (folder / "runs", folder.parent, folder.parent.parent) if any(measured_in(one))), None

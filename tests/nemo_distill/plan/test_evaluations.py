@@ -349,6 +349,8 @@ def test_evaluations_of_runs_that_are_named_are_gone_by_and_a_folder_without_any
     assert there.known.measured[0].name == "evaluate-20B" and there.of_student.evidence == Evidence.MEASURED
     with pytest.raises(UserError, match=r"evaluate.measured_in=gone: there is no such folder\."):
         of("gone")
+    with pytest.raises(UserError, match=r"test_evaluations.py: is a file; name a folder of runs\."):
+        of(__file__)
     for said, hint in ((tmp_path, "runs"), (tmp_path / "runs" / "evaluate-20B", "runs")):
         with pytest.raises(UserError, match=f"says what it took. Did you mean evaluate.measured_in={tmp_path}/{hint}"):
             of(str(said))
