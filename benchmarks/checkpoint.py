@@ -41,7 +41,7 @@ METADATA = {
 class Trained:
     """A model and its distributed optimizer, one step from random gradients, on this rank."""
 
-    def __init__(self, sizes: dict[str, Any], *, bucket: int, seed: int):
+    def __init__(self, sizes: dict[str, Any], *, bucket: int, seed: int, tensor_parallel: int):
         import torch
         from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
         from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
@@ -51,7 +51,9 @@ class Trained:
         from nemo_distill.nemotron_h.shape import Shape
 
         torch.manual_seed(seed)
-        module = config(Shape(**sizes), Runtime(seq_length=64)).configure_model(tokenizer=None)
+        made = config(Shape(**sizes), Runtime(seq_length=64))
+        made.tensor_model_parallel_size = tensor_parallel
+        module = made.configure_model(tokenizer=None)
         split = DistributedDataParallelConfig(
             use_distributed_optimizer=True, overlap_grad_reduce=True, bucket_size=bucket
         )
@@ -121,14 +123,19 @@ def on_ranks(ranks: int, store: Path) -> Iterator[int]:
 
 
 def measured(
-    folder: Path, *, sizes: dict[str, Any] = SIZES, bucket: int = BUCKET, profile: bool = False
+    folder: Path,
+    *,
+    sizes: dict[str, Any] = SIZES,
+    bucket: int = BUCKET,
+    tensor_parallel: int = 1,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Save, load into another optimizer, compare; seconds of the stages. On every rank of the default group."""
     import torch
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
-    parallel_state.initialize_model_parallel()
+    parallel_state.initialize_model_parallel(tensor_model_parallel_size=tensor_parallel)
     model_parallel_cuda_manual_seed(1)
     seconds: dict[str, float] = {}
     work_of_all: dict[str, float] = {}
@@ -146,7 +153,7 @@ def measured(
         seconds[stage], work_of_all[stage] = round(time.perf_counter() - began, 2), round(both.item(), 2)
         return made
 
-    trained, files = Trained(sizes, bucket=bucket, seed=1), handler()
+    trained, files = Trained(sizes, bucket=bucket, seed=1, tensor_parallel=tensor_parallel), handler()
     start = _resident("VmRSS", anew=True)
     state = timed("state to save", trained.state)
     options = {"content_metadata": METADATA}
@@ -155,7 +162,7 @@ def measured(
     peak = _resident("VmHWM") - start
     before = trained.own()
     del trained
-    other = Trained(sizes, bucket=bucket, seed=2)
+    other = Trained(sizes, bucket=bucket, seed=2, tensor_parallel=tensor_parallel)
     assert other.own() != before
     start = _resident("VmRSS", anew=True)
     state = timed("state to load", lambda: other.state(loading=True))

@@ -1,4 +1,4 @@
-"""A distributed optimizer's checkpoint, written and read by two ranks, against Megatron's own way with it."""
+"""A distributed optimizer's checkpoint, written and read by several ranks, against Megatron's own way with it."""
 
 import os
 from pathlib import Path
@@ -17,25 +17,28 @@ SIZES = {
 }  # fmt: skip
 
 
-def written(folder: Path, *, before=lambda: None) -> dict[str, str]:
-    """Digests of all tensors that two ranks, forked from this process, save and then go on from."""
+def written(folder: Path, *, ranks: int, tensor_parallel: int, before=lambda: None) -> dict[str, str]:
+    """Digests of all tensors that ranks, forked from this process, save and then go on from."""
     first = os.fork()
     if not first:
         before()
-        with checkpoint.on_ranks(2, folder.with_suffix(".store")):
-            checkpoint.measured(folder, sizes=SIZES, bucket=5_000)
+        with checkpoint.on_ranks(ranks, folder.with_suffix(".store")):
+            checkpoint.measured(folder, sizes=SIZES, bucket=5_000, tensor_parallel=tensor_parallel)
         os._exit(0)
     assert os.waitpid(first, 0)[1] == 0
     return checkpoint.digests(folder)
 
 
 @pytest.mark.slow
-def test_every_tensor_is_on_disk_as_megatron_itself_writes_it(backend, tmp_path):
+@pytest.mark.parametrize(("ranks", "tensor_parallel"), [(2, 1), (4, 2)], ids=["data", "data and tensor"])
+def test_every_tensor_is_on_disk_as_megatron_itself_writes_it(backend, tmp_path, ranks, tensor_parallel):
+    layout = {"ranks": ranks, "tensor_parallel": tensor_parallel}
     assert optimizer_state.OPTIMIZER_MEMORY.name in changes_made()
-    own, theirs = written(tmp_path / "own"), written(tmp_path / "theirs", before=optimizer_state.undo)
+    own = written(tmp_path / "own", **layout)
+    theirs = written(tmp_path / "theirs", **layout, before=optimizer_state.undo)
     assert own == theirs and sum(name.startswith("optimizer.state.exp_avg_sq") for name in own) > 10
     files = [{f.name: f.stat().st_size for f in (tmp_path / way).rglob("*.distcp")} for way in ("own", "theirs")]
-    assert files[0] == files[1] and len(files[0]) == 4, "each rank writes two"
+    assert files[0] == files[1] and len(files[0]) == 2 * ranks, "each rank writes two"
 
 
 def test_ranges_are_cut_at_the_ends_of_a_bucket():
