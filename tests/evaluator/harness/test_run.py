@@ -55,7 +55,9 @@ def test_a_suite_runs_through_nemo_evaluator_and_keeps_every_question(first):
     assert took.start_seconds > 0 and 0 < took.seconds < took.start_seconds + took.seconds <= result.seconds + 0.2
     tokens = [sum(sample["tokens"] for sample in samples if sample["task"] == one.task) for one in took.benchmarks]
     assert [one.generated for one in took.benchmarks] == pytest.approx(tokens, rel=0.01)
-    assert all(0 < one.seconds <= took.seconds and one.prompt > 80 and one.once for one in took.benchmarks)
+    # both are rounded, and a request begins by another clock than the evaluation
+    assert all(0 < one.seconds <= took.seconds + 1 and one.once for one in took.benchmarks), took
+    assert all(one.prompt > 80 for one in took.benchmarks), took
     assert took.model["hidden_size"] == 72
 
 
