@@ -42,7 +42,7 @@ def asking(
             prompt=round(statistics.successful * statistics.mean_prompt * answers[one.task] / all_asked),
             generated=round(generated * (written[one.task] / all_written if all_written else 1 / len(benchmarks))),
             limit=one.params.get("max_new_tokens", suite.max_new_tokens),
-            seconds=round(statistics.seconds, 1),
+            seconds=round(statistics.seconds, 3),
             once=once and statistics.runs == 1,
         )
         for one in benchmarks
