@@ -57,19 +57,15 @@ def test_a_breakdown_tells_hidden_collectives_from_exposed_ones_and_pauses():
     assert breakdown.broken_down([]) == {}
 
 
+def debug_run(to) -> list[str]:
+    """The command that measures the small shape, on the CPU."""
+    return [sys.executable, str(HERE), "--to", str(to), "--shape", "debug"]
+
+
 @pytest.mark.slow
 def test_a_layout_is_trained_with_on_the_cpu_and_says_what_it_took(tmp_path):
     """One rank: each imports NeMo. Two, which share the batch or the model, were tried by hand."""
-    command = [
-        sys.executable,
-        str(HERE),
-        "--to",
-        str(tmp_path),
-        "--shape",
-        "debug",
-        "--layouts",
-        "dp1+bucket_size=100000",
-    ]
+    command = [*debug_run(tmp_path), "--layouts", "dp1+bucket_size=100000"]
     command += ["--iterations", "2", "--warm-up", "1", "--sequences", "2", "--breakdown", "--seq-length", "32"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -81,18 +77,7 @@ def test_a_layout_is_trained_with_on_the_cpu_and_says_what_it_took(tmp_path):
 
 @pytest.mark.slow
 def test_told_to_end_it_leaves_no_process_on_a_gpu(tmp_path):
-    command = [
-        sys.executable,
-        str(HERE),
-        "--to",
-        str(tmp_path),
-        "--shape",
-        "debug",
-        "--layouts",
-        "dp1",
-        "--only",
-        "layouts",
-    ]
+    command = [*debug_run(tmp_path), "--layouts", "dp1", "--only", "layouts"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until, begun = time.monotonic() + 120, []
     while len(begun) < 2 and process.poll() is None and time.monotonic() < until:  # torchrun and its rank

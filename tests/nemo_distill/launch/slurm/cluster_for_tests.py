@@ -24,6 +24,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from evaluator.serve.ports import free_ports
+
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server")
@@ -382,18 +384,6 @@ def wait_for(condition, seconds: float = 300.0):
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.05)
     return value
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at, below those that the kernel hands out."""
-    ports = []
-    for port in range(16000 + os.getpid() % 1000 * 5, 30000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            ports.append(port)
-        if len(ports) == count:
-            break
-    return ports
 
 
 if __name__ == "__main__":
